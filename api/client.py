@@ -1,0 +1,253 @@
+"""The HTTP client of the command line: API.md's calls, with what went wrong in one sentence."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+from api.server_events import ServerEvent, parse_events
+
+Json = dict[str, Any]
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+"""Seconds; a read that waits for its view takes 5 s at most, so 30 s means that nobody is there."""
+
+SILENCE_S_MAX = 40.0
+"""The event stream sends a comment every 15 s; two missed ones mean that the connection is dead."""
+
+TRIES_MAX = 4
+RETRY_AFTER_S_MAX = 5.0
+"""A request that is safe to repeat is sent so often when the server says 503 or the connection breaks."""
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class ClientError(Exception):
+    """The server did not do what was asked. `str()` is for the person at the keyboard.
+
+    ClientError
+    ├── Unreachable     no answer, or an answer of something that is not Darkroom
+    ├── NotSignedIn     the token is missing, wrong or revoked
+    ├── NotThere        unknown, or somebody else's
+    ├── Busy            503: it works again by itself
+    ├── Rejected        the request is wrong; the sentence has the path of each bad field
+    └── DamagedFile     a download does not have the hash that the ledger has
+    """
+
+
+class Unreachable(ClientError):
+    """No Darkroom answers under the URL."""
+
+
+class NotSignedIn(ClientError):
+    """401 or 403."""
+
+
+class NotThere(ClientError):
+    """404."""
+
+
+class Busy(ClientError):
+    """503; asking again later helps."""
+
+
+class Rejected(ClientError):
+    """Any other refusal; `code` is the stable one of the problem."""
+
+    def __init__(self, sentence: str, code: str | None = None) -> None:
+        self.code = code
+        super().__init__(sentence)
+
+
+class DamagedFile(ClientError):
+    """The bytes that came are not those of the ledger's hash."""
+
+
+class Client:
+    """One server and one token. Reads wait for what this client wrote (`Darkroom-Min-Position`)."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._position = 0
+        # A proxy of the environment is for other machines, not for a server on this one.
+        loopback = httpx.URL(url).host in LOOPBACK
+        self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=not loopback)
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def submit(self, body: Json) -> Json:
+        """Submit a job. A lost answer is asked for again under the same Idempotency-Key: there is one job at most."""
+        return await self._json("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": str(uuid4())})
+
+    async def jobs(self, *, status: str | None, job_type: str | None, limit: int) -> list[Json]:
+        """The owner's newest jobs, `limit` at most."""
+        asked = {"status": status, "job_type": job_type, "limit": str(min(limit, 100))}
+        return await self._list("/v1/jobs", {name: value for name, value in asked.items() if value}, limit)
+
+    async def job(self, job_id: str, *, position: int = 0) -> Json:
+        """One job, as of `position` or later."""
+        self._position = max(self._position, position)
+        return await self._json("GET", f"/v1/jobs/{job_id}")
+
+    async def history(self, job_id: str) -> list[Json]:
+        """Every event of the job and of its assets in ledger order."""
+        return await self._list(f"/v1/jobs/{job_id}/history", {}, limit=100_000)
+
+    async def cancel(self, job_id: str) -> Json:
+        """Stop a job; the result says whether it is canceled, will be, or had ended."""
+        return await self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    async def retry(self, job_id: str) -> Json:
+        """Run the failed outputs again. Sent once: a repeat could run them twice."""
+        return await self._json("POST", f"/v1/jobs/{job_id}/retry", repeatable=False)
+
+    async def events(self, after: int | None) -> AsyncIterator[ServerEvent]:
+        """Everything that happens after position `after` (None: from now on), until the connection ends."""
+        headers = dict(self._headers) | ({} if after is None else {"Last-Event-ID": str(after)})
+        timeout = httpx.Timeout(SILENCE_S_MAX, connect=5.0)
+        try:
+            async with self._http.stream("GET", f"{self.url}/v1/events", headers=headers, timeout=timeout) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise failure(response, self.url)
+                async for event in parse_events(response.aiter_bytes()):
+                    yield event
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from error
+        except ValueError as error:
+            raise Unreachable(f"The event stream of {self.url} is not one of a Darkroom ({error}).") from error
+
+    async def download(self, asset: Json, file: Path) -> None:
+        """Write the asset's file there, at once and whole. Raises `DamagedFile` when its hash is not the ledger's."""
+        url = httpx.URL(self.absolute(asset["url"]))
+        # A signed URL of an object store must not see the token.
+        headers = self._headers if _origin(url) == _origin(httpx.URL(self.url)) else {}
+        digest = hashlib.sha256()
+        partial = file.with_name(f".{file.name}.part")
+        try:
+            async with self._http.stream("GET", url, headers=headers, follow_redirects=True) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise failure(response, self.url)
+                with partial.open("wb") as out:
+                    async for chunk in response.aiter_bytes():
+                        digest.update(chunk)
+                        out.write(chunk)
+            if asset.get("sha256") not in {None, digest.hexdigest()}:
+                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run darkroom verify.")
+            partial.replace(file)
+        except httpx.HTTPError as error:
+            raise unreachable(self.url, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def absolute(self, url: str) -> str:
+        """A URL of the API's answers, made absolute."""
+        return str(httpx.URL(self.url).join(url))
+
+    async def _list(self, path: str, query: dict[str, str], limit: int) -> list[Json]:
+        items: list[Json] = []
+        while len(items) < limit:
+            page = await self._json("GET", path, query=query)
+            items += page["results"]
+            if not page.get("next"):
+                break
+            query = query | {"cursor": page["next"]}
+        return items[:limit]
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Json | None = None,
+        headers: dict[str, str] | None = None,
+        repeatable: bool = True,
+    ) -> Json:
+        sent = self._headers | (headers or {})
+        if method == "GET" and self._position:
+            sent["Darkroom-Min-Position"] = str(self._position)
+        request = self._http.build_request(method, self.url + path, params=query, json=body, headers=sent)
+        response = await self._send(request, TRIES_MAX if repeatable else 1)
+        if response.is_error:
+            raise failure(response, self.url)
+        self._position = max(self._position, int(response.headers.get("Darkroom-Position", "0")))
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unreachable(f"{self.url} answers, but it is not a Darkroom; check --url or DARKROOM_URL.")
+        return answer
+
+    async def _send(self, request: httpx.Request, tries: int) -> httpx.Response:
+        for last in [False] * (tries - 1) + [True]:
+            try:
+                response = await self._http.send(request)
+            except httpx.ConnectError as error:
+                raise unreachable(self.url, error) from error
+            except httpx.HTTPError as error:
+                if last:
+                    raise unreachable(self.url, error) from error
+                continue
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or last:
+                break
+            await asyncio.sleep(_retry_after_s(response))
+        return response
+
+
+def failure(response: httpx.Response, url: str) -> ClientError:
+    """The problem of an answer as an error with one sentence, the path of each bad field in it."""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        return Unreachable(
+            f"{url} answered {response.status_code} {response.reason_phrase} without a reason; is it a Darkroom?"
+        )
+    sentence = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
+    fields = [one for one in problem.get("errors") or [] if isinstance(one, dict)]
+    if fields:
+        named = "; ".join(f"{one.get('path', '?')}: {one.get('detail', 'not allowed')}" for one in fields)
+        sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{sentence} {named}"
+    match response.status_code:
+        case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
+            return NotSignedIn(
+                f"{url} does not accept the token: {sentence} Give the right one with --token or DARKROOM_TOKEN."
+            )
+        case httpx.codes.NOT_FOUND:
+            return NotThere(sentence)
+        case httpx.codes.SERVICE_UNAVAILABLE:
+            return Busy(f"{sentence} Try again in a moment.")
+        case _:
+            return Rejected(sentence, problem.get("code"))
+
+
+def unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
+    """The words for a connection that could not be made or broke."""
+    why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached ({error})"
+    return Unreachable(f"{url} {why}. Is `darkroom up` running there?")
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    after = response.headers.get("Retry-After", "")
+    return min(float(after) if after.isdecimal() else 1.0, RETRY_AFTER_S_MAX)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

@@ -1,0 +1,194 @@
+"""`darkroom submit --watch`: a job followed until it ends, live in a terminal, as plain lines elsewhere."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from api.client import Busy, Client, ClientError, Unreachable
+from api.server_events import ServerEvent
+from api.tables import error_text, printable, standing
+
+Json = dict[str, Any]
+
+ENDED = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
+
+POLL_S = 2.0
+"""Without news for so long, the job itself is asked: the queue position has no event, and events may be cut off."""
+
+RECONNECT_S = (0.2, 10.0)
+"""First and longest pause before the event stream is opened again; doubling in between."""
+
+GONE_S_MAX = 120.0
+"""A server that is away for longer is not waited for; the job goes on without us."""
+
+
+class Screen(Protocol):
+    """Where the course of a job is shown."""
+
+    def standing(self, text: str, step: int, total: int | None) -> None:
+        """How far it is: `step` of `total` denoising steps; `total` is None before a worker has it."""
+        ...
+
+    def line(self, text: str) -> None:
+        """Something that stays: an asset that was completed or failed."""
+        ...
+
+
+class LiveScreen:
+    """A progress bar; lines scroll by above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        )
+        self._task = self._progress.add_task("submitted", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def standing(self, text: str, step: int, total: int | None) -> None:
+        """See `Screen`."""
+        self._progress.update(self._task, description=text.partition(",")[0] if total else text, completed=step)
+        self._progress.update(self._task, total=total)
+
+    def line(self, text: str) -> None:
+        """See `Screen`."""
+        self._progress.console.print(Text(text), soft_wrap=True)
+
+
+class PlainScreen:
+    """Lines for a log: a new standing when it changes, and of the steps each quarter."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._last: tuple[str, int] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def standing(self, text: str, step: int, total: int | None) -> None:
+        """See `Screen`."""
+        mark = (text.partition(",")[0], step * 4 // total) if total else (text, 0)
+        if mark != self._last:
+            self._last = mark
+            self._write(text)
+
+    def line(self, text: str) -> None:
+        """See `Screen`."""
+        self._write(text)
+
+
+def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | PlainScreen:
+    """A bar where there is a terminal to draw it on."""
+    return LiveScreen(console) if console.is_terminal else PlainScreen(write)
+
+
+async def watch(client: Client, job: Json, after: int, screen: Screen, place: Callable[[Json], str]) -> Json:
+    """Follow `job` from position `after` until it ends; the ended job. `place` says where an asset's file is.
+
+    Raises `ClientError` when the server stays away for two minutes or the job is not there any more.
+    """
+    news: asyncio.Queue[ServerEvent] = asyncio.Queue(maxsize=1000)
+    follower = asyncio.create_task(_follow(client, after, news))
+    course = _Course(job["id"], screen, place)
+    try:
+        course.show(job)
+        while job["status"] not in ENDED:
+            event = await _next(news)
+            if event is not None and event.type == "progress":
+                course.progress(event.data)
+            elif event is None or event.data.get("correlation_id") == job["id"]:
+                position = 0 if event is None or event.position is None else event.position
+                job = await _ask(client, job["id"], position)
+                course.show(job)
+    finally:
+        follower.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await follower
+    return job
+
+
+class _Course:
+    """What was shown of a job so far: nothing is shown twice."""
+
+    def __init__(self, job_id: str, screen: Screen, place: Callable[[Json], str]) -> None:
+        self._job_id = job_id
+        self._screen = screen
+        self._place = place
+        self._shown: set[str] = set()
+
+    def show(self, job: Json) -> None:
+        progress = job.get("progress") or {}
+        step, total = int(progress.get("step", 0)), progress.get("total")
+        self._screen.standing(standing(job), step, total if job["status"] == "processing" else None)
+        for asset in job["assets"]:
+            if asset["status"] != "reserved" and asset["id"] not in self._shown:
+                self._shown.add(asset["id"])
+                self._screen.line(outcome(asset, self._place))
+
+    def progress(self, data: Json) -> None:
+        if str(data.get("job_id", data.get("job"))) == self._job_id:
+            step, total = int(data["step"]), int(data["total"])
+            self._screen.standing(f"processing, step {step} of {total}", step, total)
+
+
+def outcome(asset: Json, place: Callable[[Json], str]) -> str:
+    """A line about an asset: where its file is, or what became of it."""
+    match asset["status"]:
+        case "completed":
+            return f"{asset['index']}  {printable(place(asset))}"
+        case "failed":
+            return f"{asset['index']}  failed: {error_text(asset.get('error'))}"
+        case status:
+            return f"{asset['index']}  {status}"
+
+
+async def _next(news: "asyncio.Queue[ServerEvent]") -> ServerEvent | None:
+    try:
+        return await asyncio.wait_for(news.get(), POLL_S)
+    except TimeoutError:
+        return None
+
+
+async def _ask(client: Client, job_id: str, position: int) -> Json:
+    """The job now. A server that is away is waited for, up to a bound: accepted jobs survive its restart."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + GONE_S_MAX
+    while True:
+        try:
+            return await client.job(job_id, position=position)
+        except (Unreachable, Busy):
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(POLL_S)
+
+
+async def _follow(client: Client, after: int, news: "asyncio.Queue[ServerEvent]") -> None:
+    """Put every event into `news`, over as many connections as it takes; none is lost or doubled in between."""
+    first_s, longest_s = RECONNECT_S
+    pause_s = first_s
+    while True:
+        with contextlib.suppress(ClientError):  # whatever it is, asking for the job meets and reports it
+            async for event in client.events(after):
+                after = event.position or after
+                pause_s = first_s
+                await news.put(event)
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, longest_s)

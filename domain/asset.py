@@ -1,0 +1,200 @@
+"""One expected output of a job: reserved, then completed, failed or canceled; afterwards what its owner makes of it."""
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+from uuid import UUID
+
+from domain.commands import (
+    AssetCommand,
+    DismissAsset,
+    RateAsset,
+    RestoreAsset,
+    SaveAsset,
+    TagAsset,
+    TitleAsset,
+    TrashAsset,
+    UnsaveAsset,
+)
+from domain.errors import AssetInProgress, AssetNotCompleted, NotFound
+from domain.events import (
+    AssetCanceled,
+    AssetCompleted,
+    AssetDismissed,
+    AssetEvent,
+    AssetFailed,
+    AssetRated,
+    AssetReserved,
+    AssetRestored,
+    AssetSaved,
+    AssetTagged,
+    AssetTitled,
+    AssetTrashed,
+    AssetUnsaved,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nothing was ever reserved under this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The job owes it."""
+
+    reservation: AssetReserved
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """What the owner made of a completed asset."""
+
+    rating: int | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    saved: bool = False
+    trashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The file exists."""
+
+    reservation: AssetReserved
+    completed: AssetCompleted
+    curation: Curation = field(default_factory=Curation)
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """There will be no file."""
+
+    reservation: AssetReserved
+    failed: AssetFailed
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """There will be no file, as asked."""
+
+    reservation: AssetReserved
+    dismissed: bool = False
+
+
+Asset = Unknown | Reserved | Completed | Failed | Canceled
+Ended = Completed | Failed | Canceled
+
+
+def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
+    """What the owner may make of an asset. A repeated command returns nothing."""
+    match asset:
+        case Unknown():
+            raise NotFound("asset", "under this id")
+        case Completed():
+            return _curate(command, asset)
+        case Reserved():
+            if isinstance(command, DismissAsset):
+                raise AssetInProgress
+            raise AssetNotCompleted("reserved")
+        case Failed() | Canceled():
+            if isinstance(command, DismissAsset):
+                return [] if asset.dismissed else [AssetDismissed()]
+            raise AssetNotCompleted(status_of(asset))
+        case _:
+            assert_never(asset)
+
+
+def _curate(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
+    curation = asset.curation
+    match command:
+        case RateAsset(score=score):
+            return [] if curation.rating == score else [AssetRated(score=score)]
+        case TitleAsset(title=title):
+            return [] if curation.title == title else [AssetTitled(title=title)]
+        case TagAsset(tags=tags):
+            wanted = tuple(sorted(set(tags)))
+            return [] if curation.tags == wanted else [AssetTagged(tags=wanted)]
+        case SaveAsset():
+            return [] if curation.saved else [AssetSaved()]
+        case UnsaveAsset():
+            return [AssetUnsaved()] if curation.saved else []
+        case DismissAsset():
+            return [] if asset.dismissed else [AssetDismissed()]
+        case TrashAsset():
+            return [] if curation.trashed else [AssetTrashed()]
+        case RestoreAsset():
+            return [AssetRestored()] if curation.trashed else []
+        case _:
+            assert_never(command)
+
+
+def evolve(asset: Asset, event: AssetEvent) -> Asset:
+    """Fold one fact. Total, and without rules: history has already happened."""
+    match event:
+        case AssetReserved():
+            return Reserved(event)
+        case AssetCompleted():
+            return Completed(_reservation(asset), event)
+        case AssetFailed():
+            return Failed(_reservation(asset), event)
+        case AssetCanceled():
+            return Canceled(_reservation(asset))
+        case AssetDismissed():
+            return asset if isinstance(asset, Unknown | Reserved) else replace(asset, dismissed=True)
+        case AssetRated(score=score):
+            return _curated(asset, rating=score)
+        case AssetTitled(title=title):
+            return _curated(asset, title=title)
+        case AssetTagged(tags=tags):
+            return _curated(asset, tags=tags)
+        case AssetSaved():
+            return _curated(asset, saved=True)
+        case AssetUnsaved():
+            return _curated(asset, saved=False)
+        case AssetTrashed():
+            return _curated(asset, trashed=True)
+        case AssetRestored():
+            return _curated(asset, trashed=False)
+        case _:
+            assert_never(event)
+
+
+def status_of(asset: Asset) -> str:
+    """The status word of the API."""
+    match asset:
+        case Unknown():
+            return "unknown"
+        case Reserved():
+            return "reserved"
+        case Completed():
+            return "completed"
+        case Failed():
+            return "failed"
+        case Canceled():
+            return "canceled"
+        case _:
+            assert_never(asset)
+
+
+def owner_of(asset: Asset) -> str | None:
+    """Whom it belongs to; None for an id under which nothing was reserved."""
+    return None if isinstance(asset, Unknown) else asset.reservation.owner
+
+
+def job_of(asset: Asset) -> UUID | None:
+    """The job that owes or owed it."""
+    return None if isinstance(asset, Unknown) else asset.reservation.job_id
+
+
+def _reservation(asset: Asset) -> AssetReserved:
+    if isinstance(asset, Unknown):
+        raise ValueError("The ledger ends an asset that was never reserved: it is damaged; run darkroom verify.")
+    return asset.reservation
+
+
+def _curated(asset: Asset, **changes: object) -> Asset:
+    if not isinstance(asset, Completed):
+        return asset
+    return replace(asset, curation=replace(asset.curation, **changes))  # type: ignore[arg-type]

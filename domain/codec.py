@@ -1,0 +1,75 @@
+"""Stable names for events. A name and version, once released, decode for ever; `tests/golden` holds one of each."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from domain import events
+from domain.events import Event
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+CURRENT: Final[Mapping[str, type[Event]]] = {
+    "job.queued.v1": events.JobQueued,
+    "job.started.v1": events.JobStarted,
+    "job.requeued.v1": events.JobRequeued,
+    "job.cancel_requested.v1": events.JobCancelRequested,
+    "job.succeeded.v1": events.JobSucceeded,
+    "job.partially_succeeded.v1": events.JobPartiallySucceeded,
+    "job.failed.v1": events.JobFailed,
+    "job.canceled.v1": events.JobCanceled,
+    "job.aborted.v1": events.JobAborted,
+    "asset.reserved.v1": events.AssetReserved,
+    "asset.completed.v1": events.AssetCompleted,
+    "asset.failed.v1": events.AssetFailed,
+    "asset.canceled.v1": events.AssetCanceled,
+    "asset.rated.v1": events.AssetRated,
+    "asset.titled.v1": events.AssetTitled,
+    "asset.tagged.v1": events.AssetTagged,
+    "asset.saved.v1": events.AssetSaved,
+    "asset.unsaved.v1": events.AssetUnsaved,
+    "asset.dismissed.v1": events.AssetDismissed,
+    "asset.trashed.v1": events.AssetTrashed,
+    "asset.restored.v1": events.AssetRestored,
+}
+"""The name under which each class is written today."""
+
+UPCASTERS: Final[Mapping[str, tuple[str, Upcaster]]] = {}
+"""Old name → (next name, how its data becomes the next version's). Applied until the name is current."""
+
+
+class UnknownEvent(Exception):
+    """The ledger holds an event that this version of Darkroom does not know. Install the version that wrote it."""
+
+    code = "unknown_event"
+
+
+class Codec:
+    """Events to stable names and JSON, and back. Pure; the tables are parameters so that a test can add a version."""
+
+    def __init__(
+        self,
+        current: Mapping[str, type[Event]] = CURRENT,
+        upcasters: Mapping[str, tuple[str, Upcaster]] = UPCASTERS,
+    ) -> None:
+        self._class_of = current
+        self._topic_of = {event_class: topic for topic, event_class in current.items()}
+        self._upcasters = upcasters
+
+    def encode(self, event: Event) -> tuple[str, bytes]:
+        """The stable topic (`job.queued.v1`) and the event's JSON."""
+        return self._topic_of[type(event)], event.__pydantic_serializer__.to_json(event)
+
+    def decode(self, topic: str, data: dict[str, Any]) -> tuple[str, Event, dict[str, Any]]:
+        """The current topic, the event and its upcast data. Raises `UnknownEvent` for a topic never released."""
+        while topic in self._upcasters:
+            topic, upcast = self._upcasters[topic]
+            data = upcast(data)
+        event_class = self._class_of.get(topic)
+        if event_class is None:
+            raise UnknownEvent(f"The ledger holds an event of type {topic!r}, which this version does not know.")
+        return topic, event_class.model_validate(data), data
+
+
+def name_of(topic: str) -> str:
+    """The stable name without its version: `asset.completed.v1` → `asset.completed`."""
+    return topic.rpartition(".v")[0]

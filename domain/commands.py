@@ -1,0 +1,189 @@
+"""Every intent. Time comes in as `now`, chance as `jitter`: the deciders are pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from domain.events import AssetCompleted, Failure
+from domain.recipe import Kind, Recipe
+
+# About a job and its assets: decided in `generation.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitJob:
+    """Accept a job and reserve its assets."""
+
+    job_id: UUID
+    owner: str
+    recipe: Recipe
+    pool: str
+    kind: Kind
+    bucket: str
+    extension: str
+    now: datetime
+    priority: int = 0
+    batch_id: UUID | None = None
+    parent_id: UUID | None = None
+    tags: tuple[str, ...] = ()
+    request_sha256: str | None = None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """A worker takes the job."""
+
+    attempt: int
+    worker: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAssetCompleted:
+    """A worker wrote the file of one asset."""
+
+    index: int
+    completed: AssetCompleted
+    now: datetime
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the worker believes is current."""
+        return self.completed.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAssetFailed:
+    """A worker cannot make one asset; its siblings go on."""
+
+    attempt: int
+    index: int
+    error: Failure
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FailAttempt:
+    """The attempt as a whole failed: try again or give up, as the retry policy says. `jitter` is in [0, 1)."""
+
+    attempt: int
+    error: Failure
+    jitter: float
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAttempt:
+    """The worker stops and gives the job back unharmed; it counts as no failure."""
+
+    attempt: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireLease:
+    """The worker was not heard of for a whole lease."""
+
+    attempt: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmCancel:
+    """The worker stopped between steps because cancelling was requested."""
+
+    attempt: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """The owner wants the job stopped."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AbortJob:
+    """The job's deadline passed before a worker took it."""
+
+    now: datetime
+
+
+JobCommand = (
+    SubmitJob
+    | StartAttempt
+    | ReportAssetCompleted
+    | ReportAssetFailed
+    | FailAttempt
+    | ReleaseAttempt
+    | ExpireLease
+    | ConfirmCancel
+    | CancelJob
+    | AbortJob
+)
+
+# About one asset: decided in `asset.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class RateAsset:
+    """A quick rating, 1 … 5."""
+
+    score: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TitleAsset:
+    """Name it; null takes the name away."""
+
+    title: str | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TagAsset:
+    """Replace its tags."""
+
+    tags: tuple[str, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SaveAsset:
+    """Keep it."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnsaveAsset:
+    """Keep it no longer."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DismissAsset:
+    """It was looked at: take it out of the workspace."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrashAsset:
+    """Into the trash."""
+
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreAsset:
+    """Back from the trash."""
+
+    now: datetime
+
+
+AssetCommand = RateAsset | TitleAsset | TagAsset | SaveAsset | UnsaveAsset | DismissAsset | TrashAsset | RestoreAsset

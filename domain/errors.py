@@ -1,0 +1,110 @@
+"""Every refusal of the domain, with a stable code and its evidence. Never HTTP: `api/errors.py` maps these to statuses.
+
+Refused
+├── InvalidInput             a field of a request does not hold; carries the path of each
+├── NotFound                 unknown, or somebody else's: deliberately the same
+├── IdempotencyKeyReused     the key was used before with another body
+├── AttemptSuperseded        a report of an attempt that is not the current one
+├── JobNotStartable          the work is no longer waiting: drop the message
+├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
+├── AssetNotCompleted        rating, saving, naming or trashing what has no file
+└── AssetInProgress          dismissing what is still being made
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Refused(Exception):
+    """A command that the rules do not allow. `code` is stable; `str()` is a sentence a person can act on."""
+
+    code = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One bad field: `path` as in the request body (`params.steps`), and a sentence that says what is allowed."""
+
+    path: str
+    detail: str
+
+
+class InvalidInput(Refused):
+    """Fields of a request do not hold."""
+
+    code = "invalid_input"
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{problem.path}: {problem.detail}" for problem in self.problems))
+
+
+class NotFound(Refused):
+    """Nothing of that kind under that id belongs to this owner."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, identifier: object) -> None:
+        self.kind = kind
+        self.identifier = identifier
+        super().__init__(f"There is no {kind} {identifier}.")
+
+
+class IdempotencyKeyReused(Refused):
+    """The key names a job that was submitted with another body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used before with another body; use a new key for a new job.")
+
+
+class AttemptSuperseded(Refused):
+    """Another attempt owns this job. Discard the result and fetch other work."""
+
+    code = "attempt_superseded"
+
+    def __init__(self, *, current: int, reported: int) -> None:
+        self.current = current
+        self.reported = reported
+        super().__init__(f"Attempt {reported} was superseded; the current attempt is {current}.")
+
+
+class JobNotStartable(Refused):
+    """The job is not waiting for this attempt: canceled, finished or running elsewhere. Drop the message."""
+
+    code = "job_not_startable"
+
+    def __init__(self, status: str, attempt: int) -> None:
+        self.status = status
+        self.attempt = attempt
+        super().__init__(f"Attempt {attempt} cannot start: the job is {status}.")
+
+
+class NothingToRetry(Refused):
+    """Retry runs failed and canceled outputs of an ended job again; here there are none."""
+
+    code = "nothing_to_retry"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"There is nothing to retry: the job is {status} and has no failed or canceled output.")
+
+
+class AssetNotCompleted(Refused):
+    """Only a completed asset can be rated, named, tagged, saved, trashed or restored."""
+
+    code = "asset_not_completed"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"The asset is {status}; only a completed asset can be changed.")
+
+
+class AssetInProgress(Refused):
+    """An asset that is still being made cannot be dismissed; cancel its job instead."""
+
+    code = "asset_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__("The asset is still in progress; cancel its job instead of dismissing it.")

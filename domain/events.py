@@ -1,0 +1,213 @@
+"""Every fact the ledger can hold. Past tense, frozen; ids, versions, times and actors are the envelope's.
+
+A released event class never changes: a new shape is a new class under a new version, with an upcaster in `codec.py`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.recipe import Kind, Recipe
+
+Attempt = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Event(BaseModel):
+    """A fact. Frozen, and complete: an unknown field is a damaged ledger, not something to ignore."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ErrorClass(StrEnum):
+    """Why work failed; the retry policy decides by it."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    TRANSIENT = "transient"
+    INVALID_INPUT = "invalid_input"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    WORKER_LOST = "worker_lost"
+    INTERNAL = "internal"
+
+
+class Failure(BaseModel):
+    """What went wrong, for a person and for the retry policy. Never holds a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    error_class: ErrorClass
+    message: str
+
+
+# Job
+
+
+class JobQueued(Event):
+    """A job was accepted; its N assets are reserved in the same commit.
+
+    `pool` names the workers that can run it. `request_sha256` recognises a repeat of an idempotent request.
+    `parent_id` is the job whose outputs this one runs again. `deadline`: not started by then, the job is aborted.
+    """
+
+    owner: str
+    recipe: Recipe
+    pool: str
+    priority: Annotated[int, Field(ge=-10, le=10)] = 0
+    batch_id: UUID | None = None
+    parent_id: UUID | None = None
+    tags: tuple[str, ...] = ()
+    request_sha256: str | None = None
+    deadline: datetime | None = None
+
+
+class JobStarted(Event):
+    """A worker took the job; reports of any other attempt are refused from now on."""
+
+    attempt: Attempt
+    worker: str
+
+
+class RequeueReason(StrEnum):
+    """Why an attempt ended without ending the job."""
+
+    FAILED = "failed"
+    WORKER_LOST = "worker_lost"
+    WORKER_STOPPING = "worker_stopping"
+
+
+class JobRequeued(Event):
+    """The attempt is over and the job waits again; nobody takes it before `not_before`."""
+
+    attempt: Attempt
+    reason: RequeueReason
+    error: Failure | None = None
+    not_before: datetime
+
+
+class JobCancelRequested(Event):
+    """The owner wants it stopped while a worker has it; the worker stops between steps."""
+
+    attempt: Attempt
+
+
+class JobSucceeded(Event):
+    """Every asset is completed."""
+
+
+class JobPartiallySucceeded(Event):
+    """Some assets are completed, the others failed."""
+
+    completed: Annotated[int, Field(ge=1)]
+    failed: Annotated[int, Field(ge=1)]
+
+
+class JobFailed(Event):
+    """No asset was completed."""
+
+    error: Failure
+
+
+class JobCanceled(Event):
+    """Stopped on request; what was completed before stays."""
+
+
+class JobAborted(Event):
+    """The deadline passed before a worker took it."""
+
+
+# Asset
+
+
+class AssetReserved(Event):
+    """An output the job owes: index 0 … N-1, its seed, and where its file will be."""
+
+    owner: str
+    job_id: UUID
+    index: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
+    kind: Kind
+    bucket: str
+    path: str
+
+
+class AssetCompleted(Event):
+    """The file exists, with this hash. `bytes` is its size; `render_ms` and `store_ms` are wall milliseconds."""
+
+    attempt: Attempt
+    sha256: Sha256
+    media_type: str
+    bytes: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    render_ms: Annotated[int, Field(ge=0)]
+    store_ms: Annotated[int, Field(ge=0)]
+    worker_versions: dict[str, str]
+
+
+class AssetFailed(Event):
+    """There will be no file. `attempt` is the one that gave up."""
+
+    attempt: Attempt
+    error: Failure
+
+
+class AssetCanceled(Event):
+    """There will be no file, on request or because the deadline passed."""
+
+
+class AssetRated(Event):
+    """A quick rating, 1 … 5; a later one replaces it, both stay in history."""
+
+    score: Annotated[int, Field(ge=1, le=5)]
+
+
+class AssetTitled(Event):
+    """A name given by the owner; null takes it away."""
+
+    title: str | None
+
+
+class AssetTagged(Event):
+    """The whole set of tags, sorted."""
+
+    tags: tuple[str, ...]
+
+
+class AssetSaved(Event):
+    """Kept."""
+
+
+class AssetUnsaved(Event):
+    """No longer kept."""
+
+
+class AssetDismissed(Event):
+    """Looked at: it leaves the workspace."""
+
+
+class AssetTrashed(Event):
+    """In the trash: it leaves workspace and library; its file stays."""
+
+
+class AssetRestored(Event):
+    """Back from the trash."""
+
+
+JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
+JobEvent = JobQueued | JobStarted | JobRequeued | JobCancelRequested | JobEnding
+AssetEnding = AssetCompleted | AssetFailed | AssetCanceled
+AssetEvent = (
+    AssetReserved
+    | AssetEnding
+    | AssetRated
+    | AssetTitled
+    | AssetTagged
+    | AssetSaved
+    | AssetUnsaved
+    | AssetDismissed
+    | AssetTrashed
+    | AssetRestored
+)

@@ -1,0 +1,268 @@
+"""A job together with its assets: what one commit decides on.
+
+A job ends in the same commit in which its last asset ends, so there is no moment in which every asset is there and the
+job still runs, and no report of an end that could get lost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import assert_never
+
+from domain import asset as assets_of
+from domain import job as jobs
+from domain.asset import Asset, Completed, Failed, Reserved
+from domain.commands import (
+    AbortJob,
+    CancelJob,
+    ConfirmCancel,
+    ExpireLease,
+    FailAttempt,
+    JobCommand,
+    ReleaseAttempt,
+    ReportAssetCompleted,
+    ReportAssetFailed,
+    StartAttempt,
+    SubmitJob,
+)
+from domain.errors import AttemptSuperseded, FieldProblem, InvalidInput, NotFound, NothingToRetry
+from domain.events import (
+    AssetCanceled,
+    AssetEvent,
+    AssetFailed,
+    AssetReserved,
+    ErrorClass,
+    Failure,
+    JobAborted,
+    JobCanceled,
+    JobCancelRequested,
+    JobEnding,
+    JobEvent,
+    JobFailed,
+    JobPartiallySucceeded,
+    JobRequeued,
+    JobSucceeded,
+    RequeueReason,
+)
+from domain.job import Finished, Job, NotSubmitted, Running, Waiting
+from domain.recipe import Recipe, asset_path
+from domain.retry import GiveUp, TryAgain, after_failure
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A job and its assets by index."""
+
+    job: Job = field(default_factory=NotSubmitted)
+    assets: tuple[Asset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to the job, and to which of its assets. Empty: nothing, the command repeats an earlier one."""
+
+    job: tuple[JobEvent, ...] = ()
+    assets: Mapping[int, tuple[AssetEvent, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.job or self.assets)
+
+
+def decide(command: JobCommand, generation: Generation) -> Decision:
+    """The rules of a job's life. Raises a `Refused` with its evidence; a repeated command decides nothing."""
+    if isinstance(command, SubmitJob):
+        return _submit(command, generation)
+    job = generation.job
+    if isinstance(job, NotSubmitted):
+        raise NotFound("job", "under this id")
+    match command:
+        case StartAttempt():
+            return Decision(job=tuple(jobs.start(command, job)))
+        case ReportAssetCompleted() | ReportAssetFailed():
+            return _report(command, generation)
+        case FailAttempt(error=error, jitter=jitter):
+            running = jobs.require_current(job, command.attempt)
+            return _after_failure(command, error, RequeueReason.FAILED, jitter, generation, running)
+        case ExpireLease():
+            running = jobs.require_current(job, command.attempt)
+            return _after_failure(command, _lost(running), RequeueReason.WORKER_LOST, 0.0, generation, running)
+        case ReleaseAttempt() | ConfirmCancel():  # a worker that stops unasked gives the job back: nobody canceled it
+            return _release(command, generation)
+        case CancelJob():
+            return _cancel(job, generation)
+        case AbortJob():
+            return _cancel_rest(generation, JobAborted()) if _past_deadline(job, command) else Decision()
+        case _:
+            assert_never(command)
+
+
+def evolve(generation: Generation, decision: Decision) -> Generation:
+    """Fold what was decided."""
+    job = generation.job
+    for job_event in decision.job:
+        job = jobs.evolve(job, job_event)
+    slots = list(generation.assets)
+    for index, asset_events in sorted(decision.assets.items()):
+        slots.extend(assets_of.Unknown() for _ in range(index + 1 - len(slots)))
+        for asset_event in asset_events:
+            slots[index] = assets_of.evolve(slots[index], asset_event)
+    return Generation(job, tuple(slots))
+
+
+def pending_indexes(generation: Generation) -> tuple[int, ...]:
+    """The assets that the job still owes."""
+    return tuple(index for index, asset in enumerate(generation.assets) if isinstance(asset, Reserved))
+
+
+def recipe_of_retry(generation: Generation) -> Recipe:
+    """The recipe of a new job for the failed and canceled outputs alone, each with the seed it had.
+
+    Raises `NothingToRetry` when the job still runs or owes nothing.
+    """
+    job = generation.job
+    if not isinstance(job, Finished):
+        raise NothingToRetry(jobs.status_of(job))
+    seeds = tuple(
+        asset.reservation.seed
+        for asset in generation.assets
+        if isinstance(asset, assets_of.Failed | assets_of.Canceled)
+    )
+    if not seeds:
+        raise NothingToRetry(jobs.status_of(job))
+    return job.queued.recipe.model_copy(update={"seeds": seeds})
+
+
+def _submit(command: SubmitJob, generation: Generation) -> Decision:
+    queued = jobs.submit(command, generation.job)
+    if not queued:
+        return Decision()
+    reserved = {
+        index: (
+            AssetReserved(
+                owner=command.owner,
+                job_id=command.job_id,
+                index=index,
+                seed=seed,
+                kind=command.kind,
+                bucket=command.bucket,
+                path=asset_path(command.bucket, command.owner, command.job_id, index, command.extension),
+            ),
+        )
+        for index, seed in enumerate(command.recipe.seeds)
+    }
+    return Decision(job=tuple(queued), assets=reserved)
+
+
+def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Generation) -> Decision:
+    if not 0 <= command.index < len(generation.assets):
+        detail = f"the job has assets 0 to {len(generation.assets) - 1}, not {command.index}"
+        raise InvalidInput([FieldProblem("index", detail)])
+    asset = generation.assets[command.index]
+    if not isinstance(asset, Reserved):
+        if _repeats(command, asset):
+            return Decision()
+        raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
+    jobs.require_current(generation.job, command.attempt)
+    event: AssetEvent = (
+        command.completed
+        if isinstance(command, ReportAssetCompleted)
+        else AssetFailed(attempt=command.attempt, error=command.error)
+    )
+    return _ended_if_last(generation, {command.index: (event,)})
+
+
+def _repeats(command: ReportAssetCompleted | ReportAssetFailed, asset: Asset) -> bool:
+    match asset:
+        case Completed(completed=completed):
+            return isinstance(command, ReportAssetCompleted) and completed == command.completed
+        case Failed(failed=failed):
+            return isinstance(command, ReportAssetFailed) and failed.attempt == command.attempt
+        case _:
+            return False
+
+
+def _ended_if_last(generation: Generation, endings: Mapping[int, tuple[AssetEvent, ...]]) -> Decision:
+    after = evolve(generation, Decision(assets=endings))
+    if pending_indexes(after):
+        return Decision(assets=endings)
+    return Decision(job=(_outcome(after.assets),), assets=endings)
+
+
+def _outcome(assets: tuple[Asset, ...]) -> JobEnding:
+    failed = [asset.failed for asset in assets if isinstance(asset, Failed)]
+    completed = sum(isinstance(asset, Completed) for asset in assets)
+    if not failed:
+        return JobSucceeded()
+    if completed:
+        return JobPartiallySucceeded(completed=completed, failed=len(failed))
+    return JobFailed(error=failed[-1].error)
+
+
+def _after_failure(
+    command: FailAttempt | ExpireLease,
+    error: Failure,
+    reason: RequeueReason,
+    jitter: float,
+    generation: Generation,
+    running: Running,
+) -> Decision:
+    if running.cancel_requested:
+        return _cancel_rest(generation, JobCanceled())
+    lost = reason is RequeueReason.WORKER_LOST
+    verdict = after_failure(
+        error.error_class,
+        failures=running.tries.failures + 1,
+        workers_lost=running.tries.workers_lost + lost,
+        jitter=jitter,
+    )
+    match verdict:
+        case TryAgain(delay=delay):
+            return _requeue(command, reason, delay, error)
+        case GiveUp():
+            failed = AssetFailed(attempt=command.attempt, error=error)
+            return _ended_if_last(generation, dict.fromkeys(pending_indexes(generation), (failed,)))
+        case _:
+            assert_never(verdict)
+
+
+def _release(command: ReleaseAttempt | ConfirmCancel, generation: Generation) -> Decision:
+    running = jobs.require_current(generation.job, command.attempt)
+    if running.cancel_requested:
+        return _cancel_rest(generation, JobCanceled())
+    return _requeue(command, RequeueReason.WORKER_STOPPING, timedelta(0), None)
+
+
+def _requeue(
+    command: FailAttempt | ExpireLease | ReleaseAttempt | ConfirmCancel,
+    reason: RequeueReason,
+    delay: timedelta,
+    error: Failure | None,
+) -> Decision:
+    not_before = command.now + delay
+    return Decision(job=(JobRequeued(attempt=command.attempt, reason=reason, error=error, not_before=not_before),))
+
+
+def _cancel(job: Job, generation: Generation) -> Decision:
+    match job:
+        case Waiting():
+            return _cancel_rest(generation, JobCanceled())
+        case Running(cancel_requested=False, tries=tries):
+            return Decision(job=(JobCancelRequested(attempt=tries.attempt),))
+        case _:
+            return Decision()
+
+
+def _cancel_rest(generation: Generation, ending: JobCanceled | JobAborted) -> Decision:
+    canceled: tuple[AssetEvent, ...] = (AssetCanceled(),)
+    return Decision(job=(ending,), assets=dict.fromkeys(pending_indexes(generation), canceled))
+
+
+def _past_deadline(job: Job, command: AbortJob) -> bool:
+    if not isinstance(job, Waiting) or job.tries.attempt > 0:
+        return False  # the promise is about the first start; a job that ran once is not aborted for its retry
+    return job.queued.deadline is not None and command.now >= job.queued.deadline
+
+
+def _lost(running: Running) -> Failure:
+    message = f"Worker {running.worker} was not heard of for a whole lease during attempt {running.tries.attempt}."
+    return Failure(error_class=ErrorClass.WORKER_LOST, message=message)

@@ -1,0 +1,174 @@
+"""A request to generate: it waits, runs in numbered attempts, and ends exactly once."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import assert_never
+
+from domain.commands import StartAttempt, SubmitJob
+from domain.errors import AttemptSuperseded, IdempotencyKeyReused, JobNotStartable
+from domain.events import (
+    JobAborted,
+    JobCanceled,
+    JobCancelRequested,
+    JobEnding,
+    JobEvent,
+    JobFailed,
+    JobPartiallySucceeded,
+    JobQueued,
+    JobRequeued,
+    JobStarted,
+    JobSucceeded,
+    RequeueReason,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NotSubmitted:
+    """Nothing was ever queued under this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What was tried so far: the number of the last attempt, how many failed, how many lost their worker."""
+
+    attempt: int = 0
+    failures: int = 0
+    workers_lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nobody works on it; from `not_before` (None: at once) the next attempt may start."""
+
+    queued: JobQueued
+    tries: Tries
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Attempt `tries.attempt` is with `worker`."""
+
+    queued: JobQueued
+    tries: Tries
+    worker: str
+    cancel_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It ended, once and for all."""
+
+    queued: JobQueued
+    tries: Tries
+    ending: JobEnding
+
+
+Job = NotSubmitted | Waiting | Running | Finished
+Submitted = Waiting | Running | Finished
+
+
+def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
+    """Accept it. The same request again returns nothing; another body under the same id is refused."""
+    if not isinstance(job, NotSubmitted):
+        if job.queued.request_sha256 is not None and job.queued.request_sha256 == command.request_sha256:
+            return []
+        raise IdempotencyKeyReused
+    return [
+        JobQueued(
+            owner=command.owner,
+            recipe=command.recipe,
+            pool=command.pool,
+            priority=command.priority,
+            batch_id=command.batch_id,
+            parent_id=command.parent_id,
+            tags=command.tags,
+            request_sha256=command.request_sha256,
+            deadline=command.deadline,
+        )
+    ]
+
+
+def start(command: StartAttempt, job: Job) -> list[JobEvent]:
+    """Hand it to a worker: only the next attempt of a waiting job. The same worker asking again gets it again."""
+    match job:
+        case Waiting(tries=tries, not_before=not_before) if command.attempt == tries.attempt + 1:
+            if not_before is not None and command.now < not_before:
+                raise JobNotStartable("backing off", command.attempt)
+            return [JobStarted(attempt=command.attempt, worker=command.worker)]
+        case Running(tries=tries, worker=worker) if (tries.attempt, worker) == (command.attempt, command.worker):
+            return []
+        case _:
+            raise JobNotStartable(status_of(job), command.attempt)
+
+
+def require_current(job: Job, attempt: int) -> Running:
+    """The job if `attempt` is the one that runs; else `AttemptSuperseded`: that fences late workers off."""
+    if isinstance(job, Running) and job.tries.attempt == attempt:
+        return job
+    raise AttemptSuperseded(current=attempt_of(job), reported=attempt)
+
+
+def evolve(job: Job, event: JobEvent) -> Job:
+    """Fold one fact. Total, and without rules: history has already happened."""
+    if isinstance(event, JobQueued):
+        return Waiting(event, Tries())
+    if isinstance(job, NotSubmitted):
+        raise ValueError("The ledger goes on with a job that was never queued: it is damaged; run darkroom verify.")
+    match event:
+        case JobStarted(attempt=attempt, worker=worker):
+            return Running(job.queued, replace(job.tries, attempt=attempt), worker)
+        case JobRequeued(reason=reason, not_before=not_before):
+            return Waiting(job.queued, _counted(job.tries, reason), not_before)
+        case JobCancelRequested():
+            return replace(job, cancel_requested=True) if isinstance(job, Running) else job
+        case JobSucceeded() | JobPartiallySucceeded() | JobFailed() | JobCanceled() | JobAborted():
+            return Finished(job.queued, job.tries, event)
+        case _:
+            assert_never(event)
+
+
+def status_of(job: Job) -> str:
+    """The status word of the API."""
+    match job:
+        case NotSubmitted():
+            return "unknown"
+        case Waiting():
+            return "queued"
+        case Running():
+            return "processing"
+        case Finished(ending=ending):
+            return ENDED_AS[type(ending)]
+        case _:
+            assert_never(job)
+
+
+ENDED_AS: dict[type[JobEnding], str] = {
+    JobSucceeded: "succeeded",
+    JobPartiallySucceeded: "partially_succeeded",
+    JobFailed: "failed",
+    JobCanceled: "canceled",
+    JobAborted: "aborted",
+}
+
+
+def attempt_of(job: Job) -> int:
+    """The number of the last attempt that started; 0 before the first."""
+    return 0 if isinstance(job, NotSubmitted) else job.tries.attempt
+
+
+def owner_of(job: Job) -> str | None:
+    """Whom it belongs to; None for an id under which nothing was queued."""
+    return None if isinstance(job, NotSubmitted) else job.queued.owner
+
+
+def _counted(tries: Tries, reason: RequeueReason) -> Tries:
+    match reason:
+        case RequeueReason.FAILED:
+            return replace(tries, failures=tries.failures + 1)
+        case RequeueReason.WORKER_LOST:
+            return replace(tries, failures=tries.failures + 1, workers_lost=tries.workers_lost + 1)
+        case RequeueReason.WORKER_STOPPING:
+            return tries
+        case _:
+            assert_never(reason)

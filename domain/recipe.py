@@ -1,0 +1,85 @@
+"""The recipe: all that decides a result, and the ids and seeds that follow from it."""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SEED_MAX = 2**32 - 1
+"""Largest seed a request may name: torch, numpy and the hosted engines all take 32 bits."""
+
+ParamValue = bool | int | float | str
+Strength = Annotated[float, Field(ge=0.1, le=1.0)]
+
+
+class Task(StrEnum):
+    """What goes in and out: text, image or video to image or video."""
+
+    TEXT_TO_IMAGE = "t2i"
+    IMAGE_TO_IMAGE = "i2i"
+    TEXT_TO_VIDEO = "t2v"
+    IMAGE_TO_VIDEO = "i2v"
+    EXTEND = "extend"
+    MULTI = "multi"
+
+
+class Kind(StrEnum):
+    """What an asset is."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Reference(BaseModel):
+    """A picture that guides the result. `source` is `media:ID` or `asset:ID` of the same owner."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["style", "composition", "character"]
+    source: str
+    strength: Strength
+
+
+class Recipe(BaseModel):
+    """All that decides the result. `seeds` holds one seed per asset, by index; `params` has its defaults filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_type: str
+    model: str
+    model_revision: str | None = None
+    task: Task
+    prompt: str
+    negative_prompt: str | None = None
+    params: dict[str, ParamValue]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    references: tuple[Reference, ...] = ()
+    media: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def quantity(self) -> int:
+        """How many assets the job owes."""
+        return len(self.seeds)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def seeds_from(seed: int, quantity: int) -> tuple[int, ...]:
+    """`seed + index` for each asset: two images of one job never share a seed."""
+    return tuple(seed + index for index in range(quantity))
+
+
+def asset_id(job_id: UUID, index: int) -> UUID:
+    """The id of a job's asset at `index`; anyone who knows the job knows its assets."""
+    return uuid5(job_id, str(index))
+
+
+def asset_path(bucket: str, owner: str, job_id: UUID, index: int, extension: str) -> str:
+    """Where the file of an asset lives in the object store."""
+    return f"{bucket}/{owner}/{job_id}_{index}.{extension}"

@@ -1,0 +1,148 @@
+"""`python -m gpu_worker`: one worker. `--settings` lists what it reads from the environment.
+
+Exit status 0 after SIGTERM or SIGINT, 1 when it had to leave without giving its job back, 2 for a bad setting.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+
+import nats.errors
+from nats.aio.client import Client
+
+from gpu_worker.connection import connect
+from gpu_worker.engines import ModelUnavailable, OutOfMemory
+from gpu_worker.loop import Worker, unless
+from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
+from gpu_worker.workshop import Workshop
+from services.blobs import Blobs
+
+LOG = logging.getLogger("darkroom.worker")
+
+STOP_S_MAX = 10.0
+"""A worker that cannot give its job back for so long leaves hard; the job's lease brings it to another."""
+
+CLOSE_S_MAX = 2
+
+
+def main(arguments: list[str]) -> int:
+    """Run until told to stop. Returns the exit status."""
+    if arguments not in ([], ["--settings"]):
+        sys.stderr.write("usage: python -m gpu_worker [--settings]\n")
+        return 2
+    try:
+        settings = WorkerSettings.from_environment()
+        if arguments:
+            sys.stdout.writelines(line + "\n" for line in settings.listing())
+            return 0
+        workshop = compose(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return asyncio.run(serve(settings, workshop))
+
+
+def compose(settings: WorkerSettings) -> Workshop:
+    """The worker's parts. Raises `SettingsError` when one cannot be had."""
+    log_to_stderr(settings.log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back
+    try:
+        blobs = Blobs(settings.blobs())
+    except Exception as error:  # the library raises ValueError, OSError or its own, by what is wrong
+        reason = without_credentials((str(error).splitlines() or [""])[0])
+        raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
+    try:
+        from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
+    return Workshop(settings.worker_name, settings.models, Residency(settings.models, settings.device), blobs)
+
+
+async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
+    """Connect, load the first model, work until told to stop. Returns the exit status."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    heed_signals(loop, stop)
+    loading = loop.run_in_executor(workshop.rendering, load, workshop, next(iter(settings.models)))
+    connection = await unless(stop, connect(settings.nats_servers, settings.worker_name))
+    if connection is None:
+        return 0
+    try:
+        await unless(stop, _result(loading))
+        await Worker(connection, workshop, settings.pools, settings.heartbeat_s).run(stop)
+    except nats.errors.ConnectionClosedError:
+        LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400
+        return 1
+    finally:
+        await close(connection)
+    LOG.info("stopped")
+    return 0
+
+
+def load(workshop: Workshop, model: str) -> None:
+    """Load a model before its first job, and say at once when it cannot be had: its jobs will fail."""
+    began = time.perf_counter()
+    try:
+        engine = workshop.engine(model)
+    except (ModelUnavailable, OutOfMemory) as error:
+        LOG.error("jobs of the model %s will fail: %s", model, error)  # noqa: TRY400
+    else:
+        LOG.info("loaded %s, revision %s, in %.1f s", model, engine.model_revision[:12], time.perf_counter() - began)
+
+
+def heed_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """SIGTERM or SIGINT sets `stop`; the same signal again, or no success within 10 s, ends the process hard."""
+    heard: set[signal.Signals] = set()
+
+    def leave(why: str) -> None:
+        LOG.error("leaving without giving the job back: %s", why)
+        os._exit(1)
+
+    def told(number: signal.Signals) -> None:
+        if number in heard:  # Ctrl-C followed by a supervisor's SIGTERM is one wish, not two
+            leave(f"{number.name} came twice")
+        heard.add(number)
+        if not stop.is_set():
+            LOG.info("stopping on %s", number.name)
+            stop.set()
+            loop.call_later(STOP_S_MAX, leave, f"not possible within {STOP_S_MAX:g} s")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told, number)
+
+
+async def close(connection: Client) -> None:
+    """Send what is still to be sent, within a bound, and close."""
+    with suppress(nats.errors.Error, TimeoutError):
+        if connection.is_connected:
+            await connection.flush(CLOSE_S_MAX)
+    with suppress(nats.errors.Error, TimeoutError):
+        await asyncio.wait_for(connection.close(), CLOSE_S_MAX)
+
+
+async def _result(future: "asyncio.Future[None]") -> None:
+    await future
+
+
+def log_to_stderr(level: str) -> None:
+    """One line an entry: time in UTC, level, words."""
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    LOG.addHandler(handler)
+    LOG.setLevel(level)
+    LOG.propagate = False
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without waiting for the render thread: a model that is loading cannot be interrupted, and nothing is in hand.
+    os._exit(status)

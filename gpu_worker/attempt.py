@@ -1,0 +1,212 @@
+"""One attempt of one job: start, render, store, report each asset, say how it ended."""
+
+import asyncio
+import logging
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+
+import nats.errors
+from nats.aio.client import Client
+
+from domain.events import AssetCompleted, ErrorClass, Failure
+from gpu_worker.engines import RenderCanceled, RenderedImage
+from gpu_worker.failures import failure_of
+from gpu_worker.keep_alive import Interrupt, KeepAlive
+from gpu_worker.reporting import Reporter
+from gpu_worker.storing import MEDIA_TYPE, StoredImage, store
+from gpu_worker.workshop import Workshop, library_versions, request_of
+from services.wire import (
+    AssetCompletedReport,
+    AssetFailedReport,
+    AttemptFailedReport,
+    AttemptReleasedReport,
+    CancelConfirmedReport,
+    Progress,
+    StartedReport,
+    WorkOrder,
+    progress_subject,
+)
+
+PROGRESS_S_MIN = 0.05
+"""At most 20 progress messages a second: no person sees more."""
+
+STEP_S_MAX = 5.0
+"""A worker that was told to end waits this long for the step that is running, and then gives the job back anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An image that the render thread has finished and that is on its way into the object store."""
+
+    rendered: RenderedImage
+    model_revision: str
+    stored: Future[StoredImage]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The render thread is done with the order."""
+
+    error: BaseException | None = None
+
+
+class Attempt:
+    """An order in work."""
+
+    def __init__(
+        self,
+        order: WorkOrder,
+        workshop: Workshop,
+        reporter: Reporter,
+        connection: Client,
+        keep_alive: KeepAlive,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self._order = order
+        self._workshop = workshop
+        self._reporter = reporter
+        self._connection = connection
+        self._keep_alive = keep_alive
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: asyncio.Queue[Arrival | Ended] = asyncio.Queue()
+        self._owed = {output.index for output in order.outputs}
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._progress_due_at_s = 0.0
+        self._who = {"job_id": order.job_id, "attempt": order.attempt, "worker": workshop.worker}
+
+    async def run(self) -> None:
+        """Work on it until the ledger has the end of the attempt, or refuses to hear of it."""
+        started = await self._reporter.settle(StartedReport.model_validate(self._who))
+        if not started.accepted:
+            self._log.info("not started: %s", started.detail or started.code)
+            return
+        self._log.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
+        self._keep_alive.lease(started)
+        began = time.perf_counter()
+        rendering = self._loop.run_in_executor(self._workshop.rendering, self._render)
+        failure = await self._report_arrivals()
+        if self._keep_alive.interrupt is not Interrupt.STOPPING:
+            await rendering  # it has said that it ended: the thread is free for the next order
+        await self._end(failure, seconds=time.perf_counter() - began)
+
+    def _render(self) -> None:
+        """Runs in the render thread. Every error travels to the loop."""
+        order, workshop = self._order, self._workshop
+        ended = Ended()
+        try:
+            request = request_of(order)
+            engine = workshop.engine(order.recipe.model)
+            for rendered in engine.render(request, on_step=self._stepped, canceled=self._interrupted):
+                output = order.outputs[rendered.position]
+                revision = engine.model_revision
+                stored = workshop.storing.submit(store, workshop.blobs, order, output, rendered, revision)
+                self._arrived(Arrival(rendered, revision, stored))
+        except BaseException as error:  # one that ended in this thread would leave the job hanging
+            ended = Ended(error)
+        self._arrived(ended)
+
+    def _arrived(self, arrival: Arrival | Ended) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is leaving
+            self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
+
+    def _interrupted(self) -> bool:
+        return self._keep_alive.interrupt is not None
+
+    def _stepped(self, step: int, total: int) -> None:
+        """Runs in the render thread after every step."""
+        now_s = time.monotonic()
+        if now_s < self._progress_due_at_s and step < total:
+            return
+        self._progress_due_at_s = now_s + PROGRESS_S_MIN
+        progress = Progress(job_id=self._order.job_id, attempt=self._order.attempt, step=step, total=total)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._publish_soon, progress)
+
+    def _publish_soon(self, progress: Progress) -> None:
+        if self._connection.is_connected:  # progress is worth nothing later
+            task = self._loop.create_task(self._publish(progress))
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, progress: Progress) -> None:
+        subject = progress_subject(self._order.owner, self._order.job_id)
+        with suppress(nats.errors.Error):
+            await self._connection.publish(subject, progress.model_dump_json().encode())
+
+    async def _report_arrivals(self) -> Failure | None:
+        """Report each image as it comes. Returns why the attempt failed; None when it did not, or was stopped."""
+        failure = None
+        while isinstance(arrival := await self._next_arrival(), Arrival):
+            if self._keep_alive.interrupt in {Interrupt.CANCELED, Interrupt.SUPERSEDED}:
+                continue
+            output = self._order.outputs[arrival.rendered.position]
+            try:
+                stored = await asyncio.wrap_future(arrival.stored)
+            except Exception as error:  # the encoder raises what it likes
+                why = failure_of(error, self._log)
+                if why.error_class is ErrorClass.TRANSIENT:
+                    failure = why  # the object store is to blame: the next attempt makes what is still owed
+                else:  # one image that cannot become a file does not fail its siblings
+                    await self._report(AssetFailedReport(**self._who, index=output.index, error=why))
+                continue
+            completed = self._completed(arrival, stored)
+            self._log.info(
+                "asset %d rendered in %d ms, stored in %d ms", output.index, completed.render_ms, completed.store_ms
+            )
+            await self._report(AssetCompletedReport(**self._who, index=output.index, completed=completed))
+        if arrival.error is None or (isinstance(arrival.error, RenderCanceled) and self._interrupted()):
+            return failure
+        return failure_of(arrival.error, self._log)
+
+    async def _next_arrival(self) -> Arrival | Ended:
+        while True:
+            try:
+                return await asyncio.wait_for(self._arrivals.get(), STEP_S_MAX)
+            except TimeoutError:
+                if self._keep_alive.interrupt is Interrupt.STOPPING:
+                    self._log.warning("the step that is running takes too long to wait for")
+                    return Ended()
+
+    async def _report(self, report: AssetCompletedReport | AssetFailedReport) -> None:
+        reply = await self._reporter.settle(report)
+        if reply.accepted:
+            self._owed.discard(report.index)
+        else:
+            self._log.info("asset %d refused: %s", report.index, reply.detail or reply.code)
+            self._keep_alive.interrupted(Interrupt.SUPERSEDED)
+
+    async def _end(self, failure: Failure | None, *, seconds: float) -> None:
+        """Tell the ledger how it ended; not needed where every asset is reported: that ended the job."""
+        report: CancelConfirmedReport | AttemptReleasedReport | AttemptFailedReport
+        interrupt = self._keep_alive.interrupt
+        if not self._owed:
+            self._log.info("done in %.2f s", seconds)
+            return
+        if interrupt is Interrupt.SUPERSEDED:
+            self._log.info("discarded: another attempt has the job")
+            return
+        if interrupt is Interrupt.CANCELED:
+            report = CancelConfirmedReport.model_validate(self._who)
+        elif interrupt is Interrupt.STOPPING:
+            report = AttemptReleasedReport.model_validate(self._who)
+        else:
+            missing = Failure(error_class=ErrorClass.INTERNAL, message="The engine left out images that the job owes.")
+            report = AttemptFailedReport(**self._who, error=failure or missing)
+        reply = await self._reporter.settle(report)
+        self._log.info("%s %s", report.kind, "accepted" if reply.accepted else f"refused: {reply.detail or reply.code}")
+
+    def _completed(self, arrival: Arrival, stored: StoredImage) -> AssetCompleted:
+        return AssetCompleted(
+            attempt=self._order.attempt,
+            sha256=stored.sha256,
+            media_type=MEDIA_TYPE,
+            bytes=stored.bytes,
+            width=stored.width,
+            height=stored.height,
+            render_ms=arrival.rendered.render_ms,
+            store_ms=stored.store_ms,
+            worker_versions={**library_versions(), "model": arrival.model_revision},
+        )

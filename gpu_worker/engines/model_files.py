@@ -1,0 +1,92 @@
+"""What lies in a model's folder or file, seen without loading it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from gpu_worker.engines import ModelUnavailable
+
+SAMPLE_BYTES = 1 << 20
+"""Read at either end of a weights file for its fingerprint: more than its header, and far less than all its 5 GB."""
+
+SECOND_TEXT_ENCODER = "conditioner.embedders.1."
+"""Every single-file SDXL checkpoint has weights under this name, and no other Stable Diffusion does."""
+
+
+def require_sdxl(folder: Path) -> None:
+    """Raise ModelUnavailable unless the folder says that it is SDXL, and holds every part that it names."""
+    index = folder / "model_index.json"
+    try:
+        parts = json.loads(index.read_text(encoding="utf-8"))
+        kind = str(parts["_class_name"])
+    except FileNotFoundError:
+        raise ModelUnavailable(
+            f"The folder {folder} is not a model: it has no model_index.json; give a folder that save_pretrained wrote."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelUnavailable(f"The model in {folder} is broken: its model_index.json cannot be read.") from None
+    if not kind.startswith("StableDiffusionXL"):
+        raise ModelUnavailable(f"The model in {folder} is not SDXL but {kind}; give a StableDiffusionXL folder.")
+    for name, made_by in parts.items():
+        if isinstance(made_by, list) and any(made_by):
+            if not is_there(folder / name):
+                raise ModelUnavailable(f"The model in {folder} is not whole: its {name} is missing; copy it again.")
+            for weights in (folder / name).glob("*.safetensors"):
+                weight_names(weights)
+
+
+def is_there(part: Path) -> bool:
+    """Tell whether a part has its files; without them transformers makes a tokenizer that knows no word, silently."""
+    if part.name.startswith("tokenizer"):
+        return (part / "tokenizer.json").is_file() or (part / "vocab.json").is_file()
+    return part.is_dir()
+
+
+def weights_variant(folder: Path) -> str | None:
+    """Return "fp16" where the folder holds the UNet in that variant alone: many people keep that half of a model."""
+    unet = {file.name for file in (folder / "unet").glob("diffusion_pytorch_model*.safetensors")}
+    return "fp16" if unet and all(".fp16" in name for name in unet) else None
+
+
+def require_sdxl_file(file: Path) -> None:
+    """Raise ModelUnavailable unless the file is a whole SDXL checkpoint in safetensors."""
+    if not any(name.startswith(SECOND_TEXT_ENCODER) for name in weight_names(file)):
+        raise ModelUnavailable(f"The model file {file} is not SDXL: it lacks the second text encoder.")
+
+
+def weight_names(file: Path) -> list[str]:
+    """Return the names of the weights in a file, without reading them; raise ModelUnavailable where it is cut off."""
+    try:
+        with safe_open(file, framework="pt") as weights:
+            return list(weights.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelUnavailable(
+            f"The weights {file} are cut off or no safetensors ({error}); copy them again."
+        ) from None
+
+
+def fingerprint(model: Path) -> str:
+    """Return 64 hex digits that change with the configuration and with the name, size or either end of any weights."""
+    digest = hashlib.sha256()
+    files = [model] if model.is_file() else sorted(file for file in model.rglob("*") if file.is_file())
+    for file in files:
+        if file.suffix == ".safetensors":
+            content = ends_of(file)
+        elif file.suffix in {".json", ".txt"}:
+            content = file.read_bytes()
+        else:
+            continue
+        name = file.name if file == model else file.relative_to(model).as_posix()
+        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def ends_of(file: Path) -> bytes:
+    """Return the first and the last SAMPLE_BYTES of a file."""
+    with file.open("rb") as stream:
+        head = stream.read(SAMPLE_BYTES)
+        stream.seek(max(file.stat().st_size - SAMPLE_BYTES, 0))
+        return head + stream.read(SAMPLE_BYTES)

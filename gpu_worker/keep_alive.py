@@ -1,0 +1,118 @@
+"""What happens beside the work on one order: the lease is renewed, and word to stop comes in."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from gpu_worker.reporting import REPLY_S_MAX, Reporter
+from services.wire import HeartbeatReport, ReportReply, WorkOrder, cancel_subject
+
+
+class Interrupt(StrEnum):
+    """Why the work on an order stops early."""
+
+    CANCELED = "canceled"
+    """Its owner wants it stopped."""
+    SUPERSEDED = "superseded"
+    """Another attempt has the job: whatever this one makes is worth nothing."""
+    STOPPING = "stopping"
+    """This worker was told to end."""
+
+
+class KeepAlive:
+    """Around the work on one order, from its receipt to its ack, however busy the render thread is.
+
+    The broker hears that the message is in work from the start; the recorder gets heartbeats once `lease` was called.
+    """
+
+    def __init__(
+        self,
+        connection: Client,
+        reporter: Reporter,
+        message: Msg,
+        order: WorkOrder,
+        *,
+        worker: str,
+        heartbeat_s: float,
+        stop: asyncio.Event,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        self._connection = connection
+        self._reporter = reporter
+        self._message = message
+        self._job_id: UUID = order.job_id
+        self._heartbeat = HeartbeatReport(job_id=order.job_id, attempt=order.attempt, worker=worker)
+        self._heartbeat_s = heartbeat_s
+        self._stop = stop
+        self._log = log
+        self._interrupt: Interrupt | None = None
+        self._leased = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cancels: Subscription | None = None
+
+    @property
+    def interrupt(self) -> Interrupt | None:
+        """Why to stop; None: go on. The render thread reads it after every step."""
+        return self._interrupt
+
+    def interrupted(self, why: Interrupt) -> None:
+        """Stop the work. The first reason stays, except that a superseded attempt has nothing left to say."""
+        if self._interrupt is None or (why is Interrupt.SUPERSEDED and self._interrupt is not why):
+            self._log.info("interrupted: %s", why)
+            self._interrupt = why
+
+    def lease(self, started: ReportReply) -> None:
+        """The ledger accepted the start: heartbeats begin."""
+        self._leased = True
+        self._heed(started)
+
+    async def __aenter__(self) -> Self:
+        # Before the start is reported: a cancel that the ledger accepts afterwards finds this subscription.
+        self._cancels = await self._connection.subscribe(cancel_subject(self._job_id), cb=self._canceled)
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch_stop())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._cancels is not None:
+            with suppress(nats.errors.Error):
+                await self._cancels.unsubscribe()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            if self._connection.is_connected:
+                with suppress(nats.errors.Error):
+                    await self._message.in_progress()
+            if not self._leased:
+                continue
+            with suppress(nats.errors.ConnectionClosedError):
+                reply = await self._reporter.ask(self._heartbeat, min(self._heartbeat_s, REPLY_S_MAX))
+                if isinstance(reply, ReportReply):  # one that got no answer is made up for by the next
+                    self._heed(reply)
+
+    async def _watch_stop(self) -> None:
+        await self._stop.wait()
+        self.interrupted(Interrupt.STOPPING)
+
+    async def _canceled(self, _message: Msg) -> None:
+        self.interrupted(Interrupt.CANCELED)
+
+    def _heed(self, reply: ReportReply) -> None:
+        if not reply.accepted:
+            self.interrupted(Interrupt.SUPERSEDED)
+        elif reply.cancel_requested:
+            self.interrupted(Interrupt.CANCELED)

@@ -1,0 +1,64 @@
+"""Which models are in memory: loaded on first use, the one unused for longest leaves first."""
+
+import gc
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import torch
+
+from gpu_worker.engines import Engine, ModelUnavailable
+from gpu_worker.engines.sdxl import SdxlEngine
+
+FAILURE_KEPT_S = 30.0
+"""Jobs of a broken model fail at once for so long, and then it is tried again: somebody may have repaired it."""
+
+
+class Residency:
+    """The loaded engines of a worker. One thread at a time."""
+
+    def __init__(
+        self,
+        models: Mapping[str, str],
+        device: str | None = None,
+        *,
+        loaded_max: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take model names with their folder, file or hub id, and how many may be loaded.
+
+        By default that is one model on a GPU, where a full SDXL leaves no room for another, and two on a CPU.
+        """
+        self._models = dict(models)
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._loaded_max = loaded_max or (1 if self._device.startswith("cuda") else 2)
+        self._clock = clock
+        self._loaded: OrderedDict[str, Engine] = OrderedDict()
+        self._failed: dict[str, tuple[float, str]] = {}
+
+    def engine(self, model_name: str) -> Engine:
+        """Return the engine of a model, loading it if need be. Raises ModelUnavailable or OutOfMemory."""
+        if model_name in self._loaded:
+            self._loaded.move_to_end(model_name)
+            return self._loaded[model_name]
+        if model_name not in self._models:
+            known = ", ".join(sorted(self._models)) or "none"
+            raise ModelUnavailable(f"This worker has no model called {model_name}; its models are: {known}.")
+        failed_at_s, why = self._failed.get(model_name, (float("-inf"), ""))
+        if self._clock() - failed_at_s < FAILURE_KEPT_S:
+            raise ModelUnavailable(why)
+        self._make_room()
+        try:
+            self._loaded[model_name] = SdxlEngine.load(self._models[model_name], device=self._device)
+        except ModelUnavailable as error:
+            self._failed[model_name] = (self._clock(), str(error))
+            raise
+        self._failed.pop(model_name, None)
+        return self._loaded[model_name]
+
+    def _make_room(self) -> None:
+        while len(self._loaded) >= self._loaded_max:
+            self._loaded.popitem(last=False)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,171 @@
+"""Settings of a worker: environment variables `DARKROOM_*`, read once, validated, frozen. No database among them."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from services.wire import HEARTBEAT_S, LEASE_S
+
+PREFIX = "DARKROOM_"
+POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+
+
+class SettingsError(Exception):
+    """A setting has a bad value; the sentence names the variable and what is allowed."""
+
+    code = "settings_invalid"
+
+
+def without_credentials(text: str) -> str:
+    """The text with the user and password of every URL in it replaced by `***`."""
+    return CREDENTIALS.sub("***", text)
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/darkroom`, usually `~/.local/share/darkroom`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "darkroom"
+
+
+def default_worker_name() -> str:
+    """The host and the process: two workers of one machine differ."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname()) or 'worker'}-{os.getpid()}"
+
+
+class WorkerSettings(BaseSettings):
+    """What `python -m gpu_worker` reads from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    nats_url: SecretStr = Field(
+        default=SecretStr("nats://127.0.0.1:4222"), description="NATS URL; several, separated by commas, are a cluster."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder of `darkroom up`; the default object store lies in it."
+    )
+    blobs_url: str | None = Field(
+        default=None,
+        description="Object store: `file:///folder`, `s3://bucket`, `gs://…`, `az://…`. Default: in the data folder.",
+    )
+    worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = Field(
+        default_factory=default_worker_name, description="Name in the ledger. Default: host name and process id."
+    )
+    pools: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = Field(
+        default=("sdxl",), description="Pools whose jobs it takes, separated by commas."
+    )
+    models: Annotated[Mapping[str, str], NoDecode, Field(min_length=1)] = Field(
+        default={"sdxl-demo": "models/sdxl-demo"},
+        description="What it can load: name=source, separated by commas; a source is an SDXL folder, file or hub id.",
+    )
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
+        default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
+    )
+    heartbeat_s: Annotated[float, Field(gt=0, le=LEASE_S / 2)] = Field(
+        default=HEARTBEAT_S, description=f"Seconds between heartbeats; a job's lease is {LEASE_S:g} s."
+    )
+    log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
+        default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
+
+    @field_validator("nats_url")
+    @classmethod
+    def _nats_urls(cls, url: SecretStr) -> SecretStr:
+        for server in url.get_secret_value().split(","):
+            parts = urlsplit(server.strip())
+            if parts.scheme not in NATS_SCHEMES or not parts.hostname:
+                raise ValueError("must look like nats://host:4222")
+            _ = parts.port  # raises ValueError, with a good sentence, when it is no port
+        return url
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _pools(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pools = tuple(dict.fromkeys(pool.strip() for pool in value.split(",") if pool.strip()))
+        for pool in pools:
+            if not POOL.fullmatch(pool):
+                raise ValueError(f"{pool!r} is not the name of a pool; use lower-case letters, digits, - and _")
+        return pools
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _models(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        models: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in value.split(","))):
+            name, _, source = (part.strip() for part in entry.partition("="))
+            if not MODEL.fullmatch(name) or not source:
+                raise ValueError(f"{without_credentials(entry)!r} is not name=source, as in sdxl=/models/sdxl")
+            if name in models:
+                raise ValueError(f"the model {name} is there twice")
+            models[name] = source
+        return models
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment. Raises `SettingsError` with one clear line."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            reason = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
+
+    @property
+    def nats_servers(self) -> list[str]:
+        """Every server's URL, with its credentials: not for logs."""
+        return [server.strip() for server in self.nats_url.get_secret_value().split(",")]
+
+    def blobs(self) -> str:
+        """The object store's URL, the default filled in."""
+        return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()
+
+    def listing(self) -> list[str]:
+        """A line for each setting: variable, value, default and description, separated by tabs; no credentials."""
+        return [
+            "\t".join(
+                (
+                    PREFIX + name.upper(),
+                    _shown(getattr(self, name)),
+                    _shown(field.get_default(call_default_factory=True, validated_data={})),
+                    str(field.description),
+                )
+            )
+            for name, field in type(self).model_fields.items()
+        ]
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            text = ""
+        case SecretStr():
+            text = value.get_secret_value()
+        case Mapping():
+            text = ",".join(f"{name}={source}" for name, source in value.items())
+        case tuple():
+            text = ",".join(value)
+        case float():
+            text = f"{value:g}"
+        case _:
+            text = str(value)
+    return without_credentials(text)

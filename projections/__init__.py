@@ -1,0 +1,9 @@
+"""Views: domain events in, SQL out. A projection is a module; its tables are disposable, rebuilt from the ledger."""
+
+from typing import Final
+
+from projections import history, jobs, library, queue, workspace
+from projections.projection import Projection
+
+ALL: Final[tuple[Projection, ...]] = (history.HISTORY, jobs.JOBS, workspace.WORKSPACE, library.LIBRARY, queue.QUEUE)
+"""Every view, in rebuild order."""

@@ -1,0 +1,93 @@
+"""How events change a row that shows an asset: what `jobs`, `workspace` and `library` have in common."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from domain import events as facts
+from domain.envelope import Recorded
+from domain.events import Event
+from domain.recipe import asset_id
+from projections.projection import Row, Rows
+
+
+def assets_touched(event: Recorded) -> Iterable[UUID]:
+    """The assets whose rows an event changes: its own, or all that a queued job owes."""
+    if isinstance(event.event, facts.JobQueued):
+        return [asset_id(event.stream_id, index) for index in range(event.event.recipe.quantity)]
+    return [event.stream_id] if event.name.startswith("asset.") else []
+
+
+def rows_of_queued_job(queued: Recorded) -> Iterable[tuple[str, Row]]:
+    """A row for each asset that the job owes, with the facts of the job that lists show beside an asset."""
+    job = queued.event
+    if not isinstance(job, facts.JobQueued):
+        return
+    recipe = job.recipe
+    for index in range(recipe.quantity):
+        identifier = str(asset_id(queued.stream_id, index))
+        yield (
+            identifier,
+            {
+                "asset_id": identifier,
+                "job_id": str(queued.stream_id),
+                "owner": job.owner,
+                "index": index,
+                "prompt": recipe.prompt,
+                "job_type": recipe.job_type,
+                "model": recipe.model,
+                "task": recipe.task,
+                "batch_id": None if job.batch_id is None else str(job.batch_id),
+                "status": "reserved",
+                "saved": False,
+                "tags": [],
+                "trashed": False,
+            },
+        )
+
+
+def reserved(event: facts.AssetReserved) -> Row:
+    """The columns that a reservation sets."""
+    return {"seed": event.seed, "kind": event.kind, "bucket": event.bucket, "path": event.path}
+
+
+def change(row: Row, recorded: Recorded) -> None:
+    """Apply an event to the row of its asset."""
+    columns = _COLUMNS.get(type(recorded.event))
+    if columns is not None:
+        row.update(columns(recorded.event, recorded))
+
+
+def fold_into(rows: Rows, recorded: Recorded) -> Row | None:
+    """The row of the event's asset after the event; None when it is no asset's or there is no such row."""
+    row = rows.get(str(recorded.stream_id))
+    if row is not None:
+        change(row, recorded)
+    return row
+
+
+def _completed(event: Any, recorded: Recorded) -> Row:
+    return {
+        "status": "completed",
+        "media_type": event.media_type,
+        "bytes": event.bytes,
+        "sha256": event.sha256,
+        "width": event.width,
+        "height": event.height,
+        "completed_at": recorded.envelope.at,
+    }
+
+
+_COLUMNS: dict[type[Event], Callable[[Any, Recorded], Row]] = {
+    facts.AssetReserved: lambda event, _: reserved(event),
+    facts.AssetCompleted: _completed,
+    facts.AssetFailed: lambda _, recorded: {"status": "failed", "error": recorded.data["error"]},
+    facts.AssetCanceled: lambda *_: {"status": "canceled"},
+    facts.AssetRated: lambda event, _: {"rating": event.score},
+    facts.AssetTitled: lambda event, _: {"title": event.title},
+    facts.AssetTagged: lambda event, _: {"tags": list(event.tags)},
+    facts.AssetSaved: lambda *_: {"saved": True},
+    facts.AssetUnsaved: lambda *_: {"saved": False},
+    facts.AssetTrashed: lambda *_: {"trashed": True},
+    facts.AssetRestored: lambda *_: {"trashed": False},
+}

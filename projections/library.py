@@ -1,0 +1,29 @@
+"""Completed assets: what was made, newest first, to be searched."""
+
+from typing import Final
+
+from domain import events as facts
+from domain.envelope import Recorded
+from projections.asset_rows import assets_touched, fold_into, rows_of_queued_job
+from projections.projection import FoldedTable, FoldedView, Projection, Rows
+from projections.sql import load
+
+
+def fold(rows: Rows, recorded: Recorded) -> None:
+    """An asset that will never be completed leaves."""
+    for identifier, row in rows_of_queued_job(recorded):
+        rows[identifier] = row
+    match recorded.event:
+        case facts.AssetFailed() | facts.AssetCanceled():
+            rows[str(recorded.stream_id)] = None
+        case facts.AssetCompleted():
+            completed = fold_into(rows, recorded)
+            if completed is not None:
+                completed["completed_position"] = recorded.position
+        case _:
+            fold_into(rows, recorded)
+
+
+LIBRARY: Final[Projection] = FoldedView(
+    "library", (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),)
+)

@@ -1,0 +1,15 @@
+"""Named SQL: a `.sql` file beside its module holds blocks that begin with `-- name: something`."""
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import LiteralString, cast
+
+BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def load(file: str, package: str = "projections") -> Mapping[str, LiteralString]:
+    """The blocks of a packaged `.sql` file by name. What stands before the first block is commentary."""
+    text = resources.files(package).joinpath(file).read_text("utf-8")
+    parts = BLOCK.split(text)[1:]
+    return {name: cast("LiteralString", sql.strip()) for name, sql in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,0 +1,23 @@
+"""What a person is looking at now: assets in progress or under review."""
+
+from typing import Final
+
+from domain import events as facts
+from domain.envelope import Recorded
+from projections.asset_rows import assets_touched, fold_into, rows_of_queued_job
+from projections.projection import FoldedTable, FoldedView, Projection, Rows
+from projections.sql import load
+
+
+def fold(rows: Rows, recorded: Recorded) -> None:
+    """Dismissed and trashed assets keep their row, out of sight, so that a restored one comes back as it was."""
+    for identifier, row in rows_of_queued_job(recorded):
+        rows[identifier] = {**row, "dismissed": False, "queued_position": recorded.position}
+    changed = fold_into(rows, recorded)
+    if changed is not None and isinstance(recorded.event, facts.AssetDismissed):
+        changed["dismissed"] = True
+
+
+WORKSPACE: Final[Projection] = FoldedView(
+    "workspace", (FoldedTable("workspace", "asset_id", assets_touched, fold, load("workspace.sql")),)
+)

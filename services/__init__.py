@@ -1,0 +1,1 @@
+"""The programs around the ledger, one file each; every one can run alone."""

@@ -1,0 +1,207 @@
+"""The NATS connection of a process: it comes up when the server does and comes back by itself."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, work_consumer, work_filter
+
+log = logging.getLogger(__name__)
+
+RECONNECT_PAUSE_S = 0.25
+CONNECT_S_MAX = 2
+
+POLL_S = 0.2
+"""How long a follower of the ledger sleeps when no wake-up comes: what a lost ping costs."""
+
+
+class Follower:
+    """Waits for the ledger to grow."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """The ledger grew, also if nobody waits right now. Only from the event loop's thread."""
+        self._woken.set()
+
+    async def woken(self) -> None:
+        """Return at the next wake-up, at the latest after `POLL_S`; at once when one came since the last call."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), POLL_S)
+        self._woken.clear()
+
+
+class Broker:
+    """Core NATS and JetStream of one process. `open()` returns at once; `connected` says how it is."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._client = Client()
+        self._opening: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
+        self._followers: list[Follower] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether NATS can be used now."""
+        return self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client."""
+        return self._client
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """JetStream with a bounded wait for each answer."""
+        return self._client.jetstream(timeout=CONNECT_S_MAX)
+
+    async def open(self) -> None:
+        """Begin to connect, for as long as it takes; subscriptions made before are there when it is up."""
+        self._loop = asyncio.get_running_loop()
+        self._opening = asyncio.create_task(self._connect())
+
+    async def close(self) -> None:
+        """Leave. Nothing that matters is buffered here: the ledger has it."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if not self._client.is_closed:
+            await self._client.close()
+
+    async def subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
+        """Hear a subject from now on, across reconnects."""
+        self._subscriptions.append((subject, queue, handler))
+        if self.connected:
+            await self._client.subscribe(subject, queue=queue, cb=handler)
+
+    async def hear_wakes(self) -> None:
+        """Be woken by the commits of every process."""
+        await self.subscribe(WAKE, self._on_wake)
+
+    def wake(self, position: int) -> None:
+        """Tell everybody that the ledger grew. Thread-safe, lossy, never blocks."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_now, position)
+
+    def follower(self) -> "Follower":
+        """Somebody who follows the ledger in this process; each has wake-ups of its own, so none takes another's."""
+        follower = Follower()
+        self._followers.append(follower)
+        return follower
+
+    def _wake_now(self, position: int) -> None:
+        self._wake_followers()
+        if self.connected:
+            self._tell = asyncio.ensure_future(self._publish_wake(position))
+
+    async def _publish_wake(self, position: int) -> None:
+        try:
+            await self._client.publish(WAKE, str(position).encode())
+        except (NatsError, OSError):
+            log.debug("a wake-up was lost; the poll covers it")
+
+    async def _on_wake(self, _: Msg) -> None:
+        self._wake_followers()
+
+    def _wake_followers(self) -> None:
+        for follower in self._followers:
+            follower.wake()
+
+    async def _connect(self) -> None:
+        await self._client.connect(
+            servers=[self._url],
+            name=self._name,
+            connect_timeout=CONNECT_S_MAX,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_PAUSE_S,  # type: ignore[arg-type]  # nats-py passes it to asyncio.sleep
+            ping_interval=5,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_reconnect,
+        )
+        for subject, queue, handler in self._subscriptions:
+            await self._client.subscribe(subject, queue=queue, cb=handler)
+
+    async def _on_error(self, error: Exception) -> None:
+        log.debug("NATS: %s", error)
+
+    async def _on_disconnect(self) -> None:
+        log.warning("NATS is gone; it is tried again until it is back")
+
+    async def _on_reconnect(self) -> None:
+        log.info("NATS is back")
+
+
+async def ensure_ledger_stream(jetstream: JetStreamContext) -> int:
+    """Make the broadcast stream when it is missing; its last sequence, which is the last position it holds."""
+    try:
+        info = await jetstream.stream_info(LEDGER_STREAM)
+    except NotFoundError:
+        info = await jetstream.add_stream(
+            StreamConfig(
+                name=LEDGER_STREAM,
+                subjects=["ledger.>"],
+                retention=RetentionPolicy.LIMITS,
+                storage=StorageType.FILE,
+                description="Every event of the ledger; sequence = position.",
+            )
+        )
+    return info.state.last_seq
+
+
+async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str]) -> None:
+    """Make the work queue and a consumer for each pool when they are missing."""
+    try:
+        await jetstream.stream_info(WORK_STREAM)
+    except NotFoundError:
+        await jetstream.add_stream(
+            StreamConfig(
+                name=WORK_STREAM,
+                subjects=["work.>"],
+                retention=RetentionPolicy.WORK_QUEUE,
+                storage=StorageType.FILE,
+                discard=DiscardPolicy.NEW,
+                discard_new_per_subject=True,
+                max_msgs_per_subject=1,
+                description="Attempts handed to workers; acked after the ledger has their end.",
+            )
+        )
+    for pool in pools:
+        await _ensure_consumer(jetstream, pool)
+
+
+async def _ensure_consumer(jetstream: JetStreamContext, pool: str) -> None:
+    try:
+        await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))
+    except NotFoundError:
+        await jetstream.add_consumer(
+            WORK_STREAM,
+            ConsumerConfig(
+                durable_name=work_consumer(pool),
+                filter_subject=work_filter(pool),
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=LEASE_S,
+                max_deliver=-1,
+                max_ack_pending=10_000,
+            ),
+        )

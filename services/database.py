@@ -1,0 +1,77 @@
+"""Postgres connections: a small pool, and one word for "not reachable now"."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+CHECKOUT_S_MAX = 3.0
+"""How long a caller waits for a connection before it is told that Postgres is not reachable."""
+
+CONNECT_S_MAX = 3
+
+
+class Unavailable(Exception):
+    """A server that Darkroom needs cannot be reached now. Nothing is lost: ask again in a moment."""
+
+    code = "unavailable"
+
+
+class Database:
+    """A pool of autocommit connections. `open()` does not wait for Postgres; the first use does."""
+
+    def __init__(self, dsn: str, *, size_max: int = 8) -> None:
+        self._pool: ConnectionPool[Connection[TupleRow]] = ConnectionPool(
+            dsn,
+            kwargs={"autocommit": True, "connect_timeout": CONNECT_S_MAX},
+            min_size=1,
+            max_size=size_max,
+            timeout=CHECKOUT_S_MAX,
+            reconnect_timeout=CHECKOUT_S_MAX,
+            check=ConnectionPool.check_connection,
+            open=False,
+        )
+        self.dsn = dsn
+
+    def open(self) -> "Database":
+        """Start the pool's connections in the background."""
+        self._pool.open(wait=False)
+        return self
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close(timeout=1.0)
+
+    def __enter__(self) -> "Database":
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection[TupleRow]]:
+        """An autocommit connection. Raises `Unavailable` when Postgres cannot be reached or goes away."""
+        with translated(), self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection[TupleRow]]:
+        """The same, in a transaction that commits when the block ends well."""
+        with self.connection() as connection, connection.transaction():
+            yield connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg's many ways to say "gone" into `Unavailable`. Never repeats the DSN: it may hold a password."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable(f"Postgres did not answer within {CHECKOUT_S_MAX:g} s.") from error
+    except psycopg.errors.DiskFull as error:
+        raise Unavailable("Postgres has no disk space left; free some and everything goes on.") from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unavailable("Postgres cannot be reached.") from error

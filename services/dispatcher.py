@@ -1,0 +1,125 @@
+"""Keeps WORK filled to about twice the workers' capacity, in the queue's order: priority, then first come.
+
+What was handed out is asked of the broker at each turn, never remembered: losing all of NATS loses nothing, for whatever
+is missing is published again from the ledger.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from domain.asset import Unknown
+from domain.errors import NotFound
+from domain.generation import Generation, pending_indexes
+from domain.job import Waiting
+from projections.sql import load
+from services.broker import Broker, ensure_work_stream
+from services.database import Database, Unavailable
+from services.ledger import Ledger
+from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
+
+log = logging.getLogger(__name__)
+
+SQL = load("dispatcher.sql", "services")
+
+FILL: Final = 2
+"""Messages per worker in WORK: one in hand and one to go on with, so that a job is canceled exactly until late."""
+
+TAKEN_ALREADY: Final = 10077
+"""JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
+
+
+class Dispatcher:
+    """Several may run: the broker holds each attempt once."""
+
+    def __init__(self, database: Database, ledger: Ledger, broker: Broker, pools: Sequence[str]) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._broker = broker
+        self._pools = list(pools)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Hand out work until stopped; outages of Postgres and NATS are waited out."""
+        follower = self._broker.follower()
+        trouble = ""
+        while not stop.is_set():
+            try:
+                if self._broker.connected:
+                    await self.step()
+                trouble = ""
+            except (Unavailable, NatsError, OSError, TimeoutError) as error:
+                if str(error) != trouble:
+                    log.warning("the dispatcher waits: %s", error)
+                trouble = str(error)
+            await follower.woken()
+
+    async def step(self) -> int:
+        """Fill WORK where there is room; how many attempts were handed out."""
+        jetstream = self._broker.jetstream
+        await ensure_work_stream(jetstream, self._pools)
+        handed_out = 0
+        for pool in self._pools:
+            handed_out += await self._fill(jetstream, pool)
+        return handed_out
+
+    async def _fill(self, jetstream: JetStreamContext, pool: str) -> int:
+        consumer = await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))
+        workers = (consumer.num_waiting or 0) + (consumer.num_ack_pending or 0)
+        stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))
+        there = set(stream.state.subjects or {})
+        room = FILL * workers - len(there)
+        if room <= 0:
+            return 0
+        handed_out = 0
+        for job_id, attempt in await asyncio.to_thread(self._waiting, pool, room + len(there)):
+            subject = work_subject(pool, job_id, attempt)
+            if handed_out < room and subject not in there:
+                handed_out += await self._hand_out(jetstream, subject, job_id, attempt)
+        return handed_out
+
+    async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
+        order = await asyncio.to_thread(self._order, job_id, attempt)
+        if order is None:
+            return False
+        try:
+            await jetstream.publish(subject, order.model_dump_json().encode())
+        except APIError as error:
+            if error.err_code == TAKEN_ALREADY:
+                return False
+            raise
+        log.info("handed out job %s attempt %d", job_id, attempt)
+        return True
+
+    def _waiting(self, pool: str, limit: int) -> list[tuple[UUID, int]]:
+        with self._database.connection() as connection:
+            return [(job_id, attempt) for job_id, attempt in connection.execute(SQL["waiting"], (pool, limit))]
+
+    def _order(self, job_id: UUID, attempt: int) -> WorkOrder | None:
+        """The order as the ledger has it now; None when the view was behind and the job waits no longer."""
+        try:
+            return order_for(job_id, self._ledger.generation(job_id), attempt)
+        except NotFound:
+            return None
+
+
+def order_for(job_id: UUID, generation: Generation, attempt: int) -> WorkOrder | None:
+    """What a worker needs to know for `attempt`; None unless that is the job's next one."""
+    job = generation.job
+    if not isinstance(job, Waiting) or job.tries.attempt + 1 != attempt:
+        return None
+    recipe = job.queued.recipe
+    reservations = {index: generation.assets[index] for index in pending_indexes(generation)}
+    outputs = tuple(
+        Output(index=index, seed=asset.reservation.seed, path=asset.reservation.path)
+        for index, asset in reservations.items()
+        if not isinstance(asset, Unknown)
+    )
+    return WorkOrder(
+        job_id=job_id, owner=job.queued.owner, attempt=attempt, pool=job.queued.pool, recipe=recipe, outputs=outputs
+    )

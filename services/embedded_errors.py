@@ -1,0 +1,94 @@
+"""How the embedded servers can fail, and the words for it."""
+
+import errno
+import os
+from pathlib import Path
+
+LINES_SHOWN = 8
+
+
+class EmbeddedError(Exception):
+    """The embedded servers cannot do what was asked. The message is for the person at the keyboard.
+
+    EmbeddedError
+    ├── DataFolderInUse     another Darkroom has the data folder
+    ├── DataFolderUnusable  it cannot be made, written or entered
+    ├── DiskFull            too little space is free under it
+    ├── EmbeddedMissing     the extra `embedded` is not installed
+    ├── PostgresFailed      Postgres did not start; its last lines are in the message
+    └── NatsFailed          the same of nats-server
+    """
+
+    code = "embedded_failed"
+
+
+class DataFolderInUse(EmbeddedError):
+    """Another Darkroom has the data folder. Stop it, or choose another folder."""
+
+    code = "data_folder_in_use"
+
+
+class DataFolderUnusable(EmbeddedError):
+    """The data folder cannot be made, written or entered."""
+
+    code = "data_folder_unusable"
+
+
+class DiskFull(EmbeddedError):
+    """Too little disk space is free under the data folder. Free some; nothing is lost."""
+
+    code = "disk_full"
+
+
+class EmbeddedMissing(EmbeddedError):
+    """The wheels of the extra `embedded` are not installed."""
+
+    code = "embedded_missing"
+
+
+class PostgresFailed(EmbeddedError):
+    """Postgres did not start."""
+
+    code = "postgres_failed"
+
+
+class NatsFailed(EmbeddedError):
+    """nats-server did not start."""
+
+    code = "nats_failed"
+
+
+def disk_full(folder: Path, free_bytes: int, needed_bytes: int) -> DiskFull:
+    free_mb, needed_mb = free_bytes // 1024**2, -(-needed_bytes // 1024**2)
+    return DiskFull(
+        f"the disk is full: {free_mb} MB are free under {folder}, {needed_mb} MB are needed. Free some space and "
+        "start again; nothing that was accepted is lost."
+    )
+
+
+def folder_unusable(folder: Path, error: OSError) -> EmbeddedError:
+    """The words for what the operating system said about the data folder."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return disk_full(folder, 0, 1)
+    where = "" if error.filename is None else f" ({error.filename})"
+    return DataFolderUnusable(
+        f"cannot use the data folder {folder}: {error.strerror}{where}. Give it to the user who runs Darkroom "
+        f"(uid {os.geteuid()}), or choose another."
+    )
+
+
+def failure(kind: type[EmbeddedError], what: str, log: Path, tail: str) -> EmbeddedError:
+    """What a server did, with its last lines; a full disk in place of `kind` where its log says so."""
+    if "no space left on device" in tail.lower():
+        return DiskFull(f"the disk is full: {what}, for want of space under {log.parent}. Free some and start again.")
+    if not tail:
+        return kind(f"{what}, and logged nothing in {log}.")
+    last = "\n".join(tail.splitlines()[-LINES_SHOWN:])
+    return kind(f"{what}. The last lines of {log}:\n{last}")
+
+
+def missing(package: str) -> EmbeddedMissing:
+    return EmbeddedMissing(
+        f"the package {package} is not installed: pip install 'darkroom[embedded]', or give DARKROOM_POSTGRES_DSN "
+        "and DARKROOM_NATS_URL of servers that run elsewhere."
+    )

@@ -1,0 +1,210 @@
+"""Group commit: whatever waits travels in one round trip, in one transaction, with one fsync for the whole group."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from services.database import CONNECT_S_MAX, Unavailable
+
+log = logging.getLogger(__name__)
+
+GROUP_COMMITS_MAX: Final = 256
+"""Commits that travel together; enough that the fsync's share is small, few enough that nobody waits long."""
+
+GROUP_EVENTS_MAX: Final = 10_000
+"""A group stops growing here; a single larger commit travels alone."""
+
+RETRY_S_MAX: Final = 5.0
+"""For so long a group is sent again after a lost connection; then its callers hear `Unavailable`."""
+
+RETRY_PAUSE_S: Final = 0.1
+
+APPEND: Final = """
+select * from ledger_append(
+  %b::int[], %b::uuid[], %b::bigint[], %t::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event on its way into the ledger, encoded."""
+
+    stream_id: UUID
+    version: int
+    topic: str
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A stream that must still be at `version` though nothing is appended to it."""
+
+    stream_id: UUID
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Events on one or more streams that land together or not at all.
+
+    Each event's version says where its stream is expected to end. The command id makes it safe to send again.
+    Raises `ValueError` without events: there is nothing to append.
+    """
+
+    command_id: UUID
+    events: Sequence[NewEvent]
+    guards: Sequence[Guard] = ()
+
+    def __post_init__(self) -> None:
+        if not self.events:
+            raise ValueError("A commit without events has nothing to append.")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where the events are. `repeated`: the command was served before, and nothing was appended now."""
+
+    first_position: int
+    last_position: int
+    repeated: bool = False
+
+
+class Conflict(Exception):
+    """A stream or guard has moved on. Load again and decide again."""
+
+    code = "conflict"
+
+
+class Flusher:
+    """The one writer of a process: a thread that flushes what its callers hand in. Start with `with`."""
+
+    def __init__(self, dsn: str, on_commit: Callable[[int], None] | None = None) -> None:
+        """`on_commit` is called with the last position after each group that appended something."""
+        self._dsn = dsn
+        self._on_commit = on_commit
+        self._waiting: deque[tuple[Commit, Future[Receipt]]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._connection: Connection[TupleRow] | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
+
+    def __enter__(self) -> "Flusher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush what waits, then stop."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def append(self, commit: Commit) -> Future[Receipt]:
+        """Hand in a commit. The future holds its receipt, `Conflict` or `Unavailable`."""
+        future: Future[Receipt] = Future()
+        future.set_running_or_notify_cancel()  # what was handed in cannot be taken back: it may be on its way
+        with self._changed:
+            if self._closing:
+                raise Unavailable("The ledger is closing.")
+            self._waiting.append((commit, future))
+            self._changed.notify()
+        return future
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            commits = [commit for commit, _ in group]
+            try:
+                verdicts = self._flush(commits)
+            except Exception as error:
+                for _, future in group:
+                    future.set_exception(error)
+                continue
+            last_position = 0
+            for (_, future), verdict in zip(group, verdicts, strict=True):
+                if isinstance(verdict, Conflict):
+                    future.set_exception(verdict)
+                else:
+                    last_position = max(last_position, verdict.last_position)
+                    future.set_result(verdict)
+            if last_position and self._on_commit is not None:
+                try:
+                    self._on_commit(last_position)
+                except Exception:  # a ping that fails must not end the one writer; readers poll as well
+                    log.exception("The call after a commit failed")
+        if self._connection is not None:
+            self._connection.close()
+
+    def _next_group(self) -> list[tuple[Commit, Future[Receipt]]]:
+        with self._changed:
+            while not self._waiting:
+                if self._closing:
+                    return []
+                self._changed.wait()
+            group = [self._waiting.popleft()]
+            events = len(group[0][0].events)
+            while self._waiting and len(group) < GROUP_COMMITS_MAX:
+                events += len(self._waiting[0][0].events)
+                if events > GROUP_EVENTS_MAX:
+                    break
+                group.append(self._waiting.popleft())
+            return group
+
+    def _flush(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
+        """Send the group until it is answered. Its command ids make a second sending harmless."""
+        deadline = time.monotonic() + RETRY_S_MAX
+        while True:
+            try:
+                return self._send(commits)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                self._disconnect()
+                if time.monotonic() > deadline or self._closing:
+                    raise Unavailable("Postgres cannot be reached; nothing was confirmed.") from error
+                time.sleep(RETRY_PAUSE_S)
+
+    def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=CONNECT_S_MAX)
+        rows = self._connection.execute(APPEND, columns_of(commits), prepare=True, binary=True).fetchall()
+        return [
+            Conflict("Another commit was faster on one of these streams.")
+            if verdict == "conflict"
+            else Receipt(first, last, repeated=verdict == "repeated")
+            for _, verdict, first, last in rows
+        ]
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def columns_of(commits: Sequence[Commit]) -> tuple[list[object], ...]:
+    """The parallel arrays that `ledger_append` takes; commits are numbered from 1."""
+    numbered = list(enumerate(commits, start=1))
+    events = [(number, event) for number, commit in numbered for event in commit.events]
+    guards = [(number, guard) for number, commit in numbered for guard in commit.guards]
+    return (
+        [number for number, _ in events],
+        [event.stream_id for _, event in events],
+        [event.version for _, event in events],
+        [event.topic for _, event in events],
+        [event.state for _, event in events],
+        [commit.command_id for commit in commits],
+        [number for number, _ in guards],
+        [guard.stream_id for _, guard in guards],
+        [guard.version for _, guard in guards],
+    )

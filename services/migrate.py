@@ -1,0 +1,79 @@
+"""Bring the schema up to date: each file of `migrations/` once, in order, checksummed, under a lock."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+LOCK = "select pg_advisory_xact_lock(hashtextextended('darkroom.migrate', 0))"
+
+CREATE = """
+create table if not exists migrations (
+  name text primary key,
+  sha256 text not null,
+  applied_at timestamptz not null default clock_timestamp()
+)
+"""
+
+
+class MigrationChanged(Exception):
+    """A migration that was applied differs from the file of that name: this is another version's database."""
+
+    code = "migration_changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of `migrations/`."""
+
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's text; a released migration never changes."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def all_migrations() -> list[Migration]:
+    """The packaged migrations in order."""
+    files = [file for file in resources.files("migrations").iterdir() if file.name.endswith(".sql")]
+    return [Migration(file.name, file.read_text("utf-8")) for file in sorted(files, key=lambda file: file.name)]
+
+
+def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | None = None) -> list[str]:
+    """Apply what is missing, all in one transaction; the names of what was applied. A second call applies nothing.
+
+    Raises `MigrationChanged` before anything is applied.
+    """
+    wanted = all_migrations() if migrations is None else migrations
+    with connection.transaction():
+        connection.execute(LOCK)
+        connection.execute(CREATE)
+        applied: dict[str, str] = dict(connection.execute("select name, sha256 from migrations").fetchall())
+        _refuse_foreign(wanted, applied)
+        missing = [migration for migration in wanted if migration.name not in applied]
+        for migration in missing:
+            connection.execute(migration.sql.encode())
+            connection.execute(
+                "insert into migrations (name, sha256) values (%s, %s)", (migration.name, migration.sha256)
+            )
+    return [migration.name for migration in missing]
+
+
+def _refuse_foreign(wanted: Sequence[Migration], applied: dict[str, str]) -> None:
+    known = {migration.name: migration.sha256 for migration in wanted}
+    for name, sha256 in applied.items():
+        if name not in known:
+            raise MigrationChanged(
+                f"The database has the migration {name}, which this version of Darkroom does not know: "
+                "it was made by a newer version; install that one."
+            )
+        if known[name] != sha256:
+            raise MigrationChanged(
+                f"The migration {name} was applied with another text than this version has: "
+                "this database belongs to another version of Darkroom."
+            )

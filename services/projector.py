@@ -1,0 +1,197 @@
+"""Keeps the views up to date: reads the ledger, projects, and advances the checkpoint in the same transaction."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+
+from domain.envelope import Recorded, Unreadable
+from services.broker import Broker
+from services.database import Database, Unavailable
+from services.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+BATCH_EVENTS_MAX: Final = 500
+"""Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
+
+LIVE: Final = "live"
+
+REGISTER = "insert into view_progress (view, slot) values (%s, %s) on conflict do nothing"
+PROGRESS = "select view, position from view_progress where slot = 'live' and view = any(%s) order by position, view"
+LOCK_PROGRESS = """
+select view, position from view_progress where slot = 'live' and view = any(%s) order by view for update
+"""
+ADVANCE = "update view_progress set position = %s where slot = %s and view = any(%s)"
+PARKED_STREAMS = "select distinct stream_id from parked_events where view = %s and slot = %s"
+PARK = """
+insert into parked_events (view, slot, stream_id, position, reason) values (%s, %s, %s, %s, %s) on conflict do nothing
+"""
+PARKED = "select stream_id, min(position) from parked_events where view = %s and slot = %s group by 1 order by 2"
+UNPARK = "delete from parked_events where view = %s and slot = %s and stream_id = %s"
+
+
+class View(Protocol):
+    """A projection, as the projector sees it."""
+
+    @property
+    def name(self) -> str:
+        """The view's name."""
+        ...
+
+    @property
+    def tables(self) -> Sequence[str]:
+        """Its tables."""
+        ...
+
+    def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
+        """Take events in ledger order."""
+        ...
+
+
+class Projector:
+    """All views of an installation. Several projectors may run; a row lock lets one work at a time."""
+
+    def __init__(self, database: Database, ledger: Ledger, views: Sequence[View]) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._views = {view.name: view for view in views}
+
+    async def run(self, broker: Broker, stop: asyncio.Event) -> None:
+        """Project until stopped; an outage of Postgres is waited out."""
+        follower = broker.follower()
+        released = False
+        while not stop.is_set():
+            try:
+                if not released:
+                    await asyncio.to_thread(self.release)
+                    released = True
+                if await asyncio.to_thread(self.step):
+                    broker.wake(0)  # whoever reads views: they moved
+                    continue
+            except Unavailable as error:
+                log.warning("views wait: %s", error)
+            await follower.woken()
+
+    def step(self) -> int:
+        """Project the next batch into every view; how many events. 0: all views are at the ledger's end."""
+        with self._database.connection() as connection:
+            progress = connection.execute(PROGRESS, (list(self._views),), prepare=True).fetchall()
+            if len(progress) < len(self._views):
+                self._register(connection)
+                progress = connection.execute(PROGRESS, (list(self._views),)).fetchall()
+            groups = [
+                (position, [view for view, _ in rows]) for position, rows in groupby(progress, lambda row: row[1])
+            ]
+            return sum(self._advance(connection, names, position) for position, names in groups)
+
+    def release(self) -> int:
+        """Try parked streams again: after a fix they go on where they stopped. How many were released."""
+        with self._database.connection() as connection:
+            return sum(self._release_view(connection, view) for view in self._views.values())
+
+    def _register(self, connection: Connection[TupleRow]) -> None:
+        connection.cursor().executemany(REGISTER, [(name, LIVE) for name in self._views])
+
+    def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
+        """Take the next batch into views that are all at `position`."""
+        batch = self._ledger.read(position, BATCH_EVENTS_MAX)
+        if not batch:
+            return 0
+        with connection.transaction():
+            use_schema(connection, "views")
+            cursor = connection.cursor()
+            locked = cursor.execute(LOCK_PROGRESS, (list(names),), prepare=True).fetchall()
+            if any(at != position for _, at in locked):
+                return len(batch)  # another projector or a rebuild was faster: look again
+            for name in names:
+                take(self._views[name], LIVE, batch, cursor)
+            cursor.execute(ADVANCE, (batch[-1].position, LIVE, list(names)), prepare=True)
+        return len(batch)
+
+    def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
+        released = 0
+        for stream_id, first in connection.execute(PARKED, (view.name, LIVE)).fetchall():
+            try:
+                with connection.transaction():
+                    use_schema(connection, "views")
+                    cursor = connection.cursor()
+                    ((_, position),) = cursor.execute(LOCK_PROGRESS, ([view.name],)).fetchall()
+                    view.project(self._stream_between(stream_id, first, position), cursor)
+                    cursor.execute(UNPARK, (view.name, LIVE, stream_id))
+                released += 1
+            except Unavailable:
+                raise
+            except Exception as error:
+                log.warning("view %s still cannot take stream %s: %s", view.name, stream_id, error)
+        return released
+
+    def _stream_between(self, stream_id: UUID, first: int, last: int) -> list[Recorded]:
+        events = [event for event in self._ledger.stream(stream_id) if first <= event.position <= last]
+        unreadable = next((event for event in events if isinstance(event, Unreadable)), None)
+        if unreadable is not None:
+            raise ValueError(unreadable.reason)
+        return [event for event in events if isinstance(event, Recorded)]
+
+
+def use_schema(connection: Connection[TupleRow], schema: str) -> None:
+    """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
+    connection.execute(SQL("set local search_path = {}, public").format(Identifier(schema)))
+    connection.execute("set local timezone = 'UTC'")
+
+
+def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+    """Bring a batch into a view: at once when it can, else one by one, parking what the view cannot take.
+
+    A parked stream stays as it was before its poisoned event; all its later events are parked too, none is skipped.
+    """
+    parked = {stream for (stream,) in cursor.execute(PARKED_STREAMS, (view.name, slot), prepare=True).fetchall()}
+    readable = [event for event in batch if isinstance(event, Recorded)]
+    if not parked and len(readable) == len(batch):
+        reason = _refusal(view, readable, cursor)
+        if reason is None:
+            return
+        log.error("view %s cannot take a batch as a whole; its events are tried one by one: %s", view.name, reason)
+    for event in batch:
+        reason = (
+            "an earlier event of this stream is parked" if event.stream_id in parked else _reason(view, event, cursor)
+        )
+        if reason is not None:
+            if event.stream_id not in parked:
+                log.error("view %s parks stream %s at %d: %s", view.name, event.stream_id, event.position, reason)
+            parked.add(event.stream_id)
+            cursor.execute(PARK, (view.name, slot, event.stream_id, event.position, reason))
+
+
+def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
+    return event.reason if isinstance(event, Unreadable) else _refusal(view, [event], cursor)
+
+
+def _refusal(view: View, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> str | None:
+    """Why the view cannot take these events, undone; None when it took them."""
+    try:
+        with cursor.connection.transaction():
+            view.project(events, cursor)
+    except (psycopg.OperationalError, psycopg.InterfaceError):
+        raise  # Postgres is in trouble, not the event
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def checksum(connection: Connection[TupleRow], tables: Iterable[str]) -> tuple[int, str]:
+    """Rows and an order-independent checksum over tables of the current search path; equal rows give equal sums."""
+    total, sums = 0, []
+    for table in tables:
+        query = SQL("select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t")
+        row: Any = connection.execute(query.format(Identifier(table))).fetchone()
+        total += row[0]
+        sums.append(row[1])
+    return total, ":".join(sums)

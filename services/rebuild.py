@@ -1,0 +1,180 @@
+"""Build a view anew from the ledger, beside the live one, and swap; or build it as it was at a position."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, cast
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+
+from services.database import Database
+from services.ledger import Ledger
+from services.projector import BATCH_EVENTS_MAX, View, checksum, take, use_schema
+
+NEARLY_THERE_EVENTS: Final = 2 * BATCH_EVENTS_MAX
+"""So near to the live view the swap begins; the rest is caught up while the live view holds still."""
+
+TRY_LOCK = "select pg_try_advisory_lock(hashtextextended('darkroom.rebuild.' || %s, 0))"
+UNLOCK = "select pg_advisory_unlock(hashtextextended('darkroom.rebuild.' || %s, 0))"
+FORGET_PARKED = "delete from parked_events where view = %s and slot = %s"
+PROMOTE_PARKED = "update parked_events set slot = 'live' where view = %s and slot = 'next'"
+BEGIN_NEXT = (
+    "insert into view_progress (view, slot) values (%s, 'next') on conflict (view, slot) do update set position = 0"
+)
+ADVANCE_NEXT = "update view_progress set position = %s where view = %s and slot = 'next'"
+END_NEXT = "delete from view_progress where view = %s and slot = 'next'"
+REGISTER_LIVE = "insert into view_progress (view, slot) values (%s, 'live') on conflict do nothing"
+LIVE_POSITION = "select position from view_progress where view = %s and slot = 'live'"
+HOLD_LIVE = "select position from view_progress where view = %s and slot = 'live' for update"
+
+
+class RebuildRunning(Exception):
+    """The view is being rebuilt by somebody else. Wait for that one to end."""
+
+    code = "rebuild_running"
+
+
+class PositionUnknown(Exception):
+    """The ledger does not reach so far."""
+
+    code = "position_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did. `same`: equal rows in the view that was live at that position; None: nothing to compare."""
+
+    view: str
+    position: int
+    seconds: float
+    rows: int
+    checksum: str
+    same: bool | None
+
+    @property
+    def events_per_s(self) -> float:
+        """Ledger events read and projected per second."""
+        return self.position / max(self.seconds, 1e-9)
+
+
+def rebuild(database: Database, ledger: Ledger, view: View) -> Rebuilt:
+    """Build `view` beside the live one, swap in one transaction, keep the old one in `views_previous`.
+
+    Jobs keep flowing: the live view goes on all the while, and holds still only for the last events, the checksums and
+    the swap. Raises `RebuildRunning`.
+    """
+    started = time.monotonic()
+    with database.connection() as connection, _alone(connection, view):
+        connection.execute(REGISTER_LIVE, (view.name,))
+        connection.execute(BEGIN_NEXT, (view.name,))
+        _create_tables(connection, view, "views_next")
+        position = 0
+        while (live := _position(connection, view, LIVE_POSITION)) - position > NEARLY_THERE_EVENTS:
+            for reached in fill(connection, ledger, view, "next", position, live):
+                connection.execute(ADVANCE_NEXT, (reached, view.name))
+            position = live
+        with connection.transaction():
+            live = _position(connection, view, HOLD_LIVE)
+            for _ in fill(connection, ledger, view, "next", position, live):
+                pass
+            rows, fresh = _checksum(connection, view, "views_next")
+            _, before = _checksum(connection, view, "views")
+            _swap(connection, view)
+    return Rebuilt(view.name, live, time.monotonic() - started, rows, fresh, same=fresh == before)
+
+
+def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int) -> Rebuilt:
+    """Build `view` as it was at `position` into the schema `views_as_of`. The live view is not touched.
+
+    Raises `PositionUnknown` and `RebuildRunning`.
+    """
+    started = time.monotonic()
+    head = ledger.head()
+    if not 0 <= position <= head:
+        raise PositionUnknown(f"The ledger holds positions 1 to {head}; there is no position {position}.")
+    with database.connection() as connection, _alone(connection, view):
+        _create_tables(connection, view, "views_as_of")
+        for _ in fill(connection, ledger, view, "as_of", 0, position):
+            pass
+        with connection.transaction():
+            rows, total = _checksum(connection, view, "views_as_of")
+    return Rebuilt(view.name, position, time.monotonic() - started, rows, total, same=None)
+
+
+def matches_ledger(database: Database, ledger: Ledger, view: View) -> Rebuilt:
+    """Fold the ledger again into temporary tables and compare with the live view at its own position."""
+    started = time.monotonic()
+    with database.connection() as connection, connection.transaction(force_rollback=True):
+        connection.execute("set transaction isolation level repeatable read")
+        position = _position(connection, view, LIVE_POSITION)
+        _, live = _checksum(connection, view, "views")
+        for table in view.tables:
+            statement = SQL("create temporary table {} (like views.{} including all)")
+            connection.execute(statement.format(Identifier(table), Identifier(table)))
+        for _ in fill(connection, ledger, view, "check", 0, position):
+            pass
+        rows, folded = _checksum(connection, view, "pg_temp")
+    return Rebuilt(view.name, position, time.monotonic() - started, rows, folded, same=folded == live)
+
+
+SCHEMAS: Final = {"next": "views_next", "as_of": "views_as_of", "check": "pg_temp"}
+
+
+def fill(
+    connection: Connection[TupleRow], ledger: Ledger, view: View, slot: str, after: int, upto: int
+) -> Iterator[int]:
+    """Project the events after `after` up to `upto` into the tables of `slot`; yields the position after each batch."""
+    if after == 0:
+        connection.execute(FORGET_PARKED, (view.name, slot))
+    while after < upto:
+        batch = ledger.read(after, min(BATCH_EVENTS_MAX, upto - after))
+        with connection.transaction():
+            use_schema(connection, SCHEMAS[slot])
+            take(view, slot, batch, connection.cursor())
+        after = batch[-1].position
+        yield after
+
+
+def _create_tables(connection: Connection[TupleRow], view: View, schema: str) -> None:
+    with connection.transaction():
+        for table in view.tables:
+            there = Identifier(schema, table)
+            connection.execute(SQL("drop table if exists {}").format(there))
+            connection.execute(SQL("create table {} (like {} including all)").format(there, Identifier("views", table)))
+
+
+def _swap(connection: Connection[TupleRow], view: View) -> None:
+    for table in view.tables:
+        name = Identifier(table)
+        connection.execute(SQL("drop table if exists views_previous.{}").format(name))
+        connection.execute(SQL("alter table views.{} set schema views_previous").format(name))
+        connection.execute(SQL("alter table views_next.{} set schema views").format(name))
+    connection.execute(FORGET_PARKED, (view.name, "live"))
+    connection.execute(PROMOTE_PARKED, (view.name,))
+    connection.execute(END_NEXT, (view.name,))
+
+
+def _checksum(connection: Connection[TupleRow], view: View, schema: str) -> tuple[int, str]:
+    use_schema(connection, schema)
+    return checksum(connection, view.tables)
+
+
+def _position(connection: Connection[TupleRow], view: View, query: str) -> int:
+    row = connection.execute(query.encode(), (view.name,)).fetchone()
+    return 0 if row is None else cast("int", row[0])
+
+
+@contextmanager
+def _alone(connection: Connection[TupleRow], view: View) -> Iterator[None]:
+    """One rebuild of a view at a time; a crashed one lets go with its connection."""
+    row = connection.execute(TRY_LOCK, (view.name,)).fetchone()
+    if row is None or not row[0]:
+        raise RebuildRunning(f"The view {view.name} is being rebuilt already; wait until that has ended.")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(UNLOCK, (view.name,))

@@ -1,0 +1,12 @@
+-- name: grant
+insert into leases (job_id, attempt, worker, expires_at)
+values (%(job_id)s, %(attempt)s, %(worker)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
+on conflict (job_id) do update set attempt = excluded.attempt, worker = excluded.worker, expires_at = excluded.expires_at
+
+-- name: renew
+update leases set expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+where job_id = %(job_id)s and attempt = %(attempt)s and worker = %(worker)s
+returning (select q.cancel_requested from views.queue q where q.job_id = leases.job_id)
+
+-- name: drop
+delete from leases where job_id = %(job_id)s and attempt = %(attempt)s

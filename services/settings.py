@@ -1,0 +1,106 @@
+"""Settings: environment variables `DARKROOM_*`, read once, validated, frozen. docs/settings.md describes each."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from domain.catalog import Catalog, CatalogError
+from services.wire import LEASE_S
+
+PREFIX = "DARKROOM_"
+
+
+class SettingsError(Exception):
+    """A setting has a bad value; the sentence names the variable and what is allowed."""
+
+    code = "settings_invalid"
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/darkroom`, usually `~/.local/share/darkroom`."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "darkroom"
+
+
+class Settings(BaseSettings):
+    """What the services and the command line read from the environment. Workers have their own, without a database."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(
+        default_factory=default_data_dir, description="Folder that holds everything of `darkroom up`."
+    )
+    postgres_dsn: SecretStr | None = Field(
+        default=None, description="PostgreSQL connection string; without it `darkroom up` starts its own server."
+    )
+    nats_url: SecretStr | None = Field(
+        default=None, description="NATS URL; without it `darkroom up` starts its own server."
+    )
+    blobs_url: str | None = Field(
+        default=None,
+        description="Object store: `file:///…`, `s3://…`, `gs://…` or `az://…`. Default: `blobs` in the data folder.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8700, description="Port the API listens on; 0 picks a free one."
+    )
+    admin_token: SecretStr | None = Field(
+        default=None,
+        description="Token of the administrator, at least 16 characters. `darkroom up` makes one when there is none.",
+    )
+    url: str | None = Field(
+        default=None, description="Where the client commands find the API. Default: `url` in the data folder."
+    )
+    token: SecretStr | None = Field(
+        default=None, description="The token that client commands use. Default: `admin.token` in the data folder."
+    )
+    sdxl_model: str = Field(
+        default="sdxl-demo", description="Catalog model of the `sdxl_image_*` job types: `sdxl-demo` or `sdxl`."
+    )
+    lease_s: Annotated[float, Field(ge=1.0)] = Field(
+        default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
+    )
+    disk_free_min_mb: Annotated[int, Field(ge=0)] = Field(
+        default=256, description="`darkroom up` refuses to start with less free disk space than this, in MB."
+    )
+    log_level: str = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError("must have at least 16 characters")
+        return token
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return level.upper()
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the environment. Raises `SettingsError` with one clear line."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            reason = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None
+
+    def catalog(self) -> Catalog:
+        """The packaged catalog with the SDXL job types on the chosen model. Raises `SettingsError`."""
+        text = resources.files("domain").joinpath("catalog.toml").read_text("utf-8")
+        try:
+            return Catalog.from_toml(text).with_model("sdxl", self.sdxl_model)
+        except CatalogError as error:
+            raise SettingsError(f"{PREFIX}SDXL_MODEL: {error}") from error
+
+    def blobs(self) -> str:
+        """The object store's URL, the default filled in."""
+        return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()

@@ -1,0 +1,177 @@
+"""What services and workers say to each other over NATS: subjects and messages. Nothing here talks to a broker."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from domain.events import AssetCompleted, Failure
+from domain.recipe import Recipe
+
+WAKE = "wake"
+"""Lossy ping after a commit; a 200 ms poll covers a lost one."""
+
+LEDGER_STREAM = "LEDGER"
+"""Every event of the ledger, in order: the stream's sequence is the ledger's position."""
+
+WORK_STREAM = "WORK"
+"""Work queue: a message leaves it when its worker acks, after the ledger has the end of the attempt."""
+
+REPORTS = "reports"
+"""Request and reply: workers tell the recorder what happened."""
+
+RECORDERS = "recorders"
+"""Queue group of the recorders."""
+
+HEARTBEAT_S = 10.0
+LEASE_S = 30.0
+"""A worker reports every 10 s; unheard of for 30 s, its attempt is over. Figures of DESIGN.md."""
+
+
+def ledger_subject(owner: str, name: str) -> str:
+    """Where an event is broadcast: `ledger.<owner>.<aggregate>.<event>`."""
+    return f"ledger.{owner}.{name}"
+
+
+def work_subject(pool: str, job_id: UUID, attempt: int) -> str:
+    """One subject per attempt: the broker itself refuses the same attempt twice."""
+    return f"work.{pool}.{job_id}.{attempt}"
+
+
+def work_filter(pool: str) -> str:
+    """What a worker of `pool` pulls."""
+    return f"work.{pool}.>"
+
+
+def work_consumer(pool: str) -> str:
+    """The durable consumer that all workers of `pool` share."""
+    return f"pool-{pool}"
+
+
+def progress_subject(owner: str, job_id: UUID) -> str:
+    """Steps of a running job; core NATS, never the ledger."""
+    return f"progress.{owner}.{job_id}"
+
+
+def cancel_subject(job_id: UUID) -> str:
+    """Tells the worker that has the job to stop; heartbeats carry the same for a lost message."""
+    return f"cancel.{job_id}"
+
+
+class Message(BaseModel):
+    """JSON on the wire. Frozen; unknown fields are refused, so that versions that do not fit are noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Output(Message):
+    """An asset that the attempt owes: its index in the job, its seed, and where its file goes."""
+
+    index: int
+    seed: int
+    path: str
+
+
+class WorkOrder(Message):
+    """One attempt of a job, complete: a worker needs nothing else. `outputs` holds what is still owed."""
+
+    job_id: UUID
+    owner: str
+    attempt: int
+    pool: str
+    recipe: Recipe
+    outputs: tuple[Output, ...] = Field(min_length=1)
+
+
+class Progress(Message):
+    """`step` of `total` denoising steps are done; both count over all pipeline calls of the attempt."""
+
+    job_id: UUID
+    attempt: int
+    step: int
+    total: int
+
+
+class Report(Message):
+    """Every report names its attempt; the ledger refuses one of an attempt that is not current."""
+
+    job_id: UUID
+    attempt: int
+    worker: str
+
+
+class StartedReport(Report):
+    """The worker wants to start; it renders only if this is accepted."""
+
+    kind: Literal["started"] = "started"
+
+
+class HeartbeatReport(Report):
+    """The worker is alive: its lease is renewed."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+
+
+class AssetCompletedReport(Report):
+    """The file of one asset is in the object store."""
+
+    kind: Literal["asset_completed"] = "asset_completed"
+    index: int
+    completed: AssetCompleted
+
+
+class AssetFailedReport(Report):
+    """One asset cannot be made; its siblings go on."""
+
+    kind: Literal["asset_failed"] = "asset_failed"
+    index: int
+    error: Failure
+
+
+class AttemptFailedReport(Report):
+    """The attempt as a whole failed."""
+
+    kind: Literal["attempt_failed"] = "attempt_failed"
+    error: Failure
+
+
+class AttemptReleasedReport(Report):
+    """The worker is stopping and gives the job back."""
+
+    kind: Literal["attempt_released"] = "attempt_released"
+
+
+class CancelConfirmedReport(Report):
+    """The worker stopped between steps, as requested."""
+
+    kind: Literal["cancel_confirmed"] = "cancel_confirmed"
+
+
+AnyReport = Annotated[
+    StartedReport
+    | HeartbeatReport
+    | AssetCompletedReport
+    | AssetFailedReport
+    | AttemptFailedReport
+    | AttemptReleasedReport
+    | CancelConfirmedReport,
+    Field(discriminator="kind"),
+]
+ANY_REPORT: TypeAdapter[AnyReport] = TypeAdapter(AnyReport)
+
+
+class ReportReply(Message):
+    """The recorder's answer, sent after the commit.
+
+    `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
+    (`attempt_superseded`, `job_not_startable`: drop the work), or `unavailable` (ask again later).
+    """
+
+    accepted: bool
+    code: str | None = None
+    detail: str | None = None
+    cancel_requested: bool = False
+
+
+UNAVAILABLE = "unavailable"
+"""Code of a reply that means: the ledger cannot be reached now; send the same report again."""

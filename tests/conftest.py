@@ -1,0 +1,140 @@
+"""What every test may ask for: a real Postgres and a real NATS for the session, a fresh database each, a frozen clock."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import nats
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from services.database import Database
+from services.embedded import EmbeddedServers
+from services.flusher import Flusher
+from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
+from services.migrate import migrate
+
+TEMPLATE = "darkroom_template"
+
+
+class Clock:
+    """Time stands still until it is told to go on. Call it for the present moment."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """The present moment."""
+        return self.now
+
+    def tick(self, seconds: float = 1.0) -> datetime:
+        """So much later; the new present moment."""
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A frozen clock."""
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """The servers that `darkroom up` would start. Their folder has a short path: a socket's path is bounded."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
+    try:
+        with EmbeddedServers(folder) as started:
+            yield started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(servers: EmbeddedServers) -> str:
+    """The name of a migrated database that nobody is connected to: `dsn` clones it."""
+    with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"create database {TEMPLATE}")
+    with psycopg.connect(servers.postgres_dsn, dbname=TEMPLATE, autocommit=True) as connection:
+        migrate(connection)
+    return TEMPLATE
+
+
+@pytest.fixture
+def dsn(servers: EmbeddedServers, template: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    yield from _fresh_database(servers, template)
+
+
+@pytest.fixture
+def empty_dsn(servers: EmbeddedServers) -> Iterator[str]:
+    """A fresh database that no migration has touched."""
+    yield from _fresh_database(servers, "template1")
+
+
+def _fresh_database(servers: EmbeddedServers, template: str) -> Iterator[str]:
+    name = f"darkroom_{uuid4().hex}"
+    with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+        try:
+            yield make_conninfo(servers.postgres_dsn, dbname=name)
+        finally:
+            connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database(dsn: str) -> Iterator[Database]:
+    """A pool on the fresh database."""
+    with Database(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def flusher(dsn: str) -> Iterator[Flusher]:
+    """The group commit of the fresh database."""
+    with Flusher(dsn) as started:
+        yield started
+
+
+@pytest.fixture
+def recorder(database: Database, flusher: Flusher) -> Iterator[PostgresRecorder]:
+    """The recorder of the fresh database."""
+    made = PostgresRecorder(database, flusher)
+    yield made
+    made.datastore.close()
+
+
+@pytest.fixture
+def ledger(recorder: PostgresRecorder) -> Iterator[Ledger]:
+    """An empty ledger in Postgres."""
+    with Ledger(recorder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def memory_ledger() -> Iterator[Ledger]:
+    """An empty ledger in memory."""
+    with Ledger(InMemoryRecorder()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def nats_url(servers: EmbeddedServers) -> str:
+    """The session's NATS, with no stream in it."""
+    with ThreadPoolExecutor(max_workers=1) as thread:  # beside the test's own event loop
+        thread.submit(asyncio.run, _delete_streams(servers.nats_url)).result()
+    return servers.nats_url
+
+
+async def _delete_streams(url: str) -> None:
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    for stream in await jetstream.streams_info():
+        await jetstream.delete_stream(stream.config.name or "")
+    await client.close()

@@ -1,0 +1,332 @@
+"""A worker in this process, a real nats-server, the real pipeline; only the ledger behind the reports is played."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from domain.events import ErrorClass
+from gpu_worker.connection import connect
+from gpu_worker.encode import read_png
+from gpu_worker.loop import Worker
+from gpu_worker.residency import Residency
+from gpu_worker.workshop import Workshop
+from services import wire
+from services.blobs import Blobs
+from services.wire import (
+    AnyReport,
+    AssetCompletedReport,
+    AssetFailedReport,
+    AttemptFailedReport,
+    ReportReply,
+    WorkOrder,
+)
+from tests.gpu_worker.peers import ACCEPTED, PATIENCE_S, SUPERSEDED, Broker, Peer, an_order, peer_of
+
+LONG = 1000
+"""Steps of a job that does not end by itself while a test watches it."""
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+async def peer(broker: Broker) -> AsyncIterator[Peer]:
+    async with peer_of(broker) as peer:
+        await peer.make_queue()
+        yield peer
+
+
+@pytest.fixture(scope="module")
+def engines(demo_folder: Path) -> Residency:
+    return Residency({"sdxl-demo": str(demo_folder), "gone": str(demo_folder / "nowhere")}, "cpu")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def workshop(files: Path, engines: Residency) -> Iterator[Workshop]:
+    models = {"sdxl-demo": "", "gone": ""}  # their sources are the residency's
+    workshop = Workshop("worker-1", models, engines, Blobs(files.as_uri()))
+    yield workshop
+    workshop.rendering.shutdown()
+    workshop.storing.shutdown()
+
+
+@asynccontextmanager
+async def working(broker: Broker, workshop: Workshop, heartbeat_s: float = 10.0) -> AsyncIterator[Callable[[], None]]:
+    """A worker at work. Yields how to tell it to stop; at the end it must stop by itself, and soon."""
+    stop = asyncio.Event()
+    connection = await connect([broker.url], "worker-1")
+    task = asyncio.create_task(Worker(connection, workshop, ("sdxl",), heartbeat_s).run(stop))
+    try:
+        yield stop.set
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE_S)
+    finally:
+        task.cancel()
+        await connection.close()
+
+
+def completed(peer: Peer) -> dict[int, AssetCompletedReport]:
+    return {report.index: report for report in peer.reports if isinstance(report, AssetCompletedReport)}
+
+
+def failures(peer: Peer) -> list[AttemptFailedReport]:
+    return [report for report in peer.reports if isinstance(report, AttemptFailedReport)]
+
+
+def stored(files: Path) -> list[Path]:
+    return sorted(files.rglob("*.png"))
+
+
+def refusing(
+    kind: str, reply: ReportReply | None, index: int | None = None
+) -> Callable[[AnyReport], ReportReply | None]:
+    """A verdict that answers reports of one kind (of one asset) like this, and accepts all others."""
+
+    def verdict(report: AnyReport) -> ReportReply | None:
+        about = report.index if isinstance(report, AssetCompletedReport | AssetFailedReport) else None
+        return reply if report.kind == kind and index in {None, about} else ACCEPTED
+
+    return verdict
+
+
+async def in_work(peer: Peer, order: WorkOrder) -> None:
+    """Dispatch it and wait until its first step is done."""
+    await peer.dispatch(order)
+    await peer.until(lambda peer: any(progress.job_id == order.job_id for progress in peer.progress))
+
+
+async def test_three_images_become_files_and_each_is_reported(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    order = an_order(3)
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "asset_completed", "asset_completed", "asset_completed"]
+    assert sorted(completed(peer)) == [0, 1, 2]
+    for index, report in completed(peer).items():
+        content = (files / order.outputs[index].path).read_bytes()
+        fact = report.completed
+        assert (fact.sha256, fact.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert (fact.width, fact.height) == read_png(content) == (64, 64)
+        assert (fact.attempt, fact.media_type, report.worker) == (1, "image/png", "worker-1")
+        assert sorted(fact.worker_versions) == ["darkroom", "diffusers", "model", "torch"]
+    assert len({report.completed.sha256 for report in completed(peer).values()}) == 3
+    assert (peer.progress[-1].step, peer.progress[-1].total) == (2, 2)
+
+
+async def test_a_part_of_a_job_gets_the_same_images_under_their_indexes(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    whole, part = an_order(3), an_order(3)
+    part = part.model_copy(update={"outputs": part.outputs[1:]})
+    async with working(broker, workshop):
+        await peer.dispatch(whole)
+        await peer.until_acked()
+        await peer.dispatch(part)
+        await peer.until_acked()
+    indexes = [r.index for r in peer.reports if isinstance(r, AssetCompletedReport) and r.job_id == part.job_id]
+    assert indexes == [1, 2]
+
+
+async def test_a_refused_start_drops_the_order(broker: Broker, peer: Peer, workshop: Workshop, files: Path) -> None:
+    peer.verdict = refusing("started", ReportReply(accepted=False, code="job_not_startable", detail="It is canceled."))
+    async with working(broker, workshop):
+        await peer.dispatch(an_order())
+        await peer.until_acked()
+    assert peer.kinds() == ["started"]
+    assert stored(files) == []
+
+
+async def test_an_attempt_superseded_by_heartbeat_stops_and_discards(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    peer.verdict = refusing("heartbeat", SUPERSEDED)
+    async with working(broker, workshop, heartbeat_s=0.1):
+        await peer.dispatch(an_order(steps=LONG))
+        await peer.until_acked()
+    assert peer.kinds() == ["started"]
+    assert stored(files) == []
+
+
+async def test_a_refused_asset_ends_the_attempt(broker: Broker, peer: Peer, workshop: Workshop) -> None:
+    peer.verdict = refusing("asset_completed", SUPERSEDED, index=1)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(3))
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0, 1]
+    assert peer.kinds()[-1] == "asset_completed"
+
+
+async def test_a_cancel_stops_between_steps_and_is_confirmed(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    order = an_order(steps=LONG)
+    async with working(broker, workshop):
+        await in_work(peer, order)
+        await peer.connection.publish(wire.cancel_subject(order.job_id))
+        await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
+        await peer.until_acked()
+    assert peer.progress[-1].step < LONG / 4
+    assert stored(files) == []
+
+
+async def test_a_heartbeat_brings_a_cancel_whose_message_was_lost(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    peer.verdict = refusing("heartbeat", ReportReply(accepted=True, cancel_requested=True))
+    async with working(broker, workshop, heartbeat_s=0.1):
+        await peer.dispatch(an_order(steps=LONG))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "cancel_confirmed"]
+
+
+async def test_the_order_is_kept_until_an_unavailable_ledger_is_back(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    away = ReportReply(accepted=False, code=wire.UNAVAILABLE)
+    peer.verdict = refusing("asset_completed", away, index=2)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(3))
+        await peer.until(
+            lambda peer: [r.index for r in peer.reports if isinstance(r, AssetCompletedReport)].count(2) > 2
+        )
+        assert await peer.orders_left() == 1
+        peer.verdict = lambda _report: ACCEPTED
+        await peer.until_acked()
+    sent = [report for report in peer.reports if isinstance(report, AssetCompletedReport) and report.index == 2]
+    assert all(report == sent[0] for report in sent)
+
+
+async def test_an_image_of_an_earlier_attempt_stays_as_it_is(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    earlier, order = an_order(1), an_order(3, attempt=2)
+    async with working(broker, workshop):
+        await peer.dispatch(earlier)
+        await peer.until_acked()
+        content = (files / earlier.outputs[0].path).read_bytes()
+        there = files / order.outputs[1].path
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(content)
+        await peer.dispatch(order)
+        await peer.until_acked()
+    report = next(
+        r for r in peer.reports if isinstance(r, AssetCompletedReport) and r.job_id == order.job_id and r.index == 1
+    )
+    assert report.completed.sha256 == hashlib.sha256(content).hexdigest()
+    assert there.read_bytes() == content
+
+
+async def test_one_broken_file_does_not_fail_its_siblings(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    order = an_order(3)
+    there = files / order.outputs[1].path
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"\x89PNG cut off")
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+    failed = [report for report in peer.reports if isinstance(report, AssetFailedReport)]
+    assert [(report.index, report.error.error_class) for report in failed] == [(1, ErrorClass.INTERNAL)]
+    assert order.outputs[1].path in failed[0].error.message
+    assert sorted(completed(peer)) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("order", "error_class", "words"),
+    [
+        (an_order(model="gone"), ErrorClass.MODEL_UNAVAILABLE, "nowhere"),
+        (an_order(model="flux"), ErrorClass.MODEL_UNAVAILABLE, "DARKROOM_MODELS"),
+        (an_order(steps=0), ErrorClass.INVALID_INPUT, "steps"),
+    ],
+)
+async def test_a_render_that_cannot_be_fails_the_attempt_and_the_worker_goes_on(
+    broker: Broker, peer: Peer, workshop: Workshop, order: WorkOrder, error_class: ErrorClass, words: str
+) -> None:
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+        assert [report.error.error_class for report in failures(peer)] == [error_class]
+        assert words in failures(peer)[0].error.message
+        await peer.dispatch(an_order(1))
+        await peer.until(lambda peer: 0 in completed(peer))
+
+
+async def test_an_object_store_that_is_away_fails_the_attempt_for_now(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    (files / "images").write_bytes(b"where the bucket's folder should be")
+    async with working(broker, workshop):
+        await peer.dispatch(an_order())
+        await peer.until_acked()
+    assert [report.error.error_class for report in failures(peer)] == [ErrorClass.TRANSIENT]
+
+
+async def test_an_order_that_cannot_be_read_does_not_stop_the_queue(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    async with working(broker, workshop):
+        await peer.connection.jetstream().publish("work.sdxl.what.1", b'{"job_id": "no"}')
+        await peer.dispatch(an_order(1))
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0]
+
+
+async def test_a_worker_told_to_stop_gives_its_job_back(broker: Broker, peer: Peer, workshop: Workshop) -> None:
+    async with working(broker, workshop) as stop:
+        await in_work(peer, an_order(steps=LONG))
+        stop()
+        await peer.until(lambda peer: "attempt_released" in peer.kinds())
+        await peer.until_acked()
+
+
+async def test_a_worker_waits_for_a_queue_that_is_not_there_yet(broker: Broker, workshop: Workshop) -> None:
+    async with peer_of(broker) as peer, working(broker, workshop):
+        await peer.make_queue()
+        await peer.dispatch(an_order(1))
+        await peer.until(lambda peer: 0 in completed(peer))
+
+
+Crash = Callable[[Broker, Peer], Awaitable[None]]
+
+
+async def crash(broker: Broker, _peer: Peer) -> None:
+    broker.kill()
+    broker.start()
+
+
+async def crash_and_forget(broker: Broker, peer: Peer) -> None:
+    """Everything in NATS is lost; the dispatcher makes its queue anew, as it does from the ledger."""
+    broker.kill(forget=True)
+    broker.start()
+    await peer.until_reconnected()
+    await peer.make_queue()
+
+
+@pytest.mark.parametrize("crash", [crash, crash_and_forget])
+async def test_a_job_outlives_a_crash_of_nats(broker: Broker, peer: Peer, workshop: Workshop, crash: Crash) -> None:
+    async with working(broker, workshop):
+        order = an_order(2, steps=60)
+        await in_work(peer, order)
+        await crash(broker, peer)
+        await peer.until(lambda peer: sorted(completed(peer)) == [0, 1])
+        following = an_order(1)
+        await peer.dispatch(following)
+        await peer.until(lambda peer: any(report.job_id == following.job_id for report in peer.reports))
+        await peer.until_acked()

@@ -1,0 +1,39 @@
+"""Models are loaded once, leave in order, and a broken one fails fast until it is repaired."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gpu_worker.engines import ModelUnavailable
+from gpu_worker.residency import FAILURE_KEPT_S, Residency
+
+
+def test_a_model_is_loaded_once_and_the_one_unused_for_longest_leaves(demo_folder: Path) -> None:
+    residency = Residency({name: str(demo_folder) for name in "abc"}, "cpu", loaded_max=2)
+    a, b = residency.engine("a"), residency.engine("b")
+    assert residency.engine("a") is a
+    residency.engine("c")
+    assert residency.engine("a") is a
+    assert residency.engine("b") is not b
+
+
+def test_a_broken_model_fails_fast_and_is_tried_again_later(demo_folder: Path, tmp_path: Path) -> None:
+    now_s = 1000.0
+    residency = Residency({"sdxl": str(tmp_path / "sdxl")}, "cpu", clock=lambda: now_s)
+    with pytest.raises(ModelUnavailable, match="There is no model"):
+        residency.engine("sdxl")
+    shutil.copytree(demo_folder, tmp_path / "sdxl")
+    now_s += FAILURE_KEPT_S - 1
+    with pytest.raises(ModelUnavailable, match="There is no model"):
+        residency.engine("sdxl")
+    now_s += 1
+    assert residency.engine("sdxl") is residency.engine("sdxl")
+
+
+def test_a_broken_model_leaves_the_loaded_ones_alone_and_an_unknown_one_is_named(demo_folder: Path) -> None:
+    residency = Residency({"demo": str(demo_folder)}, "cpu")
+    demo = residency.engine("demo")
+    with pytest.raises(ModelUnavailable, match="no model called wan; its models are: demo"):
+        residency.engine("wan")
+    assert residency.engine("demo") is demo

@@ -1,0 +1,279 @@
+"""The SQL function behind every append: readers never skip, each commit is judged by itself, nothing is ever changed."""
+
+import hashlib
+import struct
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from services.database import Database
+from services.flusher import APPEND, Commit, Conflict, Flusher, Guard, columns_of
+from services.ledger import READ_AFTER, InMemoryRecorder, PostgresRecorder
+from tests.services.commits import (
+    WAIT_S_MAX,
+    appends_held_up,
+    commit,
+    event,
+    eventually,
+    opening,
+    verdict,
+)
+
+Row = tuple[int, str, int | None, int | None]
+
+
+@pytest.fixture
+def connection(database: Database) -> Connection[TupleRow]:
+    """A connection of our own, to speak to the function directly."""
+    with database.connection() as checked_out:
+        yield checked_out
+
+
+def append(connection: Connection[TupleRow], *commits: Commit) -> list[Row]:
+    """One group, in one round trip: number, verdict, first and last position of each commit."""
+    return connection.execute(APPEND, columns_of(commits), binary=True).fetchall()
+
+
+def positions(connection: Connection[TupleRow], after: int = 0, limit: int = 1_000_000) -> list[int]:
+    """What a reader sees."""
+    return [row[0] for row in connection.execute(READ_AFTER, (after, limit))]
+
+
+# Readers never skip.
+
+
+def test_a_reader_sees_every_position_in_order_while_many_processes_append(dsn: str) -> None:
+    writers, commits_each = 4, 60
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        with psycopg.connect(dsn, autocommit=True) as reading:
+            while True:
+                last_look = done.is_set()
+                fresh = positions(reading, after=seen[-1] if seen else 0, limit=50)
+                seen.extend(fresh)
+                if last_look and not fresh:
+                    return
+
+    def write(flusher: Flusher) -> None:
+        for number in range(commits_each):
+            flusher.append(opening(events=1 + number % 3)).result(timeout=WAIT_S_MAX)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    flushers = [Flusher(dsn) for _ in range(writers)]
+    with ThreadPoolExecutor(max_workers=2 * writers) as pool:
+        for flusher in flushers:
+            flusher.__enter__()
+        written = [pool.submit(write, flusher) for flusher in flushers for _ in range(2)]
+        for future in written:
+            future.result()
+    for flusher in flushers:
+        flusher.close()
+    done.set()
+    reader.join()
+    assert seen == list(range(1, writers * 2 * commits_each * 2 + 1))
+
+
+def test_a_second_transaction_gets_its_positions_only_when_the_first_has_ended(dsn: str) -> None:
+    with psycopg.connect(dsn) as first, psycopg.connect(dsn) as second, psycopg.connect(dsn, autocommit=True) as reader:
+        append(first, opening())  # not committed yet
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            answer = thread.submit(append, second, opening())
+            waiting = "select from pg_locks where locktype = 'advisory' and not granted and pid = %s"
+            eventually(lambda: reader.execute(waiting, (second.info.backend_pid,)).fetchone())
+            assert positions(reader) == []
+            first.commit()
+            assert answer.result(timeout=WAIT_S_MAX) == [(1, "appended", 2, 2)]
+        assert positions(reader) == [1]
+        second.commit()
+        assert positions(reader) == [1, 2]
+
+
+def test_a_transaction_that_is_rolled_back_leaves_no_gap(dsn: str) -> None:
+    with psycopg.connect(dsn) as first:
+        append(first, opening(events=3))
+        first.rollback()
+        assert append(first, opening()) == [(1, "appended", 1, 1)]
+
+
+# Each commit of a group is judged by itself.
+
+
+def test_of_a_group_with_a_conflict_all_others_land(connection: Connection[TupleRow]) -> None:
+    taken = uuid4()
+    append(connection, opening(taken))
+    rows = append(connection, opening(events=2), opening(taken), opening())
+    assert rows == [(1, "appended", 2, 3), (2, "conflict", None, None), (3, "appended", 4, 4)]
+    assert positions(connection) == [1, 2, 3, 4]
+
+
+def test_of_two_commits_on_one_stream_in_one_group_the_first_wins(connection: Connection[TupleRow]) -> None:
+    stream = uuid4()
+    assert [row[1] for row in append(connection, opening(stream), opening(stream))] == ["appended", "conflict"]
+
+
+def test_commits_of_one_group_may_follow_one_another(connection: Connection[TupleRow]) -> None:
+    stream = uuid4()
+    rows = append(connection, opening(stream), commit(event(stream, 2)), commit(event(stream, 3)))
+    assert rows == [(1, "appended", 1, 1), (2, "appended", 2, 2), (3, "appended", 3, 3)]
+
+
+def test_the_same_command_twice_in_one_group_appends_once(connection: Connection[TupleRow]) -> None:
+    once = opening(events=2)
+    assert append(connection, once, once) == [(1, "appended", 1, 2), (2, "repeated", 1, 2)]
+    assert positions(connection) == [1, 2]
+
+
+def test_a_guard_sees_what_an_earlier_commit_of_the_group_wrote(connection: Connection[TupleRow]) -> None:
+    guarded = uuid4()
+    late = commit(event(uuid4(), 1), guards=[Guard(guarded, 0)])
+    in_time = commit(event(uuid4(), 1), guards=[Guard(guarded, 1)])
+    rows = append(connection, opening(guarded), late, in_time)
+    assert [row[1] for row in rows] == ["appended", "conflict", "appended"]
+
+
+def test_a_guard_may_be_on_a_stream_that_its_own_commit_writes(connection: Connection[TupleRow]) -> None:
+    stream = uuid4()
+    assert append(connection, commit(event(stream, 1), guards=[Guard(stream, 0)])) == [(1, "appended", 1, 1)]
+    rows = append(connection, commit(event(stream, 2), guards=[Guard(stream, 2)]))
+    assert rows == [(1, "conflict", None, None)]
+
+
+@pytest.mark.parametrize("versions", [(2,), (1, 3), (3, 4), (1, 1), (2, 1)])
+def test_versions_with_a_gap_are_refused(connection: Connection[TupleRow], versions: Sequence[int]) -> None:
+    stream = uuid4()
+    gapped = commit(*(event(stream, version) for version in versions))
+    assert append(connection, gapped) == [(1, "conflict", None, None)]
+    assert append(connection, gapped, opening())[1] == (2, "appended", 1, 1)
+
+
+def test_ten_thousand_events_land_in_one_commit(connection: Connection[TupleRow]) -> None:
+    assert append(connection, opening(events=10_000)) == [(1, "appended", 1, 10_000)]
+    assert positions(connection) == list(range(1, 10_001))
+
+
+def test_a_group_without_a_commit_does_nothing(connection: Connection[TupleRow]) -> None:
+    assert append(connection) == []
+    assert connection.execute("select count(*) from ledger_commits").fetchone() == (0,)
+
+
+# A group at once is the same as its commits one by one.
+
+Stream = st.integers(0, 3)
+Skew = st.sampled_from([0] * 12 + [-1, 1, 2])  # how wrong a version is: mostly not at all
+Events = st.lists(st.tuples(Stream, Skew), min_size=1, max_size=4)
+Guards = st.lists(st.tuples(Stream, Skew), max_size=2)
+CommandId = st.none() | st.integers(0, 5)  # a number: the command may come again
+Group = st.lists(st.tuples(Events, Guards, CommandId), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(groups=st.lists(Group, min_size=1, max_size=3))
+def test_a_group_gives_the_verdicts_and_positions_of_its_commits_one_by_one(
+    recorder: PostgresRecorder, connection: Connection[TupleRow], groups: "list[list[tuple[object, ...]]]"
+) -> None:
+    before = recorder.head()  # of earlier examples: each has streams of its own
+    streams, commands = [uuid4() for _ in range(4)], [uuid4() for _ in range(6)]
+    memory = InMemoryRecorder()
+    for group in groups:
+        commits, expected = [], []
+        for number, (events, guards, command) in enumerate(group, start=1):
+            made = _skewed(memory, streams, events, guards, None if command is None else commands[command])
+            commits.append(made)
+            expected.append(_row(number, memory, made, before))
+        assert append(connection, *commits) == expected
+    appended = [(one.id, *_content(one)) for one in recorder.read_after(before, 1_000)]
+    assert appended == [(one.id + before, *_content(one)) for one in memory.read_after(0, 1_000)]
+
+
+def _skewed(memory: InMemoryRecorder, streams, events, guards, command_id: UUID | None) -> Commit:  # type: ignore[no-untyped-def]
+    ends = {stream: len(memory.read_streams([stream])) for stream in streams}
+    guarded = [Guard(streams[stream], max(0, ends[streams[stream]] + skew)) for stream, skew in guards]
+    made = []
+    for stream, skew in events:
+        ends[streams[stream]] += 1
+        made.append(event(streams[stream], max(1, ends[streams[stream]] + skew), state=b"%d" % len(made)))
+    return commit(*made, guards=guarded, command_id=command_id)
+
+
+def _row(number: int, memory: InMemoryRecorder, made: Commit, before: int) -> Row:
+    try:
+        receipt = memory.append(made).result()
+    except Conflict:
+        return (number, "conflict", None, None)
+    word = "repeated" if receipt.repeated else "appended"
+    return (number, word, receipt.first_position + before, receipt.last_position + before)
+
+
+def _content(stored: object) -> tuple[object, ...]:
+    return stored.originator_id, stored.originator_version, stored.topic, stored.state  # type: ignore[attr-defined]
+
+
+# Nothing is ever changed, and a change would show.
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update ledger set state = 'other'",
+        "update ledger set topic = topic where false",
+        "delete from ledger",
+        "truncate ledger",
+        "update ledger_commits set hash = sha256('')",
+        "delete from ledger_commits",
+        "truncate ledger_commits",
+    ],
+)
+def test_the_ledger_refuses_to_be_changed(connection: Connection[TupleRow], statement: str) -> None:
+    append(connection, opening())
+    with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+        connection.execute(statement)
+    assert positions(connection) == [1]
+
+
+def test_each_group_adds_one_link_to_the_chain(dsn: str, flusher: Flusher, connection: Connection[TupleRow]) -> None:
+    with appends_held_up(dsn) as until_one_waits:
+        answers = [flusher.append(opening())]
+        until_one_waits()
+        answers += [flusher.append(one) for one in (opening(events=3), opening(), opening(events=2))]
+    assert [verdict(answer) for answer in answers]
+    append(connection, opening())
+    groups = connection.execute("select first_position, last_position, hash from ledger_commits order by 1").fetchall()
+    assert [(first, last) for first, last, _ in groups] == [(1, 1), (2, 7), (8, 8)]
+    assert [link for _, _, link in groups] == _chain(connection, groups)
+
+
+def test_a_group_that_appends_nothing_adds_no_link(connection: Connection[TupleRow]) -> None:
+    once = opening()
+    append(connection, once)
+    append(connection, once, opening(once.events[0].stream_id))
+    assert connection.execute("select count(*) from ledger_commits").fetchone() == (1,)
+
+
+def _chain(connection: Connection[TupleRow], groups: "list[TupleRow]") -> list[bytes]:
+    """The hashes as DESIGN says they come about, computed here without the function."""
+    columns = "notification_id, originator_id, originator_version, topic, state"
+    links, previous = [], bytes(32)
+    for first, last, _ in groups:
+        rows = connection.execute(
+            f"select {columns} from ledger where notification_id between %s and %s order by 1", (first, last)
+        )
+        parts = (
+            struct.pack(">q16sq", position, stream.bytes, version)
+            + hashlib.sha256(topic.encode()).digest()
+            + hashlib.sha256(state).digest()
+            for position, stream, version, topic, state in rows
+        )
+        previous = hashlib.sha256(previous + b"".join(parts)).digest()
+        links.append(previous)
+    return links
