@@ -36,36 +36,53 @@ class ClientError(Exception):
     ├── NotThere        unknown, or somebody else's
     ├── Busy            503: it works again by itself
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
-    └── DamagedFile     a download does not have the hash that the ledger has
+    ├── DamagedFile     a download does not have the hash that the ledger has
+    └── NoServer        nothing says where the server is, or what its token is
     """
+
+    code = "client_failed"
 
 
 class Unreachable(ClientError):
     """No Darkroom answers under the URL."""
 
+    code = "unreachable"
+
 
 class NotSignedIn(ClientError):
     """401 or 403."""
+
+    code = "not_signed_in"
 
 
 class NotThere(ClientError):
     """404."""
 
+    code = "not_found"
+
 
 class Busy(ClientError):
     """503; asking again later helps."""
 
+    code = "unavailable"
+
 
 class Rejected(ClientError):
-    """Any other refusal; `code` is the stable one of the problem."""
+    """Any other refusal."""
 
-    def __init__(self, sentence: str, code: str | None = None) -> None:
-        self.code = code
-        super().__init__(sentence)
+    code = "rejected"
 
 
 class DamagedFile(ClientError):
     """The bytes that came are not those of the ledger's hash."""
+
+    code = "damaged_file"
+
+
+class NoServer(ClientError):
+    """Nothing says where the server is, or what its token is."""
+
+    code = "no_server"
 
 
 class Client:
@@ -235,7 +252,7 @@ def failure(response: httpx.Response, url: str) -> ClientError:
         case httpx.codes.SERVICE_UNAVAILABLE:
             return Busy(f"{sentence} Try again in a moment.")
         case _:
-            return Rejected(sentence, problem.get("code"))
+            return Rejected(sentence)
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> Unreachable:

@@ -16,7 +16,7 @@ from services.wire import HEARTBEAT_S, LEASE_S
 PREFIX = "DARKROOM_"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
 NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 

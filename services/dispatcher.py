@@ -1,6 +1,6 @@
 """Keeps WORK filled to about twice the workers' capacity, in the queue's order: priority, then first come.
 
-What was handed out is asked of the broker at each turn, never remembered: losing all of NATS loses nothing, for whatever
+What was handed out is asked of the broker at each turn, never remembered. So losing all of NATS loses nothing: whatever
 is missing is published again from the ledger.
 """
 

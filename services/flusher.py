@@ -14,9 +14,12 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from projections.sql import load
 from services.database import CONNECT_S_MAX, Unavailable
 
 log = logging.getLogger(__name__)
+
+SQL = load("flusher.sql", "services")
 
 GROUP_COMMITS_MAX: Final = 256
 """Commits that travel together; enough that the fsync's share is small, few enough that nobody waits long."""
@@ -28,11 +31,6 @@ RETRY_S_MAX: Final = 5.0
 """For so long a group is sent again after a lost connection; then its callers hear `Unavailable`."""
 
 RETRY_PAUSE_S: Final = 0.1
-
-APPEND: Final = """
-select * from ledger_append(
-  %b::int[], %b::uuid[], %b::bigint[], %t::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ class Flusher:
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
             self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=CONNECT_S_MAX)
-        rows = self._connection.execute(APPEND, columns_of(commits), prepare=True, binary=True).fetchall()
+        rows = self._connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
         return [
             Conflict("Another commit was faster on one of these streams.")
             if verdict == "conflict"

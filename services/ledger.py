@@ -42,10 +42,13 @@ from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import AssetEvent, Event, JobEvent
 from domain.generation import Decision, Generation
 from domain.recipe import asset_id
+from projections.sql import load
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, Guard, NewEvent, Receipt
 
 T = TypeVar("T")
+
+SQL = load("ledger.sql", "services")
 
 CONFLICT_RETRIES_MAX: Final = 16
 """Decisions are taken again after a conflict; so many in a row mean something is wrong, not busy."""
@@ -55,18 +58,6 @@ ASSETS_LOADED_AT_ONCE: Final = 6
 
 ANSWER_S_MAX: Final = 15.0
 """A caller waits at most so long for its commit: the flusher's own retry plus a queue."""
-
-READ_AFTER: Final = """
-select notification_id, originator_id, originator_version, topic, state
-from ledger where notification_id > %s order by notification_id limit %s
-"""
-
-READ_STREAMS: Final = """
-select notification_id, originator_id, originator_version, topic, state
-from ledger where originator_id = any(%s) order by originator_id, originator_version
-"""
-
-HEAD: Final = "select coalesce(max(last_position), 0) from ledger_commits"
 
 
 class Recorder(Protocol):
@@ -111,17 +102,19 @@ class PostgresRecorder(PostgresApplicationRecorder):
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            return _notifications(connection.execute(READ_AFTER, (position, limit), prepare=True, binary=True))
+            return _notifications(connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True))
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            return _notifications(connection.execute(READ_STREAMS, (list(stream_ids),), prepare=True, binary=True))
+            return _notifications(
+                connection.execute(SQL["read_streams"], (list(stream_ids),), prepare=True, binary=True)
+            )
 
     def head(self) -> int:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            row = connection.execute(HEAD).fetchone()
+            row = connection.execute(SQL["head"]).fetchone()
         return cast("int", row[0]) if row else 0
 
     def max_notification_id(self) -> int | None:

@@ -8,15 +8,9 @@ from importlib import resources
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-LOCK = "select pg_advisory_xact_lock(hashtextextended('darkroom.migrate', 0))"
+from projections.sql import load
 
-CREATE = """
-create table if not exists migrations (
-  name text primary key,
-  sha256 text not null,
-  applied_at timestamptz not null default clock_timestamp()
-)
-"""
+SQL = load("migrate.sql", "services")
 
 
 class MigrationChanged(Exception):
@@ -51,16 +45,14 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
     """
     wanted = all_migrations() if migrations is None else migrations
     with connection.transaction():
-        connection.execute(LOCK)
-        connection.execute(CREATE)
-        applied: dict[str, str] = dict(connection.execute("select name, sha256 from migrations").fetchall())
+        connection.execute(SQL["lock"])
+        connection.execute(SQL["create"])
+        applied: dict[str, str] = dict(connection.execute(SQL["applied"]).fetchall())
         _refuse_foreign(wanted, applied)
         missing = [migration for migration in wanted if migration.name not in applied]
         for migration in missing:
             connection.execute(migration.sql.encode())
-            connection.execute(
-                "insert into migrations (name, sha256) values (%s, %s)", (migration.name, migration.sha256)
-            )
+            connection.execute(SQL["record"], (migration.name, migration.sha256))
     return [migration.name for migration in missing]
 
 

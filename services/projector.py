@@ -8,34 +8,24 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg import Connection, Cursor
+from psycopg import Connection, Cursor, sql
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import Identifier
 
 from domain.envelope import Recorded, Unreadable
+from projections.sql import load
 from services.broker import Broker
 from services.database import Database, Unavailable
 from services.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+SQL = load("projector.sql", "services")
+
 BATCH_EVENTS_MAX: Final = 500
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
 
 LIVE: Final = "live"
-
-REGISTER = "insert into view_progress (view, slot) values (%s, %s) on conflict do nothing"
-PROGRESS = "select view, position from view_progress where slot = 'live' and view = any(%s) order by position, view"
-LOCK_PROGRESS = """
-select view, position from view_progress where slot = 'live' and view = any(%s) order by view for update
-"""
-ADVANCE = "update view_progress set position = %s where slot = %s and view = any(%s)"
-PARKED_STREAMS = "select distinct stream_id from parked_events where view = %s and slot = %s"
-PARK = """
-insert into parked_events (view, slot, stream_id, position, reason) values (%s, %s, %s, %s, %s) on conflict do nothing
-"""
-PARKED = "select stream_id, min(position) from parked_events where view = %s and slot = %s group by 1 order by 2"
-UNPARK = "delete from parked_events where view = %s and slot = %s and stream_id = %s"
 
 
 class View(Protocol):
@@ -83,10 +73,10 @@ class Projector:
     def step(self) -> int:
         """Project the next batch into every view; how many events. 0: all views are at the ledger's end."""
         with self._database.connection() as connection:
-            progress = connection.execute(PROGRESS, (list(self._views),), prepare=True).fetchall()
+            progress = connection.execute(SQL["progress"], (list(self._views),), prepare=True).fetchall()
             if len(progress) < len(self._views):
                 self._register(connection)
-                progress = connection.execute(PROGRESS, (list(self._views),)).fetchall()
+                progress = connection.execute(SQL["progress"], (list(self._views),)).fetchall()
             groups = [
                 (position, [view for view, _ in rows]) for position, rows in groupby(progress, lambda row: row[1])
             ]
@@ -98,7 +88,7 @@ class Projector:
             return sum(self._release_view(connection, view) for view in self._views.values())
 
     def _register(self, connection: Connection[TupleRow]) -> None:
-        connection.cursor().executemany(REGISTER, [(name, LIVE) for name in self._views])
+        connection.cursor().executemany(SQL["register"], [(name, LIVE) for name in self._views])
 
     def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
         """Take the next batch into views that are all at `position`."""
@@ -108,24 +98,24 @@ class Projector:
         with connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
-            locked = cursor.execute(LOCK_PROGRESS, (list(names),), prepare=True).fetchall()
+            locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
             if any(at != position for _, at in locked):
                 return len(batch)  # another projector or a rebuild was faster: look again
             for name in names:
                 take(self._views[name], LIVE, batch, cursor)
-            cursor.execute(ADVANCE, (batch[-1].position, LIVE, list(names)), prepare=True)
+            cursor.execute(SQL["advance"], (batch[-1].position, LIVE, list(names)), prepare=True)
         return len(batch)
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0
-        for stream_id, first in connection.execute(PARKED, (view.name, LIVE)).fetchall():
+        for stream_id, first in connection.execute(SQL["parked"], (view.name, LIVE)).fetchall():
             try:
                 with connection.transaction():
                     use_schema(connection, "views")
                     cursor = connection.cursor()
-                    ((_, position),) = cursor.execute(LOCK_PROGRESS, ([view.name],)).fetchall()
+                    ((_, position),) = cursor.execute(SQL["lock_progress"], ([view.name],)).fetchall()
                     view.project(self._stream_between(stream_id, first, position), cursor)
-                    cursor.execute(UNPARK, (view.name, LIVE, stream_id))
+                    cursor.execute(SQL["unpark"], (view.name, LIVE, stream_id))
                 released += 1
             except Unavailable:
                 raise
@@ -143,8 +133,8 @@ class Projector:
 
 def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
-    connection.execute(SQL("set local search_path = {}, public").format(Identifier(schema)))
-    connection.execute("set local timezone = 'UTC'")
+    connection.execute(sql.SQL(SQL["use_schema"]).format(Identifier(schema)))
+    connection.execute(SQL["use_utc"])
 
 
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
@@ -152,7 +142,7 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
 
     A parked stream stays as it was before its poisoned event; all its later events are parked too, none is skipped.
     """
-    parked = {stream for (stream,) in cursor.execute(PARKED_STREAMS, (view.name, slot), prepare=True).fetchall()}
+    parked = {stream for (stream,) in cursor.execute(SQL["parked_streams"], (view.name, slot), prepare=True).fetchall()}
     readable = [event for event in batch if isinstance(event, Recorded)]
     if not parked and len(readable) == len(batch):
         reason = _refusal(view, readable, cursor)
@@ -167,7 +157,7 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
             if event.stream_id not in parked:
                 log.error("view %s parks stream %s at %d: %s", view.name, event.stream_id, event.position, reason)
             parked.add(event.stream_id)
-            cursor.execute(PARK, (view.name, slot, event.stream_id, event.position, reason))
+            cursor.execute(SQL["park"], (view.name, slot, event.stream_id, event.position, reason))
 
 
 def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
@@ -190,7 +180,7 @@ def checksum(connection: Connection[TupleRow], tables: Iterable[str]) -> tuple[i
     """Rows and an order-independent checksum over tables of the current search path; equal rows give equal sums."""
     total, sums = 0, []
     for table in tables:
-        query = SQL("select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t")
+        query = sql.SQL(SQL["checksum"])
         row: Any = connection.execute(query.format(Identifier(table))).fetchone()
         total += row[0]
         sums.append(row[1])

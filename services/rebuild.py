@@ -4,31 +4,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, LiteralString, cast
 
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import Identifier
 
+from projections.sql import load
 from services.database import Database
 from services.ledger import Ledger
 from services.projector import BATCH_EVENTS_MAX, View, checksum, take, use_schema
 
+SQL = load("rebuild.sql", "services")
+
 NEARLY_THERE_EVENTS: Final = 2 * BATCH_EVENTS_MAX
 """So near to the live view the swap begins; the rest is caught up while the live view holds still."""
-
-TRY_LOCK = "select pg_try_advisory_lock(hashtextextended('darkroom.rebuild.' || %s, 0))"
-UNLOCK = "select pg_advisory_unlock(hashtextextended('darkroom.rebuild.' || %s, 0))"
-FORGET_PARKED = "delete from parked_events where view = %s and slot = %s"
-PROMOTE_PARKED = "update parked_events set slot = 'live' where view = %s and slot = 'next'"
-BEGIN_NEXT = (
-    "insert into view_progress (view, slot) values (%s, 'next') on conflict (view, slot) do update set position = 0"
-)
-ADVANCE_NEXT = "update view_progress set position = %s where view = %s and slot = 'next'"
-END_NEXT = "delete from view_progress where view = %s and slot = 'next'"
-REGISTER_LIVE = "insert into view_progress (view, slot) values (%s, 'live') on conflict do nothing"
-LIVE_POSITION = "select position from view_progress where view = %s and slot = 'live'"
-HOLD_LIVE = "select position from view_progress where view = %s and slot = 'live' for update"
 
 
 class RebuildRunning(Exception):
@@ -68,16 +58,16 @@ def rebuild(database: Database, ledger: Ledger, view: View) -> Rebuilt:
     """
     started = time.monotonic()
     with database.connection() as connection, _alone(connection, view):
-        connection.execute(REGISTER_LIVE, (view.name,))
-        connection.execute(BEGIN_NEXT, (view.name,))
+        connection.execute(SQL["register_live"], (view.name,))
+        connection.execute(SQL["begin_next"], (view.name,))
         _create_tables(connection, view, "views_next")
         position = 0
-        while (live := _position(connection, view, LIVE_POSITION)) - position > NEARLY_THERE_EVENTS:
+        while (live := _position(connection, view, SQL["live_position"])) - position > NEARLY_THERE_EVENTS:
             for reached in fill(connection, ledger, view, "next", position, live):
-                connection.execute(ADVANCE_NEXT, (reached, view.name))
+                connection.execute(SQL["advance_next"], (reached, view.name))
             position = live
         with connection.transaction():
-            live = _position(connection, view, HOLD_LIVE)
+            live = _position(connection, view, SQL["hold_live"])
             for _ in fill(connection, ledger, view, "next", position, live):
                 pass
             rows, fresh = _checksum(connection, view, "views_next")
@@ -108,12 +98,12 @@ def matches_ledger(database: Database, ledger: Ledger, view: View) -> Rebuilt:
     """Fold the ledger again into temporary tables and compare with the live view at its own position."""
     started = time.monotonic()
     with database.connection() as connection, connection.transaction(force_rollback=True):
-        connection.execute("set transaction isolation level repeatable read")
-        position = _position(connection, view, LIVE_POSITION)
+        connection.execute(SQL["snapshot"])
+        position = _position(connection, view, SQL["live_position"])
         _, live = _checksum(connection, view, "views")
         for table in view.tables:
-            statement = SQL("create temporary table {} (like views.{} including all)")
-            connection.execute(statement.format(Identifier(table), Identifier(table)))
+            statement = sql.SQL(SQL["create_temporary"])
+            connection.execute(statement.format(Identifier(table), Identifier("views", table)))
         for _ in fill(connection, ledger, view, "check", 0, position):
             pass
         rows, folded = _checksum(connection, view, "pg_temp")
@@ -128,7 +118,7 @@ def fill(
 ) -> Iterator[int]:
     """Project the events after `after` up to `upto` into the tables of `slot`; yields the position after each batch."""
     if after == 0:
-        connection.execute(FORGET_PARKED, (view.name, slot))
+        connection.execute(SQL["forget_parked"], (view.name, slot))
     while after < upto:
         batch = ledger.read(after, min(BATCH_EVENTS_MAX, upto - after))
         with connection.transaction():
@@ -142,19 +132,19 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
     with connection.transaction():
         for table in view.tables:
             there = Identifier(schema, table)
-            connection.execute(SQL("drop table if exists {}").format(there))
-            connection.execute(SQL("create table {} (like {} including all)").format(there, Identifier("views", table)))
+            connection.execute(sql.SQL(SQL["drop_table"]).format(there))
+            connection.execute(sql.SQL(SQL["create_table"]).format(there, Identifier("views", table)))
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:
     for table in view.tables:
-        name = Identifier(table)
-        connection.execute(SQL("drop table if exists views_previous.{}").format(name))
-        connection.execute(SQL("alter table views.{} set schema views_previous").format(name))
-        connection.execute(SQL("alter table views_next.{} set schema views").format(name))
-    connection.execute(FORGET_PARKED, (view.name, "live"))
-    connection.execute(PROMOTE_PARKED, (view.name,))
-    connection.execute(END_NEXT, (view.name,))
+        connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
+        for schema, destination in (("views", "views_previous"), ("views_next", "views")):
+            moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
+            connection.execute(moved)
+    connection.execute(SQL["forget_parked"], (view.name, "live"))
+    connection.execute(SQL["promote_parked"], (view.name,))
+    connection.execute(SQL["end_next"], (view.name,))
 
 
 def _checksum(connection: Connection[TupleRow], view: View, schema: str) -> tuple[int, str]:
@@ -162,19 +152,19 @@ def _checksum(connection: Connection[TupleRow], view: View, schema: str) -> tupl
     return checksum(connection, view.tables)
 
 
-def _position(connection: Connection[TupleRow], view: View, query: str) -> int:
-    row = connection.execute(query.encode(), (view.name,)).fetchone()
+def _position(connection: Connection[TupleRow], view: View, query: LiteralString) -> int:
+    row = connection.execute(query, (view.name,)).fetchone()
     return 0 if row is None else cast("int", row[0])
 
 
 @contextmanager
 def _alone(connection: Connection[TupleRow], view: View) -> Iterator[None]:
     """One rebuild of a view at a time; a crashed one lets go with its connection."""
-    row = connection.execute(TRY_LOCK, (view.name,)).fetchone()
+    row = connection.execute(SQL["try_lock"], (view.name,)).fetchone()
     if row is None or not row[0]:
         raise RebuildRunning(f"The view {view.name} is being rebuilt already; wait until that has ended.")
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute(UNLOCK, (view.name,))
+            connection.execute(SQL["unlock"], (view.name,))

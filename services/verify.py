@@ -8,22 +8,16 @@ from typing import Final
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from projections.sql import load
 from services.database import Database
+
+SQL = load("verify.sql", "services")
 
 GENESIS: Final = bytes(32)
 """What the first link is chained to."""
 
 COMMITS_MAX: Final = 1_000
 """Links read at a time."""
-
-LINKS = """
-select first_position, last_position, hash from ledger_commits where last_position > %s order by last_position limit %s
-"""
-EVENTS = """
-select notification_id, originator_id, originator_version, topic, state
-from ledger where notification_id between %s and %s order by notification_id
-"""
-HEAD = "select coalesce(max(notification_id), 0) from ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ class Verified:
 def verify_chain(database: Database) -> Verified:
     """Recompute the chain from the first event to the last, in one snapshot."""
     with database.connection() as connection, connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
+        connection.execute(SQL["snapshot"])
         return _verify(connection)
 
 
@@ -57,7 +51,7 @@ def _verify(connection: Connection[TupleRow]) -> Verified:
     for first, last, stored in _links(connection):
         if first != expected:
             return Verified(events, commits, previous.hex(), Misfit(expected, "no commit covers this position"))
-        rows = connection.execute(EVENTS, (first, last), binary=True).fetchall()
+        rows = connection.execute(SQL["events"], (first, last), binary=True).fetchall()
         gap = _first_gap((row[0] for row in rows), first, last)
         if gap is not None:
             return Verified(events, commits, previous.hex(), Misfit(gap, "the event at this position is missing"))
@@ -66,7 +60,7 @@ def _verify(connection: Connection[TupleRow]) -> Verified:
             reason = f"the hash of positions {first} to {last} is not the one recorded when they were committed"
             return Verified(events, commits, previous.hex(), Misfit(first, reason))
         events, commits, previous, expected = events + len(rows), commits + 1, link, last + 1
-    row = connection.execute(HEAD).fetchone()
+    row = connection.execute(SQL["head"]).fetchone()
     misfit = Misfit(expected, "events after this position belong to no commit") if row and row[0] >= expected else None
     return Verified(events, commits, previous.hex(), misfit)
 
@@ -87,7 +81,7 @@ def link_of(previous: bytes, rows: Iterable[TupleRow]) -> bytes:
 
 def _links(connection: Connection[TupleRow]) -> Iterator[tuple[int, int, bytes]]:
     after = 0
-    while rows := connection.execute(LINKS, (after, COMMITS_MAX), binary=True).fetchall():
+    while rows := connection.execute(SQL["links"], (after, COMMITS_MAX), binary=True).fetchall():
         for first, last, stored in rows:
             yield first, last, bytes(stored)
         after = rows[-1][1]

@@ -47,6 +47,7 @@ from domain.events import (
     Failure,
     JobAborted,
     JobCanceled,
+    JobCancelRequested,
     JobEnding,
     JobEvent,
     JobFailed,
@@ -65,8 +66,8 @@ from tests.spec import DEADLINE, NOW, TRANSIENT, file_of, submit
 
 JOBS_MAX = 5
 WORKERS = st.sampled_from(["gpu-1", "gpu-2"])
-ATTEMPTS_BACK = st.sampled_from([0, 0, 0, 0, 1, 1, 2, -1])
-"""How far a report lags behind the current attempt: mostly not at all; sometimes a zombie's; once of the future."""
+ATTEMPTS_BACK = st.sampled_from([0, 0, 0, 0, 1, 1, 2, -1, -2])
+"""How far a report lags behind the current attempt: mostly not at all; sometimes a zombie's, or of the future."""
 
 INDEXES = st.sampled_from([*range(6)] * 3 + [6, -1])
 """Which asset: taken modulo the quantity, or, at the end of the list, none that the job has."""
@@ -201,8 +202,9 @@ class Life(RuleBasedStateMachine):
     def asset_indexes_are_exactly_0_to_n_minus_1(self) -> None:
         for job_id, submission in self.submissions.items():
             firsts = [stream[0][1] for stream in self._assets_of(job_id)]
-            indexes = [event.index for event in firsts if isinstance(event, AssetReserved)]
-            assert indexes == list(range(submission.recipe.quantity))
+            reserved = [event for event in firsts if isinstance(event, AssetReserved)]
+            assert [event.index for event in reserved] == list(range(submission.recipe.quantity))
+            assert tuple(event.seed for event in reserved) == submission.recipe.seeds
         assert len(self.asset_streams) == sum(command.recipe.quantity for command in self.submissions.values())
 
     @invariant()
@@ -252,6 +254,16 @@ class Life(RuleBasedStateMachine):
         for stream in self.asset_streams.values():
             assert not any(isinstance(event, lifecycle) for _, event in stream[2:])
             assert all(isinstance(event, lifecycle) for _, event in stream[:2])
+
+    @invariant()
+    def nothing_but_the_end_follows_a_requested_cancel(self) -> None:
+        for stream in self.job_streams.values():
+            kinds = [type(event) for _, event in stream]
+            if JobCancelRequested in kinds:
+                after = kinds[kinds.index(JobCancelRequested) + 1 :]
+                assert len(after) <= 1
+                assert JobStarted not in after
+                assert JobRequeued not in after
 
     @invariant()
     def attempts_count_up_from_one(self) -> None:

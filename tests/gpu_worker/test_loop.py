@@ -322,8 +322,8 @@ async def crash_and_forget(broker: Broker, peer: Peer) -> None:
 @pytest.mark.parametrize("crash", [crash, crash_and_forget])
 async def test_a_job_outlives_a_crash_of_nats(broker: Broker, peer: Peer, workshop: Workshop, crash: Crash) -> None:
     async with working(broker, workshop):
-        order = an_order(2, steps=60)
-        await in_work(peer, order)
+        await in_work(peer, an_order(2, steps=100))
+        assert peer.kinds() == ["started"]
         await crash(broker, peer)
         await peer.until(lambda peer: sorted(completed(peer)) == [0, 1])
         following = an_order(1)

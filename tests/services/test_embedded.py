@@ -29,9 +29,9 @@ from services.embedded import (
     NatsFailed,
     PostgresFailed,
 )
-from services.embedded_errors import failure
-from services.nats_server import Nats
-from services.postgres_server import Postgres
+from services.embedded.errors import failure
+from services.embedded.nats import Nats
+from services.embedded.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 

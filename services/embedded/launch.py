@@ -2,7 +2,7 @@
 
 Run by its path, `python -I -S launch.py TERMS COMMAND...`, and never imported. Doing the same in `preexec_fn` would
 run Python between fork and exec of a process full of threads, where it can deadlock (and warns from Python 3.12 on).
-TERMS is the JSON that `services.child.Child` writes: parent, death_signal, user (or null), may_enter_hidden_folders.
+TERMS is the JSON that `Child` of child.py writes: parent, death_signal, user (or null), may_enter_hidden_folders.
 """
 
 import ctypes

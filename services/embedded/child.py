@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from services.server_user import User
+from services.embedded.user import User
 
 LOG_BYTES_MAX = 16 * 1024**2  # then it moves to NAME.log.1, replacing that: two files bound what logs can take
 TAIL_BYTES = 16 * 1024
@@ -26,11 +26,21 @@ Steps = Sequence[tuple[signal.Signals, float]]
 class Child:
     """One server: its command, its log, and the process while there is one. Not thread-safe; its owner locks."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, death_signal: signal.Signals, user: User | None = None):
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        death_signal: signal.Signals,
+        user: User | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: instead of ours. `user`: whom to become; only root can."""
         self.command = list(command)
         self.log = log
         self._death_signal = death_signal
         self._user = user
+        self._environment = _environment() if environment is None else dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -57,7 +67,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
+                env=self._environment,
                 start_new_session=True,  # the terminal's Ctrl-C is for us; we end our children in order
             )
         finally:

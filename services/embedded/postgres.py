@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from services.child import Child, Steps, end_processes, processes
-from services.embedded_errors import DataFolderUnusable, EmbeddedError, PostgresFailed, failure, missing
-from services.server_user import server_user, with_ways_in
+from services.embedded.child import Child, Steps, end_processes, processes
+from services.embedded.errors import DataFolderUnusable, EmbeddedError, PostgresFailed, failure, missing
+from services.embedded.user import server_user, with_ways_in
 
 ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
 INITDB_S_MAX = 180.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from services.embedded_errors import (
+from services.embedded.errors import (
     DataFolderInUse,
     DataFolderUnusable,
     DiskFull,
@@ -29,8 +29,8 @@ from services.embedded_errors import (
     disk_full,
     folder_unusable,
 )
-from services.nats_server import Nats
-from services.postgres_server import Postgres
+from services.embedded.nats import Nats
+from services.embedded.postgres import Postgres
 
 __all__ = [
     "DataFolderInUse",

@@ -1,0 +1,96 @@
+"""Reading a JSON body: bounded, whole, and with every problem named by its path."""
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType, sentence_of
+from domain.errors import FieldProblem, InvalidInput
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+"""A submission is a few kB; files travel elsewhere."""
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+Json = dict[str, Any]
+
+
+async def read_object(request: Request) -> Json:
+    """The JSON object that the request brings.
+
+    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedJson`, and `InvalidInput` for what is no object or holds
+    a NUL character, which Postgres cannot store.
+    """
+    media_type = request.headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(media_type)
+    raw = await _read(request)
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+    if not isinstance(content, dict):
+        raise InvalidInput([FieldProblem("body", "must be a JSON object")])
+    if b"\\u0000" in raw:  # the only way to write one in JSON
+        problems = [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content, "")]
+        if problems:
+            raise InvalidInput(problems)
+    return content
+
+
+async def read_nothing(request: Request) -> None:
+    """Refuse a body that would be ignored; an empty one or `{}` is fine."""
+    raw = await _read(request)
+    if raw.strip() not in {b"", b"{}", b"null"}:
+        raise InvalidInput([FieldProblem("body", "this call takes no body")])
+
+
+async def read_body(request: Request, kind: type[BodyT]) -> BodyT:
+    """The body as `kind`. Raises what `read_object` raises, and `InvalidInput` with every bad field."""
+    content = await read_object(request)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from None
+
+
+def problems_of(error: ValidationError) -> list[FieldProblem]:
+    """Every bad field of a body, the path as in the body: `references.0.strength`."""
+    return [
+        FieldProblem(".".join(str(part) for part in one["loc"]) or "body", sentence_of(one))
+        for one in error.errors(include_url=False, include_input=False)
+    ]
+
+
+async def _read(request: Request) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > BODY_BYTES_MAX:
+        raise BodyTooLarge(BODY_BYTES_MAX)
+    chunks: list[bytes] = []
+    total = 0
+    async for chunk in request.stream():  # counted too: a chunked body does not say its length
+        total += len(chunk)
+        if total > BODY_BYTES_MAX:
+            raise BodyTooLarge(BODY_BYTES_MAX)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _paths_with_nul(content: object, path: str) -> Iterator[str]:
+    match content:
+        case str():
+            if "\0" in content:
+                yield path
+        case dict():
+            for name, value in content.items():
+                inner = f"{path}.{name}".lstrip(".").replace("\0", "\N{SYMBOL FOR NULL}")
+                if "\0" in name:
+                    yield inner
+                yield from _paths_with_nul(value, inner)
+        case list():
+            for index, value in enumerate(content):
+                yield from _paths_with_nul(value, f"{path}.{index}")
+        case _:
+            return

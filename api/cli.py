@@ -1,0 +1,313 @@
+"""The `darkroom` command. Exit status 0: done, 1: it did not work, 2: bad usage or settings, 130: interrupted."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Coroutine
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from services.settings import Settings, SettingsError
+
+app = typer.Typer(name="darkroom", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+POOLS = ("sdxl",)
+"""What `darkroom up --workers` can run a worker for."""
+
+
+class Service(StrEnum):
+    """What `darkroom run` can run."""
+
+    API = "api"
+    PROJECTOR = "projector"
+    RELAY = "relay"
+    DISPATCHER = "dispatcher"
+    RECORDER = "recorder"
+    REAPER = "reaper"
+    WORKER = "worker"
+
+
+Url = Annotated[str | None, typer.Option(help="The server. Default: DARKROOM_URL, else `url` in the data folder.")]
+Token = Annotated[
+    str | None, typer.Option(help="The token. Default: DARKROOM_TOKEN, else `admin.token` in the data folder.")
+]
+DataDir = Annotated[Path | None, typer.Option(help="The data folder. Default: DARKROOM_DATA_DIR.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job.")]
+
+
+def main() -> None:
+    """Run the command of `sys.argv` and exit with its status."""
+    sys.exit(status_of(sys.argv[1:]))
+
+
+def status_of(arguments: list[str]) -> int:
+    """Run a command and return its exit status; what went wrong is one line on stderr, never a traceback."""
+    try:
+        return int(app(arguments, standalone_mode=False, prog_name="darkroom") or 0)
+    except TyperException as error:
+        complain(usage_text(error))
+        return error.exit_code
+    except SettingsError as error:
+        complain(str(error))
+        return 2
+    except (Abort, KeyboardInterrupt):
+        return 130
+    except Exception as error:
+        if os.environ.get("DARKROOM_LOG_LEVEL", "").upper() == "DEBUG":
+            raise
+        # An error of ours has a stable code, and a sentence for the person at the keyboard.
+        if isinstance(getattr(error, "code", None), str):
+            complain(str(error))
+        else:
+            complain(f"unexpected {type(error).__name__}: {error}. DARKROOM_LOG_LEVEL=DEBUG shows where it came from.")
+        return 1
+
+
+def usage_text(error: TyperException) -> str:
+    """What is wrong with the command line, as one sentence."""
+    text = " ".join(error.format_message().split())
+    for prefix in ("Invalid value: ", "Value error, "):
+        text = text.removeprefix(prefix)
+    return f"{text.rstrip('.').replace(': Value error, ', ': ')}. See `darkroom --help`."
+
+
+def complain(sentence: str) -> None:
+    """A line on stderr."""
+    typer.echo(f"darkroom: {sentence}", err=True)
+
+
+def log_to_stderr(level: str) -> None:
+    """One line an entry: time in UTC, level, where from, words."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        level=level, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
+    )
+
+
+def pools_of(workers: str) -> str:
+    """The value of `--workers`, checked: pools of the catalog separated by commas, or `none`."""
+    pools = [pool.strip() for pool in workers.split(",") if pool.strip()]
+    unknown = [pool for pool in pools if pool not in POOLS]
+    if pools == ["none"]:
+        return "none"
+    if not pools or unknown:
+        raise typer.BadParameter(f"--workers {workers!r}: the pools are {', '.join(POOLS)}, or none for no worker")
+    return ",".join(dict.fromkeys(pools))
+
+
+def finish(command: Coroutine[Any, Any, int]) -> None:
+    """Run a client command to its end and exit with its status."""
+    raise typer.Exit(asyncio.run(command))
+
+
+@app.callback(invoke_without_command=True)
+def darkroom(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """A self-hosted ledger for AI image and video generation: every generation is accounted for."""
+    if show_version:
+        typer.echo(f"darkroom {version('darkroom')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def up(
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: DARKROOM_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: DARKROOM_PORT.")
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Pools to run a worker for, separated by commas, or `none`.")] = "sdxl",
+) -> None:
+    """Run everything on this machine; Ctrl-C stops it.
+
+    Postgres, NATS, the services, the API and a worker. Prints a line with `ready` and the link once it serves.
+    """
+    from api.up import up as run_everything  # noqa: PLC0415 - brings every service; the client commands start without
+
+    given = {"data_dir": data_dir, "host": host, "port": port}
+    settings = Settings.from_environment().model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    log_to_stderr(settings.log_level)
+    raise typer.Exit(run_everything(settings, workers=pools_of(workers)))
+
+
+@app.command()
+def run(
+    services: Annotated[list[Service], typer.Argument(metavar="SERVICE…", help="One or several; `worker` runs alone.")],
+) -> None:
+    """Run single services in the foreground.
+
+    There are api, projector, relay, dispatcher, recorder, reaper and worker.
+    """
+    if Service.WORKER in services:
+        if len(services) > 1:
+            raise typer.BadParameter("the worker has no database and runs alone: darkroom run worker")
+        os.execv(sys.executable, [sys.executable, "-m", "gpu_worker"])  # noqa: S606 - no shell wanted
+    from api.run import run_services  # noqa: PLC0415 - see `up`
+
+    settings = Settings.from_environment()
+    log_to_stderr(settings.log_level)
+    raise typer.Exit(run_services([service.value for service in services], settings))
+
+
+@app.command()
+def submit(
+    prompt: Annotated[str, typer.Argument(help="What to make.")],
+    job_type: Annotated[str, typer.Option("--type", help="The job type.")] = "sdxl_image_fast",
+    quantity: Annotated[int | None, typer.Option(help="How many: 1, 3 or 6 images.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first; the others count up from it.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What not to make.")] = None,
+    priority: Annotated[int | None, typer.Option(help="-10 … 10; higher goes first.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it with a progress bar until it has ended.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to download the files to; implies --watch.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Submit a job."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    asked = {
+        "negative_prompt": negative,
+        "quantity": quantity,
+        "seed": seed,
+        "params": commands.params_of(settings or []) or None,
+        "priority": priority,
+    }
+    body = {"job_type": job_type, "prompt": prompt} | {
+        name: value for name, value in asked.items() if value is not None
+    }
+    server = commands.find_server(url, token, data_dir)
+    finish(commands.submit(server, body, watched=watch or out is not None, out=out, as_json=as_json))
+
+
+@app.command()
+def jobs(
+    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 20,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List jobs, newest first."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    server = commands.find_server(url, token, data_dir)
+    finish(commands.jobs(server, status=status, job_type=job_type, limit=limit, as_json=as_json))
+
+
+@app.command()
+def show(
+    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Show a job and where its files are."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.show(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+
+
+@app.command()
+def history(
+    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Show every event of a job and its assets."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.history(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+
+
+@app.command()
+def cancel(
+    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Stop a job; what is completed stays."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.cancel(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+
+
+@app.command()
+def retry(
+    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Run the failed and canceled outputs of a job again."""
+    from api import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.retry(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+
+
+@app.command()
+def rebuild(
+    view: Annotated[str | None, typer.Argument(metavar="VIEW", help="The view's name.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
+    as_of: Annotated[
+        int | None, typer.Option(min=0, metavar="POSITION", help="As it was then, beside the live view.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Rebuild views from the ledger.
+
+    Everything goes on meanwhile. Prints rate and checksums.
+    """
+    from api import operate  # noqa: PLC0415 - brings Postgres
+
+    if (view is None) != every:
+        raise typer.BadParameter("name one view, or --all")
+    raise typer.Exit(operate.rebuild(operate.find_dsn(data_dir), view, as_of))
+
+
+@app.command()
+def verify(data_dir: DataDir = None) -> None:
+    """Recompute the hash chain and every view.
+
+    Exit status 1, and the position, where something does not fit.
+    """
+    from api import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.verify(operate.find_dsn(data_dir)))
+
+
+@app.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database's schema up to date.
+
+    `darkroom up` does it by itself.
+    """
+    from api import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
+
+
+@app.command(name="settings")
+def list_settings() -> None:
+    """List every setting; secrets are hidden.
+
+    Each with its value, its meaning and its default.
+    """
+    from api import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.list_settings(Settings.from_environment()))
+
+
+if __name__ == "__main__":
+    main()

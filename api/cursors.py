@@ -1,0 +1,52 @@
+"""Opaque cursors: the place in its list of the last item that was shown, so that new items move nothing."""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, TypeVar
+
+from fastapi import Query
+
+from api.errors import InvalidCursor
+from api.positions import POSITION_MAX
+
+LIMIT_MAX: Final = 200
+LIMIT_DEFAULT: Final = 50
+
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many items at most.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
+
+ItemT = TypeVar("ItemT")
+
+
+def cursor_of(list_name: str, *place: int) -> str:
+    """The cursor for what comes after `place` in that list."""
+    text = ":".join([list_name, *map(str, place)])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def place_of(list_name: str, cursor: str | None, parts: int = 1) -> tuple[int, ...] | None:
+    """The place a cursor stands for; None without one. Raises `InvalidCursor`."""
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        name, *numbers = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(":")
+    except (binascii.Error, ValueError):
+        raise InvalidCursor from None
+    whole = len(numbers) == parts and all(number.isdecimal() and len(number) <= 19 for number in numbers)
+    if name != list_name or not whole:
+        raise InvalidCursor
+    place = tuple(int(number) for number in numbers)
+    if max(place) > POSITION_MAX:
+        raise InvalidCursor
+    return place
+
+
+def page_of(
+    found: Sequence[ItemT], limit: int, list_name: str, place: Callable[[ItemT], Sequence[int]]
+) -> tuple[Sequence[ItemT], str | None]:
+    """The page and its `next`, of up to `limit` + 1 items that were read: the one too many says that more follow."""
+    page = found[:limit]
+    more = len(found) > limit
+    return page, cursor_of(list_name, *place(page[-1])) if more else None

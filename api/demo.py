@@ -1,0 +1,151 @@
+"""`make demo`: everything on a throw-away data folder, one real job, its images and its history; then all of it stops."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PROMPT = "a lighthouse at dusk, warm light, long exposure"
+QUANTITY = 3
+
+OUTPUT = Path("demo-output")
+"""The images stay here when the data folder goes."""
+
+READY_S_MAX = 180.0
+JOB_S_MAX = 600.0
+STOP_S_MAX = 60.0
+LOOK_S = 0.1
+LOG_LINES_SHOWN = 40
+
+
+class DemoFailed(Exception):
+    """The demo did not do what it is there to show."""
+
+
+def main() -> int:
+    """Run the demo and return its exit status."""
+    # Its path is short: that of a Unix socket in it is bounded.
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-demo-"))
+    try:
+        with darkroom_up(folder):
+            job_id = make_images(folder)
+            say(f"\nEvery step of it, from the ledger:\n$ darkroom history {job_id}")
+            command(folder, "history", job_id)
+            say("\nIs the ledger whole?\n$ darkroom verify")
+            command(folder, "verify")
+        say(f"\nStopped. The images are in {OUTPUT.absolute()}:")
+        for image in sorted(OUTPUT.glob(f"{job_id}_*")):
+            say(f"  {image}")
+    except DemoFailed as failure:
+        sys.stderr.write(f"\ndarkroom: the demo failed: {failure}\n{log_tail(folder)}")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndarkroom: the demo was interrupted and stopped.\n")
+        return 130
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+@contextmanager
+def darkroom_up(folder: Path) -> Iterator[None]:
+    """`darkroom up` on the folder, from its ready line until it has stopped. Raises `DemoFailed`."""
+    say(f"Starting Postgres, NATS, the services and a worker on {folder} …")
+    with (folder / "up.out").open("wb") as out, (folder / "up.log").open("wb") as log:
+        # In a session of its own: Ctrl-C reaches this process, which then stops that one in order.
+        process = subprocess.Popen(
+            darkroom("up", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", "0"),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=log,
+            env=own_environment(),
+            start_new_session=True,
+        )
+    try:
+        wait_until_ready(process, folder)
+        yield
+    finally:
+        stop(process)
+
+
+def wait_until_ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Return once it has printed its ready line. Raises `DemoFailed` when it ends or is silent for too long."""
+    deadline = time.monotonic() + READY_S_MAX
+    while not re.search(r"^.*\bready\b.*\n", (folder / "up.out").read_text("utf-8", "replace"), re.MULTILINE):
+        if process.poll() is not None:
+            raise DemoFailed(f"`darkroom up` ended with status {process.returncode}.")
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"`darkroom up` was not ready within {READY_S_MAX:g} s.")
+        time.sleep(LOOK_S)
+
+
+def make_images(folder: Path) -> str:
+    """Submit a job, show its course, keep its images; the job's id. Raises `DemoFailed`."""
+    before = set(OUTPUT.glob("*.png"))
+    say(f'\n$ darkroom submit "{PROMPT}" --quantity {QUANTITY} --watch --out {OUTPUT}')
+    command(folder, "submit", PROMPT, "--quantity", str(QUANTITY), "--watch", "--out", str(OUTPUT))
+    made = sorted(set(OUTPUT.glob("*.png")) - before)
+    if len(made) != QUANTITY or not all(image.read_bytes().startswith(b"\x89PNG") for image in made):
+        raise DemoFailed(f"{QUANTITY} PNGs were to be made, {len(made)} came.")
+    return made[0].stem.rpartition("_")[0]
+
+
+def command(folder: Path, *arguments: str) -> None:
+    """Run a command against the demo's server. Raises `DemoFailed` when it fails or takes too long."""
+    name = arguments[0]
+    whole = darkroom(*arguments, "--data-dir", str(folder))
+    try:
+        status = subprocess.run(whole, env=own_environment(), timeout=JOB_S_MAX, check=False).returncode  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise DemoFailed(f"`darkroom {name}` did not end within {JOB_S_MAX:g} s.") from None
+    if status:
+        raise DemoFailed(f"`darkroom {name}` ended with status {status}.")
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt it as Ctrl-C would, and see that it ended well. Raises `DemoFailed` when it did not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        status = process.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise DemoFailed(f"`darkroom up` did not stop within {STOP_S_MAX:g} s.") from None
+    if status:
+        raise DemoFailed(f"`darkroom up` ended with status {status}.")
+
+
+def darkroom(*arguments: str) -> Sequence[str]:
+    """The command of this very installation, whatever is on the PATH."""
+    return [sys.executable, "-m", "api.cli", *arguments]
+
+
+def own_environment() -> dict[str, str]:
+    """This environment without what points at another Darkroom; the demo has servers of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of everything that logs."""
+    tails = []
+    for log in sorted(folder.glob("*.log")):
+        lines = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
+        tails += [f"--- the end of {log.name}", *lines] if lines else []
+    return "\n".join([*tails, ""])
+
+
+def say(text: str) -> None:
+    """A line on stdout, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""The one table from refusal to HTTP: every error of domain, services and API by its stable code, as RFC 9457 problems.
+
+What the API itself refuses stands here too:
+
+ApiError
+├── Unauthorized             no token, or not one of ours
+├── Forbidden                only for administrators
+├── BodyTooLarge             above the limit; nothing of it was used
+├── MalformedJson            not JSON; says where
+├── UnsupportedMediaType     a body that is not `application/json`
+├── IdempotencyKeyInvalid    not 1–255 visible ASCII characters
+├── InvalidCursor            not one that this list gave out
+├── RangeNotSatisfiable      no byte of the file is in the range
+├── ViewBehind               the views did not reach the asked position in time
+├── BrokerUnavailable        NATS is not connected: writes wait
+└── RebuildUnavailable       this process was started without a rebuilder
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from domain.errors import FieldProblem, InvalidInput, Refused
+from services.blobs import BlobMissing, BlobStoreUnavailable
+from services.database import Unavailable
+from services.rebuild import RebuildRunning
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+RETRY_AFTER_S: Final = 2
+"""What a client is told to wait: embedded servers come back within seconds, and asking is cheap."""
+
+
+class ApiError(Exception):
+    """A request that does not get as far as the domain. `code` is stable, `str()` a sentence a person can act on."""
+
+    code = "bad_request"
+    headers: Mapping[str, str] = {}
+
+
+class Unauthorized(ApiError):
+    """No token, or not one of ours."""
+
+    code = "unauthorized"
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="darkroom"'}
+
+    def __init__(self, *, given: bool) -> None:
+        wrong = "The token is not valid" if given else "This needs a token"
+        super().__init__(f"{wrong}: send `Authorization: Bearer TOKEN`, or open the link that `darkroom up` prints.")
+
+
+class Forbidden(ApiError):
+    """Only for administrators."""
+
+    code = "forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("Only an administrator may do this; use the administrator's token.")
+
+
+class BodyTooLarge(ApiError):
+    """Above the limit."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes} bytes, the most that this call takes.")
+
+
+class MalformedJson(ApiError):
+    """The body is not JSON."""
+
+    code = "malformed_json"
+
+
+class UnsupportedMediaType(ApiError):
+    """A body that is not JSON by its own word."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, given: str) -> None:
+        said = f"not {given!r}" if given else "but the request has no Content-Type"
+        super().__init__(f"The body must be sent as `Content-Type: application/json`, {said}.")
+
+
+class IdempotencyKeyInvalid(InvalidInput):
+    """Not 1–255 visible ASCII characters."""
+
+    code = "idempotency_key_invalid"
+
+
+class InvalidCursor(ApiError):
+    """Not a cursor of this list."""
+
+    code = "invalid_cursor"
+
+    def __init__(self) -> None:
+        super().__init__("The cursor is not one that this list gave out; leave it away to begin with the newest.")
+
+
+class RangeNotSatisfiable(ApiError):
+    """No byte of the file is in the range."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, total_bytes: int) -> None:
+        super().__init__(f"The range lies outside the file, which has {total_bytes} bytes.")
+        self.headers = {"Content-Range": f"bytes */{total_bytes}"}
+
+
+class ViewBehind(ApiError):
+    """The views did not reach the position in time. Nothing is lost; ask again."""
+
+    code = "view_behind"
+
+    def __init__(self, position: int, behind: Mapping[str, int]) -> None:
+        views = ", ".join(f"{view} is at {at}" for view, at in sorted(behind.items()))
+        super().__init__(f"The views have not reached position {position} yet ({views}); ask again in a moment.")
+
+
+class BrokerUnavailable(ApiError):
+    """NATS is not connected; no write is accepted that nobody could be told of."""
+
+    code = "broker_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("NATS cannot be reached, so nothing was changed; try again in a moment.")
+
+
+class RebuildUnavailable(ApiError):
+    """No rebuilder was given to this process."""
+
+    code = "rebuild_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("This API cannot rebuild views; run `darkroom rebuild VIEW` on the machine.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a code is answered."""
+
+    status: int
+    title: str
+
+
+TABLE: Final[Mapping[str, Answer]] = {
+    "bad_request": Answer(400, "Bad request"),
+    "malformed_json": Answer(400, "Malformed JSON"),
+    "unauthorized": Answer(401, "Unauthorized"),
+    "forbidden": Answer(403, "Forbidden"),
+    "not_found": Answer(404, "Not found"),
+    "blob_missing": Answer(404, "File missing"),
+    "method_not_allowed": Answer(405, "Method not allowed"),
+    "nothing_to_retry": Answer(409, "Nothing to retry"),
+    "asset_not_completed": Answer(409, "Asset not completed"),
+    "asset_in_progress": Answer(409, "Asset in progress"),
+    "attempt_superseded": Answer(409, "Attempt superseded"),
+    "job_not_startable": Answer(409, "Job not startable"),
+    "rebuild_running": Answer(409, "Rebuild running"),
+    "refused": Answer(409, "Refused"),
+    "body_too_large": Answer(413, "Body too large"),
+    "unsupported_media_type": Answer(415, "Unsupported media type"),
+    "range_not_satisfiable": Answer(416, "Range not satisfiable"),
+    "invalid_input": Answer(422, "Invalid input"),
+    "invalid_cursor": Answer(422, "Invalid cursor"),
+    "idempotency_key_invalid": Answer(422, "Idempotency-Key invalid"),
+    "idempotency_key_reused": Answer(422, "Idempotency-Key reused"),
+    "internal": Answer(500, "Internal error"),
+    "unavailable": Answer(503, "Unavailable"),
+    "blob_store_unavailable": Answer(503, "Object store unavailable"),
+    "broker_unavailable": Answer(503, "NATS unavailable"),
+    "rebuild_unavailable": Answer(503, "Rebuild unavailable"),
+    "view_behind": Answer(503, "View behind"),
+}
+
+KNOWN: Final = (ApiError, Refused, Unavailable, BlobMissing, BlobStoreUnavailable, RebuildRunning)
+"""Every class that has a code in the table."""
+
+UNROUTED: Final[Mapping[int, tuple[str, str]]] = {
+    404: ("not_found", "There is nothing at this address; /openapi.json lists what there is."),
+    405: ("method_not_allowed", "This address does not take that method; /openapi.json says which it takes."),
+}
+
+
+def problem(
+    code: str, detail: str, *, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer for a code of the table."""
+    answer = TABLE[code]
+    content: dict[str, Any] = {
+        "type": f"urn:darkroom:problem:{code}",
+        "title": answer.title,
+        "status": answer.status,
+        "code": code,
+        "detail": detail,
+    }
+    if errors:
+        content["errors"] = [{"path": one.path, "detail": one.detail} for one in errors]
+    sent = dict(headers or {})
+    if answer.status == 503:
+        sent["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(orjson.dumps(content), status_code=answer.status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> Response:
+    """The answer for an error of `KNOWN`."""
+    code = str(getattr(error, "code", "internal"))
+    errors = error.problems if isinstance(error, InvalidInput) else ()
+    headers = error.headers if isinstance(error, ApiError) else None
+    return problem(code, str(error), errors=errors, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application as a problem."""
+    for known in KNOWN:
+        app.add_exception_handler(known, _known)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def sentence_of(error: Mapping[str, Any]) -> str:
+    """What is wrong, from an entry of pydantic's `errors()`."""
+    if error["type"] == "extra_forbidden":
+        return "unknown field; it is not taken"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+async def _known(_: Request, error: Exception) -> Response:
+    return problem_of(error)
+
+
+async def _invalid_query(_: Request, error: Exception) -> Response:
+    found = error.errors() if isinstance(error, RequestValidationError) else ()
+    problems = [FieldProblem(".".join(str(part) for part in one["loc"][1:]), sentence_of(one)) for one in found]
+    return problem_of(InvalidInput(problems))
+
+
+async def _unrouted(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code, detail = UNROUTED.get(status, ("bad_request", "The request cannot be read."))
+    headers = getattr(error, "headers", None)
+    return problem(code, detail, headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem("internal", "Something went wrong inside Darkroom; its log says what. Nothing more was changed.")

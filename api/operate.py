@@ -1,0 +1,155 @@
+"""What `darkroom rebuild`, `verify`, `migrate` and `settings` do, directly on the database. Each returns its status."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import typer
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+import projections
+from services import migrate as migrations
+from services import rebuild as rebuilding
+from services.database import CONNECT_S_MAX, Database, translated
+from services.flusher import Flusher
+from services.ledger import Ledger, PostgresRecorder
+from services.rebuild import Rebuilt
+from services.settings import PREFIX, Settings, SettingsError
+from services.verify import verify_chain
+
+WORKER_SETTINGS_S_MAX = 30.0
+
+
+class NoDatabase(Exception):
+    """There is no database to work on, or it is not one of Darkroom."""
+
+    code = "no_database"
+
+
+def find_dsn(data_dir: Path | None) -> str:
+    """`DARKROOM_POSTGRES_DSN`, else that of the `darkroom up` which runs on the data folder.
+
+    Raises `NoDatabase` and `SettingsError`.
+    """
+    settings = Settings.from_environment()
+    if settings.postgres_dsn is not None and data_dir is None:
+        dsn = settings.postgres_dsn.get_secret_value()
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            raise SettingsError(
+                f"{PREFIX}POSTGRES_DSN: is not a connection string; it looks like postgresql://user:password@host/name."
+            ) from None
+        return dsn
+    folder = data_dir or settings.data_dir
+    try:
+        return (folder / "postgres.dsn").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise NoDatabase(
+            f"no Darkroom runs on the data folder {folder}: start one with `darkroom up`, "
+            f"or name a database with {PREFIX}POSTGRES_DSN."
+        ) from None
+    except OSError as error:
+        raise NoDatabase(f"cannot read {folder / 'postgres.dsn'}: {error.strerror}.") from error
+
+
+def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
+    """Rebuild one view, or all of them in order; as of a position they go to the schema `views_as_of`."""
+    views = [view for view in projections.ALL if name in {None, view.name}]
+    if not views:
+        known = ", ".join(view.name for view in projections.ALL)
+        raise typer.BadParameter(f"there is no view {name!r}; there are {known}")
+    with _opened(dsn) as (database, ledger):
+        for view in views:
+            if as_of is None:
+                _print_rebuilt(rebuilding.rebuild(database, ledger, view))
+            else:
+                _print_rebuilt(rebuilding.rebuild_as_of(database, ledger, view, as_of))
+    if as_of is not None:
+        typer.echo("The live views are as they were; these are in the schema views_as_of.")
+    return 0
+
+
+def verify(dsn: str) -> int:
+    """Recompute the chain, then every view; 1 when something does not fit."""
+    fits = True
+    with _opened(dsn) as (database, ledger):
+        chain = verify_chain(database)
+        if chain.misfit is None:
+            typer.echo(f"ledger: {chain.events:,} events in {chain.commits:,} commits fit; head {chain.head}")
+        else:
+            fits = False
+            typer.echo(f"ledger: position {chain.misfit.position} does not fit: {chain.misfit.reason}")
+        for view in projections.ALL:
+            folded = rebuilding.matches_ledger(database, ledger, view)
+            fits &= folded.same is not False
+            verdict = "fits" if folded.same is not False else f"does not fit; mend it: darkroom rebuild {view.name}"
+            typer.echo(f"{view.name}: {folded.rows:,} rows at position {folded.position:,} {verdict}")
+    return 0 if fits else 1
+
+
+def migrate(dsn: str) -> int:
+    """Apply what is missing of the schema."""
+    with translated(), psycopg.connect(dsn, connect_timeout=CONNECT_S_MAX, autocommit=True) as connection:
+        applied = migrations.migrate(connection)
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
+    return 0
+
+
+def list_settings(settings: Settings) -> int:
+    """Print what services and the command line read, then what a worker reads."""
+    lines = [
+        (PREFIX + name.upper(), _shown(getattr(settings, name)), _default(field), str(field.description))
+        for name, field in Settings.model_fields.items()
+    ]
+    typer.echo("Services and the command line:\n")
+    _print_settings(lines)
+    command = [sys.executable, "-m", "gpu_worker", "--settings"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=WORKER_SETTINGS_S_MAX, check=False)  # noqa: S603 - our own module
+    if answer.returncode:
+        raise SettingsError(answer.stderr.strip() or "the worker cannot list its settings.")
+    typer.echo("\nWorkers:\n")
+    _print_settings([tuple(line.split("\t")) for line in answer.stdout.splitlines()])
+    return 0
+
+
+@contextmanager
+def _opened(dsn: str) -> Iterator[tuple[Database, Ledger]]:
+    """The ledger for reading: its flusher is never started. Says what is wrong when the schema is not Darkroom's."""
+    with Database(dsn) as database:
+        recorder = PostgresRecorder(database, Flusher(dsn))
+        try:
+            with Ledger(recorder) as ledger:
+                yield database, ledger
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise NoDatabase("the database lacks tables of Darkroom; run `darkroom migrate` first.") from error
+        finally:
+            recorder.datastore.close()
+
+
+def _print_rebuilt(rebuilt: Rebuilt) -> None:
+    same = {True: ", as before", False: ", which differs from before", None: ""}[rebuilt.same]
+    typer.echo(
+        f"{rebuilt.view}: {rebuilt.rows:,} rows from {rebuilt.position:,} events in {rebuilt.seconds:.2f} s "
+        f"({rebuilt.events_per_s:,.0f} events/s); checksum {rebuilt.checksum}{same}"
+    )
+
+
+def _print_settings(lines: Sequence[tuple[str, ...]]) -> None:
+    for name, value, default, meaning in lines:
+        typer.echo(f"{name}={value}\n    {meaning}{f' [{default}]' if default else ''}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return "(hidden)"
+    return "" if value is None else str(value)
+
+
+def _default(field: FieldInfo) -> str:
+    return _shown(field.get_default(call_default_factory=True, validated_data={}))

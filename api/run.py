@@ -1,0 +1,217 @@
+"""The composition root: builds what the services need, and runs one, several or all of them in this process."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+
+from api.app import Parts, create_app
+from domain.catalog import Catalog
+from projections import ALL
+from services.blobs import Blobs
+from services.broker import Broker
+from services.database import Database
+from services.dispatcher import Dispatcher
+from services.flusher import Flusher
+from services.ledger import Ledger, PostgresRecorder
+from services.projector import Projector
+from services.reaper import Reaper
+from services.rebuild import rebuild
+from services.recorder import Recorder
+from services.relay import Relay
+from services.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper")
+"""What `darkroom run` can run in one process; the worker is a program of its own."""
+
+RESTART_S_FIRST: Final = 0.5
+RESTART_S_MAX: Final = 30.0
+"""A service that fails unexpectedly is started again, after a pause that doubles."""
+
+HTTP_STOP_S_MAX: Final = 3
+"""Open requests and streams get so long to end when the API stops."""
+
+
+class PortTaken(Exception):
+    """Something else listens on the port."""
+
+    code = "port_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What the services of one process share."""
+
+    settings: Settings
+    catalog: Catalog
+    database: Database
+    ledger: Ledger
+    broker: Broker
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
+    """Connections to Postgres and NATS; neither needs to be up yet. Raises `SettingsError`."""
+    dsn, nats_url = servers_of(settings)
+    catalog = settings.catalog()
+    broker = Broker(nats_url, f"darkroom-{name}")
+    with (
+        Database(dsn) as database,
+        Flusher(dsn, broker.wake) as flusher,
+        Ledger(PostgresRecorder(database, flusher)) as ledger,
+    ):
+        await broker.open()
+        await broker.hear_wakes()
+        try:
+            yield Core(settings, catalog, database, ledger, broker)
+        finally:
+            await broker.close()
+
+
+def servers_of(settings: Settings) -> tuple[str, str]:
+    """The Postgres DSN and NATS URL that a service needs. Raises `SettingsError` naming the one that is missing."""
+    if settings.postgres_dsn is None:
+        raise SettingsError("DARKROOM_POSTGRES_DSN: is needed to run a service alone; `darkroom up` starts a server.")
+    if settings.nats_url is None:
+        raise SettingsError("DARKROOM_NATS_URL: is needed to run a service alone; `darkroom up` starts a server.")
+    return settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+
+
+def run_services(names: Sequence[str], settings: Settings) -> int:
+    """Run services until SIGINT or SIGTERM; the exit code. What `darkroom run` does."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+        listening = listen(settings.host, settings.port) if "api" in names else None
+        async with open_core(settings, "-".join(names)) as core:
+            await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
+
+    asyncio.run(run())
+    return 0
+
+
+async def serve(
+    names: Sequence[str],
+    core: Core,
+    stop: asyncio.Event,
+    listening: socket.socket | None,
+    on_ready: Callable[[], None],
+) -> None:
+    """Run services until `stop`; one that fails unexpectedly is started again."""
+    started = asyncio.Event()
+    services: dict[str, Callable[[], Awaitable[None]]] = {
+        "projector": lambda: Projector(core.database, core.ledger, ALL).run(core.broker, stop),
+        "relay": lambda: Relay(core.ledger, core.broker).run(stop),
+        "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
+        "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+        "reaper": lambda: Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+    }
+    if listening is not None:
+        services["api"] = lambda: _serve_http(core, listening, stop, started)
+    else:
+        started.set()
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(_keep_running(name, services[name], stop), name=name)
+        await _first(started, stop)
+        if not stop.is_set():
+            on_ready()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """SIGINT and SIGTERM ask for an orderly end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The API's socket, bound before anything starts; port 0 picks a free one. Raises `PortTaken`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise PortTaken(
+            f"The API cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
+        ) from error
+
+
+def pools_of(catalog: Catalog) -> list[str]:
+    """The worker pools that the catalog's job types need."""
+    return sorted({catalog.models[job_type.model].pool for job_type in catalog.job_types.values()})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it serves, and leaves signals to this process."""
+
+    def __init__(self, config: uvicorn.Config, started: asyncio.Event) -> None:
+        super().__init__(config)
+        self._serves = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self._serves.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event) -> None:
+    if core.settings.admin_token is None:
+        raise SettingsError("DARKROOM_ADMIN_TOKEN: is needed to run the API alone; choose a long random one.")
+    views = {view.name: view for view in ALL}
+    app = create_app(
+        Parts(
+            ledger=core.ledger,
+            database=core.database,
+            blobs=Blobs(core.settings.blobs()),
+            catalog=core.catalog,
+            broker=core.broker,
+            admin_token=core.settings.admin_token.get_secret_value(),
+            rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
+        )
+    )
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=HTTP_STOP_S_MAX
+    )
+    server = _Server(config, started)
+    serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
+    await _first(stop, serving)
+    server.should_exit = True
+    await serving
+
+
+async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    pause_s = RESTART_S_FIRST
+    while not stop.is_set():
+        try:
+            await service()
+        except SettingsError:
+            raise
+        except Exception:
+            log.exception("the %s failed and is started again in %g s", name, pause_s)
+            await _first(stop, asyncio.sleep(pause_s))
+            pause_s = min(RESTART_S_MAX, 2 * pause_s)
+
+
+async def _first(*waited: asyncio.Event | Awaitable[None]) -> None:
+    """Return when the first of these is set or done; the others are let go."""
+    tasks = [asyncio.ensure_future(one.wait() if isinstance(one, asyncio.Event) else one) for one in waited]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, one in zip(tasks, waited, strict=True):
+            if not isinstance(one, asyncio.Task):
+                task.cancel()

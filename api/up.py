@@ -1,0 +1,181 @@
+"""`darkroom up`: everything on one machine, as one process tree that ends as it began."""
+
+import asyncio
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from pydantic import SecretStr
+
+from api.run import SERVICES, Core, listen, open_core, serve, stop_on_signals
+from services.embedded import EmbeddedServers
+from services.embedded.child import Child
+from services.migrate import migrate
+from services.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+WORKER_LOOK_S: Final = 0.5
+WORKER_PAUSE_S_MAX: Final = 30.0
+"""A worker that ends by itself is started again, after a pause that doubles."""
+
+WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
+"""A worker gives its job back when told to end; 15 s is longer than the slowest step it finishes first."""
+
+BUNDLED_MODELS: Final = Path(__file__).resolve().parents[1] / "models"
+"""Where `make setup` puts the demo model."""
+
+
+def up(settings: Settings, *, workers: str) -> int:
+    """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: pools separated by commas, or `none`."""
+    folder = settings.data_dir.expanduser().absolute()
+    with _servers(settings, folder) as (dsn, nats_url):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for name in migrate(connection):
+                log.info("applied migration %s", name)
+        token = _admin_token(settings, folder)
+        given = {
+            "data_dir": folder,
+            "postgres_dsn": SecretStr(dsn),
+            "nats_url": SecretStr(nats_url),
+            "admin_token": SecretStr(token),
+        }
+        asyncio.run(_run(settings.model_copy(update=given), folder, workers))
+    return 0
+
+
+async def _run(settings: Settings, folder: Path, workers: str) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    with listen(settings.host, settings.port) as listening:
+        host, port = listening.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        async with open_core(settings, "up") as core:
+            services_stop = asyncio.Event()
+            worker = None if workers == "none" else asyncio.create_task(_keep_worker(core, folder, workers, stop))
+
+            def ready() -> None:
+                _write(folder / "url", url)
+                token = settings.admin_token.get_secret_value() if settings.admin_token else ""
+                print(f"ready {url}/?token={token}", flush=True)  # noqa: T201
+
+            serving = asyncio.create_task(serve(SERVICES, core, services_stop, listening, ready))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stop.set()
+            if worker is not None:
+                await worker  # first: what it gives back is still recorded
+            services_stop.set()
+            stopping.cancel()
+            await serving
+
+
+@contextmanager
+def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str]]:
+    """The servers given by the settings, or our own; and the files by which other commands find them."""
+    if (settings.postgres_dsn is None) != (settings.nats_url is None):
+        raise SettingsError(
+            "DARKROOM_POSTGRES_DSN and DARKROOM_NATS_URL: give both, or neither to use the bundled servers."
+        )
+    if settings.postgres_dsn is not None and settings.nats_url is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+        return
+    stop = threading.Event()
+    with EmbeddedServers(folder, free_bytes_min=settings.disk_free_min_mb * 1024**2) as servers:
+        watching = threading.Thread(target=servers.watch, args=(stop,), name="embedded-watch")
+        watching.start()
+        try:
+            _write(folder / "postgres.dsn", servers.postgres_dsn, secret=True)
+            yield servers.postgres_dsn, servers.nats_url
+        finally:
+            stop.set()
+            watching.join()
+            for name in ("url", "postgres.dsn"):
+                (folder / name).unlink(missing_ok=True)
+
+
+async def _keep_worker(core: Core, folder: Path, pools: str, stop: asyncio.Event) -> None:
+    """Keep a worker process running until `stop`; then let it give back what it has."""
+    if importlib.util.find_spec("diffusers") is None:
+        log.warning("no worker runs: install Darkroom with the extra `worker` to generate here")
+        return
+    child = Child(
+        [sys.executable, "-m", "gpu_worker"],
+        folder / "worker.log",
+        death_signal=signal.SIGTERM,
+        environment=worker_environment(core.settings, pools),
+    )
+    pause_s = WORKER_LOOK_S
+    try:
+        while not stop.is_set():
+            child.spawn()
+            log.info("worker %s started, its log is %s", child.pid, folder / "worker.log")
+            while child.running and not await _within(stop, WORKER_LOOK_S):
+                pass
+            if not stop.is_set():
+                log.warning(
+                    "the worker ended with status %s and is started again: %s", child.returncode, _last_line(child)
+                )
+                await _within(stop, pause_s)
+                pause_s = min(WORKER_PAUSE_S_MAX, 2 * pause_s)
+    finally:
+        await asyncio.to_thread(child.end, WORKER_STOP_STEPS)
+
+
+def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
+    """What a worker is told: NATS and the object store. No database, no token."""
+    hidden = {"DARKROOM_POSTGRES_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_TOKEN"}
+    given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
+    nats_url = settings.nats_url.get_secret_value() if settings.nats_url else ""
+    return {
+        "DARKROOM_MODELS": f"sdxl-demo={BUNDLED_MODELS / 'sdxl-demo'}",
+        **given,
+        "DARKROOM_NATS_URL": nats_url,
+        "DARKROOM_BLOBS_URL": settings.blobs(),
+        "DARKROOM_POOLS": pools,
+    }
+
+
+def _admin_token(settings: Settings, folder: Path) -> str:
+    """The token of the settings, else the one in the folder, else a new one; written where client commands look."""
+    file = folder / "admin.token"
+    if settings.admin_token is not None:
+        token = settings.admin_token.get_secret_value()
+    elif file.exists():
+        token = file.read_text("utf-8").strip()
+    else:
+        token = secrets.token_urlsafe(32)
+    _write(file, token, secret=True)
+    return token
+
+
+def _write(file: Path, text: str, *, secret: bool = False) -> None:
+    """All or nothing; a secret is never readable by others, not even for a moment."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if secret else 0o644)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(f"{text}\n")
+    fresh.replace(file)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set within so many seconds."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _last_line(child: Child) -> str:
+    return (child.tail().splitlines() or ["it said nothing"])[-1]

@@ -1,0 +1,283 @@
+"""Typed queries over the live views. Each takes a connection and runs in one round trip; rows carry UTC times."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString, TypeVar
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, class_row
+
+from projections.sql import load
+
+SQL: Final = load("reads.sql")
+
+RowT = TypeVar("RowT")
+Json = dict[str, Any]
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """The same moment in UTC: the driver gives times in the zone of the session."""
+    return None if moment is None else moment.astimezone(UTC)
+
+
+@dataclass(slots=True)
+class JobRow:
+    """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`."""
+
+    job_id: UUID
+    owner: str
+    status: str
+    pool: str
+    recipe: Json
+    priority: int
+    batch_id: UUID | None
+    parent_id: UUID | None
+    tags: list[str]
+    attempt: int
+    error: Json | None
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    queued_position: int
+
+    def __post_init__(self) -> None:
+        self.created_at = _utc(self.created_at)
+        self.started_at = _utc(self.started_at)
+        self.finished_at = _utc(self.finished_at)
+
+    @property
+    def quantity(self) -> int:
+        """How many assets the job owes."""
+        return len(self.recipe["seeds"])
+
+
+@dataclass(slots=True)
+class AssetRow:
+    """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed."""
+
+    asset_id: UUID
+    job_id: UUID
+    owner: str
+    index: int
+    seed: int
+    kind: str
+    path: str
+    status: str
+    media_type: str | None
+    bytes: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    error: Json | None
+    rating: int | None
+    saved: bool
+    title: str | None
+    tags: list[str]
+    completed_at: datetime | None
+
+    def __post_init__(self) -> None:
+        self.completed_at = _utc(self.completed_at)
+
+
+@dataclass(slots=True, kw_only=True)
+class ListedAssetRow(AssetRow):
+    """An asset with the facts of its job that lists show beside it. `list_position` orders the list it came from."""
+
+    prompt: str
+    job_type: str
+    model: str
+    task: str
+    batch_id: UUID | None
+    list_position: int = 0
+
+
+@dataclass(slots=True)
+class HistoryRow:
+    """An event of `views.history`."""
+
+    position: int
+    stream_id: UUID
+    version: int
+    type: str
+    at: datetime
+    actor: str
+    correlation_id: UUID
+    causation_id: UUID | None
+    data: Json
+
+    def __post_init__(self) -> None:
+        self.at = self.at.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """An event that a view could not take."""
+
+    view: str
+    stream_id: UUID
+    position: int
+    reason: str
+    parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """A pool now and over the last hour. Waits are seconds from submission to the first start; rates are 0 … 1."""
+
+    pool: str
+    waiting: int
+    running: int
+    oldest_waiting_s: float | None
+    wait_p50_s: float | None
+    wait_p90_s: float | None
+    ended_last_hour: int
+    error_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list; None lets everything pass."""
+
+    status: str | None = None
+    job_type: str | None = None
+    batch_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFilter:
+    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5."""
+
+    kind: str | None = None
+    saved: bool | None = None
+    tag: str | None = None
+    words: str | None = None
+    min_score: int | None = None
+    model: str | None = None
+
+
+def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:
+    """How far each live view has read the ledger."""
+    return dict(connection.execute(SQL["view_positions"], prepare=True).fetchall())
+
+
+def ledger_head(connection: Connection[TupleRow]) -> int:
+    """The last position of the ledger; 0 when it is empty."""
+    row = connection.execute(SQL["ledger_head"], prepare=True).fetchone()
+    return int(row[0]) if row else 0
+
+
+def parked(connection: Connection[TupleRow], *, limit: int) -> list[ParkedRow]:
+    """Events that live views could not take, by view and position."""
+    return _rows(connection, ParkedRow, SQL["parked"], {"limit": limit})
+
+
+def list_jobs(
+    connection: Connection[TupleRow], owner: str, wanted: JobFilter, *, before: int | None, limit: int
+) -> list[JobRow]:
+    """Jobs queued before position `before`, newest first."""
+    arguments = {
+        "owner": owner,
+        "before": before,
+        "limit": limit,
+        "status": wanted.status,
+        "job_type": wanted.job_type,
+        "batch_id": wanted.batch_id,
+    }
+    return _rows(connection, JobRow, SQL["list_jobs"], arguments)
+
+
+def find_job(connection: Connection[TupleRow], owner: str, job_id: UUID) -> JobRow | None:
+    """The job if it is the owner's."""
+    rows = _rows(connection, JobRow, SQL["find_job"], {"owner": owner, "job_id": job_id})
+    return rows[0] if rows else None
+
+
+def assets_of_jobs(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, list[AssetRow]]:
+    """The assets of each job by index."""
+    found: dict[UUID, list[AssetRow]] = {job_id: [] for job_id in job_ids}
+    if job_ids:
+        for row in _rows(connection, AssetRow, SQL["assets_of_jobs"], {"job_ids": list(job_ids)}):
+            found[row.job_id].append(row)
+    return found
+
+
+def find_asset(connection: Connection[TupleRow], owner: str, asset_id: UUID) -> ListedAssetRow | None:
+    """The asset if it is the owner's."""
+    rows = _rows(connection, ListedAssetRow, SQL["find_asset"], {"owner": owner, "asset_id": asset_id})
+    return rows[0] if rows else None
+
+
+def list_workspace(
+    connection: Connection[TupleRow], owner: str, *, before: int | None, after_index: int, limit: int
+) -> list[ListedAssetRow]:
+    """Assets in progress or under review; jobs newest first, their assets by index."""
+    arguments = {"owner": owner, "before": before, "after_index": after_index, "limit": limit}
+    return _rows(connection, ListedAssetRow, SQL["list_workspace"], arguments)
+
+
+def list_library(
+    connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
+) -> list[ListedAssetRow]:
+    """Assets completed before position `before`, newest first."""
+    arguments = {
+        "owner": owner,
+        "before": before,
+        "limit": limit,
+        "kind": wanted.kind,
+        "saved": wanted.saved,
+        "tag": wanted.tag,
+        "words": wanted.words,
+        "min_score": wanted.min_score,
+        "model": wanted.model,
+    }
+    return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
+
+
+def history_of_streams(
+    connection: Connection[TupleRow], owner: str, stream_ids: Sequence[UUID], *, after: int, limit: int
+) -> list[HistoryRow]:
+    """Events of these streams after position `after`, in ledger order."""
+    arguments = {"owner": owner, "stream_ids": list(stream_ids), "after": after, "limit": limit}
+    return _rows(connection, HistoryRow, SQL["history_of_streams"], arguments)
+
+
+def history_of_owner(
+    connection: Connection[TupleRow], owner: str, *, after: int, upto: int, limit: int
+) -> list[HistoryRow]:
+    """The owner's events after position `after` up to `upto`, in ledger order."""
+    arguments = {"owner": owner, "after": after, "upto": upto, "limit": limit}
+    return _rows(connection, HistoryRow, SQL["history_of_owner"], arguments)
+
+
+def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The place of each waiting job among those of its pool, from 1; jobs that do not wait are left out."""
+    if not job_ids:
+        return {}
+    if len(job_ids) == 1:  # counting what is ahead reads the index alone; numbering reads the whole backlog
+        row = connection.execute(SQL["place_in_queue"], {"job_id": job_ids[0]}, prepare=True).fetchone()
+        return {job_ids[0]: int(row[0])} if row else {}
+    return dict(connection.execute(SQL["places_in_queue"], {"job_ids": list(job_ids)}).fetchall())
+
+
+def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
+    """How many jobs run in each pool; pools where nothing runs are left out."""
+    return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
+
+
+def recent_seconds(connection: Connection[TupleRow]) -> dict[str, float]:
+    """Seconds per asset of each job type, averaged over its jobs among the last 500 that ended."""
+    return dict(connection.execute(SQL["recent_seconds"], prepare=True).fetchall())
+
+
+def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime) -> list[QueueRow]:
+    """Each pool now, and over the hour before `now`."""
+    return _rows(connection, QueueRow, SQL["queues"], {"pools": list(pools), "now": now})
+
+
+def _rows(
+    connection: Connection[TupleRow], kind: type[RowT], sql: LiteralString, arguments: Mapping[str, object]
+) -> list[RowT]:
+    with connection.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(sql, arguments).fetchall()

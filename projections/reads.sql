@@ -1,0 +1,139 @@
+What the API asks of the live views. Every list is newest first below a cursor; `null` filters let everything pass.
+
+-- name: view_positions
+select view, position from view_progress where slot = 'live'
+
+-- name: ledger_head
+select coalesce(max(last_position), 0) from ledger_commits
+
+-- name: parked
+select view, stream_id, position, reason, parked_at
+from parked_events where slot = 'live' order by view, position limit %(limit)s
+
+-- name: list_jobs
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position
+from views.jobs
+where owner = %(owner)s
+  and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+  and (%(status)s::text is null or status = %(status)s::text)
+  and (%(job_type)s::text is null or job_type = %(job_type)s::text)
+  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s::uuid)
+order by queued_position desc
+limit %(limit)s
+
+-- name: find_job
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position
+from views.jobs
+where owner = %(owner)s and job_id = %(job_id)s
+
+-- name: assets_of_jobs
+select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
+  rating, saved, title, tags, completed_at
+from views.assets
+where job_id = any (%(job_ids)s::uuid[])
+order by job_id, "index"
+
+-- name: find_asset
+select a.asset_id, a.job_id, a.owner, a."index", a.seed, a.kind, a.path, a.status, a.media_type, a.bytes, a.sha256,
+  a.width, a.height, a.error, a.rating, a.saved, a.title, a.tags, a.completed_at,
+  j.recipe ->> 'prompt' as prompt, j.job_type, j.recipe ->> 'model' as model, j.recipe ->> 'task' as task, j.batch_id
+from views.assets a join views.jobs j using (job_id)
+where a.owner = %(owner)s and a.asset_id = %(asset_id)s
+
+-- name: list_workspace
+select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
+  rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id, queued_position as list_position
+from views.workspace
+where owner = %(owner)s and not dismissed and not trashed and status <> 'canceled' and kind is not null
+  and (
+    %(before)s::bigint is null or queued_position < %(before)s::bigint
+    or (queued_position = %(before)s::bigint and "index" > %(after_index)s::int))
+order by queued_position desc, "index"
+limit %(limit)s
+
+-- name: list_library
+select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
+  null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
+  completed_position as list_position
+from views.library
+where owner = %(owner)s and status = 'completed' and not trashed
+  and (%(before)s::bigint is null or completed_position < %(before)s::bigint)
+  and (%(kind)s::text is null or kind = %(kind)s::text)
+  and (%(saved)s::boolean is null or saved = %(saved)s::boolean)
+  and (%(tag)s::text is null or %(tag)s::text = any (tags))
+  and (%(words)s::text is null or words @@ websearch_to_tsquery('simple', %(words)s::text))
+  and (%(min_score)s::int is null or rating >= %(min_score)s::int)
+  and (%(model)s::text is null or model = %(model)s::text)
+order by completed_position desc
+limit %(limit)s
+
+-- name: history_of_streams
+select position, stream_id, version, type, at, actor, correlation_id, causation_id, data
+from views.history
+where owner = %(owner)s and stream_id = any (%(stream_ids)s::uuid[]) and position > %(after)s
+order by position
+limit %(limit)s
+
+-- name: history_of_owner
+select position, stream_id, version, type, at, actor, correlation_id, causation_id, data
+from views.history
+where owner = %(owner)s and position > %(after)s and position <= %(upto)s
+order by position
+limit %(limit)s
+
+-- name: place_in_queue
+select
+  (select count(*) from views.queue a
+    where a.status = 'waiting' and a.pool = q.pool and a.priority > q.priority)
+  + (select count(*) from views.queue a
+    where a.status = 'waiting' and a.pool = q.pool and a.priority = q.priority
+      and a.queued_position <= q.queued_position) as place
+from views.queue q
+where q.job_id = %(job_id)s and q.status = 'waiting'
+
+-- name: places_in_queue
+select job_id, place
+from (
+  select job_id, row_number() over (partition by pool order by priority desc, queued_position) as place
+  from views.queue where status = 'waiting'
+) waiting
+where job_id = any (%(job_ids)s::uuid[])
+
+-- name: running_by_pool
+select pool, count(*) as running from views.queue where status = 'running' group by pool
+
+-- name: recent_seconds
+select job_type, avg(extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds'))::float as seconds
+from (
+  select job_type, started_at, finished_at, status, recipe
+  from views.jobs where finished_at is not null order by finished_at desc limit 500
+) recent
+where status = 'succeeded' and started_at is not null
+group by job_type
+
+-- name: queues
+with backlog as (
+  select pool,
+    count(*) filter (where status = 'waiting') as waiting,
+    count(*) filter (where status = 'running') as running,
+    extract(epoch from %(now)s::timestamptz - min(queued_at) filter (where status = 'waiting'))::float as oldest_waiting_s
+  from views.queue group by pool
+), ended as (
+  select pool,
+    percentile_cont(0.5) within group (order by extract(epoch from started_at - created_at))::float as wait_p50_s,
+    percentile_cont(0.9) within group (order by extract(epoch from started_at - created_at))::float as wait_p90_s,
+    count(*) as ended,
+    count(*) filter (where status = 'failed') as failed,
+    count(*) filter (where status in ('succeeded', 'partially_succeeded', 'failed')) as judged
+  from views.jobs where finished_at > %(now)s::timestamptz - interval '1 hour' group by pool
+)
+select pool,
+  coalesce(b.waiting, 0) as waiting, coalesce(b.running, 0) as running, b.oldest_waiting_s,
+  e.wait_p50_s, e.wait_p90_s, coalesce(e.ended, 0) as ended_last_hour,
+  e.failed::float / nullif(e.judged, 0) as error_rate
+from unnest(%(pools)s::text[]) as p (pool)
+  left join backlog b using (pool)
+  left join ended e using (pool)
+order by pool

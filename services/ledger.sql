@@ -1,0 +1,10 @@
+-- name: read_after
+select notification_id, originator_id, originator_version, topic, state
+from ledger where notification_id > %s order by notification_id limit %s
+
+-- name: read_streams
+select notification_id, originator_id, originator_version, topic, state
+from ledger where originator_id = any(%s) order by originator_id, originator_version
+
+-- name: head
+select coalesce(max(last_position), 0) from ledger_commits

@@ -1,0 +1,32 @@
+-- name: register
+insert into view_progress (view, slot) values (%s, %s) on conflict do nothing
+
+-- name: progress
+select view, position from view_progress where slot = 'live' and view = any(%s) order by position, view
+
+-- name: lock_progress
+select view, position from view_progress where slot = 'live' and view = any(%s) order by view for update
+
+-- name: advance
+update view_progress set position = %s where slot = %s and view = any(%s)
+
+-- name: parked_streams
+select distinct stream_id from parked_events where view = %s and slot = %s
+
+-- name: park
+insert into parked_events (view, slot, stream_id, position, reason) values (%s, %s, %s, %s, %s) on conflict do nothing
+
+-- name: parked
+select stream_id, min(position) from parked_events where view = %s and slot = %s group by 1 order by 2
+
+-- name: unpark
+delete from parked_events where view = %s and slot = %s and stream_id = %s
+
+-- name: use_schema
+set local search_path = {}, public
+
+-- name: use_utc
+set local timezone = 'UTC'
+
+-- name: checksum
+select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t

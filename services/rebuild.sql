@@ -1,0 +1,44 @@
+-- name: try_lock
+select pg_try_advisory_lock(hashtextextended('darkroom.rebuild.' || %s, 0))
+
+-- name: unlock
+select pg_advisory_unlock(hashtextextended('darkroom.rebuild.' || %s, 0))
+
+-- name: forget_parked
+delete from parked_events where view = %s and slot = %s
+
+-- name: promote_parked
+update parked_events set slot = 'live' where view = %s and slot = 'next'
+
+-- name: begin_next
+insert into view_progress (view, slot) values (%s, 'next') on conflict (view, slot) do update set position = 0
+
+-- name: advance_next
+update view_progress set position = %s where view = %s and slot = 'next'
+
+-- name: end_next
+delete from view_progress where view = %s and slot = 'next'
+
+-- name: register_live
+insert into view_progress (view, slot) values (%s, 'live') on conflict do nothing
+
+-- name: live_position
+select position from view_progress where view = %s and slot = 'live'
+
+-- name: hold_live
+select position from view_progress where view = %s and slot = 'live' for update
+
+-- name: create_table
+create table {} (like {} including all)
+
+-- name: create_temporary
+create temporary table {} (like {} including all)
+
+-- name: drop_table
+drop table if exists {}
+
+-- name: move_table
+alter table {} set schema {}
+
+-- name: snapshot
+set transaction isolation level repeatable read
