@@ -67,7 +67,7 @@ class AttemptSuperseded(Refused):
     def __init__(self, *, current: int, reported: int) -> None:
         self.current = current
         self.reported = reported
-        super().__init__(f"Attempt {reported} was superseded; the current attempt is {current}.")
+        super().__init__(f"Attempt {reported} does not run any more; the last one that started is {current}.")
 
 
 class JobNotStartable(Refused):
@@ -88,7 +88,7 @@ class NothingToRetry(Refused):
 
     def __init__(self, status: str) -> None:
         self.status = status
-        super().__init__(f"There is nothing to retry: the job is {status} and has no failed or canceled output.")
+        super().__init__(f"There is nothing to retry: the job is {status}. Only an ended job's lost outputs run again.")
 
 
 class AssetNotCompleted(Refused):

@@ -4,7 +4,7 @@ A job ends in the same commit in which its last asset ends, so there is no momen
 job still runs, and no report of an end that could get lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
@@ -91,7 +91,8 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
         case CancelJob():
             return _cancel(job, generation)
         case AbortJob():
-            return _cancel_rest(generation, JobAborted()) if _past_deadline(job, command) else Decision()
+            overdue = isinstance(job, Waiting) and jobs.past_deadline(job, command.now)
+            return _cancel_rest(generation, JobAborted()) if overdue else Decision()
         case _:
             assert_never(command)
 
@@ -185,17 +186,19 @@ def _ended_if_last(generation: Generation, endings: Mapping[int, tuple[AssetEven
     after = evolve(generation, Decision(assets=endings))
     if pending_indexes(after):
         return Decision(assets=endings)
-    return Decision(job=(_outcome(after.assets),), assets=endings)
+    latest = [event.error for events in endings.values() for event in events if isinstance(event, AssetFailed)]
+    return Decision(job=(_outcome(after.assets, latest),), assets=endings)
 
 
-def _outcome(assets: tuple[Asset, ...]) -> JobEnding:
-    failed = [asset.failed for asset in assets if isinstance(asset, Failed)]
+def _outcome(assets: tuple[Asset, ...], latest: Sequence[Failure]) -> JobEnding:
+    """How the job ends. Where nothing was completed, `latest` (what failed just now) says why: it ended the job."""
+    failed = sum(isinstance(asset, Failed) for asset in assets)
     completed = sum(isinstance(asset, Completed) for asset in assets)
     if not failed:
         return JobSucceeded()
     if completed:
-        return JobPartiallySucceeded(completed=completed, failed=len(failed))
-    return JobFailed(error=failed[-1].error)
+        return JobPartiallySucceeded(completed=completed, failed=failed)
+    return JobFailed(error=latest[-1])
 
 
 def _after_failure(
@@ -255,12 +258,6 @@ def _cancel(job: Job, generation: Generation) -> Decision:
 def _cancel_rest(generation: Generation, ending: JobCanceled | JobAborted) -> Decision:
     canceled: tuple[AssetEvent, ...] = (AssetCanceled(),)
     return Decision(job=(ending,), assets=dict.fromkeys(pending_indexes(generation), canceled))
-
-
-def _past_deadline(job: Job, command: AbortJob) -> bool:
-    if not isinstance(job, Waiting) or job.tries.attempt > 0:
-        return False  # the promise is about the first start; a job that ran once is not aborted for its retry
-    return job.queued.deadline is not None and command.now >= job.queued.deadline
 
 
 def _lost(running: Running) -> Failure:

@@ -93,6 +93,8 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
     """Hand it to a worker: only the next attempt of a waiting job. The same worker asking again gets it again."""
     match job:
         case Waiting(tries=tries, not_before=not_before) if command.attempt == tries.attempt + 1:
+            if past_deadline(job, command.now):
+                raise JobNotStartable("past its deadline", command.attempt)
             if not_before is not None and command.now < not_before:
                 raise JobNotStartable("backing off", command.attempt)
             return [JobStarted(attempt=command.attempt, worker=command.worker)]
@@ -100,6 +102,12 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
             return []
         case _:
             raise JobNotStartable(status_of(job), command.attempt)
+
+
+def past_deadline(job: Waiting, now: datetime) -> bool:
+    """Whether it is too late to begin. The promise is about the first start: a job that ran once may run again."""
+    deadline = job.queued.deadline
+    return deadline is not None and job.tries.attempt == 0 and now >= deadline
 
 
 def require_current(job: Job, attempt: int) -> Running:

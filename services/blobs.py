@@ -5,8 +5,11 @@ what the ledger already has a hash of.
 """
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -42,16 +45,19 @@ class Blobs:
 
     def __init__(self, url: str) -> None:
         """`url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory:///` for tests."""
+        self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
         self._store: ObjectStore = from_url(url, mkdir=True) if url.startswith("file:") else from_url(url)
 
     def put_once(self, path: str, content: bytes) -> bool:
-        """Write a new file, all or nothing. False when one is there already: it stays as it is."""
+        """Write a new file, all or nothing, durable when this returns. False when there is one: it stays as it is."""
         try:
             obstore.put(self._store, path, content, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except BaseError as error:
             raise BlobStoreUnavailable(f"The object store could not write {path}: {error}") from error
+        if self._folder is not None:
+            _make_durable(self._folder / path)
         return True
 
     def get(self, path: str) -> bytes:
@@ -100,3 +106,15 @@ class Blobs:
         except BaseError as error:
             raise BlobStoreUnavailable(f"The object store could not look for {path}: {error}") from error
         return True
+
+
+def _make_durable(file: Path) -> None:
+    """Through to the disk, file and name: the ledger is about to say that it exists, and a crash must not deny it."""
+    for target in (file, file.parent):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise BlobStoreUnavailable(f"The object store could not write {file.name} to disk: {error}") from error
+        finally:
+            os.close(descriptor)

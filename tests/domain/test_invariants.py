@@ -122,7 +122,8 @@ class Life(RuleBasedStateMachine):
         if isinstance(job, Waiting) and job.not_before is not None:
             self.now = max(self.now, job.not_before)
         self._do(job_id, StartAttempt(attempt=jobs.attempt_of(job) + 1, worker=worker, now=self.now))
-        assert isinstance(self.generations[job_id].job, Running | Finished)
+        overdue = isinstance(job, Waiting) and jobs.past_deadline(job, self.now)
+        assert isinstance(self.generations[job_id].job, Waiting if overdue else Running | Finished)
 
     @rule(job_id=submitted, back=ATTEMPTS_BACK, worker=WORKERS)
     def start_any(self, job_id: UUID, back: int, worker: str) -> None:

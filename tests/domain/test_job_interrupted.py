@@ -240,6 +240,23 @@ def test_a_job_that_started_in_time_is_not_aborted() -> None:
     assert when(waits_again, abort()) == NOTHING
 
 
+def test_a_job_past_its_deadline_is_not_begun_even_when_nobody_aborted_it_yet() -> None:
+    job = given(queued(3, deadline=DEADLINE))
+    assert when(job, start(1, now=DEADLINE - timedelta(milliseconds=1))) == started(1)
+    assert why_not(JobNotStartable, job, start(1, now=DEADLINE)).status == "past its deadline"
+
+
+def test_a_job_that_ran_in_time_may_run_again_after_its_deadline() -> None:
+    job = given(queued(3, deadline=DEADLINE), started(1), requeued(1, TRANSIENT))
+    assert when(job, start(2, now=after(3600))) == started(2)
+
+
+def test_a_failed_job_says_what_ended_it_not_what_failed_first() -> None:
+    job = given(queued(3), started(1), failed(2, error=INVALID_INPUT))
+    decided = when(job, fail(1, MODEL_UNAVAILABLE))
+    assert decided == together(job_failed(MODEL_UNAVAILABLE), failed(0, 1, error=MODEL_UNAVAILABLE))
+
+
 # After the end, and before the beginning.
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
@@ -15,8 +15,10 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from services.database import Database
-from services.flusher import APPEND, Commit, Conflict, Flusher, Guard, columns_of
-from services.ledger import READ_AFTER, InMemoryRecorder, PostgresRecorder
+from services.flusher import SQL as FLUSHER
+from services.flusher import Commit, Conflict, Flusher, Guard, columns_of
+from services.ledger import SQL as LEDGER
+from services.ledger import InMemoryRecorder, PostgresRecorder
 from tests.services.commits import (
     WAIT_S_MAX,
     appends_held_up,
@@ -31,7 +33,7 @@ Row = tuple[int, str, int | None, int | None]
 
 
 @pytest.fixture
-def connection(database: Database) -> Connection[TupleRow]:
+def connection(database: Database) -> Iterator[Connection[TupleRow]]:
     """A connection of our own, to speak to the function directly."""
     with database.connection() as checked_out:
         yield checked_out
@@ -39,12 +41,12 @@ def connection(database: Database) -> Connection[TupleRow]:
 
 def append(connection: Connection[TupleRow], *commits: Commit) -> list[Row]:
     """One group, in one round trip: number, verdict, first and last position of each commit."""
-    return connection.execute(APPEND, columns_of(commits), binary=True).fetchall()
+    return connection.execute(FLUSHER["append"], columns_of(commits), binary=True).fetchall()
 
 
 def positions(connection: Connection[TupleRow], after: int = 0, limit: int = 1_000_000) -> list[int]:
     """What a reader sees."""
-    return [row[0] for row in connection.execute(READ_AFTER, (after, limit))]
+    return [row[0] for row in connection.execute(LEDGER["read_after"], (after, limit))]
 
 
 # Readers never skip.
