@@ -23,6 +23,7 @@ help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) $(MODEL)/model_index.json  ## .venv with pinned dependencies, and the demo model; quick when nothing changed
+	@:
 
 up: setup  ## set up and run everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/darkroom up

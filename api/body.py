@@ -1,6 +1,5 @@
 """Reading a JSON body: bounded, whole, and with every problem named by its path."""
 
-from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -30,11 +29,13 @@ async def read_object(request: Request) -> Json:
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
+        raise MalformedJson(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
     if not isinstance(content, dict):
         raise InvalidInput([FieldProblem("body", "must be a JSON object")])
     if b"\\u0000" in raw:  # the only way to write one in JSON
-        problems = [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content, "")]
+        problems = [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content)]
         if problems:
             raise InvalidInput(problems)
     return content
@@ -78,19 +79,17 @@ async def _read(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _paths_with_nul(content: object, path: str) -> Iterator[str]:
-    match content:
-        case str():
-            if "\0" in content:
-                yield path
-        case dict():
-            for name, value in content.items():
-                inner = f"{path}.{name}".lstrip(".").replace("\0", "\N{SYMBOL FOR NULL}")
-                if "\0" in name:
-                    yield inner
-                yield from _paths_with_nul(value, inner)
-        case list():
-            for index, value in enumerate(content):
-                yield from _paths_with_nul(value, f"{path}.{index}")
-        case _:
-            return
+def _paths_with_nul(content: Json) -> list[str]:
+    """Where strings hold a NUL. Not recursive: a body may nest deeper than Python does."""
+    found: list[str] = []
+    left: list[tuple[str, object]] = [("", content)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, str):
+            found += [path] if "\0" in value else []
+        elif isinstance(value, dict):
+            left += [(f"{path}.{name}".lstrip("."), inner) for name, inner in value.items()]
+            found += [f"{path}.{name}".lstrip(".") for name in value if "\0" in name]
+        elif isinstance(value, list):
+            left += [(f"{path}.{index}", inner) for index, inner in enumerate(value)]
+    return [path.replace("\0", "\N{SYMBOL FOR NULL}") for path in found]

@@ -135,14 +135,15 @@ def up(
 
     Postgres, NATS, the services, the API and a worker. Prints a line with `ready` and the link once it serves.
     """
-    from api.up import up as run_everything  # noqa: PLC0415 - brings every service; the client commands start without
-
     given = {"data_dir": data_dir, "host": host, "port": port}
     settings = Settings.from_environment().model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
+    pools = pools_of(workers)
     log_to_stderr(settings.log_level)
-    raise typer.Exit(run_everything(settings, workers=pools_of(workers)))
+    from api.up import up as run_everything  # noqa: PLC0415 - brings every service; the client commands start without
+
+    raise typer.Exit(run_everything(settings, workers=pools))
 
 
 @app.command()
@@ -157,10 +158,10 @@ def run(
         if len(services) > 1:
             raise typer.BadParameter("the worker has no database and runs alone: darkroom run worker")
         os.execv(sys.executable, [sys.executable, "-m", "gpu_worker"])  # noqa: S606 - no shell wanted
-    from api.run import run_services  # noqa: PLC0415 - see `up`
-
     settings = Settings.from_environment()
     log_to_stderr(settings.log_level)
+    from api.run import run_services  # noqa: PLC0415 - see `up`
+
     raise typer.Exit(run_services([service.value for service in services], settings))
 
 

@@ -22,7 +22,7 @@ SILENCE_S_MAX = 40.0
 
 TRIES_MAX = 4
 RETRY_AFTER_S_MAX = 5.0
-"""A request that is safe to repeat is sent so often when the server says 503 or the connection breaks."""
+"""A request is sent so often when the server says 503 or the connection breaks: each of them is safe to repeat."""
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -50,7 +50,7 @@ class Unreachable(ClientError):
 
 
 class NotSignedIn(ClientError):
-    """401 or 403."""
+    """401: the token is not one of that server."""
 
     code = "not_signed_in"
 
@@ -128,8 +128,8 @@ class Client:
         return await self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
     async def retry(self, job_id: str) -> Json:
-        """Run the failed outputs again. Sent once: a repeat could run them twice."""
-        return await self._json("POST", f"/v1/jobs/{job_id}/retry", repeatable=False)
+        """Run the failed outputs again, as a new job; a lost answer is asked for again as in `submit`."""
+        return await self._json("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": str(uuid4())})
 
     async def events(self, after: int | None) -> AsyncIterator[ServerEvent]:
         """Everything that happens after position `after` (None: from now on), until the connection ends."""
@@ -193,13 +193,12 @@ class Client:
         query: dict[str, str] | None = None,
         body: Json | None = None,
         headers: dict[str, str] | None = None,
-        repeatable: bool = True,
     ) -> Json:
         sent = self._headers | (headers or {})
         if method == "GET" and self._position:
             sent["Darkroom-Min-Position"] = str(self._position)
         request = self._http.build_request(method, self.url + path, params=query, json=body, headers=sent)
-        response = await self._send(request, TRIES_MAX if repeatable else 1)
+        response = await self._send(request)
         if response.is_error:
             raise failure(response, self.url)
         self._position = max(self._position, int(response.headers.get("Darkroom-Position", "0")))
@@ -211,8 +210,8 @@ class Client:
             raise Unreachable(f"{self.url} answers, but it is not a Darkroom; check --url or DARKROOM_URL.")
         return answer
 
-    async def _send(self, request: httpx.Request, tries: int) -> httpx.Response:
-        for last in [False] * (tries - 1) + [True]:
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        for last in [False] * (TRIES_MAX - 1) + [True]:
             try:
                 response = await self._http.send(request)
             except httpx.ConnectError as error:
@@ -243,10 +242,8 @@ def failure(response: httpx.Response, url: str) -> ClientError:
         named = "; ".join(f"{one.get('path', '?')}: {one.get('detail', 'not allowed')}" for one in fields)
         sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{sentence} {named}"
     match response.status_code:
-        case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN:
-            return NotSignedIn(
-                f"{url} does not accept the token: {sentence} Give the right one with --token or DARKROOM_TOKEN."
-            )
+        case httpx.codes.UNAUTHORIZED:
+            return NotSignedIn(f"{url} does not accept the token; give the right one with --token or DARKROOM_TOKEN.")
         case httpx.codes.NOT_FOUND:
             return NotThere(sentence)
         case httpx.codes.SERVICE_UNAVAILABLE:

@@ -99,7 +99,7 @@ async def submit(server: Server, body: Json, *, watched: bool, out: Path | None,
             )
             return 0
         try:
-            job, place = await _watch(server, client, job, quiet=as_json)
+            job, place = await _watch(server, client, job, kept=out is None, quiet=as_json)
         except (asyncio.CancelledError, ClientError):
             typer.echo(f"darkroom: not watching any more; the job goes on. Look: darkroom show {job['id']}", err=True)
             raise
@@ -167,14 +167,17 @@ async def retry(server: Server, job_id: str, *, as_json: bool) -> int:
     return 0
 
 
-async def _watch(server: Server, client: Client, job: Json, *, quiet: bool) -> tuple[Json, Callable[[Json], str]]:
+async def _watch(
+    server: Server, client: Client, job: Json, *, kept: bool, quiet: bool
+) -> tuple[Json, Callable[[Json], str]]:
+    """The ended job, and where its files are. `kept`: say that of each at once; otherwise they are downloaded later."""
     events = await client.history(job["id"])
     place = _places(server, client, events)
     after = max((event["position"] for event in events), default=0)
     console = Console(stderr=quiet, highlight=False, markup=False)  # with --json, stdout is for the JSON alone
     with screen_for(console, lambda line: typer.echo(line, err=quiet)) as screen:
         screen.line(f"job {job['id']}")
-        return await watch(client, job, after, screen, place), place
+        return await watch(client, job, after, screen, place if kept else lambda _: "completed"), place
 
 
 def _places(server: Server, client: Client, events: list[Json]) -> Callable[[Json], str]:

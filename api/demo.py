@@ -1,4 +1,4 @@
-"""`make demo`: everything on a throw-away data folder, one real job, its images and its history; then all of it stops."""
+"""`make demo`: everything on a throw-away data folder, one real job, its images, its history; then all of it stops."""
 
 import os
 import re
@@ -31,6 +31,8 @@ class DemoFailed(Exception):
 
 def main() -> int:
     """Run the demo and return its exit status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # whoever ends the demo gets the same orderly end as with Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     # Its path is short: that of a Unix socket in it is bounded.
     folder = Path(tempfile.mkdtemp(prefix="darkroom-demo-"))
     try:
@@ -60,7 +62,7 @@ def darkroom_up(folder: Path) -> Iterator[None]:
     say(f"Starting Postgres, NATS, the services and a worker on {folder} …")
     with (folder / "up.out").open("wb") as out, (folder / "up.log").open("wb") as log:
         # In a session of its own: Ctrl-C reaches this process, which then stops that one in order.
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own module
             darkroom("up", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", "0"),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -102,7 +104,7 @@ def command(folder: Path, *arguments: str) -> None:
     name = arguments[0]
     whole = darkroom(*arguments, "--data-dir", str(folder))
     try:
-        status = subprocess.run(whole, env=own_environment(), timeout=JOB_S_MAX, check=False).returncode  # noqa: S603
+        status = subprocess.run(whole, env=own_environment(), timeout=JOB_S_MAX, check=False).returncode  # noqa: S603 - our own module
     except subprocess.TimeoutExpired:
         raise DemoFailed(f"`darkroom {name}` did not end within {JOB_S_MAX:g} s.") from None
     if status:

@@ -8,7 +8,7 @@ ApiError
 ├── BodyTooLarge             above the limit; nothing of it was used
 ├── MalformedJson            not JSON; says where
 ├── UnsupportedMediaType     a body that is not `application/json`
-├── IdempotencyKeyInvalid    not 1–255 visible ASCII characters
+├── IdempotencyKeyInvalid    not 1 to 255 visible ASCII characters
 ├── InvalidCursor            not one that this list gave out
 ├── RangeNotSatisfiable      no byte of the file is in the range
 ├── ViewBehind               the views did not reach the asked position in time
@@ -93,7 +93,7 @@ class UnsupportedMediaType(ApiError):
 
 
 class IdempotencyKeyInvalid(InvalidInput):
-    """Not 1–255 visible ASCII characters."""
+    """Not 1 to 255 visible ASCII characters."""
 
     code = "idempotency_key_invalid"
 

@@ -81,15 +81,17 @@ def verify(dsn: str) -> int:
     with _opened(dsn) as (database, ledger):
         chain = verify_chain(database)
         if chain.misfit is None:
-            typer.echo(f"ledger: {chain.events:,} events in {chain.commits:,} commits fit; head {chain.head}")
+            typer.echo(f"ledger: fits; {chain.events:,} events in {chain.commits:,} commits; head {chain.head}")
         else:
             fits = False
-            typer.echo(f"ledger: position {chain.misfit.position} does not fit: {chain.misfit.reason}")
+            typer.echo(f"ledger: does not fit at position {chain.misfit.position}: {chain.misfit.reason}")
         for view in projections.ALL:
             folded = rebuilding.matches_ledger(database, ledger, view)
             fits &= folded.same is not False
-            verdict = "fits" if folded.same is not False else f"does not fit; mend it: darkroom rebuild {view.name}"
-            typer.echo(f"{view.name}: {folded.rows:,} rows at position {folded.position:,} {verdict}")
+            verdict = (
+                "fits" if folded.same is not False else f"does not fit, mend it with: darkroom rebuild {view.name}"
+            )
+            typer.echo(f"{view.name}: {verdict}; {folded.rows:,} rows, position {folded.position:,}")
     return 0 if fits else 1
 
 

@@ -1,12 +1,13 @@
 """What the API is made of: the parts it is given, and what it keeps running while it serves."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from api.errors import BrokerUnavailable
 from api.feed import Feed
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -15,6 +16,7 @@ from services.blobs import Blobs
 from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
+from services.rebuild import Rebuilt
 
 
 def utc_now() -> datetime:
@@ -26,8 +28,7 @@ def utc_now() -> datetime:
 class Parts:
     """What the API needs, opened and closed by whoever made it, on the event loop that serves.
 
-    `rebuild` builds a view anew and tells what it did as JSON; None where that is not possible. `clock` is the time of
-    every command.
+    `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
     """
 
     ledger: Ledger
@@ -36,7 +37,7 @@ class Parts:
     catalog: Catalog
     broker: Broker
     admin_token: str
-    rebuild: Callable[[str], Mapping[str, Any]] | None = None
+    rebuild: Callable[[str], Rebuilt] | None = None
     clock: Callable[[], datetime] = utc_now
 
 
@@ -48,6 +49,12 @@ class Running:
     feed: Feed
     progress: ProgressBoard
     positions: ViewPositions
+
+
+def require_broker(here: Running) -> None:
+    """Refuse a write while nobody could be told of it. Raises `BrokerUnavailable`."""
+    if not here.parts.broker.connected:
+        raise BrokerUnavailable
 
 
 def running(connection: HTTPConnection) -> Running:

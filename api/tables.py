@@ -19,12 +19,9 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
 
 
-def local_time(stamp: str | None, *, milliseconds: bool = False) -> str:
+def local_time(stamp: str | None) -> str:
     """An ISO time as local time to the second; empty for none."""
-    if not stamp:
-        return ""
-    local = datetime.fromisoformat(stamp).astimezone()
-    return local.strftime("%Y-%m-%d %H:%M:%S") + (f".{local.microsecond // 1000:03d}" if milliseconds else "")
+    return _local(stamp).strftime("%Y-%m-%d %H:%M:%S") if stamp else ""
 
 
 def jobs_table(jobs: Sequence[Json]) -> Table:
@@ -40,11 +37,19 @@ def jobs_table(jobs: Sequence[Json]) -> Table:
 
 
 def history_table(events: Sequence[Json]) -> Table:
-    """A line for each event: its position, its time, its type, and what it says."""
-    table = _table("position", "time", "event", "by", "what")
-    for event in events:
-        time = local_time(event["at"], milliseconds=True)
-        _row(table, str(event["position"]), time, event["type"], printable(event["actor"]), what_happened(event))
+    """A line for each event: its position, its time, its type, and what it says.
+
+    A history of one day has the date above its times, which leaves more room for the words.
+    """
+    times = [_local(event["at"]) for event in events]
+    days = {time.date().isoformat() for time in times}
+    heading, pattern = (days.pop(), "%H:%M:%S.%f") if len(days) == 1 else ("time", "%Y-%m-%d %H:%M:%S.%f")
+    table = _table("position", heading, "event", "by", "what")
+    for time, event in zip(times, events, strict=True):
+        milliseconds = time.strftime(pattern)[:-3]
+        _row(
+            table, str(event["position"]), milliseconds, event["type"], printable(event["actor"]), what_happened(event)
+        )
     return table
 
 
@@ -75,7 +80,8 @@ def standing(job: Json) -> str:
     if job["status"] == "processing" and progress:
         return f"processing, step {progress['step']} of {progress['total']}"
     if job["status"] == "queued" and isinstance(queue, dict) and queue.get("position") is not None:
-        return f"queued, position {queue['position']}"
+        eta_s = queue.get("eta_s")
+        return f"queued, position {queue['position']}" + ("" if eta_s is None else f", about {eta_s:.0f} s")
     return str(job["status"])
 
 
@@ -105,15 +111,19 @@ def what_happened(event: Json) -> str:
             return f"index {data['index']}, seed {data['seed']}"
         case "asset.completed":
             size = f"{data['width']} x {data['height']}, {data['bytes']:,} bytes"
-            return f"{data['media_type']}, {size}, {data['render_ms']:,} ms, sha256 {data['sha256'][:12]}…"
+            return f"{data['media_type']}, {size}, {data['render_ms'] / 1000:.1f} s, sha256 {data['sha256'][:12]}…"
         case _:
             return printable(", ".join(f"{name} {value}" for name, value in data.items() if value is not None))
+
+
+def _local(stamp: str) -> datetime:
+    return datetime.fromisoformat(stamp).astimezone()
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in {"id", "position", "time", "created"})
+        table.add_column(column, overflow="fold", no_wrap=column not in {"by", "what", "prompt", "status"})
     return table
 
 

@@ -39,6 +39,10 @@ class Screen(Protocol):
         """Something that stays: an asset that was completed or failed."""
         ...
 
+    def end(self, status: str) -> None:
+        """It has ended so."""
+        ...
+
 
 class LiveScreen:
     """A progress bar; lines scroll by above it."""
@@ -67,6 +71,11 @@ class LiveScreen:
         """See `Screen`."""
         self._progress.console.print(Text(text), soft_wrap=True)
 
+    def end(self, status: str) -> None:
+        """See `Screen`."""
+        self._progress.update(self._task, description=status)
+        self._progress.stop_task(self._task)
+
 
 class PlainScreen:
     """Lines for a log: a new standing when it changes, and of the steps each quarter."""
@@ -85,7 +94,7 @@ class PlainScreen:
 
     def standing(self, text: str, step: int, total: int | None) -> None:
         """See `Screen`."""
-        mark = (text.partition(",")[0], step * 4 // total) if total else (text, 0)
+        mark = (text.partition(",")[0], step * 4 // total) if total else (text.partition(", about")[0], 0)
         if mark != self._last:
             self._last = mark
             self._write(text)
@@ -93,6 +102,9 @@ class PlainScreen:
     def line(self, text: str) -> None:
         """See `Screen`."""
         self._write(text)
+
+    def end(self, status: str) -> None:
+        """Whoever asked for the job prints how it ended."""
 
 
 def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | PlainScreen:
@@ -135,16 +147,19 @@ class _Course:
         self._shown: set[str] = set()
 
     def show(self, job: Json) -> None:
-        progress = job.get("progress") or {}
-        step, total = int(progress.get("step", 0)), progress.get("total")
-        self._screen.standing(standing(job), step, total if job["status"] == "processing" else None)
         for asset in job["assets"]:
             if asset["status"] != "reserved" and asset["id"] not in self._shown:
                 self._shown.add(asset["id"])
                 self._screen.line(outcome(asset, self._place))
+        if job["status"] in ENDED:
+            self._screen.end(job["status"])
+        else:
+            progress = job.get("progress") or {}
+            total = progress.get("total") if job["status"] == "processing" else None
+            self._screen.standing(standing(job), int(progress.get("step", 0)), total)
 
     def progress(self, data: Json) -> None:
-        if str(data.get("job_id", data.get("job"))) == self._job_id:
+        if data["job_id"] == self._job_id:
             step, total = int(data["step"]), int(data["total"])
             self._screen.standing(f"processing, step {step} of {total}", step, total)
 

@@ -59,10 +59,16 @@ def change(row: Row, recorded: Recorded) -> None:
 
 
 def fold_into(rows: Rows, recorded: Recorded) -> Row | None:
-    """The row of the event's asset after the event; None when it is no asset's or there is no such row."""
+    """The row of the event's asset after the event; None when it is no asset's.
+
+    Raises `LookupError` when there is no row: its job is parked, so the asset must be as well, or it would miss facts.
+    """
+    if not recorded.name.startswith("asset."):
+        return None
     row = rows.get(str(recorded.stream_id))
-    if row is not None:
-        change(row, recorded)
+    if row is None:
+        raise LookupError("there is no row for this asset: its job is missing here")
+    change(row, recorded)
     return row
 
 

@@ -13,15 +13,13 @@ def fold(rows: Rows, recorded: Recorded) -> None:
     """An asset that will never be completed leaves."""
     for identifier, row in rows_of_queued_job(recorded):
         rows[identifier] = row
-    match recorded.event:
-        case facts.AssetFailed() | facts.AssetCanceled():
-            rows[str(recorded.stream_id)] = None
-        case facts.AssetCompleted():
-            completed = fold_into(rows, recorded)
-            if completed is not None:
-                completed["completed_position"] = recorded.position
-        case _:
-            fold_into(rows, recorded)
+    if isinstance(recorded.event, facts.AssetDismissed):
+        return  # also of one that left
+    changed = fold_into(rows, recorded)
+    if isinstance(recorded.event, facts.AssetFailed | facts.AssetCanceled):
+        rows[str(recorded.stream_id)] = None
+    elif changed is not None and isinstance(recorded.event, facts.AssetCompleted):
+        changed["completed_position"] = recorded.position
 
 
 LIBRARY: Final[Projection] = FoldedView(

@@ -56,6 +56,8 @@ class Broker:
         self._client = Client()
         self._opening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._jetstream = self._client.jetstream(timeout=CONNECT_S_MAX)
+        self._was_connected = False
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
         self._followers: list[Follower] = []
 
@@ -71,8 +73,8 @@ class Broker:
 
     @property
     def jetstream(self) -> JetStreamContext:
-        """JetStream with a bounded wait for each answer."""
-        return self._client.jetstream(timeout=CONNECT_S_MAX)
+        """JetStream with a bounded wait for each answer. One for all: each context subscribes to acks of its own."""
+        return self._jetstream
 
     async def open(self) -> None:
         """Begin to connect, for as long as it takes; subscriptions made before are there when it is up."""
@@ -89,8 +91,9 @@ class Broker:
 
     async def subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
         """Hear a subject from now on, across reconnects."""
-        self._subscriptions.append((subject, queue, handler))
-        if self.connected:
+        if not self._was_connected:
+            self._subscriptions.append((subject, queue, handler))
+        else:  # the client remembers it across reconnects
             await self._client.subscribe(subject, queue=queue, cb=handler)
 
     async def hear_wakes(self) -> None:
@@ -139,6 +142,7 @@ class Broker:
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
         )
+        self._was_connected = True
         for subject, queue, handler in self._subscriptions:
             await self._client.subscribe(subject, queue=queue, cb=handler)
 

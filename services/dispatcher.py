@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from domain.asset import Unknown
+from domain.codec import UnknownEvent
 from domain.errors import NotFound
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting
@@ -105,6 +106,9 @@ class Dispatcher:
         try:
             return order_for(job_id, self._ledger.generation(job_id), attempt)
         except NotFound:
+            return None
+        except UnknownEvent as error:
+            log.error("job %s is not handed out: %s", job_id, error)  # noqa: TRY400 - the sentence says it all
             return None
 
 

@@ -108,14 +108,17 @@ class Projector:
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0
-        for stream_id, first in connection.execute(SQL["parked"], (view.name, LIVE)).fetchall():
+        for (stream_id,) in connection.execute(SQL["parked"], (view.name, LIVE)).fetchall():
             try:
                 with connection.transaction():
                     use_schema(connection, "views")
                     cursor = connection.cursor()
                     ((_, position),) = cursor.execute(SQL["lock_progress"], ([view.name],)).fetchall()
+                    unparked = cursor.execute(SQL["unpark"], (view.name, LIVE, stream_id)).fetchall()
+                    if not unparked:
+                        continue  # another projector was faster
+                    first = min(at for (at,) in unparked)
                     view.project(self._stream_between(stream_id, first, position), cursor)
-                    cursor.execute(SQL["unpark"], (view.name, LIVE, stream_id))
                 released += 1
             except Unavailable:
                 raise
@@ -169,6 +172,8 @@ def _refusal(view: View, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -
     try:
         with cursor.connection.transaction():
             view.project(events, cursor)
+    except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
+        return f"{type(error).__name__}: {error}"  # an OperationalError by its class, but the event's own fault
     except (psycopg.OperationalError, psycopg.InterfaceError):
         raise  # Postgres is in trouble, not the event
     except Exception as error:

@@ -17,10 +17,10 @@ select distinct stream_id from parked_events where view = %s and slot = %s
 insert into parked_events (view, slot, stream_id, position, reason) values (%s, %s, %s, %s, %s) on conflict do nothing
 
 -- name: parked
-select stream_id, min(position) from parked_events where view = %s and slot = %s group by 1 order by 2
+select stream_id from parked_events where view = %s and slot = %s group by stream_id order by min(position)
 
 -- name: unpark
-delete from parked_events where view = %s and slot = %s and stream_id = %s
+delete from parked_events where view = %s and slot = %s and stream_id = %s returning position
 
 -- name: use_schema
 set local search_path = {}, public

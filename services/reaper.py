@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from domain.codec import UnknownEvent
 from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
@@ -63,16 +64,23 @@ class Reaper:
         """Abort the jobs whose deadline passed before they were started; which."""
         with self._database.connection() as connection:
             overdue = [job_id for (job_id,) in connection.execute(SQL["overdue"]).fetchall()]
-        return [job_id for job_id in overdue if self._ledger.execute(job_id, AbortJob(_now()), REAPER).decision]
+        return [job_id for job_id in overdue if self._execute(job_id, AbortJob(_now()))]
 
     def _expire(self, job_id: UUID, attempt: int) -> bool:
+        expired = self._execute(job_id, ExpireLease(attempt, _now()))
+        if expired:
+            log.warning("job %s attempt %d lost its worker", job_id, attempt)
+        return expired
+
+    def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:
+        """Whether it changed anything. A job that cannot be ended holds up no other."""
         try:
-            self._ledger.execute(job_id, ExpireLease(attempt, _now()), REAPER)
+            return bool(self._ledger.execute(job_id, command, REAPER).decision)
         except Refused as refusal:
-            log.debug("job %s attempt %d: %s", job_id, attempt, refusal)  # the view was behind: it ended meanwhile
-            return False
-        log.warning("job %s attempt %d lost its worker", job_id, attempt)
-        return True
+            log.debug("job %s: %s", job_id, refusal)  # the view was behind: it ended meanwhile
+        except UnknownEvent as error:
+            log.error("job %s is left alone: %s", job_id, error)  # noqa: TRY400 - the sentence says it all
+        return False
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:

@@ -8,7 +8,10 @@ order by q.started_at
 limit 100
 
 -- name: overdue
-select job_id from views.queue where status = 'waiting' and deadline <= clock_timestamp() order by deadline limit 100
+select job_id from views.queue
+where status = 'waiting' and attempt = 0 and deadline <= clock_timestamp()
+order by deadline
+limit 100
 
 -- name: sweep
 delete from leases l

@@ -120,7 +120,9 @@ def fill(
     if after == 0:
         connection.execute(SQL["forget_parked"], (view.name, slot))
     while after < upto:
-        batch = ledger.read(after, min(BATCH_EVENTS_MAX, upto - after))
+        batch = [event for event in ledger.read(after, min(BATCH_EVENTS_MAX, upto - after)) if event.position <= upto]
+        if not batch:
+            break  # events are missing; darkroom verify says which
         with connection.transaction():
             use_schema(connection, SCHEMAS[slot])
             take(view, slot, batch, connection.cursor())
@@ -137,7 +139,7 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:
-    for table in view.tables:
+    for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
         connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))

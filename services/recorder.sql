@@ -6,7 +6,9 @@ on conflict (job_id) do update set attempt = excluded.attempt, worker = excluded
 -- name: renew
 update leases set expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 where job_id = %(job_id)s and attempt = %(attempt)s and worker = %(worker)s
-returning (select q.cancel_requested from views.queue q where q.job_id = leases.job_id)
+returning (
+  select q.cancel_requested from views.queue q
+  where q.job_id = leases.job_id and q.status = 'running' and q.attempt = leases.attempt)
 
 -- name: drop
 delete from leases where job_id = %(job_id)s and attempt = %(attempt)s

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import Header
+from nats.js.api import Header, PubAck
 
 from domain.codec import name_of
 from services.broker import Broker, ensure_ledger_stream
@@ -24,6 +24,13 @@ log = logging.getLogger(__name__)
 
 BATCH_EVENTS_MAX: Final = 1_000
 """Messages in flight before their acks are awaited."""
+
+ACKS_S_MAX: Final = 10.0
+"""An ack that is not there by now was lost with its connection; the stream is asked where it ends, and it goes on."""
+
+
+NOBODY: Final = "_"
+"""Stands for the owner in the subject of an event that cannot be read."""
 
 
 class Relay:
@@ -60,25 +67,32 @@ class Relay:
 
 
 async def _publish(jetstream: JetStreamContext, position: int, batch: Sequence[RawEvent]) -> None:
-    acks = []
-    for event in batch:
-        headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
-        acks.append(await jetstream.publish_async(_subject(event), _payload(event), headers=headers))
-        position = event.position
-    await asyncio.gather(*acks)
+    acks: list[asyncio.Future[PubAck]] = []
+    try:
+        async with asyncio.timeout(ACKS_S_MAX):
+            for event in batch:
+                headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
+                subject, payload = _message(event)
+                acks.append(await jetstream.publish_async(subject, payload, headers=headers))
+                position = event.position
+            await asyncio.gather(*acks)
+    finally:
+        for ack in acks:
+            ack.cancel()  # of those that wait for nothing any more
 
 
-def _subject(event: RawEvent) -> str:
-    return ledger_subject(str(orjson.loads(event.state)["meta"]["owner"]), name_of(event.topic))
-
-
-def _payload(event: RawEvent) -> bytes:
-    return orjson.dumps(
-        {
-            "position": event.position,
-            "stream": event.stream_id,
-            "version": event.version,
-            "topic": event.topic,
-            "state": orjson.Fragment(event.state),
-        }
-    )
+def _message(event: RawEvent) -> tuple[str, bytes]:
+    """Subject and payload. A damaged event takes its place without owner and state, and holds up none after it."""
+    state: orjson.Fragment | None = orjson.Fragment(event.state)
+    try:
+        owner = str(orjson.loads(event.state)["meta"]["owner"])
+    except (KeyError, TypeError, ValueError):
+        owner, state = NOBODY, None
+    payload = {
+        "position": event.position,
+        "stream": event.stream_id,
+        "version": event.version,
+        "topic": event.topic,
+        "state": state,
+    }
+    return ledger_subject(owner, name_of(event.topic)), orjson.dumps(payload)

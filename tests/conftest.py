@@ -1,10 +1,11 @@
-"""What every test may ask for: a real Postgres and a real NATS for the session, a fresh database each, a frozen clock."""
+"""What every test may ask for: real servers for the session, a fresh database for itself, a frozen clock."""
 
 import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -66,26 +67,55 @@ def template(servers: EmbeddedServers) -> str:
     return TEMPLATE
 
 
-@pytest.fixture
-def dsn(servers: EmbeddedServers, template: str) -> Iterator[str]:
-    """A fresh, migrated database."""
-    yield from _fresh_database(servers, template)
+class Databases:
+    """Hands out databases and drops those that are done with.
 
+    Each drop asks for a checkpoint, which is most of its cost; dropped together, they share one.
+    """
 
-@pytest.fixture
-def empty_dsn(servers: EmbeddedServers) -> Iterator[str]:
-    """A fresh database that no migration has touched."""
-    yield from _fresh_database(servers, "template1")
+    DONE_MAX = 25
 
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._done: list[str] = []
 
-def _fresh_database(servers: EmbeddedServers, template: str) -> Iterator[str]:
-    name = f"darkroom_{uuid4().hex}"
-    with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
+    @contextmanager
+    def fresh(self, template: str) -> Iterator[str]:
+        """The DSN of a new copy of `template`, to be dropped when the block ends or soon after."""
+        name = f"darkroom_{uuid4().hex}"
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(f"create database {name} template {template}")
         try:
-            yield make_conninfo(servers.postgres_dsn, dbname=name)
+            yield make_conninfo(self._dsn, dbname=name)
         finally:
-            connection.execute(f"drop database {name} with (force)")
+            self._done.append(name)
+            if len(self._done) == self.DONE_MAX:
+                self._drop()
+
+    def _drop(self) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            while self._done:
+                connection.execute(f"drop database {self._done.pop()} with (force)")
+
+
+@pytest.fixture(scope="session")
+def databases(servers: EmbeddedServers) -> Databases:
+    """Where fresh databases come from."""
+    return Databases(servers.postgres_dsn)
+
+
+@pytest.fixture
+def dsn(databases: Databases, template: str) -> Iterator[str]:
+    """A fresh, migrated database."""
+    with databases.fresh(template) as made:
+        yield made
+
+
+@pytest.fixture
+def empty_dsn(databases: Databases) -> Iterator[str]:
+    """A fresh database that no migration has touched."""
+    with databases.fresh("template1") as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Commits for tests of the ledger's lowest layer, where an event is a topic and bytes, and the means to hold them up."""
+"""Commits for tests of the ledger's lowest layer, where an event is a topic and bytes; and how to hold them up."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,11 @@ import psycopg
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 
 WAIT_S_MAX = 30.0
+
+WAITING = """
+select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+where locktype = 'advisory' and not granted and datname = current_database()
+"""
 
 
 def event(stream: UUID, version: int, *, state: bytes = b'{"a":1}') -> NewEvent:
@@ -46,11 +51,12 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def appends_held_up(dsn: str) -> Iterator[Callable[[], None]]:
-    """Nobody can append while the block runs. What it yields waits until a connection stands in front of the lock."""
+def appends_held_up(dsn: str) -> Iterator[Callable[[int], None]]:
+    """Nobody can append while the block runs. What it yields waits until so many connections stand before the lock."""
     with psycopg.connect(dsn, autocommit=True) as holder, holder.transaction():
         holder.execute("select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0))")
-        waiting = "select from pg_locks where locktype = 'advisory' and not granted and database = %s"
-        oid = holder.execute("select oid from pg_database where datname = current_database()").fetchone()
-        assert oid is not None
-        yield lambda: eventually(lambda: holder.execute(waiting, oid).fetchone())
+
+        def until_waiting(connections: int) -> None:
+            eventually(lambda: holder.execute(WAITING).fetchone() == (connections,))
+
+        yield until_waiting

@@ -1,10 +1,11 @@
-"""The SQL function behind every append: readers never skip, each commit is judged by itself, nothing is ever changed."""
+"""The SQL function behind every append: readers never skip, commits are judged each by itself, nothing changes."""
 
 import hashlib
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import psycopg
@@ -16,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from services.database import Database
 from services.flusher import SQL as FLUSHER
-from services.flusher import Commit, Conflict, Flusher, Guard, columns_of
+from services.flusher import Commit, Flusher, Guard, NewEvent, Receipt, columns_of
 from services.ledger import SQL as LEDGER
 from services.ledger import InMemoryRecorder, PostgresRecorder
 from tests.services.commits import (
@@ -87,15 +88,19 @@ def test_a_reader_sees_every_position_in_order_while_many_processes_append(dsn: 
 
 
 def test_a_second_transaction_gets_its_positions_only_when_the_first_has_ended(dsn: str) -> None:
-    with psycopg.connect(dsn) as first, psycopg.connect(dsn) as second, psycopg.connect(dsn, autocommit=True) as reader:
+    with (
+        ThreadPoolExecutor(max_workers=1) as thread,
+        psycopg.connect(dsn, autocommit=True) as reader,
+        psycopg.connect(dsn) as second,
+        psycopg.connect(dsn) as first,
+    ):
         append(first, opening())  # not committed yet
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            answer = thread.submit(append, second, opening())
-            waiting = "select from pg_locks where locktype = 'advisory' and not granted and pid = %s"
-            eventually(lambda: reader.execute(waiting, (second.info.backend_pid,)).fetchone())
-            assert positions(reader) == []
-            first.commit()
-            assert answer.result(timeout=WAIT_S_MAX) == [(1, "appended", 2, 2)]
+        answer = thread.submit(append, second, opening())
+        waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted and pid = %s"
+        eventually(lambda: reader.execute(waiting, (second.info.backend_pid,)).fetchone())
+        assert positions(reader) == []
+        first.commit()
+        assert answer.result(timeout=WAIT_S_MAX) == [(1, "appended", 2, 2)]
         assert positions(reader) == [1]
         second.commit()
         assert positions(reader) == [1, 2]
@@ -171,54 +176,65 @@ def test_a_group_without_a_commit_does_nothing(connection: Connection[TupleRow])
 
 # A group at once is the same as its commits one by one.
 
-Stream = st.integers(0, 3)
-Skew = st.sampled_from([0] * 12 + [-1, 1, 2])  # how wrong a version is: mostly not at all
-Events = st.lists(st.tuples(Stream, Skew), min_size=1, max_size=4)
-Guards = st.lists(st.tuples(Stream, Skew), max_size=2)
-CommandId = st.none() | st.integers(0, 5)  # a number: the command may come again
-Group = st.lists(st.tuples(Events, Guards, CommandId), min_size=1, max_size=6)
+
+@dataclass(frozen=True)
+class Draft:
+    """A commit on streams that are known by number, each version and guard with how far off it is: mostly not at all.
+
+    A command number that comes again is a command that is sent again.
+    """
+
+    events: list[tuple[int, int]]
+    guards: list[tuple[int, int]]
+    command: int | None
+
+    def made(self, streams: list[UUID], commands: list[UUID], memory: InMemoryRecorder) -> Commit:
+        """The commit as somebody would make it who has read the ledger in memory."""
+        ends = [len(memory.read_streams([stream])) for stream in streams]
+        guards = [Guard(streams[number], ends[number] + off) for number, off in self.guards]
+        events: list[NewEvent] = []
+        for number, off in self.events:
+            ends[number] += 1
+            events.append(event(streams[number], ends[number] + off, state=b"%d" % len(events)))
+        return commit(*events, guards=guards, command_id=None if self.command is None else commands[self.command])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(groups=st.lists(Group, min_size=1, max_size=3))
+stream_and_off = st.tuples(st.integers(0, 3), st.sampled_from([0] * 12 + [-1, 1, 2]))
+drafts = st.builds(
+    Draft,
+    events=st.lists(stream_and_off, min_size=1, max_size=4),
+    guards=st.lists(stream_and_off, max_size=2),
+    command=st.none() | st.integers(0, 5),
+)
+groups_of_drafts = st.lists(st.lists(drafts, min_size=1, max_size=6), min_size=1, max_size=3)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(groups=groups_of_drafts)
 def test_a_group_gives_the_verdicts_and_positions_of_its_commits_one_by_one(
-    recorder: PostgresRecorder, connection: Connection[TupleRow], groups: "list[list[tuple[object, ...]]]"
+    recorder: PostgresRecorder, connection: Connection[TupleRow], groups: list[list[Draft]]
 ) -> None:
     before = recorder.head()  # of earlier examples: each has streams of its own
     streams, commands = [uuid4() for _ in range(4)], [uuid4() for _ in range(6)]
     memory = InMemoryRecorder()
     for group in groups:
         commits, expected = [], []
-        for number, (events, guards, command) in enumerate(group, start=1):
-            made = _skewed(memory, streams, events, guards, None if command is None else commands[command])
-            commits.append(made)
-            expected.append(_row(number, memory, made, before))
+        for number, draft in enumerate(group, start=1):
+            commits.append(draft.made(streams, commands, memory))
+            expected.append(row_of(number, memory.append(commits[-1]), before))
         assert append(connection, *commits) == expected
-    appended = [(one.id, *_content(one)) for one in recorder.read_after(before, 1_000)]
-    assert appended == [(one.id + before, *_content(one)) for one in memory.read_after(0, 1_000)]
+    assert list(recorder.read_after(before, 1_000)) == [
+        replace(one, id=one.id + before) for one in memory.read_after(0, 1_000)
+    ]
 
 
-def _skewed(memory: InMemoryRecorder, streams, events, guards, command_id: UUID | None) -> Commit:  # type: ignore[no-untyped-def]
-    ends = {stream: len(memory.read_streams([stream])) for stream in streams}
-    guarded = [Guard(streams[stream], max(0, ends[streams[stream]] + skew)) for stream, skew in guards]
-    made = []
-    for stream, skew in events:
-        ends[streams[stream]] += 1
-        made.append(event(streams[stream], max(1, ends[streams[stream]] + skew), state=b"%d" % len(made)))
-    return commit(*made, guards=guarded, command_id=command_id)
-
-
-def _row(number: int, memory: InMemoryRecorder, made: Commit, before: int) -> Row:
-    try:
-        receipt = memory.append(made).result()
-    except Conflict:
-        return (number, "conflict", None, None)
-    word = "repeated" if receipt.repeated else "appended"
-    return (number, word, receipt.first_position + before, receipt.last_position + before)
-
-
-def _content(stored: object) -> tuple[object, ...]:
-    return stored.originator_id, stored.originator_version, stored.topic, stored.state  # type: ignore[attr-defined]
+def row_of(number: int, answer: "Future[Receipt]", before: int) -> Row:
+    """What the function should say of it; `before`: how many positions were handed out before."""
+    said = verdict(answer)
+    if isinstance(said, str):
+        return (number, said, None, None)
+    word = "repeated" if said.repeated else "appended"
+    return (number, word, said.first_position + before, said.last_position + before)
 
 
 # Nothing is ever changed, and a change would show.
@@ -244,9 +260,9 @@ def test_the_ledger_refuses_to_be_changed(connection: Connection[TupleRow], stat
 
 
 def test_each_group_adds_one_link_to_the_chain(dsn: str, flusher: Flusher, connection: Connection[TupleRow]) -> None:
-    with appends_held_up(dsn) as until_one_waits:
+    with appends_held_up(dsn) as until_waiting:
         answers = [flusher.append(opening())]
-        until_one_waits()
+        until_waiting(1)
         answers += [flusher.append(one) for one in (opening(events=3), opening(), opening(events=2))]
     assert [verdict(answer) for answer in answers]
     append(connection, opening())

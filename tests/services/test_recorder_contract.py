@@ -72,9 +72,7 @@ def test_streams_are_read_each_by_version_and_nothing_else_with_them(recorder: A
 
 
 @pytest.mark.parametrize("version", [1, 2, 4, 9])
-def test_a_version_that_is_not_the_next_one_conflicts_and_appends_nothing(
-    recorder: AnyRecorder, version: int
-) -> None:
+def test_a_version_that_is_not_the_next_one_conflicts_and_appends_nothing(recorder: AnyRecorder, version: int) -> None:
     stream = uuid4()
     append(recorder, opening(stream, events=2))
     with pytest.raises(Conflict):

@@ -1,4 +1,4 @@
-"""Opaque cursors: the place in its list of the last item that was shown, so that new items move nothing."""
+"""Lists: their parameters, and opaque cursors, the place of the last item shown, so that new items move nothing."""
 
 import base64
 import binascii
@@ -6,12 +6,23 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 from fastapi import Query
+from pydantic import AfterValidator
 
 from api.errors import InvalidCursor
 from api.positions import POSITION_MAX
 
 LIMIT_MAX: Final = 200
 LIMIT_DEFAULT: Final = 50
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold a NUL character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+"""A filter that Postgres can compare with."""
 
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many items at most.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]

@@ -1,0 +1,116 @@
+"""For administrators: how far the views are, rebuilding one, and how the queues do."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.body import read_nothing
+from api.errors import RebuildUnavailable
+from api.identity import require_admin
+from api.openapi import answers
+from api.parts import Running, running
+from api.positions import wait_for_views
+from domain.errors import NotFound
+from projections import ALL, reads
+
+router = APIRouter(tags=["admin"])
+
+PARKED_SHOWN_MAX = 1_000
+"""Parked events listed in one answer; the first ones are those to look at."""
+
+VIEWS = tuple(sorted(view.name for view in ALL))
+
+
+@router.get(
+    "/v1/admin/projections",
+    response_model=None,
+    responses=answers({200: schemas.Page[schemas.ProjectionState]}, 403, 503),
+)
+async def list_projections(request: Request) -> Response:
+    """How far each view has read the ledger, and what it could not take."""
+    require_admin(request)
+    return listed(await asyncio.to_thread(projection_states, running(request)))
+
+
+@router.post(
+    "/v1/admin/projections/{name}/rebuild",
+    response_model=None,
+    responses=answers({200: schemas.RebuiltView}, 403, 404, 409, 503),
+)
+async def rebuild_projection(request: Request, name: str) -> Response:
+    """Build a view anew beside the live one and swap; answers when it is done."""
+    require_admin(request)
+    await read_nothing(request)
+    if name not in VIEWS:
+        raise NotFound("view", f"{name!r}; there is {', '.join(VIEWS)}")
+    rebuild = running(request).parts.rebuild
+    if rebuild is None:
+        raise RebuildUnavailable
+    rebuilt = await asyncio.to_thread(rebuild, name)
+    return answer(
+        {
+            "name": rebuilt.view,
+            "position": rebuilt.position,
+            "rows": rebuilt.rows,
+            "checksum": rebuilt.checksum,
+            "same": rebuilt.same,
+            "seconds": round(rebuilt.seconds, 3),
+            "events_per_s": round(rebuilt.events_per_s),
+        }
+    )
+
+
+@router.get(
+    "/v1/admin/queues", response_model=None, responses=answers({200: schemas.Page[schemas.QueueState]}, 403, 503)
+)
+async def list_queues(request: Request) -> Response:
+    """Each pool: backlog now; waits, throughput and error rate over the last hour."""
+    require_admin(request)
+    here = running(request)
+    await wait_for_views(request, here.positions, "jobs", "queue")
+    return listed(await asyncio.to_thread(_queues, here))
+
+
+def projection_states(here: Running) -> list[dict[str, Any]]:
+    """`ProjectionState` of every view; a view that was never projected is at 0. Raises `Unavailable`."""
+    with here.parts.database.connection() as connection:
+        positions = reads.view_positions(connection)
+        head = reads.ledger_head(connection)  # after the positions: a lag is never negative
+        parked = reads.parked(connection, limit=PARKED_SHOWN_MAX)
+    return [
+        {
+            "name": view,
+            "position": positions.get(view, 0),
+            "head": head,
+            "lag": max(0, head - positions.get(view, 0)),
+            "parked": [
+                {"stream": one.stream_id, "position": one.position, "reason": one.reason, "parked_at": one.parked_at}
+                for one in parked
+                if one.view == view
+            ],
+        }
+        for view in VIEWS
+    ]
+
+
+def _queues(here: Running) -> list[dict[str, Any]]:
+    pools = sorted({model.pool for model in here.parts.catalog.models.values()})
+    with here.parts.database.connection() as connection:
+        rows = reads.queues(connection, pools, here.parts.clock())
+    return [
+        {
+            "pool": row.pool,
+            "backlog": row.waiting,
+            "running": row.running,
+            "oldest_waiting_s": row.oldest_waiting_s,
+            "wait_p50_s": row.wait_p50_s,
+            "wait_p90_s": row.wait_p90_s,
+            "throughput_per_h": row.ended_last_hour,
+            "error_rate": row.error_rate,
+        }
+        for row in rows
+    ]

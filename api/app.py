@@ -1,0 +1,95 @@
+"""The composition root of the API: parts in, an ASGI application out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from fastapi import FastAPI, Request
+from starlette.responses import RedirectResponse, Response
+
+from api import admin, assets, catalog, errors, health, jobs, library, openapi, stream, workspace
+from api.answers import answer
+from api.errors import Unauthorized
+from api.feed import Feed
+from api.identity import COOKIE, COOKIE_S_MAX, AdminToken, Gate
+from api.parts import Parts, Running
+from api.positions import ViewPositions
+from api.progress import ProgressBoard
+from api.submission import SubmitBody
+
+__all__ = ["Parts", "create_app", "end_streams"]
+
+THREADS: Final = 64
+"""Commands that wait for their commit at the same time: each holds a thread, and all share one group commit."""
+
+ROUTERS: Final = (jobs, assets, workspace, library, stream, catalog, admin, health)
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
+    feed = Feed(parts.ledger)
+    running = Running(parts, feed, ProgressBoard(feed.progress), ViewPositions(parts.database))
+    app = FastAPI(
+        title="Darkroom",
+        summary="A ledger for AI image and video generation.",
+        version="1",
+        lifespan=_lifespan,
+        telemetry={"tracing": False},
+        redirect_slashes=False,
+    )
+    app.state.running = running
+    identities = AdminToken(parts.admin_token)
+    errors.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router)
+    app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(Gate, identities=identities)
+    openapi.install(app, SubmitBody, assets.RatingBody, assets.AssetPatch)
+    return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """Let every event stream go, before the server waits for its open requests."""
+    app.state.running.feed.end()
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    here: Running = app.state.running
+    # The loop ends its executor itself, after everybody who shares it.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
+    await here.progress.listen(here.parts.broker)
+    feeding = asyncio.create_task(here.feed.run(here.parts.broker))
+    try:
+        yield
+    finally:
+        here.feed.end()
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+
+
+class _Index:
+    """`/`: signs a browser in by the link that is printed at start, and says where things are."""
+
+    def __init__(self, identities: AdminToken) -> None:
+        self._identities = identities
+
+    async def __call__(self, request: Request) -> Response:
+        token = request.query_params.get("token")
+        if token is None:
+            return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
+        if self._identities.identify(token) is None:
+            raise Unauthorized(given=True)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(
+            COOKIE,
+            token,
+            max_age=COOKIE_S_MAX,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        response.headers["Cache-Control"] = "no-store"
+        return response

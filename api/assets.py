@@ -1,0 +1,197 @@
+"""Assets: details, the file, and what their owner makes of them."""
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer
+from api.body import read_body, read_nothing
+from api.content import File, file_answer
+from api.documents import Json, curated, listed_asset_document
+from api.identity import identity_of
+from api.job_reading import identifier
+from api.openapi import answers, body_and_headers
+from api.parts import Running, require_broker, running
+from api.positions import POSITION, WAIT_S_MAX, wait_for_views
+from api.submission import Tags
+from domain.asset import Completed
+from domain.commands import (
+    AssetCommand,
+    RateAsset,
+    RestoreAsset,
+    SaveAsset,
+    TagAsset,
+    TitleAsset,
+    TrashAsset,
+    UnsaveAsset,
+)
+from domain.errors import FieldProblem, InvalidInput, NotFound
+from projections import reads
+from projections.reads import ListedAssetRow
+from services.ledger import AssetExecuted, Context
+
+router = APIRouter(tags=["assets"])
+
+TITLE_CHARACTERS_MAX = 200
+
+WRITTEN = answers({200: schemas.ListedAsset}, 400, 404, 409, 413, 415, 422, 503)
+
+
+class RatingBody(BaseModel):
+    """A quick rating."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    score: Annotated[int, Field(ge=1, le=5)]
+
+
+class AssetPatch(BaseModel):
+    """What to change; what is absent stays. A null title takes the title away; tags replace the whole set."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: Annotated[str, Field(min_length=1, max_length=TITLE_CHARACTERS_MAX)] | None = None
+    tags: Tags = Field(default_factory=list)
+
+
+@router.get("/v1/assets/{asset_id}", response_model=None, responses=answers({200: schemas.ListedAsset}, 404, 503))
+async def get_asset(request: Request, asset_id: str) -> Response:
+    """One asset."""
+    return answer(listed_asset_document(await _found(request, asset_id)))
+
+
+@router.head("/v1/assets/{asset_id}/content", response_model=None, include_in_schema=False)
+@router.get(
+    "/v1/assets/{asset_id}/content",
+    response_model=None,
+    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+)
+async def get_content(request: Request, asset_id: str) -> Response:
+    """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
+    row = await _found(request, asset_id)
+    if row.media_type is None or row.bytes is None or row.sha256 is None:
+        raise NotFound("file yet of the asset", f"{row.asset_id}, which is {row.status}")
+    file = File(row.path, row.media_type, row.bytes, row.sha256)
+    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+
+
+@router.put(
+    "/v1/assets/{asset_id}/rating",
+    response_model=None,
+    responses=WRITTEN,
+    openapi_extra=body_and_headers(RatingBody),
+)
+async def rate_asset(request: Request, asset_id: str) -> Response:
+    """Rate it; rating again replaces the score."""
+    found = identifier("asset", asset_id)
+    body = await read_body(request, RatingBody)
+    return await _written(request, found, RateAsset(body.score, running(request).parts.clock()))
+
+
+@router.put("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
+async def save_asset(request: Request, asset_id: str) -> Response:
+    """Keep it."""
+    return await _without_body(request, asset_id, SaveAsset(running(request).parts.clock()))
+
+
+@router.delete("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
+async def unsave_asset(request: Request, asset_id: str) -> Response:
+    """Keep it no longer."""
+    return await _without_body(request, asset_id, UnsaveAsset(running(request).parts.clock()))
+
+
+@router.patch(
+    "/v1/assets/{asset_id}",
+    response_model=None,
+    responses=WRITTEN,
+    openapi_extra=body_and_headers(AssetPatch),
+)
+async def patch_asset(request: Request, asset_id: str) -> Response:
+    """Name it, tag it."""
+    found = identifier("asset", asset_id)
+    body = await read_body(request, AssetPatch)
+    now = running(request).parts.clock()
+    commands: list[AssetCommand] = []
+    if "title" in body.model_fields_set:
+        commands.append(TitleAsset(body.title, now))
+    if "tags" in body.model_fields_set:
+        commands.append(TagAsset(tuple(body.tags), now))
+    if not commands:
+        raise InvalidInput([FieldProblem("body", "must have title, tags or both")])
+    return await _written(request, found, *commands)
+
+
+@router.delete(
+    "/v1/assets/{asset_id}",
+    status_code=204,
+    response_model=None,
+    responses=answers({204: None}, 404, 409, 422, 503),
+)
+async def trash_asset(request: Request, asset_id: str) -> Response:
+    """Put it into the trash; its file stays until the trash is emptied."""
+    found = identifier("asset", asset_id)
+    await read_nothing(request)
+    executed = await execute_asset(request, found, TrashAsset(running(request).parts.clock()))
+    return Response(status_code=204, headers={POSITION: str(executed.position)})
+
+
+@router.post("/v1/assets/{asset_id}/restore", response_model=None, responses=WRITTEN)
+async def restore_asset(request: Request, asset_id: str) -> Response:
+    """Take it back from the trash."""
+    return await _without_body(request, asset_id, RestoreAsset(running(request).parts.clock()))
+
+
+async def execute_asset(request: Request, asset_id: UUID, command: AssetCommand) -> AssetExecuted:
+    """Carry out a command on an asset of who asks. Raises what the domain refuses."""
+    here = running(request)
+    require_broker(here)
+    owner = identity_of(request).owner
+    context = Context(actor=owner, owner=owner)
+    return await asyncio.to_thread(here.parts.ledger.execute_asset, asset_id, command, context)
+
+
+async def _without_body(request: Request, asset_id: str, command: AssetCommand) -> Response:
+    found = identifier("asset", asset_id)
+    await read_nothing(request)
+    return await _written(request, found, command)
+
+
+async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) -> Response:
+    """Carry out the commands; the asset as it is after them."""
+    for command in commands:
+        executed = await execute_asset(request, asset_id, command)
+    document = await _document_after(running(request), identity_of(request).owner, asset_id, executed)
+    return answer(document, position=executed.position)
+
+
+async def _document_after(here: Running, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
+    """The asset after a write: the view's row, which must know its completion, and what the ledger made of it since."""
+    if not isinstance(executed.asset, Completed):
+        raise AssertionError("only a completed asset is changed")
+    row = await asyncio.to_thread(_row, here, owner, asset_id)
+    if row is None or row.status != "completed":
+        await here.positions.reached(("jobs",), executed.position, WAIT_S_MAX)
+        row = await asyncio.to_thread(_row, here, owner, asset_id)
+    if row is None:
+        raise NotFound("asset", asset_id)
+    return curated(listed_asset_document(row), executed.asset.curation)
+
+
+async def _found(request: Request, text: str) -> ListedAssetRow:
+    here = running(request)
+    asset_id = identifier("asset", text)
+    await wait_for_views(request, here.positions, "jobs")
+    row = await asyncio.to_thread(_row, here, identity_of(request).owner, asset_id)
+    if row is None:
+        raise NotFound("asset", asset_id)
+    return row
+
+
+def _row(here: Running, owner: str, asset_id: UUID) -> ListedAssetRow | None:
+    with here.parts.database.connection() as connection:
+        return reads.find_asset(connection, owner, asset_id)

@@ -1,0 +1,85 @@
+"""The catalog as forms need it: models, job types, parameters as JSON Schema."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer
+from api.openapi import answers
+from api.parts import running
+from domain.catalog import Catalog, JobType, Param
+from domain.recipe import ParamValue
+
+router = APIRouter(tags=["catalog"])
+
+
+@router.get("/v1/models", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.ModelEntry]}))
+async def list_models(request: Request) -> Response:
+    """What workers can load."""
+    catalog = running(request).parts.catalog
+    results = [
+        {
+            "name": name,
+            "label": model.label,
+            "pool": model.pool,
+            "tasks": list(model.tasks),
+            "width": model.width,
+            "height": model.height,
+        }
+        for name, model in catalog.models.items()
+    ]
+    groups = _groups((task, name) for name, model in catalog.models.items() for task in model.tasks)
+    return answer({"results": results, "next": None, "groups": groups})
+
+
+@router.get("/v1/job-types", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.JobTypeEntry]}))
+async def list_job_types(request: Request) -> Response:
+    """What can be submitted."""
+    catalog = running(request).parts.catalog
+    results = [
+        {
+            "name": name,
+            "label": entry.label,
+            "model": entry.model,
+            "task": entry.task,
+            "kind": entry.kind,
+            "quantities": list(entry.quantities),
+            "expected_s": entry.expected_s,
+            "parameters": parameters_schema(catalog, entry),
+        }
+        for name, entry in catalog.job_types.items()
+    ]
+    groups = _groups((entry.task, name) for name, entry in catalog.job_types.items())
+    return answer({"results": results, "next": None, "groups": groups})
+
+
+def parameters_schema(catalog: Catalog, entry: JobType) -> dict[str, Any]:
+    """JSON Schema of the `params` that a job type takes, with its defaults. `depends_on` names the parents of each."""
+    defaults = catalog.complete_params(entry, {})
+    properties = {name: _property(catalog.params[name], default) for name, default in defaults.items()}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _property(param: Param, default: ParamValue) -> dict[str, Any]:
+    schema: dict[str, Any] = {
+        "type": param.type,
+        "minimum": param.minimum,
+        "maximum": param.maximum,
+        "default": default,
+        "depends_on": [],
+    }
+    if param.multiple_of is not None:
+        schema["multipleOf"] = param.multiple_of
+    if param.unit is not None:
+        schema["unit"] = param.unit
+    return schema
+
+
+def _groups(named: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    groups: dict[str, list[str]] = {}
+    for task, name in named:
+        groups.setdefault(str(task), []).append(name)
+    return [{"task": task, "names": names} for task, names in groups.items()]

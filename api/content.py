@@ -1,0 +1,94 @@
+"""A file of the object store as an HTTP answer: entity tag, conditional requests, ranges."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.responses import Response, StreamingResponse
+
+from api.errors import RangeNotSatisfiable
+from services.blobs import Blobs
+
+RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
+UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
+
+CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
+"""A file never changes once it is written; but it is its owner's alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A completed asset's file. `bytes` is its size, `sha256` the hash that the ledger has."""
+
+    path: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+    @property
+    def etag(self) -> str:
+        """The hash is the entity tag: equal tags are equal bytes."""
+        return f'"{self.sha256}"'
+
+
+async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool) -> Response:
+    """The file, a range of it, or that it has not changed.
+
+    Raises `RangeNotSatisfiable`, `BlobMissing` and `BlobStoreUnavailable`.
+    """
+    described = {
+        "ETag": file.etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": CACHE_CONTROL,
+        "Content-Disposition": f'inline; filename="{UNSAFE.sub("_", file.path.rpartition("/")[2])}"',
+    }
+    if _matches(headers.get("if-none-match"), file.etag):
+        return Response(status_code=304, headers=described)
+    status, start, end = 200, 0, file.bytes
+    wanted = _range(headers, file)
+    if wanted is not None:
+        status, (start, end) = 206, wanted
+        described["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    described["Content-Length"] = str(end - start)
+    if head:
+        return Response(status_code=status, headers=described, media_type=file.media_type)
+    chunks = blobs.read(file.path, start, end)
+    first = await anext(chunks)  # a file that is not there must not begin as a 200
+    return StreamingResponse(_continued(first, chunks), status, headers=described, media_type=file.media_type)
+
+
+async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    if header is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return "*" in tags or etag in tags
+
+
+def _range(headers: Headers, file: File) -> tuple[int, int] | None:
+    """The one range asked for, its end exclusive. None for the whole file, as for several ranges (RFC 9110, 14.2)."""
+    found = RANGE.fullmatch(headers.get("range", ""))
+    if_range = headers.get("if-range")
+    if found is None or (if_range is not None and if_range != file.etag):
+        return None
+    first, last = found.groups()
+    if not first and not last:
+        return None
+    if not first:
+        start, end = max(0, file.bytes - int(last)), file.bytes
+        satisfiable = int(last) > 0
+    else:
+        start, end = int(first), min(int(last) + 1 if last else file.bytes, file.bytes)
+        if last and int(last) < start:
+            return None  # not a range at all: ignored
+        satisfiable = start < file.bytes
+    if not satisfiable:
+        raise RangeNotSatisfiable(file.bytes)
+    return start, end

@@ -1,0 +1,212 @@
+"""Rows and events as the JSON documents of `schemas.py`. Plain dictionaries: they go to orjson as they are."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+from uuid import UUID
+
+from domain.asset import Curation
+from domain.commands import SubmitJob
+from domain.envelope import Recorded
+from domain.recipe import asset_id
+from projections.jobs import fold_asset, fold_job
+from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
+from services.wire import Progress
+
+Json = dict[str, Any]
+
+
+def content_url(identifier: UUID) -> str:
+    """Where the file of an asset is."""
+    return f"/v1/assets/{identifier}/content"
+
+
+def asset_document(row: AssetRow) -> Json:
+    """`Asset`."""
+    return {
+        "id": row.asset_id,
+        "job_id": row.job_id,
+        "index": row.index,
+        "status": row.status,
+        "kind": row.kind,
+        "seed": row.seed,
+        "url": content_url(row.asset_id) if row.status == "completed" else None,
+        "thumbnail_url": None,
+        "media_type": row.media_type,
+        "width": row.width,
+        "height": row.height,
+        "bytes": row.bytes,
+        "sha256": row.sha256,
+        "rating": row.rating,
+        "saved": row.saved,
+        "title": row.title,
+        "tags": row.tags,
+        "error": row.error,
+        "completed_at": row.completed_at,
+    }
+
+
+def listed_asset_document(row: ListedAssetRow) -> Json:
+    """`ListedAsset`."""
+    return asset_document(row) | {
+        "prompt": row.prompt,
+        "job_type": row.job_type,
+        "model": row.model,
+        "task": row.task,
+        "batch_id": row.batch_id,
+    }
+
+
+def curated(document: Json, curation: Curation) -> Json:
+    """The document after a write that its view may not have seen yet."""
+    return document | {
+        "rating": curation.rating,
+        "saved": curation.saved,
+        "title": curation.title,
+        "tags": curation.tags,
+    }
+
+
+def job_document(
+    row: JobRow, assets: Sequence[AssetRow], *, progress: Progress | None = None, queue: Json | None = None
+) -> Json:
+    """`Job`."""
+    recipe = row.recipe
+    return {
+        "id": row.job_id,
+        "status": row.status,
+        "job_type": recipe["job_type"],
+        "model": recipe["model"],
+        "task": recipe["task"],
+        "prompt": recipe["prompt"],
+        "negative_prompt": recipe["negative_prompt"],
+        "params": recipe["params"],
+        "quantity": row.quantity,
+        "seed": recipe["seeds"][0],
+        "references": recipe["references"],
+        "media": recipe["media"],
+        "batch_id": row.batch_id,
+        "parent_id": row.parent_id,
+        "priority": row.priority,
+        "tags": row.tags,
+        "attempt": row.attempt,
+        "progress": None if progress is None else {"step": progress.step, "total": progress.total},
+        "queue": queue,
+        "error": row.error,
+        "assets": [asset_document(asset) for asset in assets],
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "urls": {
+            "get": f"/v1/jobs/{row.job_id}",
+            "cancel": f"/v1/jobs/{row.job_id}/cancel",
+            "history": f"/v1/jobs/{row.job_id}/history",
+            "inputs": f"/v1/jobs/{row.job_id}/inputs",
+        },
+    }
+
+
+def new_job_document(command: SubmitJob) -> Json:
+    """`Job` of one that was just submitted, without asking anybody."""
+    row = JobRow(
+        job_id=command.job_id,
+        owner=command.owner,
+        status="queued",
+        pool=command.pool,
+        recipe=command.recipe.model_dump(),
+        priority=command.priority,
+        batch_id=command.batch_id,
+        parent_id=command.parent_id,
+        tags=list(command.tags),
+        attempt=0,
+        error=None,
+        created_at=command.now,
+        started_at=None,
+        finished_at=None,
+        queued_position=0,
+    )
+    assets = [_reserved(command, index, seed) for index, seed in enumerate(command.recipe.seeds)]
+    return job_document(row, assets)
+
+
+def rows_from_ledger(events: Iterable[Recorded]) -> tuple[JobRow, list[AssetRow]] | None:
+    """The rows that the view will have after these events of one job and its assets; None when no job begins there."""
+    jobs: dict[str, Json | None] = {}
+    assets: dict[str, Json | None] = {}
+    for event in events:
+        if event.name.startswith("job."):
+            fold_job(jobs, event)
+        else:
+            fold_asset(assets, event)
+    job = next(iter(jobs.values()), None)
+    if job is None:
+        return None
+    found = [_asset_row(asset) for asset in assets.values() if asset is not None]
+    return _job_row(job), sorted(found, key=lambda asset: asset.index)
+
+
+def history_document(row: HistoryRow) -> Json:
+    """`HistoryItem` of a row."""
+    return {
+        "position": row.position,
+        "stream": row.stream_id,
+        "version": row.version,
+        "type": row.type,
+        "at": row.at,
+        "actor": row.actor,
+        "correlation_id": row.correlation_id,
+        "causation_id": row.causation_id,
+        "data": row.data,
+    }
+
+
+def history_item_of_event(event: Recorded) -> Json:
+    """`HistoryItem` of an event: the same as of its row."""
+    envelope = event.envelope
+    return {
+        "position": event.position,
+        "stream": event.stream_id,
+        "version": event.version,
+        "type": event.name,
+        "at": envelope.at,
+        "actor": envelope.actor,
+        "correlation_id": envelope.correlation_id,
+        "causation_id": envelope.causation_id,
+        "data": event.data,
+    }
+
+
+def _reserved(command: SubmitJob, index: int, seed: int) -> AssetRow:
+    return AssetRow(
+        asset_id=asset_id(command.job_id, index),
+        job_id=command.job_id,
+        owner=command.owner,
+        index=index,
+        seed=seed,
+        kind=command.kind,
+        path="",
+        status="reserved",
+        media_type=None,
+        bytes=None,
+        sha256=None,
+        width=None,
+        height=None,
+        error=None,
+        rating=None,
+        saved=False,
+        title=None,
+        tags=[],
+        completed_at=None,
+    )
+
+
+def _job_row(folded: Mapping[str, Any]) -> JobRow:
+    values: Json = {field.name: folded.get(field.name) for field in fields(JobRow)}
+    for name in ("job_id", "batch_id", "parent_id"):
+        values[name] = None if values[name] is None else UUID(values[name])
+    return JobRow(**values)
+
+
+def _asset_row(folded: Mapping[str, Any]) -> AssetRow:
+    values: Json = {field.name: folded.get(field.name) for field in fields(AssetRow)}
+    return AssetRow(**values | {"asset_id": UUID(values["asset_id"]), "job_id": UUID(values["job_id"])})

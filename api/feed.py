@@ -1,0 +1,226 @@
+"""One reader of the ledger for all event streams of a process: it fans out by owner, and never waits for a client.
+
+Every subscription has a bounded queue. One that overflows is marked as lost and gets nothing more until it starts again
+from a position: whoever reads it either catches up from the history view, or hangs up.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from api.answers import encoded
+from api.documents import history_item_of_event
+from domain.envelope import Recorded, Unreadable
+from domain.events import JobAborted, JobCanceled, JobFailed, JobPartiallySucceeded, JobSucceeded
+from services.broker import Broker, Follower
+from services.database import Unavailable
+from services.ledger import Ledger
+from services.wire import Progress
+
+log = logging.getLogger(__name__)
+
+PAGE_EVENTS: Final = 500
+QUEUE_FRAMES_MAX: Final = 2_000
+"""Frames that wait for one client, about 2 MB at worst: ten seconds at 200 events/s."""
+
+START_S_MAX: Final = 5.0
+"""So long a new client waits for the feed to know where the ledger ends."""
+
+ENDINGS: Final = (JobSucceeded, JobPartiallySucceeded, JobFailed, JobCanceled, JobAborted)
+
+
+class TooSlow(Exception):
+    """The client did not take its events; it resumes from the last id it saw."""
+
+
+class Ended(Exception):
+    """The server is stopping."""
+
+
+def frame_of(event: str, data: bytes, position: int | None = None) -> bytes:
+    """A server-sent event. JSON has no raw line breaks, so the data is one line."""
+    head = b"" if position is None else b"id: %d\n" % position
+    return b"%sevent: %s\ndata: %s\n\n" % (head, event.encode(), data)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A rendered event, shared by all who get it. Progress has no position."""
+
+    position: int | None
+    content: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """What waits for one client. `since`: the queue holds every event of the owner after this position."""
+
+    owner: str
+    since: int
+    lost: bool = False
+    ended: bool = False
+    _queue: deque[Frame] = field(default_factory=deque)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, frame: Frame) -> None:
+        """Queue a frame, or mark the subscription as lost. Never waits."""
+        if self.lost:
+            return
+        if len(self._queue) >= QUEUE_FRAMES_MAX:
+            if frame.position is None:
+                return  # the next progress says the same and more
+            self.lost = True
+            self._queue.clear()
+        else:
+            self._queue.append(frame)
+        self._changed.set()
+
+    def restart(self, since: int) -> None:
+        """Forget what was queued; hold everything after `since`."""
+        self.since = since
+        self.lost = False
+        self._queue.clear()
+
+    def end(self) -> None:
+        """Let the client go."""
+        self.ended = True
+        self._changed.set()
+
+    async def take(self, wait_s: float) -> list[Frame]:
+        """All frames that wait, at the latest after `wait_s` seconds; empty then. Raises `TooSlow` and `Ended`."""
+        if not self._queue and not self.lost and not self.ended:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+            except TimeoutError:
+                return []
+        if self.ended:
+            raise Ended
+        if self.lost:
+            raise TooSlow
+        frames = list(self._queue)
+        self._queue.clear()
+        return frames
+
+
+class Feed:
+    """Follows the ledger while somebody listens. Start `run` as a task; everything else is for its event loop alone."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._subscriptions: set[Subscription] = set()
+        self._waiters: dict[UUID, set[asyncio.Future[int]]] = {}
+        self._position = 0
+        self._started = asyncio.Event()
+        self._ended = False
+
+    @property
+    def clients(self) -> int:
+        """How many event streams are open."""
+        return len(self._subscriptions)
+
+    async def run(self, broker: Broker) -> None:
+        """Read and fan out until cancelled. An outage of Postgres is waited out; the position stays."""
+        follower: Follower = broker.follower()
+        while True:
+            try:
+                if await self._step():
+                    continue
+            except Unavailable as error:
+                log.warning("event streams wait: %s", error)
+            await follower.woken()
+
+    async def subscribe(self, owner: str) -> Subscription:
+        """Everything that happens to the owner's jobs and assets from now on. Raises `Unavailable`."""
+        await self._know_position()
+        subscription = Subscription(owner, self._position, ended=self._ended)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def restart(self, subscription: Subscription) -> int:
+        """Begin the subscription anew; the position after which its queue holds everything."""
+        subscription.restart(self._position)
+        return subscription.since
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget it."""
+        self._subscriptions.discard(subscription)
+
+    async def watch_end(self, job_id: UUID) -> "asyncio.Future[int]":
+        """Holds the position of the job's end, once it ends. Give it back with `unwatch`. Raises `Unavailable`."""
+        await self._know_position()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(job_id, set()).add(future)
+        return future
+
+    def unwatch(self, job_id: UUID, future: "asyncio.Future[int]") -> None:
+        """Nobody waits for it any more."""
+        waiters = self._waiters.get(job_id, set())
+        waiters.discard(future)
+        if not waiters:
+            self._waiters.pop(job_id, None)
+        future.cancel()
+
+    def progress(self, owner: str, progress: Progress) -> None:
+        """Pass a step on to the owner's clients."""
+        listeners = [one for one in self._subscriptions if one.owner == owner]
+        if listeners:
+            frame = Frame(None, frame_of("progress", encoded(progress.model_dump())))
+            for listener in listeners:
+                listener.put(frame)
+
+    def end(self) -> None:
+        """Let every client go and take no more: the server stops. Must come before uvicorn waits for its clients."""
+        self._ended = True
+        for subscription in self._subscriptions:
+            subscription.end()
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.cancel()
+
+    async def _know_position(self) -> None:
+        try:
+            await asyncio.wait_for(self._started.wait(), START_S_MAX)
+        except TimeoutError:
+            raise Unavailable("The ledger cannot be read now.") from None
+
+    async def _step(self) -> bool:
+        """Read on; whether there was something."""
+        if not self._listened_to:
+            head = await asyncio.to_thread(self._ledger.head)
+            if not self._listened_to:  # else somebody came meanwhile, and counts on the position of before
+                self._position = head
+                self._started.set()
+            return False
+        events = await asyncio.to_thread(self._ledger.read, self._position, PAGE_EVENTS)
+        self._fan_out(events)
+        if events:
+            self._position = events[-1].position
+        return bool(events)
+
+    @property
+    def _listened_to(self) -> bool:
+        return bool(self._subscriptions or self._waiters)
+
+    def _fan_out(self, events: Sequence[Recorded | Unreadable]) -> None:
+        by_owner: dict[str, list[Subscription]] = {}
+        for subscription in self._subscriptions:
+            by_owner.setdefault(subscription.owner, []).append(subscription)
+        for event in events:
+            if isinstance(event, Unreadable):  # the history view parks it; both show it when they can read it
+                log.error("event %d cannot be shown: %s", event.position, event.reason)
+                continue
+            listeners = by_owner.get(event.envelope.owner)
+            if listeners:
+                data = encoded(history_item_of_event(event))
+                frame = Frame(event.position, frame_of(event.name, data, event.position))
+                for listener in listeners:
+                    listener.put(frame)
+            if isinstance(event.event, ENDINGS):
+                for waiter in self._waiters.get(event.stream_id, ()):
+                    if not waiter.done():
+                        waiter.set_result(event.position)

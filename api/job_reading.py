@@ -1,0 +1,105 @@
+"""Jobs as documents: from the views, and from the ledger itself for a job that the views have not seen yet."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from api.documents import Json, job_document, rows_from_ledger
+from api.parts import Running
+from domain.catalog import Catalog
+from domain.envelope import Recorded
+from domain.errors import NotFound
+from domain.recipe import asset_id
+from projections import reads
+from projections.reads import JobFilter, JobRow
+
+EXPECTED_S_UNKNOWN = 10.0
+"""Seconds per asset of a job type that the catalog no longer has."""
+
+
+def identifier(kind: str, text: str) -> UUID:
+    """The id in a path. Raises `NotFound`: what is no id names nothing."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise NotFound(kind, text) from None
+    if str(found) != text.lower():  # braces, a missing dash: one address for one thing
+        raise NotFound(kind, text)
+    return found
+
+
+def read_job(running: Running, owner: str, job_id: UUID) -> Json:
+    """The owner's job as it is now. Raises `NotFound` and `Unavailable`."""
+    with running.parts.database.connection() as connection:
+        row = reads.find_job(connection, owner, job_id)
+        if row is not None:
+            return _documents(running, connection, [row])[0]
+    return job_from_ledger(running, owner, job_id)
+
+
+def read_page(
+    running: Running, owner: str, wanted: JobFilter, before: int | None, limit: int
+) -> tuple[list[Json], int | None]:
+    """Documents of the owner's jobs queued before `before`, and the place of the last when more follow."""
+    with running.parts.database.connection() as connection:
+        rows = reads.list_jobs(connection, owner, wanted, before=before, limit=limit + 1)
+        page = rows[:limit]
+        more = page[-1].queued_position if len(rows) > limit else None
+        return _documents(running, connection, page), more
+
+
+def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
+    """How many assets the owner's job owes. Raises `NotFound` and `Unavailable`."""
+    with running.parts.database.connection() as connection:
+        row = reads.find_job(connection, owner, job_id)
+    if row is not None:
+        return row.quantity
+    return len(running.parts.ledger.generation(job_id, owner=owner).assets)
+
+
+def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
+    """The owner's job folded from its events: right also where no view has it. Raises `NotFound`."""
+    ledger = running.parts.ledger
+    generation = ledger.generation(job_id, owner=owner)
+    streams = [job_id, *(asset_id(job_id, index) for index in range(len(generation.assets)))]
+    events = [event for stream in streams for event in ledger.stream(stream) if isinstance(event, Recorded)]
+    found = rows_from_ledger(events)
+    if found is None:
+        raise NotFound("job", job_id)
+    row, assets = found
+    return job_document(row, assets, progress=running.progress.latest(job_id, row.attempt))
+
+
+def _documents(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
+    assets = reads.assets_of_jobs(connection, [row.job_id for row in rows])
+    waiting = _waiting(connection, [row for row in rows if row.status == "queued"], running.parts.catalog)
+    return [
+        job_document(
+            row,
+            assets[row.job_id],
+            progress=running.progress.latest(row.job_id, row.attempt) if row.status == "processing" else None,
+            queue=waiting.get(row.job_id),
+        )
+        for row in rows
+    ]
+
+
+def _waiting(connection: Connection[TupleRow], rows: Sequence[JobRow], catalog: Catalog) -> dict[UUID, Json]:
+    """Place and ETA of waiting jobs. The ETA takes the jobs ahead to be like this one and as many to run as do now."""
+    places = reads.places_in_queue(connection, [row.job_id for row in rows])
+    if not places:
+        return {}
+    running, recent = reads.running_by_pool(connection), reads.recent_seconds(connection)
+    waiting: dict[UUID, Json] = {}
+    for row in rows:
+        place = places.get(row.job_id)
+        if place is None:  # the queue view is a moment ahead: it runs
+            continue
+        job_type = row.recipe["job_type"]
+        entry = catalog.job_types.get(job_type)
+        expected_s = EXPECTED_S_UNKNOWN if entry is None else entry.expected_s
+        seconds = recent.get(job_type, expected_s) * row.quantity
+        waiting[row.job_id] = {"position": place, "eta_s": round(place * seconds / max(1, running.get(row.pool, 0)), 1)}
+    return waiting

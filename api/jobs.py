@@ -1,0 +1,176 @@
+"""Jobs: submit, look, cancel, retry, read their history."""
+
+import asyncio
+import contextlib
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from nats.errors import Error as NatsError
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.body import read_nothing, read_object
+from api.documents import Json, history_document, new_job_document
+from api.identity import identity_of
+from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
+from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
+from api.openapi import answers, body_and_headers
+from api.parts import Running, require_broker, running
+from api.positions import wait_for_views
+from api.submission import SubmitBody, asked_by, retry_of, submission_of, wait_s
+from domain.commands import CancelJob, SubmitJob
+from domain.events import JobCanceled
+from domain.generation import Generation
+from domain.job import Finished
+from domain.recipe import asset_id
+from projections import reads
+from projections.reads import JobFilter
+from services.ledger import Context, JobExecuted
+from services.wire import cancel_subject
+
+router = APIRouter(tags=["jobs"])
+
+ENDED: Final = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.Job, 200: schemas.Job}, 400, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(SubmitBody, "Idempotency-Key", "Prefer", "Cancel-After"),
+)
+async def submit_job(request: Request) -> Response:
+    """Submit a job. 202 with the job; the same Idempotency-Key and body again: 200 and the same job."""
+    here = running(request)
+    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    content = await read_object(request)
+    command = submission_of(content, asked, here.parts.catalog)
+    return await _submit(request, here, command)
+
+
+@router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))
+async def list_jobs(
+    request: Request,
+    status: Annotated[schemas.JobStatus | None, Query()] = None,
+    job_type: Annotated[Text | None, Query(max_length=100)] = None,
+    batch_id: Annotated[UUID | None, Query()] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """The owner's jobs, newest first."""
+    here = running(request)
+    place = place_of("jobs", cursor)
+    await wait_for_views(request, here.positions, "jobs", "queue")
+    wanted = JobFilter(status, job_type, batch_id)
+    owner = identity_of(request).owner
+    before = None if place is None else place[0]
+    documents, more = await asyncio.to_thread(read_page, here, owner, wanted, before, limit)
+    return listed(documents, None if more is None else cursor_of("jobs", more))
+
+
+@router.get("/v1/jobs/{job_id}", response_model=None, responses=answers({200: schemas.Job}, 404, 503))
+async def get_job(request: Request, job_id: str) -> Response:
+    """One job with its assets, progress, queue position and ETA."""
+    here = running(request)
+    found = identifier("job", job_id)
+    await wait_for_views(request, here.positions, "jobs", "queue")
+    return answer(await asyncio.to_thread(read_job, here, identity_of(request).owner, found))
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.CancelResult}, 404, 503),
+)
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """Stop a job: at once while it waits, between steps while it runs."""
+    here = running(request)
+    found = identifier("job", job_id)
+    await read_nothing(request)
+    require_broker(here)
+    executed = await _execute(here, identity_of(request).owner, found, CancelJob(here.parts.clock()))
+    result = _cancel_result(executed)
+    if result == "cancel_requested":  # a lost message costs one heartbeat: its answer says the same
+        with contextlib.suppress(NatsError, OSError):
+            await here.parts.broker.client.publish(cancel_subject(found), b"")
+    return answer({"result": result}, 202, position=executed.position)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.Job, 200: schemas.Job}, 404, 409, 422, 503),
+)
+async def retry_job(request: Request, job_id: str) -> Response:
+    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none."""
+    here = running(request)
+    found = identifier("job", job_id)
+    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    await read_nothing(request)
+    parent: Generation = await asyncio.to_thread(here.parts.ledger.generation, found, owner=asked.owner)
+    return await _submit(request, here, retry_of(found, parent, asked))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/history",
+    response_model=None,
+    responses=answers({200: schemas.Page[schemas.HistoryItem]}, 404, 422, 503),
+)
+async def job_history(request: Request, job_id: str, cursor: Cursor = None, limit: Limit = LIMIT_MAX) -> Response:
+    """Every event of the job and of its assets in ledger order."""
+    here = running(request)
+    found = identifier("job", job_id)
+    place = place_of("history", cursor) or (0,)
+    await wait_for_views(request, here.positions, "jobs", "history")
+    rows = await asyncio.to_thread(_history, here, identity_of(request).owner, found, place[0], limit + 1)
+    page, following = page_of(rows, limit, "history", lambda row: [row.position])
+    return listed([history_document(row) for row in page], following)
+
+
+async def _submit(request: Request, here: Running, command: SubmitJob) -> Response:
+    require_broker(here)
+    seconds = wait_s(request.headers)
+    if seconds is not None:
+        return await _submit_and_wait(here, command, seconds)
+    executed = await _execute(here, command.owner, command.job_id, command)
+    if executed.decision:
+        return answer(new_job_document(command), 202, position=executed.position)
+    document = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
+    return answer(document, 200, position=executed.position)
+
+
+async def _submit_and_wait(here: Running, command: SubmitJob, seconds: int) -> Response:
+    """Answer when the job ended, or after `seconds`, with the job as it is then."""
+    ended = await here.feed.watch_end(command.job_id)
+    try:
+        executed = await _execute(here, command.owner, command.job_id, command)
+        document: Json = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
+        if document["status"] not in ENDED:
+            await asyncio.wait([ended], timeout=seconds)
+            document = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
+    finally:
+        here.feed.unwatch(command.job_id, ended)
+    status = 202 if executed.decision else 200
+    return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
+
+
+async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:
+    return await asyncio.to_thread(here.parts.ledger.execute, job_id, command, Context(actor=owner, owner=owner))
+
+
+def _history(here: Running, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
+    quantity = quantity_of(here, owner, job_id)
+    streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
+    with here.parts.database.connection() as connection:
+        return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)
+
+
+def _cancel_result(executed: JobExecuted) -> str:
+    if any(isinstance(event, JobCanceled) for event in executed.decision.job):
+        return "canceled"
+    return "already_finished" if isinstance(executed.generation.job, Finished) else "cancel_requested"

@@ -1,0 +1,52 @@
+"""The library: completed assets, to be filtered and searched."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import listed
+from api.documents import listed_asset_document
+from api.identity import identity_of
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.openapi import answers
+from api.parts import Running, running
+from api.positions import wait_for_views
+from projections import reads
+from projections.reads import LibraryFilter
+
+router = APIRouter(tags=["library"])
+
+
+@router.get("/v1/library", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
+async def list_library(
+    request: Request,
+    kind: Annotated[schemas.KindName | None, Query()] = None,
+    saved: Annotated[bool | None, Query()] = None,
+    tag: Annotated[Text | None, Query(max_length=64)] = None,
+    q: Annotated[
+        Text | None, Query(max_length=500, description="Words of prompt, title and tags; as in a web search.")
+    ] = None,
+    min_score: Annotated[int | None, Query(ge=1, le=5)] = None,
+    model: Annotated[Text | None, Query(max_length=100)] = None,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """The newest first."""
+    here = running(request)
+    place = place_of("library", cursor)
+    await wait_for_views(request, here.positions, "library")
+    wanted = LibraryFilter(kind, saved, tag, q, min_score, model)
+    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, place, limit + 1)
+    page, following = page_of(rows, limit, "library", lambda row: [row.list_position])
+    return listed([listed_asset_document(row) for row in page], following)
+
+
+def _rows(
+    here: Running, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
+) -> list[reads.ListedAssetRow]:
+    before = None if place is None else place[0]
+    with here.parts.database.connection() as connection:
+        return reads.list_library(connection, owner, wanted, before=before, limit=limit)

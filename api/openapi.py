@@ -1,0 +1,75 @@
+"""What the OpenAPI document says beyond FastAPI's own: bodies read by hand, problems, the two ways to sign in."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from api.errors import MEDIA_TYPE
+from api.identity import COOKIE
+from api.schemas import Problem
+
+Responses = dict[int | str, dict[str, Any]]
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Idempotency-Key": "1 to 255 visible ASCII characters: the same key and body again is the same job.",
+    "Prefer": "`wait=N`: answer when the job ended, or after N seconds (at most 60).",
+    "Cancel-After": "A duration like 90s, 5m or 1h30m: not started by then, the job is aborted.",
+    "Darkroom-Min-Position": "Wait until the views have reached this position, 5 s at most.",
+    "Last-Event-ID": "The position after which to begin; from now on without it.",
+}
+
+
+def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
+    """What a call may answer: these documents, and problems with these statuses beside 401."""
+    described: Responses = {}
+    for status, document in documents.items():
+        described[status] = {"description": "As asked."} if document is None else {"model": document}
+    for status in (401, *problems):
+        schema = {"$ref": "#/components/schemas/Problem"}
+        described[status] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": schema}}}
+    return described
+
+
+def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, Any]:
+    """The part of an operation for a body and headers that are read by hand."""
+    extra: dict[str, Any] = {
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": False,
+                "description": HEADERS[name],
+                "schema": {"type": "string"},
+            }
+            for name in headers
+        ]
+    }
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return extra
+
+
+def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
+    """Complete the document with the schemas of `bodies` and the ways to sign in."""
+    plain = app.openapi
+
+    def complete() -> dict[str, Any]:
+        document = plain()
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        described: tuple[type[BaseModel], ...] = (Problem, *bodies)
+        for model in described:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {})
+            schemas[model.__name__] = schema
+        components["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+        }
+        document["security"] = [{"token": []}, {"cookie": []}]
+        return document
+
+    app.openapi = complete  # type: ignore[method-assign]  # as FastAPI's own documentation extends it

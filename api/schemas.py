@@ -1,0 +1,241 @@
+"""The JSON documents as API.md fixes them, for OpenAPI. `documents.py` builds them; a test holds both together."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.recipe import Reference
+
+ItemT = TypeVar("ItemT")
+
+JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
+AssetStatus = Literal["reserved", "completed", "failed", "canceled"]
+KindName = Literal["image", "video"]
+
+
+class Document(BaseModel):
+    """An answer: complete, and without anything else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Document, Generic[ItemT]):
+    """A list. `next` is the cursor of the following page; null on the last."""
+
+    results: list[ItemT]
+    next: str | None
+
+
+class FailureDocument(Document):
+    """Why work failed."""
+
+    error_class: str
+    message: str
+
+
+class Asset(Document):
+    """One expected output of a job. `url` is null until it is completed."""
+
+    id: UUID
+    job_id: UUID
+    index: int
+    status: AssetStatus
+    kind: KindName
+    seed: int
+    url: str | None
+    thumbnail_url: str | None
+    media_type: str | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+    sha256: str | None
+    rating: int | None
+    saved: bool
+    title: str | None
+    tags: list[str]
+    error: FailureDocument | None
+    completed_at: datetime | None
+
+
+class ListedAsset(Asset):
+    """An asset outside of its job's document, with the job's facts beside it."""
+
+    prompt: str
+    job_type: str
+    model: str
+    task: str
+    batch_id: UUID | None
+
+
+class Steps(Document):
+    """Denoising steps done, over all pipeline calls of the attempt."""
+
+    step: int
+    total: int
+
+
+class Place(Document):
+    """The place among the waiting jobs of the pool, from 1, and roughly how many seconds until this one is finished."""
+
+    position: int
+    eta_s: float | None
+
+
+class JobUrls(Document):
+    """Where to go from here."""
+
+    get: str
+    cancel: str
+    history: str
+    inputs: str
+
+
+class Job(Document):
+    """A request to generate, with its assets."""
+
+    id: UUID
+    status: JobStatus
+    job_type: str
+    model: str
+    task: str
+    prompt: str
+    negative_prompt: str | None
+    params: dict[str, Any]
+    quantity: int
+    seed: int
+    references: list[Reference]
+    media: dict[str, str]
+    batch_id: UUID | None
+    parent_id: UUID | None = Field(description="The job whose failed outputs this one runs again.")
+    priority: int
+    tags: list[str]
+    attempt: int
+    progress: Steps | None
+    queue: Place | None
+    error: FailureDocument | None
+    assets: list[Asset]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    urls: JobUrls
+
+
+class CancelResult(Document):
+    """What canceling led to."""
+
+    result: Literal["canceled", "cancel_requested", "already_finished"]
+
+
+class HistoryItem(Document):
+    """An event. `type` is its stable name without the version."""
+
+    position: int
+    stream: UUID
+    version: int
+    type: str
+    at: datetime
+    actor: str
+    correlation_id: UUID
+    causation_id: UUID | None
+    data: dict[str, Any]
+
+
+class ParkedEvent(Document):
+    """An event that a view could not take."""
+
+    stream: UUID
+    position: int
+    reason: str
+    parked_at: datetime
+
+
+class ProjectionState(Document):
+    """How far a view has read the ledger. `head` is the ledger's last position, `lag` the events between."""
+
+    name: str
+    position: int
+    head: int
+    lag: int
+    parked: list[ParkedEvent]
+
+
+class RebuiltView(Document):
+    """A view that was built anew. `same`: its rows equal those of the view that it replaced."""
+
+    name: str
+    position: int
+    rows: int
+    checksum: str
+    same: bool | None
+    seconds: float
+    events_per_s: int
+
+
+class QueueState(Document):
+    """A pool: its backlog now; waits, throughput and error rate of the jobs that ended within the last hour."""
+
+    pool: str
+    backlog: int
+    running: int
+    oldest_waiting_s: float | None
+    wait_p50_s: float | None
+    wait_p90_s: float | None
+    throughput_per_h: int
+    error_rate: float | None
+
+
+class ModelEntry(Document):
+    """A model of the catalog; `width` and `height` in pixels."""
+
+    name: str
+    label: str
+    pool: str
+    tasks: list[str]
+    width: int
+    height: int
+
+
+class JobTypeEntry(Document):
+    """A preset of model and quality. `parameters` is JSON Schema; `expected_s` is per asset, on a common GPU."""
+
+    name: str
+    label: str
+    model: str
+    task: str
+    kind: KindName
+    quantities: list[int]
+    expected_s: float
+    parameters: dict[str, Any]
+
+
+class Group(Document):
+    """The names of all entries for a task."""
+
+    task: str
+    names: list[str]
+
+
+class CatalogPage(Page[ItemT], Generic[ItemT]):
+    """All entries, and their names by task."""
+
+    groups: list[Group]
+
+
+class FieldProblemDocument(Document):
+    """A bad field: its path in the body, and what is allowed."""
+
+    path: str
+    detail: str
+
+
+class Problem(Document):
+    """RFC 9457. `code` is stable."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldProblemDocument] = Field(default_factory=list)

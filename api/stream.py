@@ -1,0 +1,176 @@
+"""Server-sent events: everything that happens to the owner's jobs and assets, from any position, once.
+
+A client first registers with the feed, then reads what it missed from the history view up to the feed's position, then
+goes on with the feed: no gap, and nothing twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.answers import encoded
+from api.documents import history_document
+from api.errors import ViewBehind
+from api.feed import Ended, Frame, Subscription, TooSlow, frame_of
+from api.identity import identity_of
+from api.openapi import answers, body_and_headers
+from api.parts import Running, running
+from api.positions import position_of
+from domain.errors import FieldProblem, InvalidInput
+from projections import reads
+from services.database import Unavailable
+
+log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["events"])
+
+COMMENT_S: Final = 15.0
+"""A comment so often keeps proxies from closing a silent stream (API.md)."""
+
+SEND_S_MAX: Final = 10.0
+"""A client that takes nothing for so long is cut off; its buffers are bounded by the server's high-water mark."""
+
+CHUNK_BYTES_MAX: Final = 64 * 1024
+PAGE_EVENTS: Final = 500
+OUTAGE_PAUSE_S: Final = 0.5
+
+COMMENT: Final = b":\n\n"
+OPENING: Final = b"retry: 1000\n\n"
+
+
+@router.get(
+    "/v1/events",
+    response_model=None,
+    responses=answers({200: None}, 422, 503),
+    openapi_extra=body_and_headers(None, "Last-Event-ID"),
+)
+async def stream_events(request: Request, last_event_id: str | None = None) -> Response:
+    """Server-sent events: `id` is the position, `event` the type, `data` the history item. Progress has no id.
+
+    `Last-Event-ID` (or `?last_event_id=`) resumes after that position; without it the stream begins now.
+    """
+    here = running(request)
+    asked = request.headers.get("last-event-id", last_event_id)
+    after = None if asked is None else position_of("Last-Event-ID", asked)
+    subscription = await here.feed.subscribe(identity_of(request).owner)
+    try:
+        start = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing falls between
+    except BaseException:
+        here.feed.unsubscribe(subscription)
+        raise
+    return EventStream(here, subscription, start)
+
+
+def _start(here: Running, after: int | None) -> int:
+    """The position after which the stream begins. Raises `InvalidInput` for one that the ledger has not reached."""
+    head = here.parts.ledger.head()
+    if after is not None and after > head:
+        raise InvalidInput([FieldProblem("Last-Event-ID", f"is beyond the ledger, which ends at {head}")])
+    return head if after is None else after
+
+
+class EventStream(Response):
+    """The answer to one client. Ends when the client leaves, does not keep up, or the server stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, here: Running, subscription: Subscription, after: int) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._here = here
+        self._subscription = subscription
+        self._after = after
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Send until the client has gone."""
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            self._here.feed.unsubscribe(self._subscription)
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for chunk in _chunks(self._here, self._subscription, self._after):
+                await asyncio.wait_for(_body(send, chunk), SEND_S_MAX)
+        except (TooSlow, TimeoutError):
+            log.info("an event stream of %s was cut off: its client did not keep up", self._subscription.owner)
+        except Ended:
+            pass
+        await asyncio.wait_for(_body(send, b"", more=False), SEND_S_MAX)
+
+
+async def _chunks(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+    """The stream's bytes, without end. Raises `TooSlow` and `Ended`."""
+    yield OPENING
+    async for chunk in _missed(here, subscription, after):
+        yield chunk
+    while True:
+        frames = await subscription.take(COMMENT_S)
+        # The client may be ahead of this process's feed: it was served by another one before.
+        for chunk in _joined(frame for frame in frames if frame.position is None or frame.position > after):
+            yield chunk
+        if not frames:
+            yield COMMENT
+
+
+async def _missed(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+    """What happened after `after`, up to where the subscription's queue goes on."""
+    upto = subscription.since
+    while after < upto or subscription.lost:
+        if subscription.lost:  # the feed was faster than the backlog: read on from the view
+            upto = here.feed.restart(subscription)
+        try:
+            await here.positions.reached(("history",), upto)
+            rows = await asyncio.to_thread(_page, here, subscription.owner, after, upto)
+        except (ViewBehind, Unavailable):
+            await asyncio.sleep(OUTAGE_PAUSE_S)
+            yield COMMENT
+            continue
+        frames = [Frame(row.position, frame_of(row.type, encoded(history_document(row)), row.position)) for row in rows]
+        after = rows[-1].position if len(rows) == PAGE_EVENTS else upto
+        for chunk in _joined(frames):
+            yield chunk
+
+
+def _page(here: Running, owner: str, after: int, upto: int) -> list[reads.HistoryRow]:
+    with here.parts.database.connection() as connection:
+        return reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
+
+
+def _joined(frames: Iterable[Frame]) -> Iterable[bytes]:
+    """Frames together up to a bound: one write for many small ones."""
+    parts: list[bytes] = []
+    total = 0
+    for frame in frames:
+        if parts and total + len(frame.content) > CHUNK_BYTES_MAX:
+            yield b"".join(parts)
+            parts, total = [], 0
+        parts.append(frame.content)
+        total += len(frame.content)
+    if parts:
+        yield b"".join(parts)
+
+
+async def _body(send: Send, chunk: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,249 @@
+"""What a submission asks for: body and headers become one command, or every problem with them at once."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID, uuid4, uuid5
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import Headers
+
+from api.body import Json, problems_of
+from api.errors import IdempotencyKeyInvalid
+from domain.catalog import Catalog, JobType
+from domain.commands import SubmitJob
+from domain.errors import FieldProblem, InvalidInput, NothingToRetry
+from domain.generation import Generation, recipe_of_retry
+from domain.job import NotSubmitted, status_of
+from domain.recipe import SEED_MAX, ParamValue, Recipe, Reference, seeds_from
+
+PROMPT_CHARACTERS_MAX: Final = 10_000
+TAGS_MAX: Final = 20
+TAG_CHARACTERS_MAX: Final = 64
+WAIT_S_MAX: Final = 60
+CANCEL_AFTER_MAX: Final = timedelta(days=30)
+
+OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
+"""Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
+
+VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
+WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,;])", re.ASCII)
+
+T = TypeVar("T")
+
+
+def _more_than_space(prompt: str) -> str:
+    if not prompt.strip():
+        raise ValueError(f"must have 1 to {PROMPT_CHARACTERS_MAX} characters, not white space alone")
+    return prompt
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=TAG_CHARACTERS_MAX)]
+Tags = Annotated[list[Tag], Field(max_length=TAGS_MAX)]
+
+
+class SubmitBody(BaseModel):
+    """A job to run: `job_type`, or `model` and `task`, and a prompt. `seed` is random when absent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    job_type: str | None = None
+    model: str | None = None
+    task: str | None = None
+    prompt: Annotated[str, Field(min_length=1, max_length=PROMPT_CHARACTERS_MAX), AfterValidator(_more_than_space)]
+    negative_prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)] | None = None
+    quantity: Annotated[int, Field(description="One that the job type allows; the smallest when absent.")] | None = None
+    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
+    params: dict[str, Any] = Field(default_factory=dict, description="By the names of the job type's `parameters`.")
+    references: list[Reference] = Field(default_factory=list)
+    media: dict[str, str] = Field(default_factory=dict)
+    priority: Annotated[int, Field(ge=-10, le=10)] = 0
+    tags: Tags = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After."""
+
+    owner: str
+    now: datetime
+    key: str | None
+    deadline: datetime | None
+
+
+def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
+    """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
+    key = headers.get("idempotency-key")
+    if key is not None and not VISIBLE_ASCII.fullmatch(key):
+        raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    after = headers.get("cancel-after")
+    return Asked(owner, now, key, None if after is None else now + _duration(after))
+
+
+def wait_s(headers: Headers) -> int | None:
+    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None when it is not asked for."""
+    found = WAIT.search(headers.get("prefer", ""))
+    if found is None:
+        return None
+    return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
+
+
+def submission_of(content: Json, asked: Asked, catalog: Catalog) -> SubmitJob:
+    """The command for a body. Raises `InvalidInput` with every problem of it."""
+    problems = _Problems()
+    body = problems.validated(content)
+    job_type = problems.job_type(content, catalog)
+    quantity = 1
+    params: dict[str, ParamValue] = {}
+    if job_type is not None:
+        problems.takes_no_inputs(content, job_type)
+        quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
+        given = content.get("params", {})
+        if isinstance(given, dict):
+            params = problems.collect(lambda: catalog.complete_params(job_type[1], given), {})
+    problems.raise_any()
+    if body is None or job_type is None:
+        raise AssertionError("a body without problems is complete")
+    name, entry = job_type
+    seed = body.seed if body.seed is not None else secrets.randbelow(SEED_MAX - quantity + 2)
+    recipe = Recipe(
+        job_type=name,
+        model=entry.model,
+        task=entry.task,
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt,
+        params=params,
+        seeds=seeds_from(seed, quantity),
+    )
+    job_id, request_sha256 = _identified(asked, content)
+    return SubmitJob(
+        job_id=job_id,
+        owner=asked.owner,
+        recipe=recipe,
+        pool=catalog.models[entry.model].pool,
+        kind=entry.kind,
+        bucket=entry.bucket,
+        extension=entry.extension,
+        now=asked.now,
+        priority=body.priority,
+        tags=tuple(body.tags),
+        request_sha256=request_sha256,
+        deadline=asked.deadline,
+    )
+
+
+def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
+    """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
+    recipe = recipe_of_retry(parent)
+    job = parent.job
+    if isinstance(job, NotSubmitted) or not parent.assets:
+        raise NothingToRetry(status_of(job))
+    reservation = next(asset.reservation for asset in parent.assets if hasattr(asset, "reservation"))
+    job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
+    return SubmitJob(
+        job_id=job_id,
+        owner=asked.owner,
+        recipe=recipe,
+        pool=job.queued.pool,
+        kind=reservation.kind,
+        bucket=reservation.bucket,
+        extension=reservation.path.rpartition(".")[2],
+        now=asked.now,
+        priority=job.queued.priority,
+        batch_id=job.queued.batch_id,
+        parent_id=parent_id,
+        tags=job.queued.tags,
+        request_sha256=request_sha256,
+        deadline=asked.deadline,
+    )
+
+
+class _Problems:
+    """Gathers what is wrong, the first problem of each path."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, FieldProblem] = {}
+
+    def raise_any(self) -> None:
+        if self._by_path:
+            raise InvalidInput(list(self._by_path.values()))
+
+    def validated(self, content: Json) -> SubmitBody | None:
+        try:
+            return SubmitBody.model_validate(content)
+        except ValidationError as error:
+            self._add(problems_of(error))
+            return None
+
+    def collect(self, ask: Callable[[], T], otherwise: T) -> T:
+        try:
+            return ask()
+        except InvalidInput as error:
+            for problem in error.problems:  # the catalog's words say what is allowed; pydantic's know only types
+                self._by_path[problem.path] = problem
+            return otherwise
+
+    def job_type(self, content: Json, catalog: Catalog) -> tuple[str, JobType] | None:
+        """The job type that `job_type`, or `model` and `task`, name."""
+        name, model, task = (content.get(field) for field in ("job_type", "model", "task"))
+        if any(value is not None and not isinstance(value, str) for value in (name, model, task)):
+            return None  # pydantic has said so
+        if name is not None:
+            found = self.collect(lambda: catalog.job_type(name), None)
+            if found is None:
+                return None
+            for field, given, actual in (("model", model, found.model), ("task", task, found.task)):
+                if given is not None and given != actual:
+                    self._say(field, f"the job type {name} has the {field} {actual}; leave this field away")
+            return name, found
+        if model is None and task is None:
+            self._say("job_type", f"required, or model and task; allowed: {', '.join(sorted(catalog.job_types))}")
+            return None
+        if model is None or task is None:
+            missing, present = ("model", "task") if model is None else ("task", "model")
+            self._say(missing, f"required beside {present} when job_type is absent")
+            return None
+        return self._job_type_of(model, task, catalog)
+
+    def takes_no_inputs(self, content: Json, job_type: tuple[str, JobType]) -> None:
+        for field in ("references", "media"):
+            if content.get(field):
+                self._say(field, f"the job type {job_type[0]} takes no {field}")
+
+    def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
+        for name, entry in catalog.job_types.items():
+            if (entry.model, entry.task) == (model, task):
+                return name, entry
+        known = sorted({f"{entry.model} with {entry.task}" for entry in catalog.job_types.values()})
+        self._say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
+        return None
+
+    def _say(self, path: str, detail: str) -> None:
+        self._by_path.setdefault(path, FieldProblem(path, detail))
+
+    def _add(self, problems: list[FieldProblem]) -> None:
+        for problem in problems:
+            self._by_path.setdefault(problem.path, problem)
+
+
+def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
+    """The job's id, and the hash that recognises the same request under the same key; random without a key."""
+    if asked.key is None:
+        return uuid4(), None
+    canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    return uuid5(uuid5(OWNERS, asked.owner), asked.key), hashlib.sha256(canonical).hexdigest()
+
+
+def _duration(text: str) -> timedelta:
+    found = DURATION.fullmatch(text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    if not timedelta(0) < duration <= CANCEL_AFTER_MAX:
+        raise InvalidInput([FieldProblem("Cancel-After", "must be a duration like 90s, 5m or 1h30m, 30 days at most")])
+    return duration

@@ -1,0 +1,53 @@
+"""The workspace: assets in progress or under review, until they are dismissed."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import listed
+from api.assets import execute_asset
+from api.body import read_nothing
+from api.documents import listed_asset_document
+from api.identity import identity_of
+from api.job_reading import identifier
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
+from api.openapi import answers
+from api.parts import Running, running
+from api.positions import POSITION, wait_for_views
+from domain.commands import DismissAsset
+from projections import reads
+
+router = APIRouter(tags=["workspace"])
+
+
+@router.get("/v1/workspace", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
+async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Response:
+    """Newest jobs first, their assets by index."""
+    here = running(request)
+    place = place_of("workspace", cursor, parts=2)
+    await wait_for_views(request, here.positions, "workspace")
+    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, place, limit + 1)
+    page, following = page_of(rows, limit, "workspace", lambda row: [row.list_position, row.index])
+    return listed([listed_asset_document(row) for row in page], following)
+
+
+@router.delete(
+    "/v1/workspace/{asset_id}",
+    status_code=204,
+    response_model=None,
+    responses=answers({204: None}, 404, 409, 422, 503),
+)
+async def dismiss_asset(request: Request, asset_id: str) -> Response:
+    """It was looked at: take it out. 409 while it is still being made."""
+    found = identifier("asset", asset_id)
+    await read_nothing(request)
+    executed = await execute_asset(request, found, DismissAsset(running(request).parts.clock()))
+    return Response(status_code=204, headers={POSITION: str(executed.position)})
+
+
+def _rows(here: Running, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
+    before, after_index = (None, 0) if place is None else (place[0], place[1])
+    with here.parts.database.connection() as connection:
+        return reads.list_workspace(connection, owner, before=before, after_index=after_index, limit=limit)

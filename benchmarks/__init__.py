@@ -1,0 +1,1 @@
+"""Darkroom beside what others offer, measured in one run: `python -m benchmarks`."""

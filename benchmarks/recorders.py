@@ -1,0 +1,75 @@
+"""Both recorders behind the library's own interface, and events of a real size to put into them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.conninfo import conninfo_to_dict
+
+from domain.envelope import Envelope
+from domain.events import AssetReserved
+from domain.recipe import Kind, asset_path
+from services.database import Database
+from services.flusher import Flusher
+from services.ledger import EventMapper, PostgresRecorder
+
+NOW = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
+
+
+@contextmanager
+def our_recorder(dsn: str) -> Iterator[PostgresRecorder]:
+    """Darkroom's recorder with its group commit, on a migrated database."""
+    with Database(dsn) as database, Flusher(dsn) as flusher:
+        recorder = PostgresRecorder(database, flusher)
+        try:
+            yield recorder
+        finally:
+            recorder.datastore.close()
+
+
+@contextmanager
+def library_recorder(dsn: str, connections: int) -> Iterator[PostgresApplicationRecorder]:
+    """The library's recorder as it documents it, with a connection for each writer."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    datastore = PostgresDatastore(
+        dbname=parts["dbname"],
+        host=parts["host"],
+        port=parts["port"],
+        user=parts["user"],
+        password=parts.get("password", ""),
+        pool_size=connections,
+        connect_timeout=30.0,
+    )
+    recorder = PostgresApplicationRecorder(datastore)
+    recorder.create_table()
+    try:
+        yield recorder
+    finally:
+        datastore.close()
+
+
+def reserved_events(number: int) -> list[StoredEvent]:
+    """So many events, each the first of a stream of its own: `asset.reserved`, the commonest event, about 500 bytes."""
+    return [StoredEvent(uuid4(), 1, _TOPIC, _STATE) for _ in range(number)]
+
+
+def _reserved() -> tuple[str, bytes]:
+    job = UUID(int=7)
+    event = AssetReserved(
+        owner="admin",
+        job_id=job,
+        index=0,
+        seed=42,
+        kind=Kind.IMAGE,
+        bucket="sdxl_image_fast",
+        path=asset_path("sdxl_image_fast", "admin", job, 0, "png"),
+    )
+    envelope = Envelope("admin", "admin", NOW, UUID(int=8), job)
+    encoded = EventMapper().encode(UUID(int=9), 1, event, envelope)
+    return encoded.topic, encoded.state
+
+
+_TOPIC, _STATE = _reserved()

@@ -1,0 +1,105 @@
+"""The API on real parts: in the test's own event loop, or behind a real server where streams must flow."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from api.app import Parts, create_app
+from domain.catalog import Catalog
+from projections import ALL
+from services.blobs import Blobs
+from services.broker import Broker
+from services.database import Database
+from services.ledger import Ledger, PostgresRecorder
+from services.projector import Projector
+from services.settings import Settings
+from tests.api.serving import BLOBS_URL, TOKEN, AServer, Site, until
+from tests.conftest import Clock
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    """The packaged catalog."""
+    return Settings().catalog()
+
+
+@pytest_asyncio.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """A connection to the session's NATS."""
+    opened = Broker(nats_url, "test-api")
+    await opened.open()
+    await opened.hear_wakes()
+    await until(lambda: opened.connected)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def parts(database: Database, recorder: PostgresRecorder, broker: Broker, catalog: Catalog, clock: Clock) -> Parts:
+    """What `darkroom run api` would be given, with a clock that stands still."""
+    return Parts(
+        ledger=Ledger(recorder),
+        database=database,
+        blobs=Blobs(BLOBS_URL),
+        catalog=catalog,
+        broker=broker,
+        admin_token=TOKEN,
+        clock=clock,
+    )
+
+
+@pytest.fixture
+def project(database: Database, ledger: Ledger) -> Callable[[], None]:
+    """Brings every view to the ledger's end."""
+    projector = Projector(database, ledger, ALL)
+
+    def bring() -> None:
+        while projector.step():
+            pass
+
+    bring()
+    return bring
+
+
+@pytest_asyncio.fixture
+async def http(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that has the token."""
+    app = create_app(parts)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://darkroom", headers=bearer()) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def site(http: httpx.AsyncClient, ledger: Ledger, project: Callable[[], None], parts: Parts, clock: Clock) -> Site:
+    """The API with a worker beside it."""
+    return Site(http, ledger, project, parts, clock)
+
+
+@pytest_asyncio.fixture
+async def server(parts: Parts, dsn: str, project: Callable[[], None]) -> AsyncIterator[AServer]:
+    """The API behind uvicorn, on a port of this machine, in this event loop."""
+    async with serving(parts) as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving(parts: Parts) -> AsyncIterator[AServer]:
+    """Serve until the block ends."""
+    served = AServer(create_app(parts))
+    await served.start()
+    try:
+        yield served
+    finally:
+        await served.stop()
+
+
+def bearer() -> dict[str, str]:
+    """The header that lets one in."""
+    return {"Authorization": f"Bearer {TOKEN}"}

@@ -1,0 +1,123 @@
+"""What the command line reads and shows: event streams in any cut, problems of the API, texts of users."""
+
+import json
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.client import Busy, NotSignedIn, NotThere, Rejected, Unreachable, failure
+from api.server_events import ServerEvent, parse_events
+from api.tables import history_table, printable
+from api.watch import PlainScreen
+
+PROMPT = "two\u2028lines\x85and \u001c more"
+STREAM = (
+    ": hello\n\n"
+    f"id: 7\nevent: job.started\ndata: {json.dumps({'prompt': PROMPT}, ensure_ascii=False)}\n\n"
+    ": keep-alive\r\n\r\n"
+    'event: progress\r\ndata: {"step": 1,\r\ndata: "total": 15}\r\n\r\n'
+    "id: 8\n\n"
+    'event: job.succeeded\ndata: {"cut": "off'
+).encode()
+EVENTS = [
+    ServerEvent(7, "job.started", {"prompt": PROMPT}),
+    ServerEvent(None, "progress", {"step": 1, "total": 15}),
+]
+
+
+async def in_pieces(cuts: list[int]) -> AsyncIterator[bytes]:
+    """The stream as a network may deliver it."""
+    edges = [0, *sorted(cuts), len(STREAM)]
+    for start, end in pairwise(edges):
+        yield STREAM[start:end]
+
+
+@given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
+async def test_events_are_read_whatever_the_cut(cuts: list[int]) -> None:
+    assert [event async for event in parse_events(in_pieces(cuts))] == EVENTS
+
+
+@pytest.mark.parametrize("body", [b"data: [1]\n\n", b"data: <html>\n\n", b"x" * 5_000_000])
+async def test_what_is_no_event_stream_is_refused(body: bytes) -> None:
+    async def whole() -> AsyncIterator[bytes]:
+        yield body
+
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are those of the JSON library
+        [event async for event in parse_events(whole())]
+
+
+def problem(status: int, body: object) -> str:
+    """The sentence for an answer."""
+    return str(failure(httpx.Response(status, json=body), "http://here"))
+
+
+def test_a_refused_field_is_named_with_its_path() -> None:
+    body = {
+        "code": "invalid_input",
+        "detail": "The request does not hold.",
+        "errors": [{"path": "quantity", "detail": "must be one of 1, 3, 6"}, {"path": "params.steps", "detail": "no"}],
+    }
+    assert problem(422, body) == "The request does not hold. quantity: must be one of 1, 3, 6; params.steps: no"
+
+
+def test_a_sentence_that_names_its_fields_is_not_doubled() -> None:
+    body = {"detail": "quantity: must be 1", "errors": [{"path": "quantity", "detail": "must be 1"}]}
+    assert problem(422, body) == "quantity: must be 1"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, Rejected), (404, NotThere), (409, Rejected), (500, Rejected), (503, Busy)]
+)
+def test_every_refusal_has_its_kind_and_keeps_the_detail(status: int, kind: type[Exception]) -> None:
+    error = failure(httpx.Response(status, json={"detail": "So it is."}), "http://here")
+    assert type(error) is kind
+    assert "So it is." in str(error)
+
+
+def test_a_refused_token_is_not_answered_with_advice_on_headers() -> None:
+    error = failure(httpx.Response(401, json={"detail": "Send a header."}), "http://here")
+    assert type(error) is NotSignedIn
+    assert "--token or DARKROOM_TOKEN" in str(error)
+    assert "header" not in str(error)
+
+
+@pytest.mark.parametrize("body", ["<html>", "", "[]"])
+def test_an_answer_of_something_else_is_not_taken_for_darkroom(body: str) -> None:
+    error = failure(httpx.Response(502, text=body), "http://here")
+    assert type(error) is Unreachable
+    assert "502 Bad Gateway" in str(error)
+
+
+def test_a_prompt_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[31mred\x07\ncat 猫") == "a\ufffd[31mred\ufffd\ufffdcat 猫"
+
+
+def test_a_log_gets_each_quarter_of_the_steps_once() -> None:
+    lines: list[str] = []
+    screen = PlainScreen(lines.append)
+    screen.standing("queued, position 2, about 12 s", 0, None)
+    screen.standing("queued, position 2, about 10 s", 0, None)
+    for step in range(1, 17):
+        screen.standing(f"processing, step {step} of 16", step, 16)
+    assert lines == [
+        "queued, position 2, about 12 s",
+        "processing, step 1 of 16",
+        "processing, step 4 of 16",
+        "processing, step 8 of 16",
+        "processing, step 12 of 16",
+        "processing, step 16 of 16",
+    ]
+
+
+def test_a_history_of_one_day_has_the_date_above_and_others_in_each_line() -> None:
+    def event(at: str) -> dict[str, object]:
+        return {"position": 1, "at": at, "type": "job.canceled", "actor": "me", "data": {}}
+
+    one_day = history_table([event("2031-05-04T12:00:00.123456+00:00")] * 2)
+    assert [column.header for column in one_day.columns][1].startswith("2031-05-0")
+    two_days = history_table([event("2031-05-04T12:00:00+00:00"), event("2031-05-07T12:00:00+00:00")])
+    assert [column.header for column in two_days.columns][1] == "time"

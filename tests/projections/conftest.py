@@ -1,0 +1,20 @@
+"""A story in a fresh database, told by a frozen clock, and the views that follow it."""
+
+import pytest
+
+from services.database import Database
+from services.ledger import Ledger
+from tests.conftest import Clock
+from tests.histories import Story, Views
+
+
+@pytest.fixture
+def story(ledger: Ledger, clock: Clock) -> Story:
+    """Each command a second after the one before."""
+    return Story(ledger, clock.tick)
+
+
+@pytest.fixture
+def views(database: Database, ledger: Ledger) -> Views:
+    """Every view of the fresh database."""
+    return Views(database, ledger)

@@ -1,0 +1,119 @@
+"""Whatever happens, in whatever batches: the live view, a rebuilt one and one folded in one go have equal rows."""
+
+from contextlib import suppress
+from itertools import cycle
+from typing import Final
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from domain.commands import (
+    DismissAsset,
+    RateAsset,
+    RestoreAsset,
+    SaveAsset,
+    TagAsset,
+    TitleAsset,
+    TrashAsset,
+    UnsaveAsset,
+)
+from domain.errors import Refused
+from domain.generation import Generation
+from domain.job import attempt_of
+from projections import ALL
+from services import projector, rebuild
+from services.database import Database
+from services.ledger import InMemoryRecorder, Ledger
+from tests.conftest import Clock
+from tests.histories import Story, Views
+from tests.spec import (
+    CANCEL,
+    NOW,
+    OUT_OF_MEMORY,
+    confirm,
+    expire,
+    fail,
+    release,
+    report_completed,
+    report_failed,
+    start,
+)
+
+WORKERS_SAY: Final = {
+    "start": lambda attempt, _: start(attempt + 1),
+    "complete": lambda attempt, index: report_completed(index, max(attempt, 1)),
+    "fail asset": lambda attempt, index: report_failed(index, max(attempt, 1)),
+    "fail": lambda attempt, _: fail(attempt, OUT_OF_MEMORY),
+    "release": lambda attempt, _: release(attempt),
+    "expire": lambda attempt, _: expire(attempt),
+    "cancel": lambda *_: CANCEL,
+    "confirm": lambda attempt, _: confirm(attempt),
+}
+OWNERS_SAY: Final = {
+    "rate": lambda number: RateAsset(1 + number % 5, NOW),
+    "title": lambda number: TitleAsset(None if number % 3 == 0 else f'"{number}" \\ fog', NOW),
+    "tag": lambda number: TagAsset(("sea", f"ö{number}")[: number % 3], NOW),
+    "save": lambda _: SaveAsset(NOW),
+    "unsave": lambda _: UnsaveAsset(NOW),
+    "dismiss": lambda _: DismissAsset(NOW),
+    "trash": lambda _: TrashAsset(NOW),
+    "restore": lambda _: RestoreAsset(NOW),
+}
+
+Word = st.sampled_from(["start", "complete", "complete", *WORKERS_SAY, *OWNERS_SAY])
+Steps = st.lists(st.tuples(Word, st.integers(0, 2), st.integers(0, 5)), min_size=5, max_size=50)
+Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=3)
+Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(quantities=Quantities, steps=Steps, cuts=Cuts, as_of=st.floats(0, 1))
+def test_a_view_is_the_same_however_it_came_about(
+    database: Database, quantities: list[int], steps: list[tuple[str, int, int]], cuts: list[int], as_of: float
+) -> None:
+    with Ledger(InMemoryRecorder()) as ledger, pytest.MonkeyPatch.context() as patch:
+        views = _emptied(Views(database, ledger))
+        _tell(Story(ledger, Clock().tick), quantities, steps)
+        past = int(as_of * ledger.head())
+        _project_in_cuts(views, cuts, patch, past)
+        then = views.all_rows()
+        _project_in_cuts(views, cuts, patch, ledger.head())
+        live = views.all_rows()
+        patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
+        for view in ALL:
+            assert rebuild.rebuild(database, ledger, view).same
+            rebuild.rebuild_as_of(database, ledger, view, past)
+        assert views.all_rows() == views.all_rows(schema="views_previous") == live
+        assert views.all_rows(schema="views_as_of") == then
+        assert views.parked() == []
+
+
+def _emptied(views: Views) -> Views:
+    """Without the rows of earlier examples."""
+    for table in (table for view in ALL for table in view.tables):
+        views.ask(f"truncate views.{table}")
+    views.ask("truncate view_progress")
+    return views
+
+
+def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
+    jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
+    for word, which, number in steps:
+        job_id = jobs[which % len(jobs)]
+        generation: Generation = story.ledger.generation(job_id)
+        index = number % len(generation.assets)
+        with suppress(Refused):  # what the rules do not allow leaves no trace
+            if word in OWNERS_SAY:
+                story.curate(job_id, index, OWNERS_SAY[word](number))
+            else:
+                story.tell(job_id, WORKERS_SAY[word](attempt_of(generation.job), index))
+
+
+def _project_in_cuts(views: Views, cuts: list[int], patch: pytest.MonkeyPatch, upto: int) -> None:
+    """Bring the views to this position in batches of these sizes."""
+    sizes = cycle(cuts)
+    while (reached := min(views.positions().values(), default=0)) < upto:
+        patch.setattr(projector, "BATCH_EVENTS_MAX", min(next(sizes), upto - reached))
+        views.projector.step()

@@ -1,0 +1,178 @@
+"""An event that a view cannot take is parked with its stream, never skipped; other streams go on."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from domain.commands import RateAsset, SaveAsset, TagAsset
+from domain.envelope import Recorded
+from domain.recipe import asset_id
+from projections import ALL
+from projections.history import HISTORY
+from projections.jobs import JOBS
+from projections.library import LIBRARY
+from projections.projection import Projection
+from projections.workspace import WORKSPACE
+from services.database import Database
+from services.ledger import Ledger, PostgresRecorder
+from services.projector import Projector
+from services.rebuild import matches_ledger, rebuild
+from tests.histories import Story, Views, append_raw
+from tests.services.commits import WAIT_S_MAX, eventually
+from tests.spec import NOW, report_completed, report_failed, start
+
+
+@dataclass
+class Faulty:
+    """A view that has a bug with some streams until it is mended."""
+
+    view: Projection
+    cannot_take: set[UUID] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return self.view.name
+
+    @property
+    def tables(self) -> Sequence[str]:
+        return self.view.tables
+
+    def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
+        self.view.project(events, cursor)
+        if any(event.stream_id in self.cannot_take for event in events):
+            raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("topic", "state", "reason"),
+    [
+        ("job.paused.v9", b'{"meta": {}, "data": {}}', "UnknownEvent: The ledger holds an event of type 'job.paused"),
+        ("job.queued.v1", b'{"meta": {}, "da', "JSONDecodeError"),
+        ("job.queued.v1", b'{"meta": {}, "data": {"owner": 7}}', "ValidationError"),
+        ("job.canceled.v1", b'{"meta": {}, "data": {}}', "KeyError"),
+    ],
+)
+def test_an_unreadable_event_is_parked_in_every_view_and_others_go_on(
+    recorder: PostgresRecorder, story: Story, views: Views, topic: str, state: bytes, reason: str
+) -> None:
+    before = story.finished(1)
+    stream = uuid4()
+    position = append_raw(recorder, stream, 1, topic, state)
+    after = story.finished(1)
+    views.catch_up()
+    parked = views.parked()
+    assert [(view, stream_id, at) for view, stream_id, at, _ in parked] == [
+        (view.name, stream, position) for view in sorted(ALL, key=lambda view: view.name)
+    ]
+    assert all(why.startswith(reason) for *_, why in parked)
+    assert set(views.positions().values()) == {story.ledger.head()}
+    assert {row["job_id"] for row in views.rows("jobs")} == {before, after}
+    assert len(views.rows("history")) == story.ledger.head() - 1
+
+
+def test_later_events_of_a_parked_stream_are_parked_too(database: Database, ledger: Ledger, story: Story) -> None:
+    bad, good = story.submit(1), story.submit(1)
+    views = Views(database, ledger, Faulty(JOBS, {bad})).catch_up()
+    for job_id in (bad, good):
+        story.tell(job_id, start(1), report_completed(0))
+    views.catch_up()
+    assert [(stream, position) for _, stream, position, _ in views.parked()] == [(bad, 1), (bad, 5), (bad, 7)]
+    reasons = [reason for *_, reason in views.parked()]
+    assert reasons == ["RuntimeError: a bug", *["an earlier event of this stream is parked"] * 2]
+    assert [row["status"] for row in views.rows("jobs")] == ["succeeded"]
+    assert [row["status"] for row in views.rows("assets")] == ["completed"] * 2  # other streams of the same job go on
+
+
+@pytest.mark.parametrize("view", ALL, ids=lambda view: view.name)
+def test_a_released_stream_goes_on_and_the_view_equals_a_rebuilt_one(
+    database: Database, ledger: Ledger, story: Story, view: Projection
+) -> None:
+    bad = story.submit(3)
+    faulty = Faulty(view, {bad})
+    views = Views(database, ledger, faulty).catch_up()
+    story.tell(bad, start(1), report_completed(0), report_failed(1), report_completed(2))
+    story.curate(bad, 0, RateAsset(4, NOW), SaveAsset(NOW))
+    story.finished(1)
+    views.catch_up()
+    assert (views.projector.release(), views.parked() == []) == (0, False)  # not mended yet
+    faulty.cannot_take.clear()
+    released = views.projector.release()
+    story.finished(1)
+    views.catch_up()
+    assert (released > 0, views.parked()) == (True, [])
+    assert matches_ledger(database, ledger, view).same
+    assert views.projector.release() == 0
+
+
+@pytest.mark.parametrize("view", [WORKSPACE, LIBRARY], ids=lambda view: view.name)
+def test_assets_of_a_parked_job_wait_with_it(
+    database: Database, ledger: Ledger, story: Story, view: Projection
+) -> None:
+    bad = story.finished(1)
+    views = Views(database, ledger, Faulty(view, {bad})).catch_up()
+    assert {stream for _, stream, *_ in views.parked()} == {bad, asset_id(bad, 0)}
+
+
+def test_two_projectors_that_start_together_release_each_stream_once(
+    database: Database, ledger: Ledger, story: Story
+) -> None:
+    bad = story.submit(1)
+    views = Views(database, ledger, Faulty(WORKSPACE, {bad})).catch_up()
+    story.tell(bad, start(1), report_completed(0))
+    views.catch_up()
+    begun = threading.Event()
+
+    class Slow(Faulty):
+        """Holds its transaction open until somebody waits for it."""
+
+        def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
+            if not begun.is_set():
+                begun.set()
+                waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+                eventually(lambda: views.ask(waiting))
+            super().project(events, cursor)
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        first = thread.submit(Projector(database, ledger, [Slow(WORKSPACE)]).release)
+        assert begun.wait(WAIT_S_MAX)
+        released = Projector(database, ledger, [WORKSPACE]).release()
+        assert first.result(timeout=WAIT_S_MAX) + released == 2  # the job and its asset
+    assert views.parked() == []
+    assert matches_ledger(database, ledger, WORKSPACE).same
+
+
+def test_a_rebuilt_view_brings_its_own_parked_events(database: Database, ledger: Ledger, story: Story) -> None:
+    old, new = story.finished(1), story.finished(1)
+    views = Views(database, ledger, Faulty(JOBS, {old})).catch_up()
+    assert {stream for _, stream, *_ in views.parked()} == {old}
+    rebuilt = rebuild(database, ledger, Faulty(JOBS, {new}))
+    assert rebuilt.same is False
+    assert {stream for _, stream, *_ in views.parked()} == {new}
+    assert views.ask("select count(*) from parked_events where slot <> 'live'") == [(0,)]
+
+
+def test_what_postgres_has_no_room_for_is_parked_and_not_taken_for_an_outage(
+    database: Database, ledger: Ledger, story: Story
+) -> None:
+    job_id = story.finished(1)
+    views = Views(database, ledger, LIBRARY).catch_up()
+    story.curate(job_id, 0, TagAsset(("x" * 3_000,), NOW))  # too long a word for the index of the library
+    other = story.finished(1)
+    views.catch_up()
+    ((_, stream, _, reason),) = views.parked()
+    assert (stream, reason.startswith("ProgramLimitExceeded")) == (asset_id(job_id, 0), True)
+    assert {row["job_id"] for row in views.rows("library")} == {job_id, other}
+
+
+def test_history_of_a_readable_ledger_parks_nothing(database: Database, ledger: Ledger, story: Story) -> None:
+    for quantity in (1, 3, 6):
+        story.finished(quantity)
+    views = Views(database, ledger, HISTORY).catch_up()
+    assert views.parked() == []
+    assert len(views.rows("history")) == ledger.head()
