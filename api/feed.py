@@ -30,6 +30,9 @@ QUEUE_FRAMES_MAX: Final = 2_000
 START_S_MAX: Final = 5.0
 """So long a new client waits for the feed to know where the ledger ends."""
 
+CLIENTS_MAX: Final = 1_000
+"""Event streams of one process."""
+
 ENDINGS: Final = (JobSucceeded, JobPartiallySucceeded, JobFailed, JobCanceled, JobAborted)
 
 
@@ -95,7 +98,8 @@ class Subscription:
         if not self._queue and not self.lost and not self.ended:
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):  # not `wait_for`, which may swallow a cancellation in Python 3.11
+                    await self._changed.wait()
             except TimeoutError:
                 return []
         if self.ended:
@@ -124,9 +128,9 @@ class Feed:
         return len(self._subscriptions)
 
     async def run(self, broker: Broker) -> None:
-        """Read and fan out until cancelled. An outage of Postgres is waited out; the position stays."""
+        """Read and fan out until `end` or cancelled. An outage of Postgres is waited out; the position stays."""
         follower: Follower = broker.follower()
-        while True:
+        while not self._ended:
             try:
                 if await self._step():
                     continue
@@ -136,6 +140,8 @@ class Feed:
 
     async def subscribe(self, owner: str) -> Subscription:
         """Everything that happens to the owner's jobs and assets from now on. Raises `Unavailable`."""
+        if len(self._subscriptions) >= CLIENTS_MAX:
+            raise Unavailable(f"{CLIENTS_MAX} event streams are open already; close one, or try again later.")
         await self._know_position()
         subscription = Subscription(owner, self._position, ended=self._ended)
         self._subscriptions.add(subscription)
@@ -184,7 +190,8 @@ class Feed:
 
     async def _know_position(self) -> None:
         try:
-            await asyncio.wait_for(self._started.wait(), START_S_MAX)
+            async with asyncio.timeout(START_S_MAX):
+                await self._started.wait()
         except TimeoutError:
             raise Unavailable("The ledger cannot be read now.") from None
 

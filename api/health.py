@@ -40,7 +40,8 @@ async def ready(request: Request) -> Response:
 async def _reasons(here: Running) -> list[str]:
     reasons = [] if here.parts.broker.connected else ["NATS cannot be reached."]
     try:
-        positions, head = await asyncio.wait_for(asyncio.to_thread(_positions, here), ANSWER_S_MAX)
+        async with asyncio.timeout(ANSWER_S_MAX):
+            positions, head = await asyncio.to_thread(_positions, here)
     except TimeoutError:
         return [*reasons, f"Postgres did not answer within {ANSWER_S_MAX:g} s."]
     except Unavailable as error:

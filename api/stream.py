@@ -5,6 +5,7 @@ goes on with the feed: no gap, and nothing twice.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
@@ -106,13 +107,12 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            async for chunk in _chunks(self._here, self._subscription, self._after):
-                await asyncio.wait_for(_body(send, chunk), SEND_S_MAX)
-        except (TooSlow, TimeoutError):
-            log.info("an event stream of %s was cut off: its client did not keep up", self._subscription.owner)
-        except Ended:
-            pass
-        await asyncio.wait_for(_body(send, b"", more=False), SEND_S_MAX)
+            with contextlib.suppress(Ended, TooSlow):
+                async for chunk in _chunks(self._here, self._subscription, self._after):
+                    await _body(send, chunk)
+            await _body(send, b"", more=False)
+        except TimeoutError:  # the server hangs up on an answer without an end
+            log.info("an event stream of %s was cut off: its client did not read", self._subscription.owner)
 
 
 async def _chunks(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
@@ -168,7 +168,9 @@ def _joined(frames: Iterable[Frame]) -> Iterable[bytes]:
 
 
 async def _body(send: Send, chunk: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+    """Send, or raise `TimeoutError`. Not by `wait_for`: in Python 3.11 it may swallow that its task is cancelled."""
+    async with asyncio.timeout(SEND_S_MAX):
+        await send({"type": "http.response.body", "body": chunk, "more_body": more})
 
 
 async def _left(receive: Receive) -> None:

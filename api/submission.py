@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
+from domain.asset import Unknown
 from domain.catalog import Catalog, JobType
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
@@ -144,7 +145,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     job = parent.job
     if isinstance(job, NotSubmitted) or not parent.assets:
         raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in parent.assets if hasattr(asset, "reservation"))
+    reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
     job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
     return SubmitJob(
         job_id=job_id,

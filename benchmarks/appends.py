@@ -4,36 +4,36 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from benchmarks.contest import Contest, Row, Target
-from benchmarks.recorders import library_recorder, our_recorder, reserved_events
+from benchmarks.recorders import library_recorder, our_recorder, reserved_events, saved_events
 from benchmarks.stage import Stage, rate
 
 PEER = "eventsourcing recorder"
 
 
 def appends(
-    writers: int, events: int = 1, *, slow_disk: bool = False, peer_writers: int | None = None
+    writers: int, events: int = 1, *, slow_disk: bool = False
 ) -> Callable[[Stage], AbstractContextManager[Contest]]:
     """`writers` threads, each appending commits of `events` events one after the other."""
+    made = reserved_events if events == 1 else saved_events
 
     @contextmanager
     def prepare(stage: Stage) -> Iterator[Contest]:
-        threads = peer_writers or writers
         with (
             stage.database(migrated=True, slow_disk=slow_disk) as our_dsn,
             stage.database(migrated=False, slow_disk=slow_disk) as peer_dsn,
             our_recorder(our_dsn) as ours,
-            library_recorder(peer_dsn, threads) as library,
+            library_recorder(peer_dsn, writers) as library,
         ):
 
             def append_ours() -> int:
-                return len(ours.insert_events(reserved_events(events)) or ())
+                return len(ours.insert_events(made(events)) or ())
 
             def append_peers() -> int:
-                return len(library.insert_events(reserved_events(events)) or ())
+                return len(library.insert_events(made(events)) or ())
 
             yield Contest(
                 ours=lambda: rate(writers, stage.seconds, append_ours),
-                peer=lambda: rate(threads, stage.seconds, append_peers),
+                peer=lambda: rate(writers, stage.seconds, append_peers),
             )
 
     return prepare
@@ -45,7 +45,7 @@ def huge_commits(stage: Stage) -> Iterator[Contest]:
     with stage.database(migrated=True) as dsn, our_recorder(dsn) as ours:
 
         def append() -> int:
-            return len(ours.insert_events(reserved_events(10_000)) or ())
+            return len(ours.insert_events(saved_events(10_000)) or ())
 
         yield Contest(ours=lambda: rate(1, stage.seconds, append), peer=None)
 

@@ -73,7 +73,7 @@ class Broker:
 
     @property
     def jetstream(self) -> JetStreamContext:
-        """JetStream with a bounded wait for each answer. One for all: each context subscribes to acks of its own."""
+        """JetStream with a bounded wait for each answer."""
         return self._jetstream
 
     async def open(self) -> None:

@@ -24,6 +24,12 @@ SQL = load("flusher.sql", "services")
 GROUP_COMMITS_MAX: Final = 256
 """Commits that travel together; enough that the fsync's share is small, few enough that nobody waits long."""
 
+LINGER_S_MAX: Final = 0.0005
+"""After a group of several, its writers are back in a moment: so long the next group waits for as many.
+
+Without it the first one back travels alone, and the others wait for a whole fsync more. A lonely writer never waits.
+"""
+
 GROUP_EVENTS_MAX: Final = 10_000
 """A group stops growing here; a single larger commit travels alone."""
 
@@ -92,6 +98,7 @@ class Flusher:
         self._on_commit = on_commit
         self._waiting: deque[tuple[Commit, Future[Receipt]]] = deque()
         self._changed = threading.Condition()
+        self._wanted = 1  # so many waiting commits wake the thread
         self._closing = False
         self._connection: Connection[TupleRow] | None = None
         self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
@@ -119,11 +126,13 @@ class Flusher:
             if self._closing:
                 raise Unavailable("The ledger is closing.")
             self._waiting.append((commit, future))
-            self._changed.notify()
+            if len(self._waiting) >= self._wanted:
+                self._changed.notify()
         return future
 
     def _run(self) -> None:
-        while group := self._next_group():
+        group: list[tuple[Commit, Future[Receipt]]] = []
+        while group := self._next_group(len(group)):
             commits = [commit for commit, _ in group]
             try:
                 verdicts = self._flush(commits)
@@ -146,12 +155,14 @@ class Flusher:
         if self._connection is not None:
             self._connection.close()
 
-    def _next_group(self) -> list[tuple[Commit, Future[Receipt]]]:
+    def _next_group(self, commits_before: int) -> list[tuple[Commit, Future[Receipt]]]:
         with self._changed:
+            self._wanted = 1
             while not self._waiting:
                 if self._closing:
                     return []
                 self._changed.wait()
+            self._linger(commits_before)
             group = [self._waiting.popleft()]
             events = len(group[0][0].events)
             while self._waiting and len(group) < GROUP_COMMITS_MAX:
@@ -160,6 +171,13 @@ class Flusher:
                     break
                 group.append(self._waiting.popleft())
             return group
+
+    def _linger(self, commits: int) -> None:
+        """Wait until so many commits wait, but not long."""
+        self._wanted = commits
+        until = time.monotonic() + LINGER_S_MAX
+        while len(self._waiting) < commits and not self._closing and (left := until - time.monotonic()) > 0:
+            self._changed.wait(left)
 
     def _flush(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         """Send the group until it is answered. Its command ids make a second sending harmless."""

@@ -11,8 +11,8 @@ from typing import Final
 
 import orjson
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import Header, PubAck
+from nats.js.api import Header
+from nats.js.errors import APIError
 
 from domain.codec import name_of
 from services.broker import Broker, ensure_ledger_stream
@@ -23,11 +23,13 @@ from services.wire import ledger_subject
 log = logging.getLogger(__name__)
 
 BATCH_EVENTS_MAX: Final = 1_000
-"""Messages in flight before their acks are awaited."""
+"""Messages sent before an ack is awaited."""
 
-ACKS_S_MAX: Final = 10.0
+ACK_S_MAX: Final = 10.0
 """An ack that is not there by now was lost with its connection; the stream is asked where it ends, and it goes on."""
 
+WRONG_LAST_SEQUENCE: Final = 10071
+"""JetStream's error code for a message that is not the next one: another relay was faster, or one was lost."""
 
 NOBODY: Final = "_"
 """Stands for the owner in the subject of an event that cannot be read."""
@@ -58,27 +60,29 @@ class Relay:
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
-        jetstream = self._broker.jetstream
-        position = await ensure_ledger_stream(jetstream)
+        position = await ensure_ledger_stream(self._broker.jetstream)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
-        if batch:
-            await _publish(jetstream, position, batch)
+        if not batch:
+            return 0
+        try:
+            await self._publish(position, batch)
+        except APIError as error:
+            if error.err_code != WRONG_LAST_SEQUENCE:
+                raise
+            log.debug("some of %d events after %d were not taken; they are looked at again", len(batch), position)
+            return 0
         return len(batch)
 
-
-async def _publish(jetstream: JetStreamContext, position: int, batch: Sequence[RawEvent]) -> None:
-    acks: list[asyncio.Future[PubAck]] = []
-    try:
-        async with asyncio.timeout(ACKS_S_MAX):
-            for event in batch:
-                headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
-                subject, payload = _message(event)
-                acks.append(await jetstream.publish_async(subject, payload, headers=headers))
-                position = event.position
-            await asyncio.gather(*acks)
-    finally:
-        for ack in acks:
-            ack.cancel()  # of those that wait for nothing any more
+    async def _publish(self, position: int, batch: Sequence[RawEvent]) -> None:
+        """Send a batch. The last ack speaks for all: each message is refused unless the one before it landed."""
+        for event in batch:
+            headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
+            subject, payload = _message(event)
+            if event is batch[-1]:
+                await self._broker.jetstream.publish(subject, payload, timeout=ACK_S_MAX, headers=headers)
+            else:
+                await self._broker.client.publish(subject, payload, headers=headers)
+            position = event.position
 
 
 def _message(event: RawEvent) -> tuple[str, bytes]:

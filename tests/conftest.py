@@ -5,23 +5,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import nats
-import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from services.database import Database
 from services.embedded import EmbeddedServers
 from services.flusher import Flusher
 from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
-from services.migrate import migrate
-
-TEMPLATE = "darkroom_template"
+from tests.databases import Databases
 
 
 class Clock:
@@ -58,63 +52,22 @@ def servers() -> Iterator[EmbeddedServers]:
 
 
 @pytest.fixture(scope="session")
-def template(servers: EmbeddedServers) -> str:
-    """The name of a migrated database that nobody is connected to: `dsn` clones it."""
-    with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
-        connection.execute(f"create database {TEMPLATE}")
-    with psycopg.connect(servers.postgres_dsn, dbname=TEMPLATE, autocommit=True) as connection:
-        migrate(connection)
-    return TEMPLATE
-
-
-class Databases:
-    """Hands out databases and drops those that are done with.
-
-    Each drop asks for a checkpoint, which is most of its cost; dropped together, they share one.
-    """
-
-    DONE_MAX = 25
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._done: list[str] = []
-
-    @contextmanager
-    def fresh(self, template: str) -> Iterator[str]:
-        """The DSN of a new copy of `template`, to be dropped when the block ends or soon after."""
-        name = f"darkroom_{uuid4().hex}"
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
-            connection.execute(f"create database {name} template {template}")
-        try:
-            yield make_conninfo(self._dsn, dbname=name)
-        finally:
-            self._done.append(name)
-            if len(self._done) == self.DONE_MAX:
-                self._drop()
-
-    def _drop(self) -> None:
-        with psycopg.connect(self._dsn, autocommit=True) as connection:
-            while self._done:
-                connection.execute(f"drop database {self._done.pop()} with (force)")
-
-
-@pytest.fixture(scope="session")
 def databases(servers: EmbeddedServers) -> Databases:
     """Where fresh databases come from."""
     return Databases(servers.postgres_dsn)
 
 
 @pytest.fixture
-def dsn(databases: Databases, template: str) -> Iterator[str]:
-    """A fresh, migrated database."""
-    with databases.fresh(template) as made:
+def dsn(databases: Databases) -> Iterator[str]:
+    """A migrated database without a row."""
+    with databases.migrated() as made:
         yield made
 
 
 @pytest.fixture
 def empty_dsn(databases: Databases) -> Iterator[str]:
-    """A fresh database that no migration has touched."""
-    with databases.fresh("template1") as made:
+    """A database that no migration has touched."""
+    with databases.empty() as made:
         yield made
 
 

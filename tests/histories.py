@@ -22,11 +22,12 @@ Row = dict[str, Any]
 
 
 class Story:
-    """Commands of people and workers, each at its own moment: `now` is asked for every one of them."""
+    """Commands of people and workers. Each has its own moment, for which `now` is asked; `then` follows each."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], then: Callable[[], object] = lambda: None) -> None:
         self.ledger = ledger
         self._now = now
+        self._then = then
 
     def submit(
         self,
@@ -51,12 +52,14 @@ class Story:
             now=self._now(),
         )
         self.ledger.execute(job_id, asked, Context(owner, owner))
+        self._then()
         return job_id
 
     def tell(self, job_id: UUID, *commands: JobCommand) -> JobExecuted:
         """These commands about the job, one after the other; what the last one did."""
         for command in commands:
             executed = self.ledger.execute(job_id, replace(command, now=self._now()), Context(WORKER))
+            self._then()
         return executed
 
     def curate(self, job_id: UUID, index: int, *commands: AssetCommand) -> AssetExecuted:
@@ -64,6 +67,7 @@ class Story:
         for command in commands:
             moment = replace(command, now=self._now())
             executed = self.ledger.execute_asset(asset_id(job_id, index), moment, Context(OWNER, OWNER))
+            self._then()
         return executed
 
     def finished(self, quantity: int = 1, **about: Any) -> UUID:

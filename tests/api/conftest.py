@@ -1,6 +1,6 @@
 """The API on real parts: in the test's own event loop, or behind a real server where streams must flow."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -13,6 +13,7 @@ from projections import ALL
 from services.blobs import Blobs
 from services.broker import Broker
 from services.database import Database
+from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.projector import Projector
 from services.settings import Settings
@@ -35,6 +36,13 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
     await until(lambda: opened.connected)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def flusher(dsn: str, broker: Broker) -> Iterator[Flusher]:
+    """The group commit of the API's process: it wakes whoever follows the ledger."""
+    with Flusher(dsn, broker.wake) as started:
+        yield started
 
 
 @pytest.fixture

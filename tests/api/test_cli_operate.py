@@ -6,8 +6,11 @@ import psycopg
 import pytest
 
 from api import operate
+from projections import ALL
+from services.database import Database
 from services.ledger import Context, Ledger
 from services.migrate import all_migrations
+from services.projector import Projector
 from services.settings import SettingsError
 from tests.spec import submit
 
@@ -17,8 +20,7 @@ def submitted(ledger: Ledger) -> None:
     """A ledger with two jobs of three assets each: positions 1 … 8."""
     for _ in range(2):
         job_id = uuid4()
-        command = submit().model_copy(update={"job_id": job_id})
-        ledger.execute(job_id, command, Context(actor="alice"))
+        ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
 
 
 @pytest.mark.usefixtures("submitted")
@@ -35,15 +37,13 @@ def test_a_ledger_that_was_changed_names_the_position_with_status_1(
 
 
 @pytest.mark.usefixtures("submitted")
-def test_a_view_that_was_changed_is_named_and_a_rebuild_mends_it(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert operate.rebuild(dsn, None, None) == 0
-    assert operate.rebuild(dsn, "jobs", None) == 0
-    with psycopg.connect(dsn) as connection:
-        connection.execute("update view_progress set position = 8 where slot = 'live'")
-    assert operate.rebuild(dsn, None, None) == 0
+def test_a_view_that_was_changed_is_named_and_a_rebuild_mends_it(
+    dsn: str, database: Database, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Projector(database, ledger, ALL).step()
+    assert operate.verify(dsn) == 0
     with psycopg.connect(dsn) as connection:
         connection.execute("update views.jobs set priority = 9")
-    capsys.readouterr()
     assert operate.verify(dsn) == 1
     assert "jobs: does not fit, mend it with: darkroom rebuild jobs" in capsys.readouterr().out
     assert operate.rebuild(dsn, "jobs", None) == 0

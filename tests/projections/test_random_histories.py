@@ -1,5 +1,6 @@
 """Whatever happens, in whatever batches: the live view, a rebuilt one and one folded in one go have equal rows."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
 from typing import Final
@@ -9,8 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from domain.asset import Asset, Completed, Reserved
 from domain.commands import (
+    AssetCommand,
     DismissAsset,
+    JobCommand,
     RateAsset,
     RestoreAsset,
     SaveAsset,
@@ -41,7 +45,7 @@ from tests.spec import (
     start,
 )
 
-WORKERS_SAY: Final = {
+WORKERS_SAY: Final[dict[str, Callable[[int, int], JobCommand]]] = {
     "start": lambda attempt, _: start(attempt + 1),
     "complete": lambda attempt, index: report_completed(index, max(attempt, 1)),
     "fail asset": lambda attempt, index: report_failed(index, max(attempt, 1)),
@@ -51,7 +55,7 @@ WORKERS_SAY: Final = {
     "cancel": lambda *_: CANCEL,
     "confirm": lambda attempt, _: confirm(attempt),
 }
-OWNERS_SAY: Final = {
+OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "rate": lambda number: RateAsset(1 + number % 5, NOW),
     "title": lambda number: TitleAsset(None if number % 3 == 0 else f'"{number}" \\ fog', NOW),
     "tag": lambda number: TagAsset(("sea", f"ö{number}")[: number % 3], NOW),
@@ -62,9 +66,9 @@ OWNERS_SAY: Final = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
-Word = st.sampled_from(["start", "complete", "complete", *WORKERS_SAY, *OWNERS_SAY])
-Steps = st.lists(st.tuples(Word, st.integers(0, 2), st.integers(0, 5)), min_size=5, max_size=50)
-Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=3)
+Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY])
+Steps = st.lists(st.tuples(Word, st.integers(0, 1), st.integers(0, 5)), min_size=30, max_size=60)
+Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 
@@ -99,16 +103,22 @@ def _emptied(views: Views) -> Views:
 
 
 def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
+    """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
     for word, which, number in steps:
         job_id = jobs[which % len(jobs)]
-        generation: Generation = story.ledger.generation(job_id)
-        index = number % len(generation.assets)
+        generation = story.ledger.generation(job_id)
         with suppress(Refused):  # what the rules do not allow leaves no trace
             if word in OWNERS_SAY:
-                story.curate(job_id, index, OWNERS_SAY[word](number))
+                story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
             else:
+                index = _pick(generation, Reserved, number)
                 story.tell(job_id, WORKERS_SAY[word](attempt_of(generation.job), index))
+
+
+def _pick(generation: Generation, state: type[Asset], number: int) -> int:
+    fitting = [index for index, asset in enumerate(generation.assets) if isinstance(asset, state)]
+    return fitting[number % len(fitting)] if fitting else number % len(generation.assets)
 
 
 def _project_in_cuts(views: Views, cuts: list[int], patch: pytest.MonkeyPatch, upto: int) -> None:

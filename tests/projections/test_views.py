@@ -23,6 +23,7 @@ from domain.commands import (
 from domain.recipe import asset_id
 from projections.reads import LibraryFilter, ListedAssetRow, history_of_owner, list_library, list_workspace
 from services.database import Database
+from services.ledger import Ledger
 from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.spec import (
@@ -46,6 +47,12 @@ from tests.spec import (
 )
 
 BEGINNING = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=["command by command", "in one batch"])
+def story(request: pytest.FixtureRequest, ledger: Ledger, clock: Clock, views: Views) -> Story:
+    """Seen by the views at once, or only when somebody looks."""
+    return Story(ledger, clock.tick, views.catch_up if request.param == "command by command" else lambda: None)
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
-"""A story in a fresh database, told as it happens, the views that follow it, and a NATS of our own to kill."""
+"""A story in a fresh database, told as it happens, the views that follow it, and NATS: the session's or one to kill."""
 
-import asyncio
 import shutil
-import signal
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +10,9 @@ import pytest
 
 from services.broker import Broker
 from services.database import Database
-from services.embedded.nats import Nats
 from services.ledger import Ledger
 from tests.histories import Story, Views
-from tests.services.commits import WAIT_S_MAX, eventually
+from tests.services.beside import OwnNats, opened
 
 
 @pytest.fixture
@@ -29,31 +25,6 @@ def story(ledger: Ledger) -> Story:
 def views(database: Database, ledger: Ledger) -> Views:
     """Every view of the fresh database."""
     return Views(database, ledger)
-
-
-class OwnNats:
-    """A nats-server that can be killed and started again on its port."""
-
-    def __init__(self, folder: Path) -> None:
-        self._store = folder / "nats"
-        self._server = Nats(folder)
-        self._server.prepare()
-        self.url = self._server.url
-
-    def start(self) -> None:
-        """Start it and wait until it takes clients."""
-        self._server.child.spawn()
-        eventually(self._server.ready)
-
-    def freeze(self) -> None:
-        """It answers no more; what is sent to it waits in its socket."""
-        self._server.child.send(signal.SIGSTOP)
-
-    def kill(self, *, forget: bool = False) -> None:
-        """As a crash does; `forget` loses its disk as well."""
-        self._server.child.end([(signal.SIGKILL, WAIT_S_MAX)])
-        if forget:
-            shutil.rmtree(self._store)
 
 
 @pytest.fixture
@@ -73,41 +44,3 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """Connected to the session's NATS."""
     async with opened(nats_url) as connected:
         yield connected
-
-
-class opened:  # noqa: N801 - reads as a function
-    """A broker, connected; closed at the end of the block."""
-
-    def __init__(self, url: str, name: str = "test") -> None:
-        self._broker = Broker(url, name)
-
-    async def __aenter__(self) -> Broker:
-        await self._broker.open()
-        await until(lambda: self._broker.connected)
-        return self._broker
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._broker.close()
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until it holds; fail when it does not within `WAIT_S_MAX`."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not holds():
-        assert time.monotonic() < deadline, "It did not come true in time."
-        await asyncio.sleep(0.01)
-
-
-class running:  # noqa: N801 - reads as a function
-    """A service's `run` beside the block; stopped at its end, and what it raised is raised here."""
-
-    def __init__(self, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-        self._stop = asyncio.Event()
-        self._run = run
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.ensure_future(self._run(self._stop))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stop.set()
-        await asyncio.wait_for(self._task, WAIT_S_MAX)

@@ -138,15 +138,21 @@ def test_commits_of_one_group_may_follow_one_another(connection: Connection[Tupl
 def test_the_same_command_twice_in_one_group_appends_once(connection: Connection[TupleRow]) -> None:
     once = opening(events=2)
     assert append(connection, once, once) == [(1, "appended", 1, 2), (2, "repeated", 1, 2)]
-    assert positions(connection) == [1, 2]
+    other_body = commit(event(uuid4(), 1))
+    again = replace(opening(), command_id=other_body.command_id)
+    assert append(connection, other_body, again) == [(1, "appended", 3, 3), (2, "repeated", 3, 3)]
+    assert positions(connection) == [1, 2, 3]
 
 
 def test_a_guard_sees_what_an_earlier_commit_of_the_group_wrote(connection: Connection[TupleRow]) -> None:
-    guarded = uuid4()
+    guarded, other = uuid4(), uuid4()
     late = commit(event(uuid4(), 1), guards=[Guard(guarded, 0)])
-    in_time = commit(event(uuid4(), 1), guards=[Guard(guarded, 1)])
-    rows = append(connection, opening(guarded), late, in_time)
-    assert [row[1] for row in rows] == ["appended", "conflict", "appended"]
+    assert [row[1] for row in append(connection, opening(guarded), late)] == ["appended", "conflict"]
+    in_time = commit(event(uuid4(), 1), guards=[Guard(other, 1)])
+    assert [row[1] for row in append(connection, opening(other), in_time)] == ["appended", "appended"]
+    first = commit(event(uuid4(), 1), guards=[Guard(other, 1)])
+    rows = append(connection, first, commit(event(other, 2)))
+    assert [row[1] for row in rows] == ["appended", "appended"]
 
 
 def test_a_guard_may_be_on_a_stream_that_its_own_commit_writes(connection: Connection[TupleRow]) -> None:
@@ -181,16 +187,18 @@ def test_a_group_without_a_commit_does_nothing(connection: Connection[TupleRow])
 class Draft:
     """A commit on streams that are known by number, each version and guard with how far off it is: mostly not at all.
 
-    A command number that comes again is a command that is sent again.
+    A command number that comes again is a command that is sent again. `early`: its maker had not read what the others
+    of its group did.
     """
 
     events: list[tuple[int, int]]
     guards: list[tuple[int, int]]
     command: int | None
+    early: bool
 
-    def made(self, streams: list[UUID], commands: list[UUID], memory: InMemoryRecorder) -> Commit:
-        """The commit as somebody would make it who has read the ledger in memory."""
-        ends = [len(memory.read_streams([stream])) for stream in streams]
+    def made(self, streams: list[UUID], commands: list[UUID], ends_before: list[int], ends_now: list[int]) -> Commit:
+        """The commit as somebody would make it who has read the streams up to these versions."""
+        ends = list(ends_before if self.early else ends_now)
         guards = [Guard(streams[number], ends[number] + off) for number, off in self.guards]
         events: list[NewEvent] = []
         for number, off in self.events:
@@ -199,33 +207,40 @@ class Draft:
         return commit(*events, guards=guards, command_id=None if self.command is None else commands[self.command])
 
 
-stream_and_off = st.tuples(st.integers(0, 3), st.sampled_from([0] * 12 + [-1, 1, 2]))
+stream_and_off = st.tuples(st.integers(0, 4), st.sampled_from([0] * 20 + [-1, 1, 2]))
 drafts = st.builds(
     Draft,
-    events=st.lists(stream_and_off, min_size=1, max_size=4),
-    guards=st.lists(stream_and_off, max_size=2),
-    command=st.none() | st.integers(0, 5),
+    events=st.lists(stream_and_off, min_size=1, max_size=3),
+    guards=st.lists(stream_and_off, max_size=1),
+    command=st.none() | st.integers(0, 3),
+    early=st.booleans(),
 )
 groups_of_drafts = st.lists(st.lists(drafts, min_size=1, max_size=6), min_size=1, max_size=3)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=groups_of_drafts)
 def test_a_group_gives_the_verdicts_and_positions_of_its_commits_one_by_one(
     recorder: PostgresRecorder, connection: Connection[TupleRow], groups: list[list[Draft]]
 ) -> None:
     before = recorder.head()  # of earlier examples: each has streams of its own
-    streams, commands = [uuid4() for _ in range(4)], [uuid4() for _ in range(6)]
+    streams, commands = [uuid4() for _ in range(5)], [uuid4() for _ in range(4)]
     memory = InMemoryRecorder()
     for group in groups:
         commits, expected = [], []
+        ends_before = ends(memory, streams)
         for number, draft in enumerate(group, start=1):
-            commits.append(draft.made(streams, commands, memory))
+            commits.append(draft.made(streams, commands, ends_before, ends(memory, streams)))
             expected.append(row_of(number, memory.append(commits[-1]), before))
         assert append(connection, *commits) == expected
     assert list(recorder.read_after(before, 1_000)) == [
         replace(one, id=one.id + before) for one in memory.read_after(0, 1_000)
     ]
+
+
+def ends(memory: InMemoryRecorder, streams: list[UUID]) -> list[int]:
+    """How many events each stream has."""
+    return [len(memory.read_streams([stream])) for stream in streams]
 
 
 def row_of(number: int, answer: "Future[Receipt]", before: int) -> Row:

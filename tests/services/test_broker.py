@@ -8,8 +8,8 @@ from nats.aio.msg import Msg
 
 from services import broker as brokers
 from services.broker import Broker
+from tests.services.beside import OwnNats, opened, until
 from tests.services.commits import WAIT_S_MAX
-from tests.services.conftest import OwnNats, opened, until
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ class Heard:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    async def __call__(self, message: Msg) -> None:
+    async def hear(self, message: Msg) -> None:
         self.texts.append(message.data.decode())
 
 
@@ -55,7 +55,7 @@ async def test_subscriptions_survive_a_restart_of_nats(own_nats: OwnNats) -> Non
     own_nats.start()
     async with opened(own_nats.url) as broker:
         heard = Heard()
-        await broker.subscribe("notes", heard)
+        await broker.subscribe("notes", heard.hear)
         await say(broker, "before")
         own_nats.kill()
         await until(lambda: not broker.connected)
@@ -67,13 +67,13 @@ async def test_subscriptions_survive_a_restart_of_nats(own_nats: OwnNats) -> Non
 
 async def test_a_subscription_made_while_nats_is_down_is_there_when_it_is_up(own_nats: OwnNats) -> None:
     broker, early, late = Broker(own_nats.url, "test"), Heard(), Heard()
-    await broker.subscribe("notes", early)
+    await broker.subscribe("notes", early.hear)
     await broker.open()
     own_nats.start()
     await until(lambda: broker.connected)
     own_nats.kill()
     await until(lambda: not broker.connected)
-    await broker.subscribe("notes", late)
+    await broker.subscribe("notes", late.hear)
     own_nats.start()
     await until(lambda: broker.connected)
     await say(broker, "one", "two")
@@ -86,7 +86,7 @@ async def test_subscriptions_made_while_it_connects_are_made_once(own_nats: OwnN
     broker, heard = Broker(own_nats.url, "test"), [Heard() for _ in range(50)]
     await broker.open()
     for one in heard:
-        await broker.subscribe("notes", one)
+        await broker.subscribe("notes", one.hear)
         await asyncio.sleep(0)  # let it connect a little further
     await until(lambda: broker.connected)
     await say(broker, "once", "again")
@@ -99,7 +99,7 @@ async def test_a_queue_group_gets_each_message_once(nats_url: str) -> None:
     async with opened(nats_url, "one") as one, opened(nats_url, "other") as other:
         heard = Heard()
         for member in (one, other):
-            await member.subscribe("notes", heard, queue="readers")
+            await member.subscribe("notes", heard.hear, queue="readers")
             await member.client.flush()
         await say(one, *map(str, range(20)))
         await until(lambda: len(heard.texts) >= 20)

@@ -134,7 +134,9 @@ def test_two_projectors_that_start_together_release_each_stream_once(
         def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
             if not begun.is_set():
                 begun.set()
-                waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+                waiting = (
+                    "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+                )
                 eventually(lambda: views.ask(waiting))
             super().project(events, cursor)
 

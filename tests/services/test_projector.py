@@ -20,8 +20,8 @@ from services.ledger import Ledger
 from services.projector import Projector
 from services.rebuild import matches_ledger
 from tests.histories import Story, Views
+from tests.services.beside import running, until
 from tests.services.commits import WAIT_S_MAX
-from tests.services.conftest import running, until
 
 
 @dataclass

@@ -17,7 +17,7 @@ from services.ledger import Ledger, PostgresRecorder, RawEvent
 from services.relay import Relay
 from services.wire import LEDGER_STREAM
 from tests.histories import Story, append_raw
-from tests.services.conftest import OwnNats, opened, running, until
+from tests.services.beside import OwnNats, opened, running, until
 
 Sent = tuple[int, str, dict[str, Any]]
 
@@ -147,7 +147,7 @@ class Interrupted(Ledger):
 async def test_acks_that_never_come_are_not_waited_for_for_ever(
     ledger: Ledger, recorder: PostgresRecorder, story: Story, own_nats: OwnNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relays, "ACKS_S_MAX", 0.3)
+    monkeypatch.setattr(relays, "ACK_S_MAX", 0.3)
     own_nats.start()
     story.finished(3)
     async with opened(own_nats.url) as broker:
@@ -173,16 +173,3 @@ async def test_an_event_that_cannot_be_read_takes_its_place_and_holds_up_none(
     assert first[:2] == (1, "ledger._.job.queued")
     assert (first[2]["stream"], first[2]["state"]) == (str(stream), None)
     assert len(others) == ledger.head() - 1
-
-
-async def test_a_relay_listens_for_its_acks_once(ledger: Ledger, story: Story, broker: Broker) -> None:
-    assert broker.jetstream is broker.jetstream
-    relay = Relay(ledger, broker)
-    await relay.step()
-    story.finished(1)
-    await relay.step()
-    listening = len(broker.client._subs)
-    for _ in range(3):
-        story.finished(1)
-        await relay.step()
-    assert len(broker.client._subs) == listening

@@ -1,0 +1,154 @@
+"""Every answer is what OpenAPI and API.md say it is: nothing missing, nothing more."""
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+
+from api import schemas
+from api.errors import KNOWN, TABLE, ApiError
+from domain.errors import Refused
+from tests.api.serving import Site, body
+
+JOB_KEYS = [
+    "id",
+    "status",
+    "job_type",
+    "model",
+    "task",
+    "prompt",
+    "negative_prompt",
+    "params",
+    "quantity",
+    "seed",
+    "references",
+    "media",
+    "batch_id",
+    "priority",
+    "attempt",
+    "progress",
+    "queue",
+    "error",
+    "assets",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "urls",
+]
+ASSET_KEYS = [
+    "id",
+    "job_id",
+    "index",
+    "status",
+    "kind",
+    "seed",
+    "url",
+    "thumbnail_url",
+    "media_type",
+    "width",
+    "height",
+    "bytes",
+    "sha256",
+    "rating",
+    "saved",
+    "title",
+    "tags",
+    "error",
+    "completed_at",
+]
+LISTED_KEYS = ["prompt", "job_type", "model", "task", "batch_id"]
+HISTORY_KEYS = ["position", "stream", "version", "type", "at", "actor", "correlation_id", "causation_id", "data"]
+
+
+def check(model: Any, document: Any) -> None:
+    """The document fits the model, which takes nothing unknown."""
+    TypeAdapter(model).validate_python(document)
+
+
+async def test_documents_are_what_their_schemas_say(site: Site) -> None:
+    failed = await site.submit()
+    await site.start(failed)
+    await site.complete(failed, 0)
+    await site.fail(failed, 1)
+    await site.fail(failed, 2)
+    waiting = (await site.http.post("/v1/jobs", json=body())).json()
+    check(schemas.Job, waiting)
+    assert set(JOB_KEYS) <= set(waiting)
+    assert set(waiting) - set(JOB_KEYS) == {"parent_id", "tags"}
+    assert list(waiting["assets"][0]) == ASSET_KEYS
+    assert list(waiting["urls"]) == ["get", "cancel", "history", "inputs"]
+    for path, model in [
+        (f"/v1/jobs/{waiting['id']}", schemas.Job),
+        (f"/v1/jobs/{failed['id']}", schemas.Job),
+        ("/v1/jobs", schemas.Page[schemas.Job]),
+        (f"/v1/jobs/{failed['id']}/history", schemas.Page[schemas.HistoryItem]),
+        (f"/v1/assets/{failed['assets'][0]['id']}", schemas.ListedAsset),
+        ("/v1/workspace", schemas.Page[schemas.ListedAsset]),
+        ("/v1/library", schemas.Page[schemas.ListedAsset]),
+        ("/v1/models", schemas.CatalogPage[schemas.ModelEntry]),
+        ("/v1/job-types", schemas.CatalogPage[schemas.JobTypeEntry]),
+        ("/v1/admin/projections", schemas.Page[schemas.ProjectionState]),
+        ("/v1/admin/queues", schemas.Page[schemas.QueueState]),
+    ]:
+        check(model, await site.get(path))
+    (asset,) = (await site.get("/v1/library"))["results"]
+    assert list(asset) == ASSET_KEYS + LISTED_KEYS
+    (item, *_) = (await site.get(f"/v1/jobs/{failed['id']}/history"))["results"]
+    assert list(item) == HISTORY_KEYS
+    check(schemas.CancelResult, (await site.http.post(f"/v1/jobs/{waiting['id']}/cancel")).json())
+    check(schemas.Problem, (await site.http.post("/v1/jobs", json={})).json())
+    check(schemas.Problem, (await site.http.get("/v1/jobs/x")).json())
+
+
+async def test_openapi_describes_every_call(site: Site) -> None:
+    document = (await site.http.get("/openapi.json")).json()
+    calls = {
+        (method.upper(), re.sub(r"\{\w+\}", "{}", path))
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+    assert calls == {
+        ("POST", "/v1/jobs"),
+        ("GET", "/v1/jobs"),
+        ("GET", "/v1/jobs/{}"),
+        ("POST", "/v1/jobs/{}/cancel"),
+        ("POST", "/v1/jobs/{}/retry"),
+        ("GET", "/v1/jobs/{}/history"),
+        ("GET", "/v1/assets/{}"),
+        ("GET", "/v1/assets/{}/content"),
+        ("PUT", "/v1/assets/{}/rating"),
+        ("PUT", "/v1/assets/{}/saved"),
+        ("DELETE", "/v1/assets/{}/saved"),
+        ("PATCH", "/v1/assets/{}"),
+        ("DELETE", "/v1/assets/{}"),
+        ("POST", "/v1/assets/{}/restore"),
+        ("GET", "/v1/workspace"),
+        ("DELETE", "/v1/workspace/{}"),
+        ("GET", "/v1/library"),
+        ("GET", "/v1/events"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/job-types"),
+        ("GET", "/v1/admin/projections"),
+        ("POST", "/v1/admin/projections/{}/rebuild"),
+        ("GET", "/v1/admin/queues"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+    }
+    submit = document["paths"]["/v1/jobs"]["post"]
+    assert submit["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/SubmitBody"}
+    assert {one["name"] for one in submit["parameters"]} == {"Idempotency-Key", "Prefer", "Cancel-After"}
+    assert document["security"] == [{"token": []}, {"cookie": []}]
+    named = set(re.findall(r"#/components/schemas/([\w.-]+)", str(document)))
+    assert named <= set(document["components"]["schemas"])
+
+
+def test_every_refusal_has_its_line_in_the_table() -> None:
+    def all_of(kind: type) -> set[type]:
+        return {kind}.union(*(all_of(one) for one in kind.__subclasses__()))
+
+    ours = {
+        one for known in KNOWN for one in all_of(known) if one.__module__.split(".")[0] in {"api", "domain", "services"}
+    }
+    assert {ApiError, Refused} <= ours
+    assert {getattr(one, "code", None) for one in ours} <= set(TABLE)
+    assert issubclass(schemas.Problem, BaseModel)
