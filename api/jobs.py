@@ -27,7 +27,9 @@ from domain.job import Finished
 from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
-from services.ledger import Context, JobExecuted
+from services.database import Unavailable
+from services.flusher import Conflict, Receipt
+from services.ledger import ANSWER_S_MAX, Context, JobExecuted
 from services.wire import cancel_subject
 
 router = APIRouter(tags=["jobs"])
@@ -137,6 +139,12 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     seconds = wait_s(request.headers)
     if seconds is not None:
         return await _submit_and_wait(here, command, seconds)
+    try:
+        receipt = await _begin(here, command)
+    except Conflict:  # the Idempotency-Key was used before
+        pass
+    else:
+        return answer(new_job_document(command), 202, position=receipt.last_position)
     executed = await _execute(here, command.owner, command.job_id, command)
     if executed.decision:
         return answer(new_job_document(command), 202, position=executed.position)
@@ -157,6 +165,16 @@ async def _submit_and_wait(here: Running, command: SubmitJob, seconds: int) -> R
         here.feed.unwatch(command.job_id, ended)
     status = 202 if executed.decision else 200
     return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
+
+
+async def _begin(here: Running, command: SubmitJob) -> Receipt:
+    """Append a new job without a thread that waits for the commit: forty at once share one."""
+    committed = here.parts.ledger.begin_submit(command, Context(actor=command.owner, owner=command.owner))
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            return await asyncio.wrap_future(committed)
+    except TimeoutError:
+        raise Unavailable(f"The ledger did not answer within {ANSWER_S_MAX:g} s.") from None
 
 
 async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:

@@ -11,7 +11,7 @@ from typing import Final
 
 import uvicorn
 
-from api.app import Parts, create_app
+from api.app import Parts, create_app, end_streams
 from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
@@ -189,6 +189,7 @@ async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event,
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
     await _first(stop, serving)
+    end_streams(app)
     server.should_exit = True
     await serving
 

@@ -171,7 +171,8 @@ def _write(file: Path, text: str, *, secret: bool = False) -> None:
 async def _within(event: asyncio.Event, seconds: float) -> bool:
     """Whether the event is set within so many seconds."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -43,7 +43,8 @@ class Follower:
     async def woken(self) -> None:
         """Return at the next wake-up, at the latest after `POLL_S`; at once when one came since the last call."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), POLL_S)
+            async with asyncio.timeout(POLL_S):  # wait_for of Python 3.11 can swallow a cancellation
+                await self._woken.wait()
         self._woken.clear()
 
 

@@ -284,6 +284,18 @@ class Ledger(Application[UUID]):
         """Decide on a job and append what follows. Raises what the domain refuses; safe to repeat."""
         return _retry_conflicts(lambda attempt: self._decide_job(job_id, command, context, first=attempt == 0))
 
+    def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
+        """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
+
+        The future also holds `Unavailable`. For callers that cannot spare a thread for each commit.
+        """
+        nothing = Generation()
+        decision = generations.decide(command, nothing)
+        after = generations.evolve(nothing, decision)
+        return self._given.append(
+            self._job_commit(command.job_id, command, context, _Loaded(nothing, {}, 0), decision, after)
+        )
+
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
         """The same for one asset."""
         return _retry_conflicts(lambda _: self._decide_asset(asset, command, context))
@@ -327,6 +339,21 @@ class Ledger(Application[UUID]):
         if not decision:
             return JobExecuted(generation, decision, loaded.position)
         after = generations.evolve(generation, decision)
+        commit = self._job_commit(job_id, command, context, loaded, decision, after)
+        receipt = self._append(commit)
+        if receipt.repeated:
+            return self._served(job_id, command, decision, receipt)
+        return JobExecuted(after, decision, receipt.last_position)
+
+    def _job_commit(
+        self,
+        job_id: UUID,
+        command: JobCommand,
+        context: Context,
+        loaded: "_Loaded",
+        decision: Decision,
+        after: Generation,
+    ) -> Commit:
         envelope = _new_envelope(context, cast("str", jobs.owner_of(after.job)), command.now, job_id)
         versions = dict(loaded.versions)
         events: list[NewEvent] = []
@@ -338,10 +365,7 @@ class Ledger(Application[UUID]):
         self._encode_onto(events, versions, job_id, closing, envelope)
         touched = {event.stream_id for event in events}
         guards = [Guard(stream, version) for stream, version in loaded.versions.items() if stream not in touched]
-        receipt = self._append(Commit(envelope.command_id, events, guards))
-        if receipt.repeated:
-            return self._served(job_id, command, decision, receipt)
-        return JobExecuted(after, decision, receipt.last_position)
+        return Commit(envelope.command_id, events, guards)
 
     def _served(self, job_id: UUID, command: JobCommand, decision: Decision, receipt: Receipt) -> JobExecuted:
         """The command id was served before, or its answer was lost: the ledger counts, not what was decided now."""
