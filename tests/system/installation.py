@@ -112,13 +112,17 @@ class Installation:
         return list(answer.json()["results"])
 
     def wait_until(self, holds: Callable[[], bool], within_s: float, every_s: float = 0.05) -> None:
-        """Wait for a condition, with a bound; a failure shows the log."""
-        deadline = time.monotonic() + within_s
-        while not holds():
-            if time.monotonic() > deadline or (self._process is not None and self._process.poll() is not None):
-                tail = self.log.read_text(errors="replace")[-4000:]
-                raise AssertionError(f"not within {within_s} s, or it ended; its log ends:\n{tail}")
-            time.sleep(every_s)
+        """Wait for a condition, with a bound and while it runs; a failure shows the log."""
+
+        def holds_while_it_runs() -> bool:
+            held = holds()
+            assert held or self._process is None or self._process.poll() is None, f"it ended:\n{self._tail()}"
+            return held
+
+        eventually(holds_while_it_runs, within_s, self._tail, every_s)
+
+    def _tail(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask its Postgres."""
@@ -132,3 +136,11 @@ def _command_line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def eventually(holds: Callable[[], bool], within_s: float, told: Callable[[], str], every_s: float = 0.05) -> None:
+    """Wait for a condition, with a bound; a failure tells more."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s:\n{told()}"
+        time.sleep(every_s)

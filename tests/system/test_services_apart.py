@@ -1,0 +1,101 @@
+"""Every service as a process of its own, on servers that were given: the shape of production."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.system.installation import eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+SERVICES = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "worker")
+TOKEN = "a-token-of-this-test-alone"
+
+
+class Fleet:
+    """One process per service."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self._environment = environment
+        self._folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, service: str) -> None:
+        """`darkroom run SERVICE`."""
+        with (self._folder / f"{service}.log").open("ab") as log:
+            self.processes[service] = subprocess.Popen(
+                [sys.executable, "-m", "api.cli", "run", service], stdout=log, stderr=log, env=self._environment
+            )
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM to all; how each ended."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        return {service: process.wait(30) for service, process in self.processes.items()}
+
+    def logs(self) -> str:
+        """What they said, for a failure."""
+        return "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in sorted(self._folder.glob("*.log")))
+
+
+@pytest.fixture
+def url() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def fleet(dsn: str, nats_url: str, models: str, url: str, tmp_path: Path) -> Iterator[Fleet]:
+    environment = {
+        **os.environ,
+        "DARKROOM_POSTGRES_DSN": dsn,
+        "DARKROOM_NATS_URL": nats_url,
+        "DARKROOM_BLOBS_URL": (tmp_path / "blobs").as_uri(),
+        "DARKROOM_DATA_DIR": str(tmp_path / "data"),
+        "DARKROOM_ADMIN_TOKEN": TOKEN,
+        "DARKROOM_PORT": url.rpartition(":")[2],
+        "DARKROOM_MODELS": models,
+    }
+    made = Fleet(environment, tmp_path)
+    try:
+        yield made
+    finally:
+        for process in made.processes.values():
+            process.kill()
+            process.wait(10)
+
+
+def test_seven_processes_do_what_one_does(fleet: Fleet, url: str):
+    for service in SERVICES:
+        fleet.start(service)
+    client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+
+    def ready() -> bool:
+        try:
+            return client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ended(job_id: str) -> bool:
+        return client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
+
+    with client:
+        eventually(ready, 60, fleet.logs)
+        first = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox", "quantity": 3}).json()
+        eventually(lambda: ended(first["id"]), 120, fleet.logs)
+        # Each is killed in turn and started again; the next job does not mind.
+        for service in ("projector", "dispatcher", "recorder", "relay", "reaper", "api"):
+            fleet.processes[service].kill()
+            fleet.processes[service].wait(10)
+            fleet.start(service)
+        eventually(ready, 60, fleet.logs)
+        second = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"}).json()
+        eventually(lambda: ended(second["id"]), 120, fleet.logs)
+    assert fleet.stop() == dict.fromkeys(SERVICES, 0), fleet.logs()
