@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 import projections
 from services import migrate as migrations
 from services import rebuild as rebuilding
-from services.database import CONNECT_S_MAX, Database, translated
+from services.database import CONNECTING, Database, translated
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.rebuild import Rebuilt
@@ -97,7 +97,7 @@ def verify(dsn: str) -> int:
 
 def migrate(dsn: str) -> int:
     """Apply what is missing of the schema."""
-    with translated(), psycopg.connect(dsn, connect_timeout=CONNECT_S_MAX, autocommit=True) as connection:
+    with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
         applied = migrations.migrate(connection)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
     return 0

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from benchmarks import appends
+from benchmarks import appends, views
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
 
-ROWS: list[Row] = [*appends.ROWS]
+ROWS: list[Row] = [*appends.ROWS, *views.ROWS]
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,8 @@
 """Postgres connections: a small pool, and one word for "not reachable now"."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection
@@ -11,7 +12,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 CHECKOUT_S_MAX = 3.0
 """How long a caller waits for a connection before it is told that Postgres is not reachable."""
 
-CONNECT_S_MAX = 3
+CONNECTING: Final[Mapping[str, Any]] = {
+    "autocommit": True,
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""How every connection is made. A line that hangs without closing is given up after about 10 s (ms in the last one)."""
 
 
 class Unavailable(Exception):
@@ -26,7 +35,7 @@ class Database:
     def __init__(self, dsn: str, *, size_max: int = 8) -> None:
         self._pool: ConnectionPool[Connection[TupleRow]] = ConnectionPool(
             dsn,
-            kwargs={"autocommit": True, "connect_timeout": CONNECT_S_MAX},
+            kwargs=dict(CONNECTING),
             min_size=1,
             max_size=size_max,
             timeout=CHECKOUT_S_MAX,

@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from projections.sql import load
-from services.database import CONNECT_S_MAX, Unavailable
+from services.database import CONNECTING, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Flusher:
 
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
-            self._connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=CONNECT_S_MAX)
+            self._connection = psycopg.connect(self._dsn, **CONNECTING)
         rows = self._connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
         return [
             Conflict("Another commit was faster on one of these streams.")

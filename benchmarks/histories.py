@@ -1,0 +1,105 @@
+"""A ledger full of jobs with three assets each, as it looks after a busy hour: events of many jobs interleave."""
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Final
+from uuid import UUID, uuid4, uuid5
+
+from benchmarks.recorders import NOW
+from domain.envelope import Envelope
+from domain.events import (
+    AssetCompleted,
+    AssetRated,
+    AssetReserved,
+    Event,
+    JobQueued,
+    JobStarted,
+    JobSucceeded,
+)
+from domain.recipe import Kind, Recipe, Task, asset_id, asset_path, seeds_from
+from services.flusher import Commit, NewEvent
+from services.ledger import EventMapper, PostgresRecorder
+
+JOBS_AT_A_TIME: Final = 100
+"""So many jobs are submitted, then all of them run: a row that was inserted in one batch is changed in later ones."""
+
+ASSETS: Final = 3
+EVENTS_PER_JOB: Final = 3 + 3 * ASSETS
+
+OWNER: Final = "admin"
+BUCKET: Final = "sdxl_image_fast"
+
+
+def recipe(seed: int) -> Recipe:
+    """What the commonest job asks for."""
+    return Recipe(
+        job_type="sdxl_image_fast",
+        model="sdxl-demo",
+        task=Task.TEXT_TO_IMAGE,
+        prompt="a lighthouse on a cliff at dusk, warm light, detailed",
+        negative_prompt="blurry, low quality, watermark, text",
+        params={"width": 256, "height": 256, "steps": 15, "guidance": 6.0},
+        seeds=seeds_from(seed, ASSETS),
+    )
+
+
+def queued(seed: int) -> JobQueued:
+    """A job is accepted."""
+    return JobQueued(owner=OWNER, recipe=recipe(seed), pool="sdxl")
+
+
+def reserved(job_id: UUID, index: int, seed: int) -> AssetReserved:
+    """Its asset at `index`."""
+    path = asset_path(BUCKET, OWNER, job_id, index, "png")
+    return AssetReserved(
+        owner=OWNER, job_id=job_id, index=index, seed=seed + index, kind=Kind.IMAGE, bucket=BUCKET, path=path
+    )
+
+
+COMPLETED: Final = AssetCompleted(
+    attempt=1,
+    sha256="ab" * 32,
+    media_type="image/png",
+    bytes=81_234,
+    width=256,
+    height=256,
+    render_ms=740,
+    store_ms=12,
+    worker_versions={"darkroom": "0.1.0", "torch": "2.13.0", "diffusers": "0.42.0"},
+)
+STARTED: Final = JobStarted(attempt=1, worker="gpu-1-4711")
+
+
+def fill(recorder: PostgresRecorder, events: int) -> int:
+    """Append whole jobs until about `events` events are there; returns the ledger's last position."""
+    last = 0
+    for wave in range(max(1, events // (EVENTS_PER_JOB * JOBS_AT_A_TIME))):
+        for commit in _wave(wave * JOBS_AT_A_TIME):
+            last = recorder.append(commit).result().last_position
+    return last
+
+
+def _wave(first_seed: int) -> Iterator[Commit]:
+    jobs = [(uuid4(), first_seed + number) for number in range(JOBS_AT_A_TIME)]
+    submitted: list[tuple[UUID, int, Event]] = []
+    for job, seed in jobs:
+        submitted.append((job, 1, queued(seed)))
+        submitted += [(asset_id(job, index), 1, reserved(job, index, seed)) for index in range(ASSETS)]
+    yield _commit(submitted)
+    yield _commit([(job, 2, STARTED) for job, _ in jobs])
+    yield _commit([(asset_id(job, index), 2, COMPLETED) for job, _ in jobs for index in range(ASSETS)])
+    yield _commit([(job, 3, JobSucceeded()) for job, _ in jobs])
+    rated = AssetRated(score=4)
+    yield _commit([(asset_id(job, index), 3, rated) for job, _ in jobs for index in range(ASSETS)])
+
+
+def _commit(events: Iterable[tuple[UUID, int, Event]]) -> Commit:
+    return Commit(uuid4(), [_encoded(*one) for one in events])
+
+
+def _encoded(stream: UUID, version: int, event: Event) -> NewEvent:
+    at = NOW + timedelta(seconds=version)
+    return MAPPER.encode(stream, version, event, Envelope("admin", OWNER, at, uuid5(stream, str(version)), stream))
+
+
+MAPPER: Final = EventMapper()

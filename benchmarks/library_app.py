@@ -1,0 +1,122 @@
+"""The same jobs and assets on the eventsourcing library alone, as its documentation builds applications."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.domain import Aggregate, event
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks.histories import ASSETS, COMPLETED, EVENTS_PER_JOB, JOBS_AT_A_TIME, OWNER, STARTED, queued, reserved
+from domain.recipe import asset_id
+
+
+class Job(Aggregate):
+    """A job with its recipe."""
+
+    @event("Queued")
+    def __init__(self, owner: str, pool: str, recipe: dict[str, Any]) -> None:
+        self.owner = owner
+        self.pool = pool
+        self.recipe = recipe
+        self.status = "queued"
+
+    @event("Started")
+    def start(self, attempt: int, worker: str) -> None:
+        """A worker took it."""
+        self.attempt = attempt
+        self.worker = worker
+        self.status = "processing"
+
+    @event("Succeeded")
+    def succeed(self) -> None:
+        """Every asset is there."""
+        self.status = "succeeded"
+
+
+class Asset(Aggregate):
+    """One output of a job."""
+
+    @staticmethod
+    def create_id(job_id: UUID, index: int) -> UUID:
+        """As Darkroom's: anyone who knows the job knows its assets."""
+        return asset_id(job_id, index)
+
+    @event("Reserved")
+    def __init__(self, owner: str, job_id: UUID, index: int, reservation: dict[str, Any]) -> None:
+        self.owner = owner
+        self.job_id = job_id
+        self.index = index
+        self.reservation = reservation
+        self.rating: int | None = None
+
+    @event("Completed")
+    def complete(self, completion: dict[str, Any]) -> None:
+        """Its file is there."""
+        self.completion = completion
+
+    @event("Rated")
+    def rate(self, score: int) -> None:
+        """Its owner's opinion."""
+        self.rating = score
+
+
+class Jobs(Application[UUID]):
+    """Jobs and assets."""
+
+
+def environment(dsn: str, connections: int = 2) -> dict[str, str]:
+    """The library's settings for a database of its own."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
+    return {
+        "PERSISTENCE_MODULE": "eventsourcing.postgres",
+        "POSTGRES_DBNAME": parts["dbname"],
+        "POSTGRES_HOST": parts["host"],
+        "POSTGRES_PORT": parts["port"],
+        "POSTGRES_USER": parts["user"],
+        "POSTGRES_PASSWORD": parts.get("password", "none"),
+        "POSTGRES_POOL_SIZE": str(connections),
+        "POSTGRES_MAX_OVERFLOW": "10",
+    }
+
+
+@contextmanager
+def library_app(dsn: str, connections: int = 2) -> Iterator[Jobs]:
+    """The application on an empty database."""
+    app = Jobs(environment(dsn, connections))
+    try:
+        yield app
+    finally:
+        app.close()
+
+
+def submitted(app: Jobs, seed: int) -> tuple[Job, list[Asset]]:
+    """A new job with its assets, saved together."""
+    facts = queued(seed)
+    job = Job(facts.owner, facts.pool, facts.recipe.model_dump(mode="json"))
+    assets = [
+        Asset(OWNER, job.id, index, reserved(job.id, index, seed).model_dump(mode="json")) for index in range(ASSETS)
+    ]
+    app.save(job, *assets)
+    return job, assets
+
+
+def fill_library(app: Jobs, events: int) -> int:
+    """The same histories as `histories.fill` writes, in the same order; returns the last notification's id."""
+    for wave in range(max(1, events // (EVENTS_PER_JOB * JOBS_AT_A_TIME))):
+        made = [submitted(app, wave * JOBS_AT_A_TIME + number) for number in range(JOBS_AT_A_TIME)]
+        for job, _ in made:
+            job.start(STARTED.attempt, STARTED.worker)
+            app.save(job)
+        for _, assets in made:
+            for asset in assets:
+                asset.complete(COMPLETED.model_dump(mode="json"))
+            app.save(*assets)
+        for job, assets in made:
+            job.succeed()
+            for asset in assets:
+                asset.rate(4)
+            app.save(job, *assets)
+    return app.recorder.max_notification_id() or 0

@@ -1,0 +1,206 @@
+"""The library's projections, one for each of our views: its documented classes, writing the rows that ours writes.
+
+They write to tables made by our own migration, so that both sides keep the same columns and indexes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, LiteralString
+
+import orjson
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import Tracking
+from eventsourcing.postgres import PostgresTrackingRecorder
+from eventsourcing.projection import Projection
+from eventsourcing.utils import get_topic
+from psycopg.types.json import Jsonb
+
+from benchmarks.histories import ASSETS
+from benchmarks.library_app import Asset, Job
+from domain.recipe import asset_id
+
+Statement = tuple[LiteralString, Sequence[Any]]
+Writer = Callable[[Any, int], Iterable[Statement]]
+
+
+class TrackedRows(PostgresTrackingRecorder):
+    """A materialised view: each event's statements and its tracking in one transaction."""
+
+    def write(self, statements: Iterable[Statement], tracking: Tracking) -> None:
+        """As the library's documentation does it."""
+        with self.datastore.transaction(commit=True) as cursor:
+            self._insert_tracking(cursor, tracking)
+            for statement, parameters in statements:
+                cursor.execute(statement, parameters, prepare=True)
+
+
+class ViewProjection(Projection[TrackedRows]):
+    """Takes the events that its view shows; the library filters by topic in the database."""
+
+    writers: ClassVar[Mapping[type[Any], Writer]] = {}
+
+    def process_event(self, domain_event: DomainEventProtocol[Any], tracking: Tracking) -> None:
+        """Write the rows of one event."""
+        writer = self.writers[type(domain_event)]
+        self.view.write(writer(domain_event, tracking.notification_id), tracking)
+
+
+def _queued_job(event: Any, position: int) -> Iterable[Statement]:
+    recipe = event.recipe
+    yield (
+        "insert into views.jobs (job_id, owner, status, pool, recipe, job_type, priority, tags, created_at,"
+        " queued_position) values (%s, %s, 'queued', %s, %s, %s, 0, '{}', %s, %s)",
+        (event.originator_id, event.owner, event.pool, Jsonb(recipe, dumps=orjson.dumps), recipe["job_type"], event.timestamp, position),
+    )
+
+
+def _started_job(event: Any, _: int) -> Iterable[Statement]:
+    update: LiteralString = "update views.jobs set status = 'processing', attempt = %s, started_at = %s where job_id = %s"
+    yield update, (event.attempt, event.timestamp, event.originator_id)
+
+
+def _succeeded_job(event: Any, _: int) -> Iterable[Statement]:
+    update: LiteralString = "update views.jobs set status = 'succeeded', finished_at = %s where job_id = %s"
+    yield update, (event.timestamp, event.originator_id)
+
+
+def _reserved_asset(event: Any, _: int) -> Iterable[Statement]:
+    it = event.reservation
+    yield (
+        'insert into views.assets (asset_id, job_id, owner, "index", seed, kind, bucket, path, status)'
+        " values (%s, %s, %s, %s, %s, %s, %s, %s, 'reserved')",
+        (event.originator_id, event.job_id, event.owner, event.index, it["seed"], it["kind"], it["bucket"], it["path"]),
+    )
+
+
+def _rows_of_job(table: LiteralString) -> Writer:
+    """Workspace and library show facts of the job beside each asset: the rows come with the job."""
+
+    def write(event: Any, position: int) -> Iterable[Statement]:
+        recipe = event.recipe
+        columns: LiteralString = 'asset_id, job_id, owner, "index", prompt, job_type, model, task, status'
+        values: LiteralString = "%s, %s, %s, %s, %s, %s, %s, %s, 'reserved'"
+        if table == "views.workspace":
+            columns += ", queued_position"
+            values += ", %s"
+        for index in range(ASSETS):
+            row = (
+                asset_id(event.originator_id, index),
+                event.originator_id,
+                event.owner,
+                index,
+                recipe["prompt"],
+                recipe["job_type"],
+                recipe["model"],
+                recipe["task"],
+            )
+            more = (position,) if table == "views.workspace" else ()
+            yield "insert into " + table + " (" + columns + ") values (" + values + ")", (*row, *more)
+
+    return write
+
+
+def _reserve(table: LiteralString) -> Writer:
+    def write(event: Any, _: int) -> Iterable[Statement]:
+        it = event.reservation
+        update: LiteralString = (
+            "update " + table + " set seed = %s, kind = %s, bucket = %s, path = %s where asset_id = %s"
+        )
+        yield update, (it["seed"], it["kind"], it["bucket"], it["path"], event.originator_id)
+
+    return write
+
+
+def _complete(table: LiteralString) -> Writer:
+    def write(event: Any, position: int) -> Iterable[Statement]:
+        it = event.completion
+        ending: LiteralString = ", completed_position = %s" if table == "views.library" else ""
+        update: LiteralString = (
+            "update "
+            + table
+            + " set status = 'completed', media_type = %s, bytes = %s, sha256 = %s, width = %s, height = %s,"
+            + " completed_at = %s"
+            + ending
+            + " where asset_id = %s"
+        )
+        more = (position,) if ending else ()
+        columns = (it["media_type"], it["bytes"], it["sha256"], it["width"], it["height"], event.timestamp)
+        yield update, (*columns, *more, event.originator_id)
+
+    return write
+
+
+def _rate(table: LiteralString) -> Writer:
+    def write(event: Any, _: int) -> Iterable[Statement]:
+        yield "update " + table + " set rating = %s where asset_id = %s", (event.score, event.originator_id)
+
+    return write
+
+
+def _remember(event: Any, position: int) -> Iterable[Statement]:
+    data = {name: value for name, value in vars(event).items() if not name.startswith(("originator", "timestamp"))}
+    job = getattr(event, "job_id", event.originator_id)
+    values = (position, event.originator_id, event.originator_version, type(event).__qualname__, event.timestamp, job)
+    yield (
+        "insert into views.history (position, stream_id, version, type, at, actor, owner, correlation_id, data)"
+        " values (%s, %s, %s, %s, %s, 'admin', 'admin', %s, %s)",
+        (*values, Jsonb(data, dumps=orjson.dumps)),
+    )
+
+
+def _enqueue(event: Any, position: int) -> Iterable[Statement]:
+    yield (
+        "insert into views.queue (job_id, owner, pool, job_type, priority, status, queued_at, queued_position)"
+        " values (%s, %s, %s, %s, 0, 'waiting', %s, %s)",
+        (event.originator_id, event.owner, event.pool, event.recipe["job_type"], event.timestamp, position),
+    )
+
+
+def _run(event: Any, _: int) -> Iterable[Statement]:
+    update: LiteralString = (
+        "update views.queue set status = 'running', attempt = %s, worker = %s, started_at = %s where job_id = %s"
+    )
+    yield update, (event.attempt, event.worker, event.timestamp, event.originator_id)
+
+
+def _dequeue(event: Any, _: int) -> Iterable[Statement]:
+    yield "delete from views.queue where job_id = %s", (event.originator_id,)
+
+
+_E: Any = Job
+_A: Any = Asset
+
+
+def _rows(table: LiteralString) -> dict[type[Any], Writer]:
+    return {
+        _E.Queued: _rows_of_job(table),
+        _A.Reserved: _reserve(table),
+        _A.Completed: _complete(table),
+        _A.Rated: _rate(table),
+    }
+
+
+_JOBS: dict[type[Any], Writer] = {
+    _E.Queued: _queued_job,
+    _E.Started: _started_job,
+    _E.Succeeded: _succeeded_job,
+    _A.Reserved: _reserved_asset,
+    _A.Completed: _complete("views.assets"),
+    _A.Rated: _rate("views.assets"),
+}
+WRITERS: dict[str, dict[type[Any], Writer]] = {
+    "jobs": _JOBS,
+    "workspace": _rows("views.workspace"),
+    "library": _rows("views.library"),
+    "history": dict.fromkeys(_JOBS, _remember),
+    "queue": {_E.Queued: _enqueue, _E.Started: _run, _E.Succeeded: _dequeue},
+}
+
+
+def projection_of(view: str) -> type[ViewProjection]:
+    """The projection class for one of our views."""
+    writers = WRITERS[view]
+    topics = tuple(get_topic(kind) for kind in writers)
+    made: type[ViewProjection] = type(
+        f"{view.capitalize()}Rows", (ViewProjection,), {"name": view, "writers": writers, "topics": topics}
+    )
+    return made

@@ -1,0 +1,114 @@
+"""Catching up and rebuilding each view from position 0, beside the library's runner with a projection of the same rows."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import psycopg
+from eventsourcing.projection import ProjectionRunner
+from psycopg import sql
+
+from benchmarks.contest import Contest, Row, Target
+from benchmarks.histories import fill
+from benchmarks.library_app import Jobs, environment, fill_library, library_app
+from benchmarks.library_views import TrackedRows, projection_of
+from benchmarks.recorders import our_recorder
+from benchmarks.stage import Stage
+from projections import ALL
+from projections.projection import Projection
+from services.database import Database
+from services.ledger import Ledger
+from services.projector import Projector
+from services.rebuild import rebuild
+
+PEER = "eventsourcing ProjectionRunner"
+PEER_S_MAX = 300.0
+
+
+def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContextManager[Contest]]:
+    """The projector from position 0, or `anew` a rebuild beside a live view that is up to date."""
+
+    @contextmanager
+    def prepare(stage: Stage) -> Iterator[Contest]:
+        ours, peers = (4_800, 1_200) if stage.quick else (24_000, 2_400)
+        with (
+            stage.database(migrated=True) as dsn,
+            stage.database(migrated=True) as peer_dsn,
+            our_recorder(dsn) as recorder,
+            Ledger(recorder) as ledger,
+            Database(dsn) as database,
+        ):
+            last = fill(recorder, ours)
+            _settle(dsn)
+            with library_app(peer_dsn) as app:
+                peer_last = fill_library(app, peers)
+            _settle(peer_dsn)
+            measure = _rebuild if anew else _catch_up
+            if anew:
+                _catch_up(database, ledger, view, last)
+            yield Contest(
+                ours=lambda: measure(database, ledger, view, last),
+                peer=lambda: _run_library(peer_dsn, view, peer_last),
+            )
+
+    return prepare
+
+
+def _catch_up(database: Database, ledger: Ledger, view: Projection, last: int) -> float:
+    with database.connection() as connection:
+        _empty(connection, view)
+        connection.execute("delete from view_progress")
+    projector = Projector(database, ledger, [view])
+    began = time.perf_counter()
+    while projector.step():
+        pass
+    took = time.perf_counter() - began
+    with database.connection() as connection:
+        reached = connection.execute("select position from view_progress").fetchone()
+        parked = connection.execute("select count(*) from parked_events").fetchone()
+    if reached != (last,) or parked != (0,):
+        raise RuntimeError(f"The view {view.name} did not take the whole ledger.")
+    return last / took
+
+
+def _rebuild(database: Database, ledger: Ledger, view: Projection, last: int) -> float:
+    rebuilt = rebuild(database, ledger, view)
+    if not rebuilt.same or rebuilt.position != last:
+        raise RuntimeError(f"The rebuilt view {view.name} differs from the live one.")
+    return rebuilt.events_per_s
+
+
+def _run_library(dsn: str, view: Projection, last: int) -> float:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        _empty(connection, view)
+        for (table,) in connection.execute("select tablename from pg_tables where tablename like '%tracking'").fetchall():
+            forget = sql.SQL("delete from {} where application_name = 'Jobs'")
+            connection.execute(forget.format(sql.Identifier(table)))
+        wanted = projection_of(view.name)
+        row = connection.execute(
+            "select max(notification_id) from jobs_events where topic = any(%s)", (list(wanted.topics),)
+        ).fetchone()
+    began = time.perf_counter()
+    with ProjectionRunner(
+        application_class=Jobs, projection_class=wanted, view_class=TrackedRows, env=environment(dsn)
+    ) as runner:
+        runner.wait(row[0] if row else None, timeout=PEER_S_MAX)
+        return last / (time.perf_counter() - began)
+
+
+def _empty(connection: psycopg.Connection, view: Projection) -> None:
+    for table in view.tables:
+        connection.execute(sql.SQL("truncate {}").format(sql.Identifier("views", table)))
+
+
+def _settle(dsn: str) -> None:
+    """What a running server does by itself within a minute."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+
+
+ROWS = [
+    Row(f"{word}-{view.name}", "events/s", PEER, Target("ratio", "≥", 15), contest(view, anew=anew))
+    for word, anew in (("catch-up", False), ("rebuild", True))
+    for view in ALL
+]
