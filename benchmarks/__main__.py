@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from benchmarks import appends, views
+from benchmarks import appends, decide, views
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
 
-ROWS: list[Row] = [*appends.ROWS, *views.ROWS]
+ROWS: list[Row] = [*appends.ROWS, *views.ROWS, *decide.ROWS]
 
 
 def main(arguments: list[str]) -> int:

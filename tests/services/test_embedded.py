@@ -92,9 +92,10 @@ def one_of(folder: Path, name: str) -> psutil.Process:
     return process
 
 
-def descendants() -> set[str]:
+def descendants() -> dict[int, str]:
+    """What runs below this process, by pid; the servers of the whole session are among them."""
     children = psutil.Process().children(recursive=True)
-    return {p.name() for p in children if p.status() != psutil.STATUS_ZOMBIE}
+    return {p.pid: p.name() for p in children if p.status() != psutil.STATUS_ZOMBIE}
 
 
 @contextmanager
@@ -191,13 +192,16 @@ def test_a_server_that_died_for_want_of_space_is_a_full_disk_too(tmp_path: Path)
 
 
 def test_stop_leaves_nothing_running_and_the_folder_free(tmp_path: Path):
+    before = descendants().keys()
     servers = EmbeddedServers(tmp_path)
     servers.stop()
     servers.start()
-    assert {"postgres", "nats-server"} <= descendants()
+    started = {name for pid, name in descendants().items() if pid not in before}
+    assert {"postgres", "nats-server"} <= started
     servers.stop()
     servers.stop()
-    assert not {"postgres", "nats-server"} & descendants()
+    left = {name for pid, name in descendants().items() if pid not in before}
+    assert not {"postgres", "nats-server"} & left
     assert of_folder(tmp_path) == []
     assert not (tmp_path / "postgres" / "postmaster.pid").exists(), "Postgres was not shut down cleanly"
     with servers:

@@ -25,10 +25,10 @@ from domain.generation import Generation
 from domain.job import Finished, Running, Waiting
 from domain.recipe import asset_id
 from services import database as databases
-from services import ledger as ledgers
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import application as ledgers
 from tests import spec
 from tests.services.commits import appends_held_up
 from tests.services.lossy_proxy import LossyProxy

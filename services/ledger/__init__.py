@@ -1,0 +1,27 @@
+"""The ledger: load, decide, append. The one package that imports the eventsourcing library.
+
+The library keeps events and hands them out; the rules are the domain's deciders, and writing is the group commit of
+`services/flusher.py`. Both recorders, Postgres and in memory, take the same commits and pass the same tests.
+"""
+
+from services.ledger.application import (
+    AssetExecuted,
+    Context,
+    JobExecuted,
+    Ledger,
+    RawEvent,
+)
+from services.ledger.mapper import EventMapper
+from services.ledger.recorders import ANSWER_S_MAX, InMemoryRecorder, PostgresRecorder
+
+__all__ = [
+    "ANSWER_S_MAX",
+    "AssetExecuted",
+    "Context",
+    "EventMapper",
+    "InMemoryRecorder",
+    "JobExecuted",
+    "Ledger",
+    "PostgresRecorder",
+    "RawEvent",
+]

@@ -1,0 +1,50 @@
+"""Events to what is stored, and back: stable names and JSON, where the library would write class paths."""
+
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+import orjson
+from eventsourcing.persistence import JSONTranscoder, Mapper, Notification
+
+from domain.codec import Codec, UnknownEvent, name_of
+from domain.envelope import Envelope, Recorded, Unreadable
+from domain.events import Event
+from services.flusher import NewEvent
+
+
+class EventMapper(Mapper[UUID]):
+    """Events under their stable names, as JSON with their envelope around; the library's topics are class paths."""
+
+    def __init__(self, codec: Codec | None = None) -> None:
+        super().__init__(JSONTranscoder())
+        self._codec = codec or Codec()
+
+    def encode(self, stream_id: UUID, version: int, event: Event, envelope: Envelope) -> NewEvent:
+        """The event, ready to be appended."""
+        topic, data = self._codec.encode(event)
+        return NewEvent(stream_id, version, topic, orjson.dumps({"meta": envelope, "data": orjson.Fragment(data)}))
+
+    def decode(self, stored: Notification) -> Recorded | Unreadable:
+        """The event in its place; `Unreadable` when this version does not know it or its JSON is damaged."""
+        stream_id = cast("UUID", stored.originator_id)
+        try:
+            state = orjson.loads(stored.state)
+            topic, event, data = self._codec.decode(stored.topic, state["data"])
+            envelope = _envelope(state["meta"])
+        except (UnknownEvent, AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            return Unreadable(stored.id, stream_id, stored.originator_version, stored.topic, reason)
+        return Recorded(stored.id, stream_id, stored.originator_version, name_of(topic), event, data, envelope)
+
+
+def _envelope(meta: dict[str, Any]) -> Envelope:
+    causation = meta["causation_id"]
+    return Envelope(
+        actor=meta["actor"],
+        owner=meta["owner"],
+        at=datetime.fromisoformat(meta["at"]),
+        command_id=UUID(meta["command_id"]),
+        correlation_id=UUID(meta["correlation_id"]),
+        causation_id=None if causation is None else UUID(causation),
+    )

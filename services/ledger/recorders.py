@@ -1,0 +1,227 @@
+"""Where events are kept: in Postgres, and in memory for tests. The library's recorders, with commits for inserts."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, cast
+from uuid import UUID, uuid4
+
+from eventsourcing.persistence import (
+    ApplicationRecorder,
+    IntegrityError,
+    ListenNotifySubscription,
+    Notification,
+    OperationalError,
+    StoredEvent,
+    Subscription,
+)
+from eventsourcing.popo import POPOApplicationRecorder
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.conninfo import conninfo_to_dict
+
+from projections.sql import load
+from services.database import Database, Unavailable
+from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
+
+SQL = load("recorders.sql", "services.ledger")
+
+ANSWER_S_MAX: Final = 15.0
+"""A caller waits at most so long for its commit: the flusher's own retry plus a queue."""
+
+
+class Recorder(Protocol):
+    """What the ledger needs of a recorder; both recorders are the library's, with these beside."""
+
+    def append(self, commit: Commit) -> "Future[Receipt]":
+        """Hand in a commit; the future holds its receipt, `Conflict` or `Unavailable`."""
+        ...
+
+    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+        """The next events in ledger order."""
+        ...
+
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+        """All events of these streams, each stream by version."""
+        ...
+
+    def head(self) -> int:
+        """The last position, 0 for an empty ledger."""
+        ...
+
+
+class PostgresRecorder(PostgresApplicationRecorder):
+    """The library's recorder on our `ledger` table. Writes go through the group commit; there is no NOTIFY."""
+
+    def __init__(self, database: Database, flusher: Flusher) -> None:
+        self._database = database
+        self._flusher = flusher
+        super().__init__(_Datastore(database.dsn), events_table_name="ledger")
+
+    def create_table(self) -> None:
+        """The schema belongs to the migrations."""
+
+    def append(self, commit: Commit) -> "Future[Receipt]":
+        """See `Recorder`."""
+        return self._flusher.append(commit)
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
+        return _insert_as_commit(self.append, stored_events)
+
+    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            return _notifications(connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True))
+
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            return _notifications(
+                connection.execute(SQL["read_streams"], (list(stream_ids),), prepare=True, binary=True)
+            )
+
+    def head(self) -> int:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            row = connection.execute(SQL["head"]).fetchone()
+        return cast("int", row[0]) if row else 0
+
+    def max_notification_id(self) -> int | None:
+        """The last position; None for an empty ledger, as the library wants it."""
+        return self.head() or None
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
+        """Events as they are committed, by polling: a NOTIFY in the transaction would undo group commit."""
+        return cast("Subscription[ApplicationRecorder]", _PollingSubscription(self, gt=gt, topics=topics))
+
+
+class InMemoryRecorder(POPOApplicationRecorder):
+    """The library's in-memory recorder with commits, guards and command ids. For tests."""
+
+    def __init__(self, on_commit: Callable[[int], None] | None = None) -> None:
+        super().__init__()
+        self._served: dict[UUID, Receipt] = {}
+        self._on_commit = on_commit
+
+    def append(self, commit: Commit) -> "Future[Receipt]":
+        """See `Recorder`; answers at once."""
+        future: Future[Receipt] = Future()
+        try:
+            future.set_result(self._append(commit))
+        except Conflict as conflict:
+            future.set_exception(conflict)
+        return future
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
+        """The library's way in: one commit."""
+        return _insert_as_commit(self.append, stored_events)
+
+    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+        """See `Recorder`."""
+        return self.select_notifications(position, limit, inclusive_of_start=False)
+
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+        """See `Recorder`."""
+        wanted = set(stream_ids)
+        with self._database_lock:
+            found = [
+                Notification(stored.originator_id, stored.originator_version, stored.topic, stored.state, id=position)
+                for position, stored in enumerate(self._stored_events, start=1)
+                if stored.originator_id in wanted
+            ]
+        return sorted(found, key=lambda stored: (str(stored.originator_id), stored.originator_version))
+
+    def head(self) -> int:
+        """See `Recorder`."""
+        return self.max_notification_id() or 0
+
+    def _append(self, commit: Commit) -> Receipt:
+        with self._database_lock:
+            if commit.command_id in self._served:
+                first = self._served[commit.command_id]
+                return Receipt(first.first_position, first.last_position, repeated=True)
+            if not self._fits(commit):
+                raise Conflict("Another commit was faster on one of these streams.")
+            stored = [StoredEvent(new.stream_id, new.version, new.topic, new.state) for new in commit.events]
+            positions = self._update_table(stored) or []
+            receipt = Receipt(positions[0], positions[-1])
+            self._served[commit.command_id] = receipt
+        self._notify_listeners()
+        if self._on_commit is not None:
+            self._on_commit(receipt.last_position)
+        return receipt
+
+    def _fits(self, commit: Commit) -> bool:
+        ends: dict[UUID, int] = {}
+        for new in commit.events:
+            first = new.stream_id not in ends and not self._stored_events_index[str(new.stream_id)]
+            end = ends.get(new.stream_id, self._version_of(new.stream_id))
+            if new.version != end + 1 and not (first and new.version == 0):  # the library's own streams begin at 0
+                return False
+            ends[new.stream_id] = new.version
+        return all(self._version_of(guard.stream_id) == guard.version for guard in commit.guards)
+
+    def _version_of(self, stream_id: UUID) -> int:
+        return max(self._stored_events_index[str(stream_id)], default=0)
+
+
+class _Datastore(PostgresDatastore):
+    """The library's datastore from a DSN. It connects when first used, and needs no composite types."""
+
+    def __init__(self, dsn: str) -> None:
+        parts = conninfo_to_dict(dsn)
+        super().__init__(
+            dbname=str(parts.pop("dbname", "")),
+            host=str(parts.pop("host", "")),
+            port=str(parts.pop("port", "")),
+            user=str(parts.pop("user", "")),
+            password=str(parts.pop("password", "")),
+        )
+        cast("dict[str, Any]", self.pool.kwargs).update(parts)
+
+    def register_type_adapters(self) -> None:
+        """Events travel as arrays."""
+
+
+class _PollingSubscription(ListenNotifySubscription[PostgresRecorder]):
+    """Wakes 20 times a second; the ledger itself never misses a position, so a poll loses nothing."""
+
+    POLL_S = 0.05
+
+    def __init__(self, recorder: PostgresRecorder, gt: int | None, topics: Sequence[str]) -> None:
+        self._ended = threading.Event()  # before the library's thread starts: it calls `stop` when it fails
+        super().__init__(recorder=recorder, gt=gt, topics=topics)
+        threading.Thread(target=self._tick, name="ledger-poll", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the iteration."""
+        self._ended.set()
+        super().stop()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(self.POLL_S):
+            self._has_been_notified.set()
+
+
+def _insert_as_commit(
+    append: "Callable[[Commit], Future[Receipt]]", stored_events: Sequence[StoredEvent]
+) -> Sequence[int] | None:
+    if not stored_events:
+        return []
+    events = [
+        NewEvent(cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state)
+        for stored in stored_events
+    ]
+    try:
+        receipt = append(Commit(uuid4(), events)).result(timeout=ANSWER_S_MAX)
+    except Conflict as conflict:
+        raise IntegrityError(str(conflict)) from conflict
+    except Unavailable as error:
+        raise OperationalError(str(error)) from error
+    return list(range(receipt.first_position, receipt.last_position + 1))
+
+
+def _notifications(rows: Iterable[tuple[Any, ...]]) -> list[Notification]:
+    return [
+        Notification(stream, version, topic, state, id=position) for position, stream, version, topic, state in rows
+    ]
