@@ -108,6 +108,8 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog) -> SubmitJob:
         given = content.get("params", {})
         if isinstance(given, dict):
             params = problems.collect(lambda: catalog.complete_params(job_type[1], given), {})
+    if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
+        problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
     problems.raise_any()
     if body is None or job_type is None:
         raise AssertionError("a body without problems is complete")
@@ -201,31 +203,32 @@ class _Problems:
                 return None
             for field, given, actual in (("model", model, found.model), ("task", task, found.task)):
                 if given is not None and given != actual:
-                    self._say(field, f"the job type {name} has the {field} {actual}; leave this field away")
+                    self.say(field, f"the job type {name} has the {field} {actual}; leave this field away")
             return name, found
         if model is None and task is None:
-            self._say("job_type", f"required, or model and task; allowed: {', '.join(sorted(catalog.job_types))}")
+            self.say("job_type", f"required, or model and task; allowed: {', '.join(sorted(catalog.job_types))}")
             return None
         if model is None or task is None:
             missing, present = ("model", "task") if model is None else ("task", "model")
-            self._say(missing, f"required beside {present} when job_type is absent")
+            self.say(missing, f"required beside {present} when job_type is absent")
             return None
         return self._job_type_of(model, task, catalog)
 
     def takes_no_inputs(self, content: Json, job_type: tuple[str, JobType]) -> None:
         for field in ("references", "media"):
             if content.get(field):
-                self._say(field, f"the job type {job_type[0]} takes no {field}")
+                self.say(field, f"the job type {job_type[0]} takes no {field}")
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
         for name, entry in catalog.job_types.items():
             if (entry.model, entry.task) == (model, task):
                 return name, entry
         known = sorted({f"{entry.model} with {entry.task}" for entry in catalog.job_types.values()})
-        self._say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
+        self.say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
         return None
 
-    def _say(self, path: str, detail: str) -> None:
+    def say(self, path: str, detail: str) -> None:
+        """One more problem, unless that path has one."""
         self._by_path.setdefault(path, FieldProblem(path, detail))
 
     def _add(self, problems: list[FieldProblem]) -> None:

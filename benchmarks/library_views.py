@@ -49,12 +49,22 @@ def _queued_job(event: Any, position: int) -> Iterable[Statement]:
     yield (
         "insert into views.jobs (job_id, owner, status, pool, recipe, job_type, priority, tags, created_at,"
         " queued_position) values (%s, %s, 'queued', %s, %s, %s, 0, '{}', %s, %s)",
-        (event.originator_id, event.owner, event.pool, Jsonb(recipe, dumps=orjson.dumps), recipe["job_type"], event.timestamp, position),
+        (
+            event.originator_id,
+            event.owner,
+            event.pool,
+            Jsonb(recipe, dumps=orjson.dumps),
+            recipe["job_type"],
+            event.timestamp,
+            position,
+        ),
     )
 
 
 def _started_job(event: Any, _: int) -> Iterable[Statement]:
-    update: LiteralString = "update views.jobs set status = 'processing', attempt = %s, started_at = %s where job_id = %s"
+    update: LiteralString = (
+        "update views.jobs set status = 'processing', attempt = %s, started_at = %s where job_id = %s"
+    )
     yield update, (event.attempt, event.timestamp, event.originator_id)
 
 

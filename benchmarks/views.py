@@ -81,7 +81,9 @@ def _rebuild(database: Database, ledger: Ledger, view: Projection, last: int) ->
 def _run_library(dsn: str, view: Projection, last: int) -> float:
     with psycopg.connect(dsn, autocommit=True) as connection:
         _empty(connection, view)
-        for (table,) in connection.execute("select tablename from pg_tables where tablename like '%tracking'").fetchall():
+        for (table,) in connection.execute(
+            "select tablename from pg_tables where tablename like '%tracking'"
+        ).fetchall():
             forget = sql.SQL("delete from {} where application_name = 'Jobs'")
             connection.execute(forget.format(sql.Identifier(table)))
         wanted = projection_of(view.name)

@@ -40,6 +40,8 @@ create trigger ledger_append_only before update or delete or truncate on ledger
   for each statement execute function ledger_is_append_only();
 create trigger ledger_commits_append_only before update or delete or truncate on ledger_commits
   for each statement execute function ledger_is_append_only();
+create trigger ledger_commands_append_only before update or delete or truncate on ledger_commands
+  for each statement execute function ledger_is_append_only();
 
 -- The chain's link for the events of one group. Fixed-length parts, so no two groups give the same bytes.
 create function ledger_link(previous bytea, first_in_group bigint, last_in_group bigint) returns bytea

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
@@ -21,7 +20,8 @@ from domain.generation import Generation, pending_indexes
 from domain.job import Waiting
 from projections.sql import load
 from services.broker import Broker, ensure_work_stream
-from services.database import Database, Unavailable
+from services.database import Database
+from services.following import follow
 from services.ledger import Ledger
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
@@ -47,18 +47,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
-        follower = self._broker.follower()
-        trouble = ""
-        while not stop.is_set():
-            try:
-                if self._broker.connected:
-                    await self.step()
-                trouble = ""
-            except (Unavailable, NatsError, OSError, TimeoutError) as error:
-                if str(error) != trouble:
-                    log.warning("the dispatcher waits: %s", error)
-                trouble = str(error)
-            await follower.woken()
+        await follow("dispatcher", self.step, self._broker, stop)
 
     async def step(self) -> int:
         """Fill WORK where there is room; how many attempts were handed out."""

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import orjson
-from nats.errors import Error as NatsError
 from nats.js.api import Header
 from nats.js.errors import APIError
 
 from domain.codec import name_of
 from services.broker import Broker, ensure_ledger_stream
-from services.database import Unavailable
+from services.following import OutOfStep, follow
 from services.ledger import Ledger, RawEvent
-from services.wire import ledger_subject
+from services.wire import LEDGER_STREAM, ledger_subject
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +43,14 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Broadcast until stopped; outages of Postgres and NATS are waited out."""
-        follower = self._broker.follower()
-        trouble = ""
-        while not stop.is_set():
-            try:
-                if self._broker.connected:
-                    while await self.step():
-                        pass
-                trouble = ""
-            except (Unavailable, NatsError, OSError, TimeoutError) as error:
-                if str(error) != trouble:
-                    log.warning("the relay waits: %s", error)
-                trouble = str(error)
-            await follower.woken()
+        await follow("relay", self.step, self._broker, stop)
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
         position = await ensure_ledger_stream(self._broker.jetstream)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
+            await self._refuse_a_longer_stream(position)
             return 0
         try:
             await self._publish(position, batch)
@@ -72,6 +60,14 @@ class Relay:
             log.debug("some of %d events after %d were not taken; they are looked at again", len(batch), position)
             return 0
         return len(batch)
+
+    async def _refuse_a_longer_stream(self, position: int) -> None:
+        head = await asyncio.to_thread(self._ledger.head)
+        if position > head:
+            raise OutOfStep(
+                f"the stream {LEDGER_STREAM} holds {position} events and the ledger {head}: they belong to different "
+                "ledgers, or Postgres was restored from an older backup; delete the stream to have it filled again"
+            )
 
     async def _publish(self, position: int, batch: Sequence[RawEvent]) -> None:
         """Send a batch. The last ack speaks for all: each message is refused unless the one before it landed."""

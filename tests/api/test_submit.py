@@ -80,6 +80,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"negative_prompt": "x" * 10_001}, "negative_prompt", "10000"),
     ({"seed": -1}, "seed", "0"),
     ({"seed": SEED_MAX + 1}, "seed", str(SEED_MAX)),
+    ({"seed": SEED_MAX, "quantity": 3}, "seed", str(SEED_MAX - 2)),
     ({"seed": 2**70}, "seed", "integer"),
     ({"seed": 1.5}, "seed", "integer"),
     ({"seed": True}, "seed", "integer"),

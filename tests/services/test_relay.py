@@ -173,3 +173,17 @@ async def test_an_event_that_cannot_be_read_takes_its_place_and_holds_up_none(
     assert first[:2] == (1, "ledger._.job.queued")
     assert (first[2]["stream"], first[2]["state"]) == (str(stream), None)
     assert len(others) == ledger.head() - 1
+
+
+async def test_a_stream_that_holds_more_than_the_ledger_is_said_and_left_alone(
+    ledger: Ledger, story: Story, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    story.finished(1)
+    relay = Relay(ledger, broker)
+    while await relay.step():
+        pass
+    await broker.jetstream.publish("ledger.ada.job.queued", b"{}")  # as if Postgres had lost its last event
+    beyond = await last_sequence(broker)
+    async with running(relay.run):
+        await until(lambda: "different ledgers" in caplog.text)
+        assert await last_sequence(broker) == beyond
