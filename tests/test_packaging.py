@@ -61,7 +61,7 @@ def test_every_data_file_is_installed() -> None:
 
 def test_the_command_line_starts_without_server_or_model_libraries() -> None:
     heavy = ("torch", "diffusers", "transformers", "psycopg", "eventsourcing", "fastapi", "nats")
-    code = f"import sys, api.cli, api.commands; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, api.cli, api.cli.commands; print([name for name in {heavy!r} if name in sys.modules])"
     listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert listed.stdout.strip() == "[]"
 

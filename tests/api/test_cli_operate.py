@@ -5,7 +5,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from api import operate
+from api.cli import operate
 from projections import ALL
 from services.database import Database
 from services.ledger import Context, Ledger

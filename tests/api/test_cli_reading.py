@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.client import Busy, NotSignedIn, NotThere, Rejected, Unreachable, failure
-from api.server_events import ServerEvent, parse_events
-from api.tables import history_table, printable
-from api.watch import PlainScreen
+from api.cli.client import Busy, NotSignedIn, NotThere, Rejected, Unreachable, failure
+from api.cli.server_events import ServerEvent, parse_events
+from api.cli.tables import history_table, printable
+from api.cli.watch import PlainScreen
 
 PROMPT = "two\u2028lines\x85and \u001c more"
 STREAM = (

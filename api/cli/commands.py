@@ -15,9 +15,9 @@ import httpx
 import typer
 from rich.console import Console
 
-from api.client import Client, ClientError, NoServer
-from api.tables import error_text, history_table, job_lines, jobs_table, printable, standing
-from api.watch import outcome, screen_for, watch
+from api.cli.client import Client, ClientError, NoServer
+from api.cli.tables import error_text, history_table, job_lines, jobs_table, printable, standing
+from api.cli.watch import outcome, screen_for, watch
 from services.settings import Settings
 
 Json = dict[str, Any]

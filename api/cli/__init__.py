@@ -184,7 +184,7 @@ def submit(
     data_dir: DataDir = None,
 ) -> None:
     """Submit a job."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     asked = {
         "negative_prompt": negative,
@@ -211,7 +211,7 @@ def jobs(
     data_dir: DataDir = None,
 ) -> None:
     """List jobs, newest first."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     server = commands.find_server(url, token, data_dir)
     finish(commands.jobs(server, status=status, job_type=job_type, limit=limit, as_json=as_json))
@@ -222,7 +222,7 @@ def show(
     job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
     """Show a job and where its files are."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     finish(commands.show(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
@@ -232,7 +232,7 @@ def history(
     job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
     """Show every event of a job and its assets."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     finish(commands.history(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
@@ -242,7 +242,7 @@ def cancel(
     job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
     """Stop a job; what is completed stays."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     finish(commands.cancel(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
@@ -252,7 +252,7 @@ def retry(
     job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
     """Run the failed and canceled outputs of a job again."""
-    from api import commands  # noqa: PLC0415 - see `up`
+    from api.cli import commands  # noqa: PLC0415 - see `up`
 
     finish(commands.retry(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
@@ -270,7 +270,7 @@ def rebuild(
 
     Everything goes on meanwhile. Prints rate and checksums.
     """
-    from api import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
     if (view is None) != every:
         raise typer.BadParameter("name one view, or --all")
@@ -283,7 +283,7 @@ def verify(data_dir: DataDir = None) -> None:
 
     Exit status 1, and the position, where something does not fit.
     """
-    from api import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
     raise typer.Exit(operate.verify(operate.find_dsn(data_dir)))
 
@@ -294,7 +294,7 @@ def migrate(data_dir: DataDir = None) -> None:
 
     `darkroom up` does it by itself.
     """
-    from api import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
     raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
 
@@ -305,10 +305,6 @@ def list_settings() -> None:
 
     Each with its value, its meaning and its default.
     """
-    from api import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
     raise typer.Exit(operate.list_settings(Settings.from_environment()))
-
-
-if __name__ == "__main__":
-    main()

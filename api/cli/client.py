@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx
 
-from api.server_events import ServerEvent, parse_events
+from api.cli.server_events import ServerEvent, parse_events
 
 Json = dict[str, Any]
 

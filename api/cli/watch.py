@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from api.client import Busy, Client, ClientError, Unreachable
-from api.server_events import ServerEvent
-from api.tables import error_text, printable, standing
+from api.cli.client import Busy, Client, ClientError, Unreachable
+from api.cli.server_events import ServerEvent
+from api.cli.tables import error_text, printable, standing
 
 Json = dict[str, Any]
 
