@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -50,7 +50,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -72,8 +72,7 @@ class Client(asyncio.Protocol):
 
     def _send(self) -> None:
         self._sent_at = time.perf_counter()
-        if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.write(self._request)
+        self._transport.write(self._request)
 
     def _count(self, accepted: bool) -> None:  # noqa: FBT001 - the one thing it is told
         now = time.perf_counter()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from subprocess import PIPE
 from typing import Final
 
 from benchmarks.contest import Contest, Row, Target
@@ -47,7 +48,7 @@ def contest(*, projector: bool) -> Callable[[Stage], AbstractContextManager[Cont
 def posted(port: int, seconds: float) -> float:
     """Accepted submissions a second."""
     command = [sys.executable, "-m", "benchmarks.load", "127.0.0.1", str(port), "/v1/jobs", TOKEN, str(CLIENTS)]
-    printed = subprocess.run([*command, str(seconds)], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([*command, str(seconds)], check=True, stdout=PIPE, text=True, timeout=2 * seconds + READY_S_MAX).stdout
     seen = json.loads(printed)
     if seen["refused"]:
         raise RuntimeError(f"{seen['refused']} submissions were not accepted.")
