@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self._transport.write(self._request)
 
-    def _count(self, accepted: bool) -> None:  # noqa: FBT001 - the one thing it is told
+    def _count(self, accepted: bool) -> None:
         now = time.perf_counter()
         if now > self._tally.ends_at:
             if not self._finished.done():

@@ -48,7 +48,9 @@ def contest(*, projector: bool) -> Callable[[Stage], AbstractContextManager[Cont
 def posted(port: int, seconds: float) -> float:
     """Accepted submissions a second."""
     command = [sys.executable, "-m", "benchmarks.load", "127.0.0.1", str(port), "/v1/jobs", TOKEN, str(CLIENTS)]
-    printed = subprocess.run([*command, str(seconds)], check=True, stdout=PIPE, text=True, timeout=2 * seconds + READY_S_MAX).stdout
+    printed = subprocess.run(
+        [*command, str(seconds)], check=True, stdout=PIPE, text=True, timeout=2 * seconds + READY_S_MAX
+    ).stdout
     seen = json.loads(printed)
     if seen["refused"]:
         raise RuntimeError(f"{seen['refused']} submissions were not accepted.")

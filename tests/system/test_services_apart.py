@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.system.installation import eventually
+from tests.system.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -99,3 +99,11 @@ def test_seven_processes_do_what_one_does(fleet: Fleet, url: str):
         second = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"}).json()
         eventually(lambda: ended(second["id"]), 120, fleet.logs)
     assert fleet.stop() == dict.fromkeys(SERVICES, 0), fleet.logs()
+
+
+def test_up_uses_the_servers_that_it_is_given(make_installation: Callable[..., Installation], dsn: str, nats_url: str):
+    with make_installation(DARKROOM_POSTGRES_DSN=dsn, DARKROOM_NATS_URL=nats_url) as running:
+        job = running.submit()
+        assert running.job_when(job["id"], "succeeded", "failed")["status"] == "succeeded"
+        assert not {"postgres", "nats-server"} & {process.name() for process in running.tree()}
+        assert running.interrupt() == 0
