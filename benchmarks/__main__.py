@@ -17,18 +17,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side; their median counts")
     parser.add_argument("--quick", action="store_true", help="short and rough: to see that everything runs")
     asked = parser.parse_args(arguments)
-    rows = [row for row in ROWS if not asked.row or any(row.name.startswith(name) for name in asked.row)]
-    if not rows:
-        parser.error(f"there is no row {asked.row[0]!r}")
-    rounds = 1 if asked.quick else max(1, asked.rounds)
+    for name in asked.row:
+        if not any(row.name.startswith(name) for row in ROWS):
+            parser.error(f"there is no row {name!r}; the rows are {', '.join(row.name for row in ROWS)}")
+    rows = [row for row in ROWS if not asked.row or row.name.startswith(tuple(asked.row))]
     print(HEADER, flush=True)
-    with stage(quick=asked.quick) as open_stage:
+    with stage(quick=asked.quick) as opened:
         for row in rows:
-            print(line(run(row, open_stage, rounds)), flush=True)
+            print(line(run(row, opened, 1 if asked.quick else max(1, asked.rounds))), flush=True)
+    print(FOOTER)
     return 0
 
 
 HEADER = "| row | unit | ours | slowest … fastest | peer | its figure | ratio | target | met |\n" + "|---" * 9 + "|"
+
+FOOTER = """
+Medians; the two sides take turns. Both run with fsync and synchronous_commit on, on one embedded Postgres over its unix
+socket. Left out: networks between machines, disks slower than this one, tables larger than memory, other work on the
+machine. benchmarks/README.md says more about each row."""
 
 
 def line(result: Result) -> str:

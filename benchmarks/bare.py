@@ -1,4 +1,4 @@
-"""FastAPI with the same body and an answer of the same size, and nothing behind it: `python -m benchmarks.bare PORT`."""
+"""`python -m benchmarks.bare PORT`: FastAPI with the same body and an answer of its size, and nothing behind it."""
 
 import sys
 from uuid import uuid4

@@ -36,7 +36,7 @@ class Target:
         return value >= self.figure if self.bound == "≥" else value <= self.figure
 
     def __str__(self) -> str:
-        return f"{self.bound} {self.figure:,g}{' ×' if self.of == 'ratio' else ''}"
+        return f"{self.bound} {self.figure:,g}{' times' if self.of == 'ratio' else ''}"
 
 
 @dataclass(frozen=True, slots=True)

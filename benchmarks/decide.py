@@ -68,8 +68,8 @@ def report_peers(both: Both) -> float:
         job: Job = repository.get(ids[0])
         job.start(STARTED.attempt, STARTED.worker)
         both.app.save(job)
-        for asset_id in ids[1]:
-            asset: Asset = repository.get(asset_id)
+        for identifier in ids[1]:
+            asset: Asset = repository.get(identifier)
             asset.complete(completion)
             both.app.save(asset)
         return 4

@@ -79,27 +79,32 @@ def fill(recorder: PostgresRecorder, events: int) -> int:
     return last
 
 
+Fact = tuple[UUID, UUID, int, Event]
+"""Job, stream, version, event."""
+
+
 def _wave(first_seed: int) -> Iterator[Commit]:
     jobs = [(uuid4(), first_seed + number) for number in range(JOBS_AT_A_TIME)]
-    submitted: list[tuple[UUID, int, Event]] = []
+    assets = [(job, asset_id(job, index)) for job, _ in jobs for index in range(ASSETS)]
+    submitted: list[Fact] = []
     for job, seed in jobs:
-        submitted.append((job, 1, queued(seed)))
-        submitted += [(asset_id(job, index), 1, reserved(job, index, seed)) for index in range(ASSETS)]
+        submitted.append((job, job, 1, queued(seed)))
+        submitted += [(job, asset_id(job, index), 1, reserved(job, index, seed)) for index in range(ASSETS)]
     yield _commit(submitted)
-    yield _commit([(job, 2, STARTED) for job, _ in jobs])
-    yield _commit([(asset_id(job, index), 2, COMPLETED) for job, _ in jobs for index in range(ASSETS)])
-    yield _commit([(job, 3, JobSucceeded()) for job, _ in jobs])
-    rated = AssetRated(score=4)
-    yield _commit([(asset_id(job, index), 3, rated) for job, _ in jobs for index in range(ASSETS)])
+    yield _commit((job, job, 2, STARTED) for job, _ in jobs)
+    yield _commit((job, asset, 2, COMPLETED) for job, asset in assets)
+    yield _commit((job, job, 3, JobSucceeded()) for job, _ in jobs)
+    yield _commit((job, asset, 3, AssetRated(score=4)) for job, asset in assets)
 
 
-def _commit(events: Iterable[tuple[UUID, int, Event]]) -> Commit:
-    return Commit(uuid4(), [_encoded(*one) for one in events])
+def _commit(facts: Iterable[Fact]) -> Commit:
+    return Commit(uuid4(), [_encoded(*fact) for fact in facts])
 
 
-def _encoded(stream: UUID, version: int, event: Event) -> NewEvent:
+def _encoded(job: UUID, stream: UUID, version: int, event: Event) -> NewEvent:
+    command = uuid5(job if version == 1 else stream, str(version))  # a job and its reservations are one command
     at = NOW + timedelta(seconds=version)
-    return MAPPER.encode(stream, version, event, Envelope("admin", OWNER, at, uuid5(stream, str(version)), stream))
+    return MAPPER.encode(stream, version, event, Envelope("admin", OWNER, at, command, correlation_id=job))
 
 
 MAPPER: Final = EventMapper()

@@ -1,4 +1,4 @@
-"""A cheap HTTP client: `python -m benchmarks.load HOST PORT PATH TOKEN CLIENTS SECONDS` posts a job from each client in turn.
+"""`python -m benchmarks.load HOST PORT PATH TOKEN CLIENTS SECONDS`: a cheap HTTP client that posts job after job.
 
 It is a process of its own and speaks as little HTTP as it can, so that the server gets the machine. It prints one line
 of JSON: requests a second, milliseconds at the median and the 99th percentile, and how many answers were not 202.

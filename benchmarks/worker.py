@@ -41,7 +41,8 @@ POLL_S: Final = 0.1
 """How often the ledger is asked whether the job has ended; rarely, because the time of the end is the commit's own."""
 
 ENDED: Final = """
-select c.committed_at from ledger l join ledger_commits c on l.notification_id between c.first_position and c.last_position
+select c.committed_at
+from ledger l join ledger_commits c on l.notification_id between c.first_position and c.last_position
 where l.originator_id = %s and l.topic = 'job.succeeded.v1'
 """
 
@@ -116,7 +117,7 @@ def contest(stage: Stage) -> Iterator[Contest]:
 
 
 def submitted(ledger: Ledger, seed: int) -> WorkOrder:
-    """A job of three images, 256 × 256, 15 steps, and the order for its first attempt."""
+    """A job of three images, 256 by 256, 15 steps, and the order for its first attempt."""
     job_id = uuid4()
     command = SubmitJob(job_id, OWNER, recipe(seed), POOL, Kind.IMAGE, BUCKET, "png", NOW)
     executed = ledger.execute(job_id, command, Context(OWNER, OWNER))
@@ -157,7 +158,7 @@ def await_end(connection: Connection[TupleRow], job_id: UUID) -> Any:
 ROWS = [
     Row(
         "worker-overhead",
-        "seconds a job of 3 images, 256 × 256, 15 steps",
+        "seconds a job of 3 images, 256 by 256, 15 steps",
         "the pipeline call alone",
         Target("ratio", "≤", 1.05),
         contest,

@@ -61,13 +61,17 @@ $$;
 -- commit order and no reader ever sees a gap that is filled later.
 --
 -- Events come in order of their commit (events_commit: 1, 1, 2, …). Usually nothing conflicts, and the whole group is
--- checked and inserted set-wise; only a group with a conflict is taken commit by commit.
+-- checked and inserted set-wise; only a group with a conflict is taken commit by commit. A lonely event, which is most of
+-- what happens on a quiet system, needs no sets: five plain statements take half the time of the two set-wise ones.
+--
+-- Sequential scans are off because the plans are made once for a connection, when the tables may be all but empty, and
+-- would then read ever more until the next analyze.
 create function ledger_append(
   events_commit int[], events_stream uuid[], events_version bigint[], events_topic text[], events_state bytea[],
   commands uuid[],
   guards_commit int[], guards_stream uuid[], guards_version bigint[]
 ) returns table (commit_number int, verdict text, first_in_commit bigint, last_in_commit bigint)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 declare
   head bigint;
   group_first bigint;
@@ -81,6 +85,25 @@ begin
     previous := decode(repeat('00', 32), 'hex');
   end if;
   group_first := head + 1;
+
+  if cardinality(events_stream) = 1 and cardinality(guards_stream) = 0 then
+    if not exists (select from ledger_commands c where c.command_id = commands[1])
+      and events_version[1] - 1 = (
+        select coalesce(max(l.originator_version), case events_version[1] when 0 then -1 else 0 end)
+        from ledger l where l.originator_id = events_stream[1])
+    then
+      insert into ledger (originator_id, originator_version, topic, state, notification_id)
+        values (events_stream[1], events_version[1], events_topic[1], events_state[1], group_first);
+      insert into ledger_commands (command_id, first_position, last_position)
+        values (commands[1], group_first, group_first);
+      insert into ledger_commits (last_position, first_position, hash)
+        values (group_first, group_first, sha256(previous
+          || int8send(group_first) || uuid_send(events_stream[1]) || int8send(events_version[1])
+          || sha256(convert_to(events_topic[1], 'UTF8')) || sha256(events_state[1])));
+      return query select 1, 'appended', group_first, group_first;
+      return;
+    end if;
+  end if;
 
   -- Clean is a group whose commits all fit and of which none touches what another one writes. One expression and one
   -- statement: each more costs every commit ten microseconds.

@@ -59,6 +59,7 @@ class Broker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jetstream = self._client.jetstream(timeout=CONNECT_S_MAX)
         self._was_connected = False
+        self._closing = False
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
         self._followers: list[Follower] = []
 
@@ -84,6 +85,7 @@ class Broker:
 
     async def close(self) -> None:
         """Leave. Nothing that matters is buffered here: the ledger has it."""
+        self._closing = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
@@ -151,7 +153,8 @@ class Broker:
         log.debug("NATS: %s", error)
 
     async def _on_disconnect(self) -> None:
-        log.warning("NATS is gone; it is tried again until it is back")
+        if not self._closing:
+            log.warning("NATS is gone; it is tried again until it is back")
 
     async def _on_reconnect(self) -> None:
         log.info("NATS is back")

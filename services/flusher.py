@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from projections.sql import load
+from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from services.database import CONNECTING, Unavailable
 
 log = logging.getLogger(__name__)
@@ -208,19 +209,19 @@ class Flusher:
             self._connection = None
 
 
-def columns_of(commits: Sequence[Commit]) -> tuple[list[object], ...]:
+def columns_of(commits: Sequence[Commit]) -> tuple[PackedArray, ...]:
     """The parallel arrays that `ledger_append` takes; commits are numbered from 1."""
     numbered = list(enumerate(commits, start=1))
     events = [(number, event) for number, commit in numbered for event in commit.events]
     guards = [(number, guard) for number, commit in numbered for guard in commit.guards]
     return (
-        [number for number, _ in events],
-        [event.stream_id for _, event in events],
-        [event.version for _, event in events],
-        [event.topic for _, event in events],
-        [event.state for _, event in events],
-        [commit.command_id for commit in commits],
-        [number for number, _ in guards],
-        [guard.stream_id for _, guard in guards],
-        [guard.version for _, guard in guards],
+        int4s([number for number, _ in events]),
+        uuids([event.stream_id for _, event in events]),
+        int8s([event.version for _, event in events]),
+        texts([event.topic for _, event in events]),
+        byteas([event.state for _, event in events]),
+        uuids([commit.command_id for commit in commits]),
+        int4s([number for number, _ in guards]),
+        uuids([guard.stream_id for _, guard in guards]),
+        int8s([guard.version for _, guard in guards]),
     )

@@ -1,3 +1,3 @@
 -- name: append
 select * from ledger_append(
-  %b::int[], %b::uuid[], %b::bigint[], %t::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
+  %b::int[], %b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
