@@ -29,11 +29,11 @@ def dispatcher(database: Database, ledger: Ledger, broker: Broker) -> Dispatcher
     return Dispatcher(database, ledger, broker, [POOL])
 
 
-async def a_worker(broker: Broker, pool: str = POOL) -> Msg:
+async def a_worker(broker: Broker, pool: str = POOL, patience_s: float = WAIT_S_MAX) -> Msg:
     """A worker that waits for its next message; the message once it came."""
     await ensure_work_stream(broker.jetstream, [pool])
     pulling = await broker.jetstream.pull_subscribe_bind(work_consumer(pool), stream=WORK_STREAM)
-    (message,) = await pulling.fetch(1, timeout=WAIT_S_MAX)
+    (message,) = await pulling.fetch(1, timeout=patience_s)
     return message
 
 
@@ -238,6 +238,6 @@ async def _retried(broker: Broker) -> WorkOrder:
     async with asyncio.timeout(WAIT_S_MAX):
         while True:
             try:
-                return order_in(await asyncio.wait_for(a_worker(broker), 1.0))
+                return order_in(await a_worker(broker, patience_s=1.0))  # a pull that ends by itself loses no message
             except (NatsError, OSError, TimeoutError):
                 await asyncio.sleep(0.05)

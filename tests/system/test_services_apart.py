@@ -1,16 +1,21 @@
 """Every service as a process of its own, on servers that were given: the shape of production."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
+from services.embedded import EmbeddedServers
+from services.migrate import migrate
 from tests.system.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -99,6 +104,33 @@ def test_seven_processes_do_what_one_does(fleet: Fleet, url: str):
         second = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"}).json()
         eventually(lambda: ended(second["id"]), 120, fleet.logs)
     assert fleet.stop() == dict.fromkeys(SERVICES, 0), fleet.logs()
+
+
+def test_while_servers_are_gone_the_api_says_so_and_then_goes_on(
+    make_installation: Callable[..., Installation],
+):
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
+    servers = EmbeddedServers(folder)
+    servers.start()
+    given = {"DARKROOM_POSTGRES_DSN": servers.postgres_dsn, "DARKROOM_NATS_URL": servers.nats_url}
+    try:
+        with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
+            migrate(connection)
+        with make_installation(**given) as running:
+            accepted = [running.submit() for _ in range(3)]
+            servers.stop()
+            running.wait_until(lambda: running.request("GET", "/readyz").status_code == 503, 20)
+            refused = running.request("POST", "/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"})
+            assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+            assert refused.headers["Content-Type"] == "application/problem+json"
+            assert running.request("GET", "/healthz").status_code == 200
+            servers.start()
+            running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 60)
+            for job in accepted:
+                assert running.job_when(job["id"], "succeeded", "failed")["status"] == "succeeded"
+    finally:
+        servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_up_uses_the_servers_that_it_is_given(make_installation: Callable[..., Installation], dsn: str, nats_url: str):
