@@ -16,7 +16,7 @@ from typing import Final
 import psycopg
 from pydantic import SecretStr
 
-from api.run import SERVICES, Core, listen, open_core, serve, stop_on_signals
+from api.run import SERVICES, Core, listen, open_core, run_on_loop, serve, stop_on_signals
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
@@ -49,7 +49,7 @@ def up(settings: Settings, *, workers: str) -> int:
             "nats_url": SecretStr(nats_url),
             "admin_token": SecretStr(token),
         }
-        asyncio.run(_run(settings.model_copy(update=given), folder, workers))
+        run_on_loop(_run(settings.model_copy(update=given), folder, workers))
     return 0
 
 

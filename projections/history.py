@@ -19,6 +19,7 @@ class History:
 
     name = "history"
     tables = ("history",)
+    aggregates = ()
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`."""

@@ -29,6 +29,11 @@ class Projection(Protocol):
         """Its tables, named without a schema: the search path says whether they are the live ones."""
         ...
 
+    @property
+    def aggregates(self) -> Sequence[str]:
+        """The kinds of aggregates (`job`, `asset`) whose events it takes; empty for all."""
+        ...
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Take events in ledger order."""
         ...
@@ -72,6 +77,7 @@ class FoldedView:
 
     name: str
     folded: tuple[FoldedTable, ...]
+    aggregates: tuple[str, ...] = ()
 
     @property
     def tables(self) -> Sequence[str]:

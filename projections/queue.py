@@ -50,4 +50,6 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             pass
 
 
-QUEUE: Final[Projection] = FoldedView("queue", (FoldedTable("queue", "job_id", jobs_touched, fold, load("queue.sql")),))
+QUEUE: Final[Projection] = FoldedView(
+    "queue", (FoldedTable("queue", "job_id", jobs_touched, fold, load("queue.sql")),), aggregates=("job",)
+)

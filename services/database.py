@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from select import POLLIN, poll
 from typing import Any, Final
 
 import psycopg
@@ -40,7 +41,7 @@ class Database:
             max_size=size_max,
             timeout=CHECKOUT_S_MAX,
             reconnect_timeout=CHECKOUT_S_MAX,
-            check=ConnectionPool.check_connection,
+            check=check_if_it_spoke,
             open=False,
         )
         self.dsn = dsn
@@ -71,6 +72,18 @@ class Database:
         """The same, in a transaction that commits when the block ends well."""
         with self.connection() as connection, connection.transaction():
             yield connection
+
+
+def check_if_it_spoke(connection: Connection[TupleRow]) -> None:
+    """Ask a connection for a sign of life only when its socket has something to read: Postgres says goodbye unasked.
+
+    Asking each time would cost every reader a round trip, a fifth of what a command costs.
+    """
+    spoken = poll()
+    if not connection.closed:
+        spoken.register(connection.fileno(), POLLIN)
+    if connection.closed or spoken.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 SQL = load("projector.sql", "services")
 
-BATCH_EVENTS_MAX: Final = 500
+BATCH_EVENTS_MAX: Final = 2_000
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
 
 LIVE: Final = "live"
@@ -39,6 +39,11 @@ class View(Protocol):
     @property
     def tables(self) -> Sequence[str]:
         """Its tables."""
+        ...
+
+    @property
+    def aggregates(self) -> Sequence[str]:
+        """The kinds of aggregates whose events it takes; empty for all."""
         ...
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
@@ -92,19 +97,22 @@ class Projector:
 
     def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
         """Take the next batch into views that are all at `position`."""
-        batch = self._ledger.read(position, BATCH_EVENTS_MAX)
-        if not batch:
+        upto = min(self._ledger.head(), position + BATCH_EVENTS_MAX)
+        if upto <= position:
             return 0
+        kinds = [self._views[name].aggregates for name in names]
+        wanted = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
+        batch = self._ledger.read_of(wanted, position, upto)
         with connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
             if any(at != position for _, at in locked):
-                return len(batch)  # another projector or a rebuild was faster: look again
+                return upto - position  # another projector or a rebuild was faster: look again
             for name in names:
                 take(self._views[name], LIVE, batch, cursor)
-            cursor.execute(SQL["advance"], (batch[-1].position, LIVE, list(names)), prepare=True)
-        return len(batch)
+            cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
+        return upto - position
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0

@@ -120,13 +120,12 @@ def fill(
     if after == 0:
         connection.execute(SQL["forget_parked"], (view.name, slot))
     while after < upto:
-        batch = [event for event in ledger.read(after, min(BATCH_EVENTS_MAX, upto - after)) if event.position <= upto]
-        if not batch:
-            break  # events are missing; darkroom verify says which
+        end = min(after + BATCH_EVENTS_MAX, upto)
+        batch = ledger.read_of(view.aggregates, after, end)  # some may be missing; darkroom verify says which
         with connection.transaction():
             use_schema(connection, SCHEMAS[slot])
             take(view, slot, batch, connection.cursor())
-        after = batch[-1].position
+        after = end
         yield after
 
 

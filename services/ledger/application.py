@@ -126,6 +126,10 @@ class Ledger(Application[UUID]):
         """The next events in ledger order; no position is ever skipped."""
         return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
 
+    def read_of(self, aggregates: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
+        """The events after `after` up to `upto` of these kinds of aggregates (`job`, `asset`); none named: of all."""
+        return [self._mapper.decode(stored) for stored in self._given.read_of_aggregates(after, upto, aggregates)]
+
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
         """All events of one stream by version."""
         return [self._mapper.decode(stored) for stored in self._given.read_streams([stream_id])]

@@ -40,6 +40,10 @@ class Recorder(Protocol):
         """The next events in ledger order."""
         ...
 
+    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
+        """The events after `position` up to `upto` of these kinds of aggregates, of all when none is named."""
+        ...
+
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """All events of these streams, each stream by version."""
         ...
@@ -72,6 +76,12 @@ class PostgresRecorder(PostgresApplicationRecorder):
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
             return _notifications(connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True))
+
+    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
+        """See `Recorder`. Raises `Unavailable`."""
+        arguments = {"after": position, "upto": upto, "aggregates": list(aggregates)}
+        with self._database.connection() as connection:
+            return _notifications(connection.execute(SQL["read_of_aggregates"], arguments, prepare=True, binary=True))
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """See `Recorder`. Raises `Unavailable`."""
@@ -119,6 +129,11 @@ class InMemoryRecorder(POPOApplicationRecorder):
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """See `Recorder`."""
         return self.select_notifications(position, limit, inclusive_of_start=False)
+
+    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
+        """See `Recorder`."""
+        found = self.select_notifications(position, upto - position, stop=upto, inclusive_of_start=False)
+        return [stored for stored in found if not aggregates or stored.topic.partition(".")[0] in aggregates]
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """See `Recorder`."""

@@ -2,6 +2,13 @@
 select notification_id, originator_id, originator_version, topic, state
 from ledger where notification_id > %s order by notification_id limit %s
 
+-- name: read_of_aggregates
+select notification_id, originator_id, originator_version, topic, state
+from ledger
+where notification_id > %(after)s and notification_id <= %(upto)s
+  and (cardinality(%(aggregates)s::text[]) = 0 or split_part(topic, '.', 1) = any(%(aggregates)s::text[]))
+order by notification_id
+
 -- name: read_streams
 select notification_id, originator_id, originator_version, topic, state
 from ledger where originator_id = any(%s) order by originator_id, originator_version

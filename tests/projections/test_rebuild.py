@@ -53,6 +53,10 @@ class Held:
     def tables(self) -> Sequence[str]:
         return self.view.tables
 
+    @property
+    def aggregates(self) -> Sequence[str]:
+        return self.view.aggregates
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.backend_pid = cursor.connection.info.backend_pid
         self.begun.set()

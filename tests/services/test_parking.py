@@ -43,6 +43,10 @@ class Faulty:
     def tables(self) -> Sequence[str]:
         return self.view.tables
 
+    @property
+    def aggregates(self) -> Sequence[str]:
+        return self.view.aggregates
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.view.project(events, cursor)
         if any(event.stream_id in self.cannot_take for event in events):

@@ -40,6 +40,10 @@ class Dying:
     def tables(self) -> Sequence[str]:
         return self.view.tables
 
+    @property
+    def aggregates(self) -> Sequence[str]:
+        return self.view.aggregates
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.view.project(events, cursor)
         if self.deaths:
