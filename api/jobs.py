@@ -28,8 +28,8 @@ from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
-from services.flusher import Conflict, Receipt
-from services.ledger import ANSWER_S_MAX, Context, JobExecuted
+from services.flusher import ANSWER_S_MAX, Conflict, Receipt
+from services.ledger import Context, JobExecuted
 from services.wire import cancel_subject
 
 router = APIRouter(tags=["jobs"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Literal
 from uuid import UUID, uuid5
 
@@ -75,6 +76,7 @@ def seeds_from(seed: int, quantity: int) -> tuple[int, ...]:
     return tuple(seed + index for index in range(quantity))
 
 
+@lru_cache(maxsize=10_000)
 def asset_id(job_id: UUID, index: int) -> UUID:
     """The id of a job's asset at `index`; anyone who knows the job knows its assets."""
     return uuid5(job_id, str(index))

@@ -39,6 +39,9 @@ RETRY_S_MAX: Final = 5.0
 
 RETRY_PAUSE_S: Final = 0.1
 
+ANSWER_S_MAX: Final = 15.0
+"""A caller waits at most so long for its commit: `RETRY_S_MAX` plus a queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
@@ -90,6 +93,46 @@ class Conflict(Exception):
     code = "conflict"
 
 
+class _Awaited:
+    """A commit whose writer sleeps until it is answered: a bare lock, for a future costs three times as much."""
+
+    __slots__ = ("_answered", "_verdict", "commit")
+
+    def __init__(self, commit: Commit) -> None:
+        self.commit = commit
+        self._verdict: Receipt | Exception | None = None
+        self._answered = threading.Lock()
+        self._answered.acquire()
+
+    def answer(self, verdict: Receipt | Exception) -> None:
+        self._verdict = verdict
+        self._answered.release()
+
+    def wait(self, timeout_s: float) -> Receipt:
+        if not self._answered.acquire(timeout=timeout_s) or self._verdict is None:
+            raise Unavailable(f"The ledger did not answer within {timeout_s:g} s.")
+        if isinstance(self._verdict, Exception):
+            raise self._verdict
+        return self._verdict
+
+
+class _Promised:
+    """A commit whose receipt comes as a future, for callers that cannot sleep."""
+
+    __slots__ = ("commit", "future")
+
+    def __init__(self, commit: Commit) -> None:
+        self.commit = commit
+        self.future: Future[Receipt] = Future()
+        self.future.set_running_or_notify_cancel()  # what was handed in cannot be taken back: it may be on its way
+
+    def answer(self, verdict: Receipt | Exception) -> None:
+        if isinstance(verdict, Exception):
+            self.future.set_exception(verdict)
+        else:
+            self.future.set_result(verdict)
+
+
 class Flusher:
     """The one writer of a process: a thread that flushes what its callers hand in. Start with `with`."""
 
@@ -97,7 +140,7 @@ class Flusher:
         """`on_commit` is called with the last position after each group that appended something."""
         self._dsn = dsn
         self._on_commit = on_commit
-        self._waiting: deque[tuple[Commit, Future[Receipt]]] = deque()
+        self._waiting: deque[_Awaited | _Promised] = deque()
         self._changed = threading.Condition()
         self._wanted = 1  # so many waiting commits wake the thread
         self._closing = False
@@ -121,42 +164,44 @@ class Flusher:
 
     def append(self, commit: Commit) -> Future[Receipt]:
         """Hand in a commit. The future holds its receipt, `Conflict` or `Unavailable`."""
-        future: Future[Receipt] = Future()
-        future.set_running_or_notify_cancel()  # what was handed in cannot be taken back: it may be on its way
+        promised = _Promised(commit)
+        self._hand_in(promised)
+        return promised.future
+
+    def write(self, commit: Commit) -> Receipt:
+        """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
+        awaited = _Awaited(commit)
+        self._hand_in(awaited)
+        return awaited.wait(ANSWER_S_MAX)
+
+    def _hand_in(self, handed: _Awaited | _Promised) -> None:
         with self._changed:
             if self._closing:
                 raise Unavailable("The ledger is closing.")
-            self._waiting.append((commit, future))
+            self._waiting.append(handed)
             if len(self._waiting) >= self._wanted:
                 self._changed.notify()
-        return future
 
     def _run(self) -> None:
-        group: list[tuple[Commit, Future[Receipt]]] = []
+        group: list[_Awaited | _Promised] = []
         while group := self._next_group(len(group)):
-            commits = [commit for commit, _ in group]
             try:
-                verdicts = self._flush(commits)
+                verdicts: Sequence[Receipt | Exception] = self._flush([waiting.commit for waiting in group])
             except Exception as error:
-                for _, future in group:
-                    future.set_exception(error)
-                continue
-            last_position = 0
-            for (_, future), verdict in zip(group, verdicts, strict=True):
-                if isinstance(verdict, Conflict):
-                    future.set_exception(verdict)
-                else:
-                    last_position = max(last_position, verdict.last_position)
-                    future.set_result(verdict)
-            if last_position and self._on_commit is not None:
-                try:
-                    self._on_commit(last_position)
-                except Exception:  # a ping that fails must not end the one writer; readers poll as well
-                    log.exception("The call after a commit failed")
-        if self._connection is not None:
-            self._connection.close()
+                verdicts = [error] * len(group)
+            for waiting, verdict in zip(group, verdicts, strict=True):
+                waiting.answer(verdict)
+            self._tell(max((one.last_position for one in verdicts if isinstance(one, Receipt)), default=0))
+        self._disconnect()
 
-    def _next_group(self, commits_before: int) -> list[tuple[Commit, Future[Receipt]]]:
+    def _tell(self, last_position: int) -> None:
+        if last_position and self._on_commit is not None:
+            try:
+                self._on_commit(last_position)
+            except Exception:  # a ping that fails must not end the one writer; readers poll as well
+                log.exception("The call after a commit failed")
+
+    def _next_group(self, commits_before: int) -> "list[_Awaited | _Promised]":
         with self._changed:
             self._wanted = 1
             while not self._waiting:
@@ -165,9 +210,9 @@ class Flusher:
                 self._changed.wait()
             self._linger(commits_before)
             group = [self._waiting.popleft()]
-            events = len(group[0][0].events)
+            events = len(group[0].commit.events)
             while self._waiting and len(group) < GROUP_COMMITS_MAX:
-                events += len(self._waiting[0][0].events)
+                events += len(self._waiting[0].commit.events)
                 if events > GROUP_EVENTS_MAX:
                     break
                 group.append(self._waiting.popleft())

@@ -1,7 +1,8 @@
 """Build a view anew from the ledger, beside the live one, and swap; or build it as it was at a position."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, LiteralString, cast
@@ -10,6 +11,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
 
+from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.database import Database
 from services.ledger import Ledger
@@ -119,14 +121,31 @@ def fill(
     """Project the events after `after` up to `upto` into the tables of `slot`; yields the position after each batch."""
     if after == 0:
         connection.execute(SQL["forget_parked"], (view.name, slot))
-    while after < upto:
-        end = min(after + BATCH_EVENTS_MAX, upto)
-        batch = ledger.read_of(view.aggregates, after, end)  # some may be missing; darkroom verify says which
+    if after >= upto:
+        return
+    for end, batch in _batches(ledger, view, after, upto):
         with connection.transaction():
             use_schema(connection, SCHEMAS[slot])
             take(view, slot, batch, connection.cursor())
-        after = end
-        yield after
+        yield end
+
+
+def _batches(
+    ledger: Ledger, view: View, after: int, upto: int
+) -> Iterator[tuple[int, Sequence[Recorded | Unreadable]]]:
+    """The events by batches, each with its last position. The next is read while Postgres stores the one before."""
+
+    def read(start: int) -> Sequence[Recorded | Unreadable]:
+        # some positions may be missing; darkroom verify says which
+        return ledger.read_of(view.aggregates, start, min(start + BATCH_EVENTS_MAX, upto))
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebuild-reader") as reader:
+        reading = reader.submit(read, after)
+        for following in range(after + BATCH_EVENTS_MAX, upto + BATCH_EVENTS_MAX, BATCH_EVENTS_MAX):
+            batch = reading.result()
+            if following < upto:
+                reading = reader.submit(read, following)
+            yield min(following, upto), batch
 
 
 def _create_tables(connection: Connection[TupleRow], view: View, schema: str) -> None:

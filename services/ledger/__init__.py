@@ -12,10 +12,9 @@ from services.ledger.application import (
     RawEvent,
 )
 from services.ledger.mapper import EventMapper
-from services.ledger.recorders import ANSWER_S_MAX, InMemoryRecorder, PostgresRecorder
+from services.ledger.recorders import InMemoryRecorder, PostgresRecorder
 
 __all__ = [
-    "ANSWER_S_MAX",
     "AssetExecuted",
     "Context",
     "EventMapper",

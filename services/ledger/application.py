@@ -19,14 +19,15 @@ from domain.asset import Asset
 from domain.codec import UnknownEvent
 from domain.commands import AssetCommand, JobCommand, SubmitJob
 from domain.envelope import Envelope, Recorded, Unreadable
-from domain.errors import IdempotencyKeyReused, NotFound
+from domain.errors import IdempotencyKeyReused, NotFound, Refused
 from domain.events import AssetEvent, Event, JobEvent
 from domain.generation import Decision, Generation
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 from services.ledger.mapper import EventMapper
-from services.ledger.recorders import ANSWER_S_MAX, InMemoryRecorder, PostgresRecorder, Recorder
+from services.ledger.recent import Loaded, RecentJobs
+from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
 
 T = TypeVar("T")
 
@@ -35,6 +36,9 @@ CONFLICT_RETRIES_MAX: Final = 16
 
 ASSETS_LOADED_AT_ONCE: Final = 6
 """A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
+
+NOTHING: Final = Loaded(Generation(), {}, 0)
+"""A job that nobody has submitted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Ledger(Application[UUID]):
     def __init__(self, recorder: PostgresRecorder | InMemoryRecorder, mapper: EventMapper | None = None) -> None:
         self._given: Recorder = recorder
         self._mapper = mapper or EventMapper()
+        self._recent = RecentJobs()
         super().__init__()
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
@@ -98,23 +103,23 @@ class Ledger(Application[UUID]):
 
     def execute(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted:
         """Decide on a job and append what follows. Raises what the domain refuses; safe to repeat."""
-        return _retry_conflicts(lambda attempt: self._decide_job(job_id, command, context, first=attempt == 0))
+        executed = self._execute_unread(job_id, command, context)
+        return executed or _retry_conflicts(
+            lambda: self._decide_job(job_id, command, context, self._load(job_id)),
+        )
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
 
         The future also holds `Unavailable`. For callers that cannot spare a thread for each commit.
         """
-        nothing = Generation()
-        decision = generations.decide(command, nothing)
-        after = generations.evolve(nothing, decision)
-        return self._given.append(
-            self._job_commit(command.job_id, command, context, _Loaded(nothing, {}, 0), decision, after)
-        )
+        decision = generations.decide(command, NOTHING.generation)
+        after = generations.evolve(NOTHING.generation, decision)
+        return self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
 
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
         """The same for one asset."""
-        return _retry_conflicts(lambda _: self._decide_asset(asset, command, context))
+        return _retry_conflicts(lambda: self._decide_asset(asset, command, context))
 
     def generation(self, job_id: UUID, *, owner: str | None = None) -> Generation:
         """The job and its assets as they are now. Raises `NotFound`, also for somebody else's job."""
@@ -147,11 +152,24 @@ class Ledger(Application[UUID]):
         """The last position; 0 for an empty ledger."""
         return self._given.head()
 
-    def _decide_job(self, job_id: UUID, command: JobCommand, context: Context, *, first: bool) -> JobExecuted:
-        fresh = first and isinstance(
-            command, SubmitJob
-        )  # a new job has nothing to load; if it has, the append conflicts
-        loaded = _Loaded(Generation(), {}, 0) if fresh else self._load(job_id)
+    def _execute_unread(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted | None:
+        """Decide without reading the ledger first; None when only a reading can tell.
+
+        What was decided on counts when the append finds every stream of the job as it was. So a refusal, or a decision
+        to do nothing, counts only after a reading.
+        """
+        # A new job has nothing to read; if it has, the append conflicts.
+        known = NOTHING if isinstance(command, SubmitJob) else self._recent.get(job_id)
+        if known is None:
+            return None
+        try:
+            executed = self._decide_job(job_id, command, context, known)
+        except (Conflict, Refused):
+            self._recent.forget(job_id)
+            return None
+        return executed if executed.decision else None
+
+    def _decide_job(self, job_id: UUID, command: JobCommand, context: Context, loaded: Loaded) -> JobExecuted:
         generation = loaded.generation
         if not isinstance(command, SubmitJob):
             _require_owner("job", job_id, jobs.owner_of(generation.job), context.owner)
@@ -160,9 +178,11 @@ class Ledger(Application[UUID]):
             return JobExecuted(generation, decision, loaded.position)
         after = generations.evolve(generation, decision)
         commit = self._job_commit(job_id, command, context, loaded, decision, after)
-        receipt = self._append(commit)
+        receipt = self._given.write(commit)
         if receipt.repeated:
             return self._served(job_id, command, decision, receipt)
+        versions = loaded.versions | {event.stream_id: event.version for event in commit.events}
+        self._recent.put(job_id, Loaded(after, versions, receipt.last_position))
         return JobExecuted(after, decision, receipt.last_position)
 
     def _job_commit(
@@ -170,7 +190,7 @@ class Ledger(Application[UUID]):
         job_id: UUID,
         command: JobCommand,
         context: Context,
-        loaded: "_Loaded",
+        loaded: Loaded,
         decision: Decision,
         after: Generation,
     ) -> Commit:
@@ -208,7 +228,7 @@ class Ledger(Application[UUID]):
         envelope = _new_envelope(context, cast("str", assets_of.owner_of(state)), command.now, correlation_id)
         events: list[NewEvent] = []
         self._encode_onto(events, {asset: version}, asset, decided, envelope)
-        receipt = self._append(Commit(envelope.command_id, events))
+        receipt = self._given.write(Commit(envelope.command_id, events))
         for event in decided:
             state = assets_of.evolve(state, event)
         if receipt.repeated:
@@ -222,13 +242,7 @@ class Ledger(Application[UUID]):
             versions[stream] = versions.get(stream, 0) + 1
             onto.append(self._mapper.encode(stream, versions[stream], event, envelope))
 
-    def _append(self, commit: Commit) -> Receipt:
-        try:
-            return self._given.append(commit).result(timeout=ANSWER_S_MAX)
-        except TimeoutError as error:
-            raise Unavailable(f"The ledger did not answer within {ANSWER_S_MAX:g} s.") from error
-
-    def _load(self, job_id: UUID) -> "_Loaded":
+    def _load(self, job_id: UUID) -> Loaded:
         guessed = [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
         loaded = self._fold(job_id, guessed, self._given.read_streams([job_id, *guessed]))
         job = loaded.generation.job
@@ -237,7 +251,7 @@ class Ledger(Application[UUID]):
         every = [asset_id(job_id, index) for index in range(job.queued.recipe.quantity)]
         return self._fold(job_id, every, self._given.read_streams([job_id, *every]))
 
-    def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> "_Loaded":
+    def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> Loaded:
         recorded = [self._readable(one) for one in stored]
         job: jobs.Job = jobs.NotSubmitted()
         assets: dict[UUID, Asset] = {}
@@ -251,7 +265,7 @@ class Ledger(Application[UUID]):
                 assets[one.stream_id] = assets_of.evolve(before, cast("AssetEvent", one.event))
         folded = tuple(assets[each] for each in asset_ids if each in assets)
         versions = {one.stream_id: one.version for one in recorded}
-        return _Loaded(Generation(job, folded), versions, max((one.position for one in recorded), default=0))
+        return Loaded(Generation(job, folded), versions, max((one.position for one in recorded), default=0))
 
     def _load_asset(self, asset: UUID) -> tuple[Asset, int, int]:
         state: Asset = assets_of.Unknown()
@@ -271,17 +285,10 @@ class Ledger(Application[UUID]):
         return recorded
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    generation: Generation
-    versions: dict[UUID, int]
-    position: int
-
-
-def _retry_conflicts(decide: "Callable[[int], T]") -> "T":
-    for attempt in range(CONFLICT_RETRIES_MAX):
+def _retry_conflicts(decide: Callable[[], T]) -> T:
+    for _ in range(CONFLICT_RETRIES_MAX):
         try:
-            return decide(attempt)
+            return decide()
         except Conflict:
             continue
     raise Unavailable("The ledger is too busy on this job; try again.")

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 from uuid import UUID, uuid4
 
 from eventsourcing.persistence import (
@@ -25,15 +25,16 @@ from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 
 SQL = load("recorders.sql", "services.ledger")
 
-ANSWER_S_MAX: Final = 15.0
-"""A caller waits at most so long for its commit: the flusher's own retry plus a queue."""
-
 
 class Recorder(Protocol):
     """What the ledger needs of a recorder; both recorders are the library's, with these beside."""
 
     def append(self, commit: Commit) -> "Future[Receipt]":
         """Hand in a commit; the future holds its receipt, `Conflict` or `Unavailable`."""
+        ...
+
+    def write(self, commit: Commit) -> Receipt:
+        """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
         ...
 
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
@@ -68,9 +69,13 @@ class PostgresRecorder(PostgresApplicationRecorder):
         """See `Recorder`."""
         return self._flusher.append(commit)
 
+    def write(self, commit: Commit) -> Receipt:
+        """See `Recorder`."""
+        return self._flusher.write(commit)
+
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
-        return _insert_as_commit(self.append, stored_events)
+        return _insert_as_commit(self.write, stored_events)
 
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """See `Recorder`. Raises `Unavailable`."""
@@ -117,14 +122,14 @@ class InMemoryRecorder(POPOApplicationRecorder):
         """See `Recorder`; answers at once."""
         future: Future[Receipt] = Future()
         try:
-            future.set_result(self._append(commit))
+            future.set_result(self.write(commit))
         except Conflict as conflict:
             future.set_exception(conflict)
         return future
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """The library's way in: one commit."""
-        return _insert_as_commit(self.append, stored_events)
+        return _insert_as_commit(self.write, stored_events)
 
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """See `Recorder`."""
@@ -150,7 +155,8 @@ class InMemoryRecorder(POPOApplicationRecorder):
         """See `Recorder`."""
         return self.max_notification_id() or 0
 
-    def _append(self, commit: Commit) -> Receipt:
+    def write(self, commit: Commit) -> Receipt:
+        """See `Recorder`."""
         with self._database_lock:
             if commit.command_id in self._served:
                 first = self._served[commit.command_id]
@@ -218,9 +224,7 @@ class _PollingSubscription(ListenNotifySubscription[PostgresRecorder]):
             self._has_been_notified.set()
 
 
-def _insert_as_commit(
-    append: "Callable[[Commit], Future[Receipt]]", stored_events: Sequence[StoredEvent]
-) -> Sequence[int] | None:
+def _insert_as_commit(write: Callable[[Commit], Receipt], stored_events: Sequence[StoredEvent]) -> Sequence[int] | None:
     if not stored_events:
         return []
     events = [
@@ -228,7 +232,7 @@ def _insert_as_commit(
         for stored in stored_events
     ]
     try:
-        receipt = append(Commit(uuid4(), events)).result(timeout=ANSWER_S_MAX)
+        receipt = write(Commit(uuid4(), events))
     except Conflict as conflict:
         raise IntegrityError(str(conflict)) from conflict
     except Unavailable as error:

@@ -25,10 +25,10 @@ from domain.generation import Generation
 from domain.job import Finished, Running, Waiting
 from domain.recipe import asset_id
 from services import database as databases
+from services import flusher as flushers
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
-from services.ledger import application as ledgers
 from tests import spec
 from tests.services.commits import appends_held_up
 from tests.services.lossy_proxy import LossyProxy
@@ -320,11 +320,9 @@ def test_curating_one_asset_from_many_sides_keeps_every_fact(dsn: str) -> None:
 class AlwaysLate(InMemoryRecorder):
     """Somebody else is always faster."""
 
-    def append(self, commit: Commit) -> "Future[Receipt]":
+    def write(self, commit: Commit) -> Receipt:
         """A conflict."""
-        answer: Future[Receipt] = Future()
-        answer.set_exception(Conflict("Another commit was faster."))
-        return answer
+        raise Conflict(f"Another commit than {commit.command_id} was faster.")
 
 
 def test_conflicts_without_end_are_told_as_unavailable() -> None:
@@ -339,7 +337,7 @@ def test_a_commit_that_is_not_answered_in_time_may_land_and_is_safe_to_repeat(
     dsn: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched, appends_held_up(dsn):
-        patched.setattr(ledgers, "ANSWER_S_MAX", 0.2)
+        patched.setattr(flushers, "ANSWER_S_MAX", 0.2)
         with pytest.raises(Unavailable):
             ledger.execute(JOB_ID, submit(), ADA)
     again = ledger.execute(JOB_ID, submit(), ADA)
