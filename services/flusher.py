@@ -1,11 +1,13 @@
 """Group commit: whatever waits travels in one round trip, in one transaction, with one fsync for the whole group."""
 
 import logging
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -31,6 +33,9 @@ LINGER_S_MAX: Final = 0.0005
 Without it the first one back travels alone, and the others wait for a whole fsync more. A lonely writer never waits.
 """
 
+LINGER_COMMITS_MAX: Final = 12
+"""After a larger group nobody is waited for: those who come meanwhile are a group worth its fsync already."""
+
 GROUP_EVENTS_MAX: Final = 10_000
 """A group stops growing here; a single larger commit travels alone."""
 
@@ -38,6 +43,9 @@ RETRY_S_MAX: Final = 5.0
 """For so long a group is sent again after a lost connection; then its callers hear `Unavailable`."""
 
 RETRY_PAUSE_S: Final = 0.1
+
+NEVER: Final = sys.maxsize
+"""So many waiting commits wake the thread: none do while it is awake."""
 
 ANSWER_S_MAX: Final = 15.0
 """A caller waits at most so long for its commit: `RETRY_S_MAX` plus a queue."""
@@ -140,10 +148,12 @@ class Flusher:
         """`on_commit` is called with the last position after each group that appended something."""
         self._dsn = dsn
         self._on_commit = on_commit
+        # Writers hand in without a lock, which forty of them would queue for: a deque takes appends from all threads.
         self._waiting: deque[_Awaited | _Promised] = deque()
-        self._changed = threading.Condition()
-        self._wanted = 1  # so many waiting commits wake the thread
+        self._wanted = NEVER
+        self._wake = threading.Lock()  # held by nobody in particular: released to wake the thread
         self._closing = False
+        self._ended = False
         self._connection: Connection[TupleRow] | None = None
         self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
 
@@ -156,9 +166,8 @@ class Flusher:
 
     def close(self) -> None:
         """Flush what waits, then stop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._closing = True
+        self._wake_up()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -175,12 +184,17 @@ class Flusher:
         return awaited.wait(ANSWER_S_MAX)
 
     def _hand_in(self, handed: _Awaited | _Promised) -> None:
-        with self._changed:
-            if self._closing:
-                raise Unavailable("The ledger is closing.")
-            self._waiting.append(handed)
-            if len(self._waiting) >= self._wanted:
-                self._changed.notify()
+        if self._closing:
+            raise Unavailable("The ledger is closing.")
+        self._waiting.append(handed)
+        if len(self._waiting) >= self._wanted:
+            self._wake_up()
+        if self._ended:  # between our first look and now
+            self._refuse_waiting()
+
+    def _wake_up(self) -> None:
+        with suppress(RuntimeError):  # it is awake
+            self._wake.release()
 
     def _run(self) -> None:
         group: list[_Awaited | _Promised] = []
@@ -193,6 +207,13 @@ class Flusher:
                 waiting.answer(verdict)
             self._tell(max((one.last_position for one in verdicts if isinstance(one, Receipt)), default=0))
         self._disconnect()
+        self._ended = True
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        while self._waiting:
+            with suppress(IndexError):  # another thread refused it
+                self._waiting.popleft().answer(Unavailable("The ledger is closing."))
 
     def _tell(self, last_position: int) -> None:
         if last_position and self._on_commit is not None:
@@ -202,28 +223,29 @@ class Flusher:
                 log.exception("The call after a commit failed")
 
     def _next_group(self, commits_before: int) -> "list[_Awaited | _Promised]":
-        with self._changed:
-            self._wanted = 1
-            while not self._waiting:
-                if self._closing:
-                    return []
-                self._changed.wait()
-            self._linger(commits_before)
-            group = [self._waiting.popleft()]
-            events = len(group[0].commit.events)
-            while self._waiting and len(group) < GROUP_COMMITS_MAX:
-                events += len(self._waiting[0].commit.events)
-                if events > GROUP_EVENTS_MAX:
-                    break
-                group.append(self._waiting.popleft())
-            return group
+        """What waits, as soon as something does; empty at the end."""
+        self._await(1)
+        if commits_before <= LINGER_COMMITS_MAX:
+            self._await(commits_before, LINGER_S_MAX)
+        group: list[_Awaited | _Promised] = []
+        events = 0
+        while self._waiting and len(group) < GROUP_COMMITS_MAX:
+            events += len(self._waiting[0].commit.events)
+            if group and events > GROUP_EVENTS_MAX:
+                break
+            group.append(self._waiting.popleft())
+        return group
 
-    def _linger(self, commits: int) -> None:
-        """Wait until so many commits wait, but not long."""
-        self._wanted = commits
-        until = time.monotonic() + LINGER_S_MAX
-        while len(self._waiting) < commits and not self._closing and (left := until - time.monotonic()) > 0:
-            self._changed.wait(left)
+    def _await(self, commits: int, seconds: float | None = None) -> None:
+        """Sleep until so many commits wait, for so long at most, or until closing."""
+        until = None if seconds is None else time.monotonic() + seconds
+        self._wanted = commits  # before the look at what waits: a writer does it the other way round
+        while len(self._waiting) < commits and not self._closing:
+            left = -1 if until is None else until - time.monotonic()
+            if until is not None and left <= 0:
+                break
+            self._wake.acquire(timeout=left)
+        self._wanted = NEVER
 
     def _flush(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         """Send the group until it is answered. Its command ids make a second sending harmless."""
