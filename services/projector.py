@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
@@ -24,6 +25,10 @@ SQL = load("projector.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 2_000
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
+
+STEP_S_MIN: Final = 0.02
+"""Between the beginnings of two steps that are not full. On a busy ledger several commits then share a step, whose
+round trips cost as much for one event as for a hundred; a lonely event is not held up."""
 
 LIVE: Final = "live"
 
@@ -68,8 +73,11 @@ class Projector:
                 if not released:
                     await asyncio.to_thread(self.release)
                     released = True
-                if await asyncio.to_thread(self.step):
+                began = time.monotonic()
+                if taken := await asyncio.to_thread(self.step):
                     broker.wake(0)  # whoever reads views: they moved
+                    if taken < BATCH_EVENTS_MAX:
+                        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
                     continue
             except Unavailable as error:
                 log.warning("views wait: %s", error)
@@ -143,9 +151,8 @@ class Projector:
 
 
 def use_schema(connection: Connection[TupleRow], schema: str) -> None:
-    """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
-    connection.execute(sql.SQL(SQL["use_schema"]).format(Identifier(schema)))
-    connection.execute(SQL["use_utc"])
+    """For this transaction: unqualified tables are those of `schema`, times read as UTC, no wait for the disk."""
+    connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:

@@ -15,11 +15,14 @@ from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.database import Database
 from services.ledger import Ledger
-from services.projector import BATCH_EVENTS_MAX, View, checksum, take, use_schema
+from services.projector import View, checksum, take, use_schema
 
 SQL = load("rebuild.sql", "services")
 
-NEARLY_THERE_EVENTS: Final = 2 * BATCH_EVENTS_MAX
+BATCH_EVENTS_MAX: Final = 5_000
+"""Longer strides than the live view's: nobody waits for these rows, and a job is stored less often."""
+
+NEARLY_THERE_EVENTS: Final = BATCH_EVENTS_MAX
 """So near to the live view the swap begins; the rest is caught up while the live view holds still."""
 
 

@@ -26,7 +26,7 @@ from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 from services.ledger.mapper import EventMapper
-from services.ledger.recent import Loaded, RecentJobs
+from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
 
 T = TypeVar("T")
@@ -36,9 +36,6 @@ CONFLICT_RETRIES_MAX: Final = 16
 
 ASSETS_LOADED_AT_ONCE: Final = 6
 """A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
-
-NOTHING: Final = Loaded(Generation(), {}, 0)
-"""A job that nobody has submitted yet."""
 
 
 @dataclass(frozen=True, slots=True)

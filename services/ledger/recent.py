@@ -21,6 +21,10 @@ class Loaded:
     position: int
 
 
+NOTHING: Final = Loaded(Generation(), {}, 0)
+"""A job that nobody has submitted yet."""
+
+
 class RecentJobs:
     """The latest jobs this process has written. Thread-safe.
 
