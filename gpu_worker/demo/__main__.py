@@ -1,42 +1,17 @@
-"""`python -m gpu_worker.demo COMMAND`: train the demo models, evaluate them, draw the contact sheet.
-
-Each command says its options with `--help`. Given a folder instead, the model of random weights is built there.
-"""
+"""`python -m gpu_worker.demo FOLDER` builds the demo model there; quick when it is there already."""
 
 import sys
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 from gpu_worker.demo import build_demo_sdxl
 
-COMMANDS = {
-    "train-sdxl": "gpu_worker.demo.train_images",
-    "train-wan": "gpu_worker.demo.train_videos",
-    "evaluate": "gpu_worker.demo.evaluate",
-    "evaluate-wan": "gpu_worker.demo.evaluate_motion",
-    "contact-sheet": "gpu_worker.demo.contact_sheet",
-}
-"""Each is a module with `main(argv) -> exit status`, imported when it is asked for: most bring torch."""
-USAGE = f"usage: python -m gpu_worker.demo {{{','.join(COMMANDS)}}} [--help]\n       python -m gpu_worker.demo FOLDER\n"
-
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status."""
-    if not arguments:
-        sys.stderr.write(USAGE)
-        return 2
-    if arguments[0] in COMMANDS:
-        run: Callable[[list[str]], int] = import_module(COMMANDS[arguments[0]]).main
-        return run(arguments[1:])
+    """Print one line and return the exit status."""
     if len(arguments) != 1:
-        sys.stderr.write(USAGE)
+        sys.stderr.write("usage: python -m gpu_worker.demo FOLDER\n")
         return 2
-    return build(Path(arguments[0]))
-
-
-def build(folder: Path) -> int:
-    """Build the random-weights model; quick when it is there already. Prints one line."""
+    folder = Path(arguments[0])
     try:
         built = build_demo_sdxl(folder)
     except OSError as error:

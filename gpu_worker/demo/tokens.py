@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
-from gpu_worker.demo import world
-
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
@@ -17,14 +15,6 @@ WORDS = """
     background picture photo painting drawing portrait landscape night day morning evening winter summer rain snow
     style color detailed quality blurry low high watermark text
 """.split()  # noqa: SIM905 - a hundred quoted words read worse
-
-QUALITY_WORDS = """
-    an of image photo drawing painting beautiful nice bright detailed sharp high low good bad best worst quality
-    resolution blurry ugly deformed distorted noise text watermark style simple flat art digital
-""".split()  # noqa: SIM905 - as above
-"""What people add to any prompt, and to any negative prompt; the demo models learn to pass over them."""
-DEMO_WORDS = sorted({*world.words(), *QUALITY_WORDS} - {","})
-"""One token each in the demo models; a comma is a byte and so a token by itself."""
 
 
 def byte_symbols() -> list[str]:
