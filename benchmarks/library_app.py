@@ -79,6 +79,7 @@ def environment(dsn: str, connections: int = 2) -> dict[str, str]:
         "POSTGRES_PASSWORD": parts.get("password", "none"),
         "POSTGRES_POOL_SIZE": str(connections),
         "POSTGRES_MAX_OVERFLOW": "10",
+        "AGGREGATE_CACHE_MAXSIZE": "1000",  # as Darkroom remembers a thousand jobs
     }
 
 
