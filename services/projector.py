@@ -151,7 +151,7 @@ class Projector:
 
 
 def use_schema(connection: Connection[TupleRow], schema: str) -> None:
-    """For this transaction: unqualified tables are those of `schema`, times read as UTC, no wait for the disk."""
+    """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 

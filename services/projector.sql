@@ -23,9 +23,7 @@ select stream_id from parked_events where view = %s and slot = %s group by strea
 delete from parked_events where view = %s and slot = %s and stream_id = %s returning position
 
 -- name: use_schema
--- For this transaction. A view's commit need not wait for the disk: after a crash of Postgres its rows and its checkpoint
--- are both a moment older, and the ledger has the rest.
-select set_config('search_path', %s, true), set_config('timezone', 'UTC', true), set_config('synchronous_commit', 'off', true)
+select set_config('search_path', %s, true), set_config('timezone', 'UTC', true)
 
 -- name: checksum
 select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t

@@ -24,6 +24,8 @@ from tests.services.commits import (
 )
 from tests.services.lossy_proxy import LossyProxy
 
+CLOSINGS, WRITERS = 30, 8
+
 
 @pytest.fixture
 def proxy(dsn: str) -> Iterator[LossyProxy]:
@@ -199,6 +201,28 @@ def test_closing_does_not_wait_for_a_postgres_that_is_gone(proxy: LossyProxy) ->
     flusher.close()
     with pytest.raises(Unavailable):
         answer.result(timeout=0)
+
+
+def test_a_writer_that_meets_the_closing_is_served_or_told(dsn: str) -> None:
+    for _ in range(CLOSINGS):
+        flusher = Flusher(dsn).__enter__()
+        started = threading.Barrier(WRITERS + 1)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            answers = [pool.submit(write_until_closed, flusher, started) for _ in range(WRITERS)]
+            started.wait(WAIT_S_MAX)
+            flusher.close()
+            # Nobody is left to an answer that never comes: that would be "did not answer".
+            assert {answer.result(timeout=WAIT_S_MAX) for answer in answers} == {"The ledger is closing."}
+
+
+def write_until_closed(flusher: Flusher, started: threading.Barrier) -> str:
+    """Hand in commits as fast as they are answered, from the moment that all start, and return the refusal."""
+    started.wait(WAIT_S_MAX)
+    while True:
+        try:
+            flusher.write(opening())
+        except Unavailable as refusal:
+            return str(refusal)
 
 
 def test_a_conflict_ends_nobody_elses_commit(flusher: Flusher) -> None:
