@@ -41,7 +41,7 @@ def asset_document(row: AssetRow) -> Json:
         "saved": row.saved,
         "title": row.title,
         "tags": row.tags,
-        "error": row.error,
+        "error": _error(row.error),
         "completed_at": row.completed_at,
     }
 
@@ -92,7 +92,7 @@ def job_document(
         "attempt": row.attempt,
         "progress": None if progress is None else {"step": progress.step, "total": progress.total},
         "queue": queue,
-        "error": row.error,
+        "error": _error(row.error),
         "assets": [asset_document(asset) for asset in assets],
         "created_at": row.created_at,
         "started_at": row.started_at,
@@ -174,6 +174,11 @@ def history_item_of_event(event: Recorded) -> Json:
         "causation_id": envelope.causation_id,
         "data": event.data,
     }
+
+
+def _error(error: Json | None) -> Json | None:
+    """`FailureDocument`: the stack and what else is for whoever mends it stay in the history."""
+    return None if error is None else {name: error[name] for name in ("error_class", "message")}
 
 
 def _reserved(command: SubmitJob, index: int, seed: int) -> AssetRow:

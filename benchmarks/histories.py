@@ -59,6 +59,7 @@ def reserved(job_id: UUID, index: int, seed: int) -> AssetReserved:
 COMPLETED: Final = AssetCompleted(
     attempt=1,
     sha256="ab" * 32,
+    pixels_sha256="cd" * 32,
     media_type="image/png",
     bytes=81_234,
     width=256,

@@ -110,7 +110,7 @@ def contest(stage: Stage) -> Iterator[Contest]:
 
         def peer() -> float:
             # In the worker's own thread: torch keeps a team of threads for each that calls it.
-            return workshop.rendering.submit(painted, pipeline, submitted(ledger, next(seeds))).result()
+            return workshop.rendering.submit(painted, pipeline, workshop.blobs, submitted(ledger, next(seeds))).result()
 
         workshop.rendering.submit(workshop.engine, MODEL).result()
         yield Contest(ours, peer)
@@ -127,9 +127,9 @@ def submitted(ledger: Ledger, seed: int) -> WorkOrder:
     return order
 
 
-def painted(pipeline: Any, order: WorkOrder) -> float:
+def painted(pipeline: Any, blobs: Blobs, order: WorkOrder) -> float:
     """Seconds of the bare call for the images of an order."""
-    request = request_of(order)
+    request = request_of(order, blobs)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in request.seeds]
     began = time.perf_counter()
     pipeline(

@@ -11,6 +11,9 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 CURRENT: Final[Mapping[str, type[Event]]] = {
     "job.queued.v1": events.JobQueued,
     "job.started.v1": events.JobStarted,
+    "job.prompt_enhanced.v1": events.JobPromptEnhanced,
+    "job.memory_lowered.v1": events.JobMemoryLowered,
+    "job.handed_over.v1": events.JobHandedOver,
     "job.requeued.v1": events.JobRequeued,
     "job.cancel_requested.v1": events.JobCancelRequested,
     "job.succeeded.v1": events.JobSucceeded,

@@ -1,11 +1,13 @@
 """Every intent. Time comes in as `now`, chance as `jitter`: the deciders are pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from domain.events import AssetCompleted, Failure
-from domain.recipe import Kind, Recipe
+from domain.events import AssetCompleted, Failure, JobNote
+from domain.recipe import Kind, ParamValue, Recipe
 
 # About a job and its assets: decided in `generation.py`.
 
@@ -28,6 +30,9 @@ class SubmitJob:
     tags: tuple[str, ...] = ()
     request_sha256: str | None = None
     deadline: datetime | None = None
+    adjusted: Mapping[str, ParamValue] = field(default_factory=dict)
+    negative_prompt_by: Literal["owner", "rule"] | None = None
+    negative_prompt_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,19 @@ class StartAttempt:
     attempt: int
     worker: str
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NoteOfAttempt:
+    """A worker says what is worth keeping of its attempt while it runs."""
+
+    note: JobNote
+    now: datetime
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the worker believes is current."""
+        return self.note.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +132,7 @@ class AbortJob:
 JobCommand = (
     SubmitJob
     | StartAttempt
+    | NoteOfAttempt
     | ReportAssetCompleted
     | ReportAssetFailed
     | FailAttempt

@@ -5,12 +5,12 @@ A released event class never changes: a new shape is a new class under a new ver
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import Kind, Recipe
+from domain.recipe import Kind, ParamValue, Recipe
 
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,6 +33,22 @@ class ErrorClass(StrEnum):
     INTERNAL = "internal"
 
 
+class ErrorContext(BaseModel):
+    """How and where an error happened, for whoever has to mend it. Bounded; never holds a secret.
+
+    `exception` is the class with its module, `stack` its innermost frames, the last one last; `versions` are those of
+    the worker's libraries and of the model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exception: str
+    stack: str
+    worker: str
+    versions: dict[str, str]
+    at: datetime
+
+
 class Failure(BaseModel):
     """What went wrong, for a person and for the retry policy. Never holds a secret."""
 
@@ -40,6 +56,7 @@ class Failure(BaseModel):
 
     error_class: ErrorClass
     message: str
+    context: ErrorContext | None = None
 
 
 # Job
@@ -49,7 +66,9 @@ class JobQueued(Event):
     """A job was accepted; its N assets are reserved in the same commit.
 
     `pool` names the workers that can run it. `request_sha256` recognises a repeat of an idempotent request.
-    `parent_id` is the job whose outputs this one runs again. `deadline`: not started by then, the job is aborted.
+    `parent_id` is the job whose outputs this one runs again, or goes on from. `deadline`: not started by then, the job
+    is aborted. `adjusted` holds parameters as they were asked for where the model takes only a value beside it.
+    `negative_prompt_by` says whose it is, `negative_prompt_error` why the rule made none.
     """
 
     owner: str
@@ -61,6 +80,9 @@ class JobQueued(Event):
     tags: tuple[str, ...] = ()
     request_sha256: str | None = None
     deadline: datetime | None = None
+    adjusted: dict[str, ParamValue] = Field(default_factory=dict)
+    negative_prompt_by: Literal["owner", "rule"] | None = None
+    negative_prompt_error: str | None = None
 
 
 class JobStarted(Event):
@@ -68,6 +90,35 @@ class JobStarted(Event):
 
     attempt: Attempt
     worker: str
+
+
+class JobPromptEnhanced(Event):
+    """The prompt was made richer before the first image; every later attempt renders this one.
+
+    `enhancer` names who did it: a model with its revision, or the rules.
+    """
+
+    attempt: Attempt
+    original: str
+    enhanced: str
+    enhancer: str
+
+
+class JobMemoryLowered(Event):
+    """Memory ran out: the attempt goes on with this smaller memory profile. `error` is what did not fit."""
+
+    attempt: Attempt
+    profile: str
+    error: str
+
+
+class JobHandedOver(Event):
+    """A provider took over one output, under its own id: whoever goes on asks for that, and never pays twice."""
+
+    attempt: Attempt
+    index: Annotated[int, Field(ge=0)]
+    provider: str
+    provider_id: str
 
 
 class RequeueReason(StrEnum):
@@ -134,14 +185,21 @@ class AssetReserved(Event):
 
 
 class AssetCompleted(Event):
-    """The file exists, with this hash. `bytes` is its size; `render_ms` and `store_ms` are wall milliseconds."""
+    """The file exists, with this hash. `bytes` is its size; `render_ms` and `store_ms` are wall milliseconds.
+
+    `pixels_sha256` is that of the decoded pixels alone, which says whether two renderings of one recipe are the same.
+    `frames` and `fps` (frames a second) are a video's.
+    """
 
     attempt: Attempt
     sha256: Sha256
+    pixels_sha256: Sha256
     media_type: str
     bytes: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
+    frames: Annotated[int, Field(ge=1)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None
     render_ms: Annotated[int, Field(ge=0)]
     store_ms: Annotated[int, Field(ge=0)]
     worker_versions: dict[str, str]
@@ -197,7 +255,9 @@ class AssetRestored(Event):
 
 
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
-JobEvent = JobQueued | JobStarted | JobRequeued | JobCancelRequested | JobEnding
+JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver
+"""What is worth keeping of an attempt while it runs."""
+JobEvent = JobQueued | JobStarted | JobNote | JobRequeued | JobCancelRequested | JobEnding
 AssetEnding = AssetCompleted | AssetFailed | AssetCanceled
 AssetEvent = (
     AssetReserved

@@ -19,6 +19,7 @@ from domain.commands import (
     ExpireLease,
     FailAttempt,
     JobCommand,
+    NoteOfAttempt,
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
@@ -78,6 +79,8 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
     match command:
         case StartAttempt():
             return Decision(job=tuple(jobs.start(command, job)))
+        case NoteOfAttempt():
+            return Decision(job=tuple(jobs.note(command, job)))
         case ReportAssetCompleted() | ReportAssetFailed():
             return _report(command, generation)
         case FailAttempt(error=error, jitter=jitter):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from domain.commands import StartAttempt, SubmitJob
+from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
 from domain.errors import AttemptSuperseded, IdempotencyKeyReused, JobNotStartable
 from domain.events import (
     JobAborted,
@@ -13,7 +13,11 @@ from domain.events import (
     JobEnding,
     JobEvent,
     JobFailed,
+    JobHandedOver,
+    JobMemoryLowered,
+    JobNote,
     JobPartiallySucceeded,
+    JobPromptEnhanced,
     JobQueued,
     JobRequeued,
     JobStarted,
@@ -29,11 +33,25 @@ class NotSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What was tried so far: the number of the last attempt, how many failed, how many lost their worker."""
+    """What was tried so far: the number of the last attempt, how many failed, how many lost their worker.
+
+    `notes` are those of all attempts: what one of them settled, the next goes on with.
+    """
 
     attempt: int = 0
     failures: int = 0
     workers_lost: int = 0
+    notes: tuple[JobNote, ...] = ()
+
+    @property
+    def enhanced_prompt(self) -> str | None:
+        """What the prompt became; None when nobody made it richer yet."""
+        return next((note.enhanced for note in self.notes if isinstance(note, JobPromptEnhanced)), None)
+
+    @property
+    def handed_over(self) -> dict[int, JobHandedOver]:
+        """The last hand-over of each output, by index."""
+        return {note.index: note for note in self.notes if isinstance(note, JobHandedOver)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +103,9 @@ def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
             tags=command.tags,
             request_sha256=command.request_sha256,
             deadline=command.deadline,
+            adjusted=dict(command.adjusted),
+            negative_prompt_by=command.negative_prompt_by,
+            negative_prompt_error=command.negative_prompt_error,
         )
     ]
 
@@ -102,6 +123,13 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
             return []
         case _:
             raise JobNotStartable(status_of(job), command.attempt)
+
+
+def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
+    """Keep a note of the attempt that runs. The same one again returns nothing; the prompt is made richer once."""
+    tries = require_current(job, command.attempt).tries
+    settled = isinstance(command.note, JobPromptEnhanced) and tries.enhanced_prompt is not None
+    return [] if settled or command.note in tries.notes else [command.note]
 
 
 def past_deadline(job: Waiting, now: datetime) -> bool:
@@ -126,6 +154,8 @@ def evolve(job: Job, event: JobEvent) -> Job:
     match event:
         case JobStarted(attempt=attempt, worker=worker):
             return Running(job.queued, replace(job.tries, attempt=attempt), worker)
+        case JobPromptEnhanced() | JobMemoryLowered() | JobHandedOver():
+            return replace(job, tries=_noted(job.tries, event))
         case JobRequeued(reason=reason, not_before=not_before):
             return Waiting(job.queued, _counted(job.tries, reason), not_before)
         case JobCancelRequested():
@@ -168,6 +198,10 @@ def attempt_of(job: Job) -> int:
 def owner_of(job: Job) -> str | None:
     """Whom it belongs to; None for an id under which nothing was queued."""
     return None if isinstance(job, NotSubmitted) else job.queued.owner
+
+
+def _noted(tries: Tries, note: JobNote) -> Tries:
+    return replace(tries, notes=(*tries.notes, note))
 
 
 def _counted(tries: Tries, reason: RequeueReason) -> Tries:

@@ -44,8 +44,23 @@ class Reference(BaseModel):
     strength: Strength
 
 
+class InputFile(BaseModel):
+    """A file that a recipe starts from, as it was when the job was accepted. `path` is in the object store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["image", "video", "audio"]
+    media_type: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    path: str
+
+
 class Recipe(BaseModel):
-    """All that decides the result. `seeds` holds one seed per asset, by index; `params` has its defaults filled in."""
+    """All that decides the result. `seeds` holds one seed per asset, by index; `params` has its defaults filled in.
+
+    `references` and `media` name their files by source; `files` says what each source is. With `enhance` the worker
+    makes the prompt richer before it renders.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,6 +74,8 @@ class Recipe(BaseModel):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     references: tuple[Reference, ...] = ()
     media: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, InputFile] = Field(default_factory=dict)
+    enhance: bool = False
 
     @property
     def quantity(self) -> int:
@@ -66,9 +83,20 @@ class Recipe(BaseModel):
         return len(self.seeds)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params.
+
+        A file counts by its content: where it came from and where it lies decide nothing. `enhance` came later than the
+        first fingerprints, which stay as they are: it counts where it is set.
+        """
+        content = self.model_dump(mode="json", exclude={"files"} if self.enhance else {"files", "enhance"})
+        for reference in content["references"]:
+            reference["source"] = self._content_of(reference["source"])
+        content["media"] = {name: self._content_of(source) for name, source in self.media.items()}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def _content_of(self, source: str) -> str:
+        return self.files[source].sha256 if source in self.files else source
 
 
 def seeds_from(seed: int, quantity: int) -> tuple[int, ...]:

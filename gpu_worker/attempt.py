@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import nats.errors
 from nats.aio.client import Client
 
-from domain.events import AssetCompleted, ErrorClass, Failure
-from gpu_worker.engines import RenderCanceled, RenderedImage
+from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, JobMemoryLowered, JobNote
+from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.reporting import Reporter
-from gpu_worker.storing import MEDIA_TYPE, StoredImage, store
+from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
 from services.wire import (
     AssetCompletedReport,
@@ -23,6 +23,7 @@ from services.wire import (
     AttemptFailedReport,
     AttemptReleasedReport,
     CancelConfirmedReport,
+    NoteReport,
     Progress,
     StartedReport,
     WorkOrder,
@@ -38,11 +39,11 @@ STEP_S_MAX = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An image that the render thread has finished and that is on its way into the object store."""
+    """An output that the render thread has finished, or given up, and that is on its way into the object store."""
 
-    rendered: RenderedImage
-    model_revision: str
-    stored: Future[StoredImage]
+    position: int
+    render_ms: int
+    stored: Future[Stored]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Attempt:
         self._arrivals: asyncio.Queue[Arrival | Ended] = asyncio.Queue()
         self._owed = {output.index for output in order.outputs}
         self._publishing: set[asyncio.Task[None]] = set()
+        self._revision = ""
         self._progress_due_at_s = 0.0
         self._who = {"job_id": order.job_id, "attempt": order.attempt, "worker": workshop.worker}
 
@@ -97,16 +99,42 @@ class Attempt:
         order, workshop = self._order, self._workshop
         ended = Ended()
         try:
-            request = request_of(order)
+            request = request_of(order, workshop.blobs)
             engine = workshop.engine(order.recipe.model)
-            for rendered in engine.render(request, on_step=self._stepped, canceled=self._interrupted):
-                output = order.outputs[rendered.position]
-                revision = engine.model_revision
-                stored = workshop.storing.submit(store, workshop.blobs, order, output, rendered, revision)
-                self._arrived(Arrival(rendered, revision, stored))
+            self._revision = engine.model_revision
+            for rendering in engine.render(request, on_step=self._stepped, canceled=self._interrupted):
+                self._take(rendering)
         except BaseException as error:  # one that ended in this thread would leave the job hanging
             ended = Ended(error)
         self._arrived(ended)
+
+    def _take(self, rendering: Rendering) -> None:
+        """Runs in the render thread, which goes on once the ledger has a note; outputs are stored beside it."""
+        match rendering:
+            case MemoryLowered(profile=profile, error=error):
+                self._note(JobMemoryLowered(attempt=self._order.attempt, profile=profile, error=error))
+            case HandedOver(position=position, provider=provider, provider_id=provider_id):
+                index = self._order.outputs[position].index
+                handed = {"index": index, "provider": provider, "provider_id": provider_id}
+                self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
+            case OutputFailed(position=position, error=error):
+                failed: Future[Stored] = Future()
+                failed.set_exception(error)
+                self._arrived(Arrival(position, 0, failed))
+            case _:
+                output = self._order.outputs[rendering.position]
+                stored = self._workshop.storing.submit(
+                    store, self._workshop.blobs, self._order, output, rendering, self._revision
+                )
+                self._arrived(Arrival(rendering.position, rendering.render_ms, stored))
+
+    def _note(self, note: JobNote) -> None:
+        """Bring a note into the ledger, and wait until it is there. Raises RenderCanceled when it is refused."""
+        report = NoteReport(**self._who, note=note)
+        reply = asyncio.run_coroutine_threadsafe(self._reporter.settle(report), self._loop).result()
+        if not reply.accepted:
+            self._keep_alive.interrupted(Interrupt.SUPERSEDED)
+            raise RenderCanceled(reply.detail or "Another attempt has the job.")
 
     def _arrived(self, arrival: Arrival | Ended) -> None:
         with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is leaving
@@ -142,7 +170,7 @@ class Attempt:
         while isinstance(arrival := await self._next_arrival(), Arrival):
             if self._keep_alive.interrupt in {Interrupt.CANCELED, Interrupt.SUPERSEDED}:
                 continue
-            output = self._order.outputs[arrival.rendered.position]
+            output = self._order.outputs[arrival.position]
             try:
                 stored = await asyncio.wrap_future(arrival.stored)
             except Exception as error:  # the encoder raises what it likes
@@ -198,15 +226,18 @@ class Attempt:
         reply = await self._reporter.settle(report)
         self._log.info("%s %s", report.kind, "accepted" if reply.accepted else f"refused: {reply.detail or reply.code}")
 
-    def _completed(self, arrival: Arrival, stored: StoredImage) -> AssetCompleted:
+    def _completed(self, arrival: Arrival, stored: Stored) -> AssetCompleted:
         return AssetCompleted(
             attempt=self._order.attempt,
             sha256=stored.sha256,
-            media_type=MEDIA_TYPE,
+            pixels_sha256=stored.picture.pixels_sha256,
+            media_type=stored.picture.media_type,
             bytes=stored.bytes,
-            width=stored.width,
-            height=stored.height,
-            render_ms=arrival.rendered.render_ms,
+            width=stored.picture.width,
+            height=stored.picture.height,
+            frames=stored.picture.frames,
+            fps=stored.picture.fps,
+            render_ms=arrival.render_ms,
             store_ms=stored.store_ms,
-            worker_versions={**library_versions(), "model": arrival.model_revision},
+            worker_versions={**library_versions(), "model": self._revision},
         )

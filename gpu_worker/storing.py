@@ -1,47 +1,44 @@
-"""A rendered image becomes a file in the object store, once."""
+"""What was rendered becomes a file in the object store, once."""
 
 import hashlib
 import time
 from dataclasses import dataclass
 
-from gpu_worker.encode import BrokenPng, encode_png, read_png
-from gpu_worker.engines import RenderedImage
+from domain.recipe import asset_id
+from gpu_worker.encode import BrokenFile, Picture, encode, read
+from gpu_worker.engines import Rendered
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.wire import Output, WorkOrder
 
-MEDIA_TYPE = "image/png"
-
 
 @dataclass(frozen=True, slots=True)
-class StoredImage:
-    """A file in the object store. Sizes are bytes and pixels; `store_ms` covers encoding and writing."""
+class Stored:
+    """A file in the object store. `bytes` is its size; `store_ms` covers encoding and writing."""
 
     sha256: str
     bytes: int
-    width: int
-    height: int
+    picture: Picture
     store_ms: int
 
 
-def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: RenderedImage, model_revision: str) -> StoredImage:
+def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, model_revision: str) -> Stored:
     """Encode and write it. A file that an earlier attempt left there stays, and is what gets described.
 
-    Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenPng` when the file that is there
+    Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenFile` when the file that is there
     cannot be decoded, and whatever the encoder raises.
     """
     began = time.perf_counter()
-    content = encode_png(rendered.image, origin_of(order, output, model_revision))
-    width, height = rendered.image.size
+    content, picture = encode(rendered, output.kind, origin_of(order, output, model_revision))
     try:
         if not blobs.put_once(output.path, content):
             content = blobs.get(output.path)
-            width, height = read_png(content)
-    except BrokenPng as error:
-        raise BrokenPng(f"An earlier attempt left a broken file at {output.path}: {error}") from None
+            picture = read(content, output.kind)
+    except BrokenFile as error:
+        raise BrokenFile(f"An earlier attempt left a broken file at {output.path}: {error}") from None
     except OSError as error:
         raise BlobStoreUnavailable(f"The object store could not keep {output.path}: {error}") from error
     store_ms = round((time.perf_counter() - began) * 1000)
-    return StoredImage(hashlib.sha256(content).hexdigest(), len(content), width, height, store_ms)
+    return Stored(hashlib.sha256(content).hexdigest(), len(content), picture, store_ms)
 
 
 def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str, str | int]:
@@ -49,6 +46,7 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
     recipe = order.recipe
     origin: dict[str, str | int] = {
         "Job": str(order.job_id),
+        "Asset": str(asset_id(order.job_id, output.index)),
         "Index": output.index,
         "Seed": output.seed,
         "Prompt": recipe.prompt,

@@ -1,14 +1,18 @@
 """What every attempt of a worker shares, and what an order means to an engine."""
 
+import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
-from domain.recipe import Task
-from gpu_worker.engines import Engine, InvalidRequest, ModelUnavailable, RenderRequest
+from PIL import Image
+
+from domain.recipe import Recipe
+from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
 from services.blobs import Blobs
+from services.media import UnreadableMedia, read_image
 from services.wire import WorkOrder
 
 
@@ -40,25 +44,74 @@ class Workshop:
         return self._engines.engine(model)
 
 
-def request_of(order: WorkOrder) -> RenderRequest:
-    """What the engine shall paint: the outputs that are still owed, in their order. Raises InvalidRequest."""
+def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
+    """What the engine shall make: the outputs that are still owed, in their order, from the files they start from.
+
+    Raises InvalidRequest; `BlobMissing` and `BlobStoreUnavailable` when a file cannot be had.
+    """
     recipe = order.recipe
-    if recipe.task is not Task.TEXT_TO_IMAGE or recipe.references or recipe.media:
-        raise InvalidRequest(f"This worker paints images from text alone; it cannot do this {recipe.task} recipe.")
+    inputs = Inputs(recipe, blobs)
     try:
         return RenderRequest(
-            prompt=recipe.prompt,
+            prompt=order.enhanced_prompt or recipe.prompt,
             negative_prompt=recipe.negative_prompt,
             width=int(recipe.params["width"]),
             height=int(recipe.params["height"]),
             steps=int(recipe.params["steps"]),
             guidance=float(recipe.params["guidance"]),
             seeds=tuple(output.seed for output in order.outputs),
+            task=recipe.task,
+            kind=order.outputs[0].kind,
+            params=recipe.params,
+            references=inputs.references(),
+            image=inputs.image(),
+            video=inputs.video(),
+            provider_ids={n: output.provider_id for n, output in enumerate(order.outputs) if output.provider_id},
         )
     except KeyError as error:
         raise InvalidRequest(f"The recipe lacks the parameter {error}.") from None
     except ValueError as error:
         raise InvalidRequest(f"The recipe's width, height, steps and guidance must be numbers: {error}.") from None
+
+
+class Inputs:
+    """The files that a recipe starts from, fetched and checked against the hash that the recipe was accepted with."""
+
+    def __init__(self, recipe: Recipe, blobs: Blobs) -> None:
+        self._recipe = recipe
+        self._blobs = blobs
+
+    def references(self) -> tuple[GivenReference, ...]:
+        """The pictures that guide the result."""
+        return tuple(
+            GivenReference(reference.type, self._image(reference.source), reference.strength)
+            for reference in self._recipe.references
+        )
+
+    def image(self) -> Image.Image | None:
+        """The picture that the result starts from."""
+        source = self._recipe.media.get("image")
+        return None if source is None else self._image(source)
+
+    def video(self) -> bytes | None:
+        """The video that goes on."""
+        source = self._recipe.media.get("video")
+        return None if source is None else self._content(source)
+
+    def _image(self, source: str) -> Image.Image:
+        try:
+            return read_image(self._content(source))
+        except UnreadableMedia as error:
+            raise InvalidRequest(f"{source}: {error}") from None
+
+    def _content(self, source: str) -> bytes:
+        file = self._recipe.files.get(source)
+        if file is None:
+            raise InvalidRequest(f"The recipe names {source}, but not its file.")
+        content = self._blobs.get(file.path)
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise InvalidRequest(f"The file of {source} at {file.path} is not the one that the job was accepted with.")
+        return content
 
 
 @cache

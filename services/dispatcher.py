@@ -108,11 +108,24 @@ def order_for(job_id: UUID, generation: Generation, attempt: int) -> WorkOrder |
         return None
     recipe = job.queued.recipe
     reservations = {index: generation.assets[index] for index in pending_indexes(generation)}
+    handed_over = job.tries.handed_over
     outputs = tuple(
-        Output(index=index, seed=asset.reservation.seed, path=asset.reservation.path)
+        Output(
+            index=index,
+            seed=asset.reservation.seed,
+            kind=asset.reservation.kind,
+            path=asset.reservation.path,
+            provider_id=handed_over[index].provider_id if index in handed_over else None,
+        )
         for index, asset in reservations.items()
         if not isinstance(asset, Unknown)
     )
     return WorkOrder(
-        job_id=job_id, owner=job.queued.owner, attempt=attempt, pool=job.queued.pool, recipe=recipe, outputs=outputs
+        job_id=job_id,
+        owner=job.queued.owner,
+        attempt=attempt,
+        pool=job.queued.pool,
+        recipe=recipe,
+        outputs=outputs,
+        enhanced_prompt=job.tries.enhanced_prompt,
     )

@@ -14,6 +14,7 @@ from domain.commands import (
     ConfirmCancel,
     FailAttempt,
     JobCommand,
+    NoteOfAttempt,
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
@@ -37,6 +38,7 @@ from services.wire import (
     AttemptReleasedReport,
     CancelConfirmedReport,
     HeartbeatReport,
+    NoteReport,
     ReportReply,
     StartedReport,
 )
@@ -142,6 +144,8 @@ def command_of(report: AnyReport, *, now: datetime) -> JobCommand:
     match report:
         case StartedReport(attempt=attempt, worker=worker):
             return StartAttempt(attempt, worker, now)
+        case NoteReport(note=note):
+            return NoteOfAttempt(note, now)
         case AssetCompletedReport(index=index, completed=completed):
             return ReportAssetCompleted(index, completed, now)
         case AssetFailedReport(attempt=attempt, index=index, error=error):

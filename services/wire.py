@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from domain.events import AssetCompleted, Failure
-from domain.recipe import Recipe
+from domain.events import AssetCompleted, Failure, JobNote
+from domain.recipe import Kind, Recipe
 
 WAKE = "wake"
 """Lossy ping after a commit; a 200 ms poll covers a lost one."""
@@ -65,15 +65,23 @@ class Message(BaseModel):
 
 
 class Output(Message):
-    """An asset that the attempt owes: its index in the job, its seed, and where its file goes."""
+    """An asset that the attempt owes: its index in the job, its seed, its kind, and where its file goes.
+
+    `provider_id` is set where an earlier attempt handed it over to a hosted engine: ask for that, do not pay again.
+    """
 
     index: int
     seed: int
+    kind: Kind
     path: str
+    provider_id: str | None = None
 
 
 class WorkOrder(Message):
-    """One attempt of a job, complete: a worker needs nothing else. `outputs` holds what is still owed."""
+    """One attempt of a job, complete: a worker needs nothing else. `outputs` holds what is still owed.
+
+    `enhanced_prompt` is what an earlier attempt made of the recipe's prompt.
+    """
 
     job_id: UUID
     owner: str
@@ -81,6 +89,7 @@ class WorkOrder(Message):
     pool: str
     recipe: Recipe
     outputs: tuple[Output, ...] = Field(min_length=1)
+    enhanced_prompt: str | None = None
 
 
 class Progress(Message):
@@ -110,6 +119,13 @@ class HeartbeatReport(Report):
     """The worker is alive: its lease is renewed."""
 
     kind: Literal["heartbeat"] = "heartbeat"
+
+
+class NoteReport(Report):
+    """Something worth keeping of the attempt while it runs; the worker goes on once it is accepted."""
+
+    kind: Literal["note"] = "note"
+    note: JobNote
 
 
 class AssetCompletedReport(Report):
@@ -150,6 +166,7 @@ class CancelConfirmedReport(Report):
 AnyReport = Annotated[
     StartedReport
     | HeartbeatReport
+    | NoteReport
     | AssetCompletedReport
     | AssetFailedReport
     | AttemptFailedReport

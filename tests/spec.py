@@ -24,6 +24,7 @@ from domain.commands import (
     ExpireLease,
     FailAttempt,
     JobCommand,
+    NoteOfAttempt,
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
@@ -43,7 +44,9 @@ from domain.events import (
     JobCanceled,
     JobCancelRequested,
     JobFailed,
+    JobNote,
     JobPartiallySucceeded,
+    JobPromptEnhanced,
     JobRequeued,
     JobStarted,
     JobSucceeded,
@@ -162,11 +165,22 @@ def started(attempt: int, worker: str = WORKER) -> Decision:
     return Decision(job=(JobStarted(attempt=attempt, worker=worker),))
 
 
+ENHANCED = JobPromptEnhanced(
+    attempt=1, original="a lighthouse in fog", enhanced="a lighthouse in fog, soft light", enhancer="rules 1"
+)
+
+
+def noted(note: JobNote) -> Decision:
+    """What a worker said of its attempt while it ran."""
+    return Decision(job=(note,))
+
+
 def file_of(index: int, attempt: int) -> AssetCompleted:
     """The file that `attempt` made for `index`."""
     return AssetCompleted(
         attempt=attempt,
         sha256=f"{index % 256:02x}" * 32,
+        pixels_sha256=f"{index % 256:02x}" * 32,
         media_type="image/png",
         bytes=81_234,
         width=256,
@@ -239,6 +253,11 @@ SUBMIT = SubmitJob(
     request_sha256=REQUEST_SHA256,
 )
 CANCEL = CancelJob(now=NOW)
+
+
+def note(kept: JobNote) -> NoteOfAttempt:
+    """A worker has something to say of its attempt."""
+    return NoteOfAttempt(note=kept, now=NOW)
 
 
 def submit(

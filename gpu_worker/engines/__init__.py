@@ -11,11 +11,15 @@ The text of each is one sentence for the person who submitted the job. After any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from domain.recipe import Kind, ParamValue, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 
@@ -49,7 +53,27 @@ class RenderRequest:
     guidance: float
     """How strongly the prompt pulls; 1.0 and below turn guidance, and the negative prompt with it, off."""
     seeds: tuple[int, ...]
-    """One image per seed, in this order; a seed alone decides its image's first noise."""
+    """One output per seed, in this order; a seed alone decides its output's first noise."""
+    task: Task = Task.TEXT_TO_IMAGE
+    kind: Kind = Kind.IMAGE
+    params: Mapping[str, ParamValue] = field(default_factory=dict)
+    """All parameters of the recipe, by the catalog's names: those above, and those that one engine alone knows."""
+    references: tuple[GivenReference, ...] = ()
+    image: Image.Image | None = None
+    """The picture that a video starts from."""
+    video: bytes | None = None
+    """The finished video, an MP4 file, that goes on."""
+    provider_ids: Mapping[int, str] = field(default_factory=dict)
+    """What a provider has in work already, by position: see HandedOver."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReference:
+    """A picture that guides the result; `strength` is 0.1 … 1.0, and more pulls harder."""
+
+    type: Literal["style", "composition", "character"]
+    image: Image.Image
+    strength: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +88,58 @@ class RenderedImage:
     """Wall milliseconds of the pipeline call that painted it, divided by that call's images."""
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedVideo:
+    """One finished video."""
+
+    position: int
+    """The index of its seed in the request."""
+    frames: NDArray[np.uint8]
+    """[frames, height, width, 3], red, green, blue."""
+    fps: float
+    """Frames a second."""
+    render_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """One finished output that came as a file: PNG, JPEG or WebP for an image, MP4 for a video."""
+
+    position: int
+    content: bytes
+    render_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLowered:
+    """Memory ran out; the engine has freed what it could and goes on with a smaller profile."""
+
+    profile: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A provider has this output in work, under its own id; the engine does not poll before the ledger has it."""
+
+    position: int
+    provider: str
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFailed:
+    """This one output cannot be made; its siblings go on."""
+
+    position: int
+    error: Exception
+
+
+Rendered = RenderedImage | RenderedVideo | RenderedFile
+Rendering = Rendered | MemoryLowered | HandedOver | OutputFailed
+"""What an engine yields: outputs as they are finished, and what is worth keeping in between."""
+
+
 class Engine(Protocol):
     """A loaded model. One thread at a time."""
 
@@ -73,10 +149,10 @@ class Engine(Protocol):
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
-    ) -> Iterator[RenderedImage]:
-        """Yield each image as soon as it exists, in the order of the seeds.
+    ) -> Iterator[Rendering]:
+        """Yield each output as soon as it exists, in the order of the seeds, and notes in between.
 
-        `on_step(done, total)` is called after every step, counted over all pipeline calls of the request; `total`
-        grows when memory forces more calls. `canceled()` is asked after every step. The work, and every error,
-        happens while the caller iterates.
+        The caller asks for the next one after a note only when the ledger has that note. `on_step(done, total)` is
+        called after every step, counted over all pipeline calls of the request; `total` grows when memory forces more
+        calls. `canceled()` is asked after every step. The work, and every error, happens while the caller iterates.
         """

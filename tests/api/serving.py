@@ -111,6 +111,7 @@ def completed_with(content: bytes, attempt: int) -> AssetCompleted:
     return AssetCompleted(
         attempt=attempt,
         sha256=hashlib.sha256(content).hexdigest(),
+        pixels_sha256=hashlib.sha256(content).hexdigest(),
         media_type="image/png",
         bytes=len(content),
         width=256,

@@ -6,6 +6,7 @@ real services could send them, late, twice or out of order, and checks after eac
 
 from datetime import datetime, timedelta
 from functools import reduce
+from typing import get_args
 from uuid import UUID
 
 from hypothesis import settings
@@ -25,6 +26,7 @@ from domain.commands import (
     ExpireLease,
     FailAttempt,
     JobCommand,
+    NoteOfAttempt,
     RateAsset,
     ReleaseAttempt,
     ReportAssetCompleted,
@@ -51,7 +53,10 @@ from domain.events import (
     JobEnding,
     JobEvent,
     JobFailed,
+    JobHandedOver,
+    JobNote,
     JobPartiallySucceeded,
+    JobPromptEnhanced,
     JobQueued,
     JobRequeued,
     JobStarted,
@@ -69,6 +74,7 @@ WORKERS = st.sampled_from(["gpu-1", "gpu-2"])
 ATTEMPTS_BACK = st.sampled_from([0, 0, 0, 0, 1, 1, 2, -1, -2])
 """How far a report lags behind the current attempt: mostly not at all; sometimes a zombie's, or of the future."""
 
+NOTES = get_args(JobNote)
 INDEXES = st.sampled_from([*range(6)] * 3 + [6, -1])
 """Which asset: taken modulo the quantity, or, at the end of the list, none that the job has."""
 
@@ -138,6 +144,23 @@ class Life(RuleBasedStateMachine):
                 self.report_completed(job_id, index, back=0)
             else:
                 self.report_failed(job_id, index, back=0, error=TRANSIENT)
+
+    @rule(job_id=submitted, index=INDEXES, back=ATTEMPTS_BACK, provider_id=st.sampled_from(["p1", "p2"]))
+    def hand_over(self, job_id: UUID, index: int, back: int, provider_id: str) -> None:
+        attempt = self._attempt(job_id, back)
+        note = JobHandedOver(attempt=attempt, index=max(0, index), provider="fal", provider_id=provider_id)
+        self._do(job_id, NoteOfAttempt(note=note, now=self.now))
+
+    @rule(job_id=submitted, back=ATTEMPTS_BACK, enhanced=st.sampled_from(["finer", "finest"]))
+    def enhance_prompt(self, job_id: UUID, back: int, enhanced: str) -> None:
+        job = self.generations[job_id].job
+        before = None if isinstance(job, NotSubmitted) else job.tries.enhanced_prompt
+        note = JobPromptEnhanced(
+            attempt=self._attempt(job_id, back), original="a fox", enhanced=enhanced, enhancer="rules 1"
+        )
+        self._do(job_id, NoteOfAttempt(note=note, now=self.now))
+        after = self.generations[job_id].job
+        assert isinstance(after, NotSubmitted) or before in {None, after.tries.enhanced_prompt}
 
     @rule(job_id=submitted, index=INDEXES, back=ATTEMPTS_BACK)
     def report_completed(self, job_id: UUID, index: int, back: int) -> None:
@@ -257,11 +280,11 @@ class Life(RuleBasedStateMachine):
             assert all(isinstance(event, lifecycle) for _, event in stream[:2])
 
     @invariant()
-    def nothing_but_the_end_follows_a_requested_cancel(self) -> None:
+    def nothing_but_notes_and_the_end_follows_a_requested_cancel(self) -> None:
         for stream in self.job_streams.values():
             kinds = [type(event) for _, event in stream]
             if JobCancelRequested in kinds:
-                after = kinds[kinds.index(JobCancelRequested) + 1 :]
+                after = [kind for kind in kinds[kinds.index(JobCancelRequested) + 1 :] if kind not in NOTES]
                 assert len(after) <= 1
                 assert JobStarted not in after
                 assert JobRequeued not in after

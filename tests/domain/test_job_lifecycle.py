@@ -8,11 +8,12 @@ import pytest
 from domain import job as jobs
 from domain.commands import ReportAssetCompleted, ReportAssetFailed
 from domain.errors import AttemptSuperseded, IdempotencyKeyReused, InvalidInput, JobNotStartable, NotFound
-from domain.events import JobQueued, JobStarted
+from domain.events import JobHandedOver, JobQueued, JobStarted
 from domain.generation import Generation, pending_indexes
 from domain.job import Finished, NotSubmitted, Running, Waiting
 from tests.spec import (
     CANCELED,
+    ENHANCED,
     INVALID_INPUT,
     MODEL_UNAVAILABLE,
     NOTHING,
@@ -28,6 +29,8 @@ from tests.spec import (
     failed,
     given,
     job_failed,
+    note,
+    noted,
     partially_succeeded,
     queued,
     recipe,
@@ -264,3 +267,26 @@ def test_nothing_can_be_done_with_a_job_that_was_never_submitted() -> None:
     for command in (start(1), report_completed(0), report_failed(0)):
         refusal = why_not(NotFound, given(), command)
         assert (refusal.kind, str(refusal)) == ("job", "There is no job under this id.")
+
+
+def test_a_note_is_kept_once() -> None:
+    handed = JobHandedOver(attempt=1, index=0, provider="fal", provider_id="764cabcf")
+    running = given(queued(1), started(1))
+    assert when(running, note(handed)) == noted(handed)
+    assert when(given(queued(1), started(1), noted(handed)), note(handed)) == NOTHING
+
+
+def test_a_prompt_is_made_richer_once_and_later_attempts_go_on_with_it() -> None:
+    again = ENHANCED.model_copy(update={"attempt": 2, "enhanced": "another one"})
+    job = given(queued(1), started(1), noted(ENHANCED), released(1), started(2))
+    assert when(job, note(again)) == NOTHING
+    assert isinstance(job.job, Running)
+    assert job.job.tries.enhanced_prompt == ENHANCED.enhanced
+
+
+def test_what_was_handed_over_is_known_to_the_next_attempt() -> None:
+    first = JobHandedOver(attempt=1, index=1, provider="fal", provider_id="764cabcf")
+    second = JobHandedOver(attempt=1, index=1, provider="fal", provider_id="9b2dd0")
+    job = given(queued(3), started(1), noted(first), noted(second), released(1)).job
+    assert isinstance(job, Waiting)
+    assert job.tries.handed_over == {1: second}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from domain.recipe import SEED_MAX, Recipe, Reference, Task, asset_id, asset_path, seeds_from
+from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, asset_id, asset_path, seeds_from
 from tests.spec import JOB_ID, recipe
 
 REFERENCE = Reference(type="style", source=f"media:{JOB_ID}", strength=0.5)
@@ -69,6 +69,7 @@ def test_the_fingerprint_survives_the_ledger() -> None:
         {"seeds": (43, 42, 44)},
         {"references": (REFERENCE,)},
         {"media": {"image": f"asset:{JOB_ID}"}},
+        {"enhance": True},
     ],
     ids=str,
 )
@@ -76,10 +77,22 @@ def test_whatever_decides_the_result_changes_the_fingerprint(change: dict[str, A
     assert recipe().model_copy(update=change).fingerprint() != recipe().fingerprint()
 
 
+def test_a_file_counts_by_its_content_alone() -> None:
+    def started_from(source: str, sha256: str) -> Recipe:
+        file = InputFile(kind="image", media_type="image/png", sha256=sha256, path=f"uploads/ada/{source}")
+        reference = Reference(type="style", source=source, strength=0.5)
+        change = {"references": (reference,), "media": {"image": source}, "files": {source: file}}
+        return recipe().model_copy(update=change)
+
+    first = started_from(f"media:{JOB_ID}", "ab" * 32)
+    assert started_from(f"asset:{JOB_ID}", "ab" * 32).fingerprint() == first.fingerprint()
+    assert started_from(f"media:{JOB_ID}", "cd" * 32).fingerprint() != first.fingerprint()
+
+
 def test_every_field_of_a_recipe_is_tried_above() -> None:
     assert set(Recipe.model_fields) == {
         "job_type", "model", "model_revision", "task", "prompt", "negative_prompt", "params", "seeds", "references",
-        "media",
+        "media", "files", "enhance",
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
-from domain.recipe import Recipe, Task, asset_path, seeds_from
+from domain.recipe import Kind, Recipe, Task, asset_path, seeds_from
 from services import wire
 from services.wire import ANY_REPORT, AnyReport, Output, Progress, ReportReply, WorkOrder
 
@@ -170,7 +170,7 @@ def an_order(
             seeds=seeds,
         ),
         outputs=tuple(
-            Output(index=index, seed=seed, path=asset_path("images", "ada", job_id, index, "png"))
+            Output(index=index, seed=seed, kind=Kind.IMAGE, path=asset_path("images", "ada", job_id, index, "png"))
             for index, seed in enumerate(seeds)
         ),
     )

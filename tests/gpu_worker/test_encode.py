@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from gpu_worker.encode import BrokenPng, encode_png, read_png
+from gpu_worker.encode import BrokenFile, encode_png, read_png
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
 
@@ -27,7 +27,7 @@ def test_the_origin_comes_back_in_any_script() -> None:
 
 
 def test_a_whole_png_has_its_size() -> None:
-    assert read_png(encode_png(IMAGE, {})) == (48, 32)
+    assert read_png(encode_png(IMAGE, {})).size == (48, 32)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_a_whole_png_has_its_size() -> None:
     ids=["empty", "no PNG", "half", "no pixels", "a flipped byte"],
 )
 def test_what_does_not_decode_is_a_broken_png(harm) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(BrokenPng, match="no whole PNG"):
+    with pytest.raises(BrokenFile, match="no whole PNG"):
         read_png(harm(encode_png(IMAGE, {})))
 
 
 def test_a_jpeg_is_no_png() -> None:
     file = io.BytesIO()
     IMAGE.save(file, "JPEG")
-    with pytest.raises(BrokenPng):
+    with pytest.raises(BrokenFile):
         read_png(file.getvalue())

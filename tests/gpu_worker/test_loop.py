@@ -122,7 +122,7 @@ async def test_three_images_become_files_and_each_is_reported(
         content = (files / order.outputs[index].path).read_bytes()
         fact = report.completed
         assert (fact.sha256, fact.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-        assert (fact.width, fact.height) == read_png(content) == (64, 64)
+        assert (fact.width, fact.height) == read_png(content).size == (64, 64)
         assert (fact.attempt, fact.media_type, report.worker) == (1, "image/png", "worker-1")
         assert sorted(fact.worker_versions) == ["darkroom", "diffusers", "model", "torch"]
     assert len({report.completed.sha256 for report in completed(peer).values()}) == 3

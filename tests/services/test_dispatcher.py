@@ -10,6 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from domain.recipe import Kind
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.dispatcher import Dispatcher
@@ -199,7 +200,8 @@ async def test_an_order_holds_what_is_still_owed(
         order = order_in(await pull)
     assert (order.job_id, order.attempt, order.pool, order.recipe.prompt) == (job_id, 2, POOL, "two foxes")
     assert order.outputs == tuple(
-        Output(index=index, seed=SEED + index, path=f"sdxl_image_fast/ada/{job_id}_{index}.png") for index in (0, 2)
+        Output(index=index, seed=SEED + index, kind=Kind.IMAGE, path=f"sdxl_image_fast/ada/{job_id}_{index}.png")
+        for index in (0, 2)
     )
 
 
