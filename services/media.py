@@ -70,7 +70,7 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
     """Return frames, [frames, height, width, 3], and frames a second. Raises `UnreadableMedia`, also for too many."""
     frames: list[NDArray[np.uint8]] = []
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             if not container.streams.video:
                 raise UnreadableMedia("The file holds no video.")
             stream = container.streams.video[0]
@@ -98,7 +98,7 @@ def read_origin(content: bytes) -> dict[str, str]:
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadableMedia(f"The picture cannot be read: {_one_line(error)}") from None
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             return dict(container.metadata)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise UnreadableMedia(f"The file cannot be read: {_one_line(error)}") from None
@@ -127,7 +127,7 @@ def _open_image(content: bytes) -> tuple[Image.Image, str] | None:
 
 def _probe_stream(content: bytes) -> Media:
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), "r") as container:
             name = container.format.name
             if container.streams.video and name in VIDEO_TYPES:
                 return _probe_video(container, VIDEO_TYPES[name])
