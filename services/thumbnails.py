@@ -48,6 +48,8 @@ RETRY_S_MAX: Final = 900.0
 """The pause after a failed try doubles; ten tries take a quarter of an hour, and then the asset is given up. Only an
 object store that is away is asked for ever, at the longest pause."""
 
+REASON_CHARACTERS_MAX: Final = 500
+
 FORESEEN: Final = (BlobMissing, BlobStoreUnavailable, UnreadableMedia, Refused, UnknownEvent, OSError)
 """Failures that a sentence explains; any other is logged with its stack."""
 
@@ -82,7 +84,7 @@ class Thumbnailer:
         return int(await asyncio.to_thread(self.try_next))
 
     def try_next(self) -> bool:
-        """Try the asset that is due for longest; False when none is."""
+        """Try the asset that was completed first of those that are due; False when none is."""
         claimed = self._claim()
         if claimed is None:
             return False
@@ -122,7 +124,7 @@ class Thumbnailer:
         store_is_away = isinstance(error, BlobStoreUnavailable | OSError)
         tries = min(claimed.tries, TRIES_MAX - 1) if store_is_away else claimed.tries
         pause_s = pause_after(tries)
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__).replace("\0", "")[:REASON_CHARACTERS_MAX]
         arguments = {"asset_id": claimed.asset_id, "tries": tries, "pause_s": pause_s, "reason": reason}
         with self._database.connection() as connection:
             connection.execute(SQL["failed"], arguments)
