@@ -36,7 +36,7 @@ class FailureDocument(Document):
 
 
 class Asset(Document):
-    """One expected output of a job. `url` is null until it is completed."""
+    """One expected output of a job. `url` is null until it is completed, `thumbnail_url` until soon after."""
 
     id: UUID
     job_id: UUID
