@@ -9,7 +9,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written last: a set-up that was cut off starts again.
 READY := $(VENV)/.ready
-MODEL := models/sdxl-demo
 SOURCES := api benchmarks domain gpu_worker migrations projections services tests
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,12 +16,12 @@ export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows what it fetches; in a log only what went wrong.
 PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help setup up demo test check bench lock clean
+.PHONY: help setup up demo test check bench demo-models eval-demo lock clean
 
 help:  ## list the targets
-	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
 
-setup: $(READY) $(MODEL)/model_index.json  ## .venv with pinned dependencies, and the demo model; quick when nothing changed
+setup: $(READY)  ## .venv with pinned dependencies; quick when nothing changed
 	@:
 
 up: setup  ## set up and run everything on this machine; Ctrl-C stops it
@@ -43,6 +42,14 @@ check: setup  ## ruff, mypy --strict, import contracts
 bench: setup  ## the benchmarks, as a table
 	@exec $(BIN)/python -m benchmarks
 
+demo-models: setup  ## train both demo models from nothing, about 2 hours each on 2 cores; goes on after a stop
+	@$(BIN)/python -m gpu_worker.demo train-sdxl
+	@$(BIN)/python -m gpu_worker.demo train-wan
+
+eval-demo: setup  ## draw 100 prompts that the demo models never saw, and measure what came out
+	@$(BIN)/python -m gpu_worker.demo evaluate-sdxl
+	@$(BIN)/python -m gpu_worker.demo evaluate-wan
+
 lock:  ## renew requirements.lock from pyproject.toml
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet pip-tools==7.6.2
@@ -52,7 +59,7 @@ lock:  ## renew requirements.lock from pyproject.toml
 		sed -n 's/^\([A-Za-z0-9._-]*==[^+[:space:]]*\).*/\1/p' build/lock/resolved.txt; } > requirements.lock
 
 clean:  ## remove what `make setup` made; data folders stay
-	@rm -rf $(VENV) $(MODEL) build
+	@rm -rf $(VENV) build
 
 # torch goes first: what depends on it then finds this one, and pip looks for no other build.
 $(READY): pyproject.toml requirements.lock
@@ -63,8 +70,4 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[embedded,worker,dev]'
-	@touch $@
-
-$(MODEL)/model_index.json: $(READY)
-	@$(BIN)/python -m gpu_worker.demo $(MODEL)
 	@touch $@

@@ -98,7 +98,7 @@ def projection_states(here: Running) -> list[dict[str, Any]]:
 
 
 def _queues(here: Running) -> list[dict[str, Any]]:
-    pools = sorted({model.pool for model in here.parts.catalog.models.values()})
+    pools = sorted(here.parts.catalog.pools())
     with here.parts.database.connection() as connection:
         rows = reads.queues(connection, pools, here.parts.clock())
     return [

@@ -31,9 +31,6 @@ WORKER_PAUSE_S_MAX: Final = 30.0
 WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
 """A worker gives its job back when told to end; 15 s is longer than the slowest step it finishes first."""
 
-BUNDLED_MODELS: Final = Path(__file__).resolve().parents[1] / "models"
-"""Where `make setup` puts the demo model."""
-
 
 def up(settings: Settings, *, workers: str) -> int:
     """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: pools separated by commas, or `none`."""
@@ -138,7 +135,6 @@ def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
     nats_url = settings.nats_url.get_secret_value() if settings.nats_url else ""
     return {
-        "DARKROOM_MODELS": f"sdxl-demo={BUNDLED_MODELS / 'sdxl-demo'}",
         **given,
         "DARKROOM_NATS_URL": nats_url,
         "DARKROOM_BLOBS_URL": settings.blobs(),

@@ -22,7 +22,7 @@ from benchmarks.submit import process
 from domain.commands import SubmitJob
 from domain.recipe import Kind
 from gpu_worker.connection import connect
-from gpu_worker.demo import build_demo_sdxl
+from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.engines.sdxl import keep_quiet, open_model
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
@@ -83,8 +83,7 @@ class Shop:
 @contextmanager
 def contest(stage: Stage) -> Iterator[Contest]:
     """Both sides paint the same three images with the same seeds, in the same process, one after the other."""
-    folder = stage.folder / "model"
-    build_demo_sdxl(folder)
+    folder = SDXL_DEMO
     keep_quiet()
     models = {MODEL: str(folder)}
     seeds = count(1)

@@ -164,6 +164,10 @@ class Catalog(Entry):
             if self.default(job_type, param) is None:
                 raise EntryProblem((*path, "defaults"), f"lacks {param}, which has no default of its own")
 
+    def pools(self) -> set[str]:
+        """The pools of workers that models belong to."""
+        return {model.pool for model in self.models.values()}
+
     def with_model(self, pool: str, model: str) -> "Catalog":
         """The same catalog with the job types of `pool` on `model` where it can do their task.
 

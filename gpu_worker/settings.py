@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gpu_worker.demo import DEMO_MODELS
 from services.wire import HEARTBEAT_S, LEASE_S
 
 PREFIX = "DARKROOM_"
@@ -62,11 +63,11 @@ class WorkerSettings(BaseSettings):
         default_factory=default_worker_name, description="Name in the ledger. Default: host name and process id."
     )
     pools: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = Field(
-        default=("sdxl",), description="Pools whose jobs it takes, separated by commas."
+        default=("sdxl", "wan"), description="Pools whose jobs it takes, separated by commas."
     )
     models: Annotated[Mapping[str, str], NoDecode, Field(min_length=1)] = Field(
-        default={"sdxl-demo": "models/sdxl-demo"},
-        description="What it can load: name=source, separated by commas; a source is an SDXL folder, file or hub id.",
+        default_factory=lambda: DEMO_MODELS,
+        description="What it can load: name=source, separated by commas; a source is a folder, file or hub id.",
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."

@@ -20,10 +20,6 @@ from services.settings import Settings, SettingsError
 app = typer.Typer(name="darkroom", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-POOLS = ("sdxl",)
-"""What `darkroom up --workers` can run a worker for."""
-
-
 class Service(StrEnum):
     """What `darkroom run` can run."""
 
@@ -95,14 +91,16 @@ def log_to_stderr(level: str) -> None:
     )
 
 
-def pools_of(workers: str) -> str:
+def pools_of(workers: str, settings: Settings) -> str:
     """The value of `--workers`, checked: pools of the catalog separated by commas, or `none`."""
     pools = [pool.strip() for pool in workers.split(",") if pool.strip()]
-    unknown = [pool for pool in pools if pool not in POOLS]
+    known = settings.catalog().pools()
     if pools == ["none"]:
         return "none"
-    if not pools or unknown:
-        raise typer.BadParameter(f"--workers {workers!r}: the pools are {', '.join(POOLS)}, or none for no worker")
+    if not pools or not known.issuperset(pools):
+        raise typer.BadParameter(
+            f"--workers {workers!r}: the pools are {', '.join(sorted(known))}, or none for no worker"
+        )
     return ",".join(dict.fromkeys(pools))
 
 
@@ -130,7 +128,9 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: DARKROOM_PORT.")
     ] = None,
-    workers: Annotated[str, typer.Option(help="Pools to run a worker for, separated by commas, or `none`.")] = "sdxl",
+    workers: Annotated[
+        str, typer.Option(help="Pools to run a worker for, separated by commas, or `none`.")
+    ] = "sdxl,wan",
 ) -> None:
     """Run everything on this machine; Ctrl-C stops it.
 
@@ -140,7 +140,7 @@ def up(
     settings = Settings.from_environment().model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    pools = pools_of(workers)
+    pools = pools_of(workers, settings)
     log_to_stderr(settings.log_level)
     from api.up import up as run_everything  # noqa: PLC0415 - brings every service; the client commands start without
 

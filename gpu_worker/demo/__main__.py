@@ -1,24 +1,30 @@
-"""`python -m gpu_worker.demo FOLDER` builds the demo model there; quick when it is there already."""
+"""`python -m gpu_worker.demo COMMAND`: train the demo models, measure them, draw the contact sheet.
+
+Each command says its options with `--help`.
+"""
 
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from importlib import import_module
 
-from gpu_worker.demo import build_demo_sdxl
+COMMANDS = {
+    "train-sdxl": "gpu_worker.demo.images.train",
+    "train-wan": "gpu_worker.demo.videos.train",
+    "evaluate-sdxl": "gpu_worker.demo.images.evaluate",
+    "evaluate-wan": "gpu_worker.demo.videos.evaluate",
+    "contact-sheet": "gpu_worker.demo.contact_sheet",
+}
+"""Each is a module with `main(argv) -> exit status`, imported when it is asked for: most bring torch."""
+USAGE = f"usage: python -m gpu_worker.demo {{{','.join(COMMANDS)}}} [--help]\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Print one line and return the exit status."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m gpu_worker.demo FOLDER\n")
+    """Return the exit status."""
+    if not arguments or arguments[0] not in COMMANDS:
+        sys.stderr.write(USAGE)
         return 2
-    folder = Path(arguments[0])
-    try:
-        built = build_demo_sdxl(folder)
-    except OSError as error:
-        sys.stderr.write(f"The demo model cannot be built in {folder}: {error}\n")
-        return 1
-    sys.stdout.write(f"The demo model is {'built' if built else 'ready'} in {folder}.\n")
-    return 0
+    run: Callable[[list[str]], int] = import_module(COMMANDS[arguments[0]]).main
+    return run(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def test_settings_hides_secrets(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "DARKROOM_PORT=8700" in listed.stdout
     assert "DARKROOM_ADMIN_TOKEN=(hidden)" in listed.stdout
-    assert "DARKROOM_MODELS=sdxl-demo=models/sdxl-demo" in listed.stdout
+    assert "DARKROOM_MODELS=sdxl-demo=" in listed.stdout
     assert "hunter2" not in listed.stdout
 
 

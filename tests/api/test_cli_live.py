@@ -19,8 +19,6 @@ from uuid import uuid4
 
 import pytest
 
-from gpu_worker.demo import build_demo_sdxl
-
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,10 +29,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """No setting but the data folder and the model; this checkout, installed or not."""
+    """No setting but the data folder; this checkout, installed or not."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
-    model = f"sdxl-demo={folder / 'model'}"
-    return own | {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(folder), "DARKROOM_MODELS": model}
+    return own | {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +39,6 @@ def folder() -> Iterator[Path]:
     """The data folder of a Darkroom that runs as long as the module's tests do, and then stops when interrupted."""
     data_dir = Path(tempfile.mkdtemp(prefix="darkroom-"))
     try:
-        build_demo_sdxl(data_dir / "model")
         with (data_dir / "up.log").open("wb") as log:
             up = subprocess.Popen(
                 command("up", "--port", "0"),

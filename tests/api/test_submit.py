@@ -34,7 +34,7 @@ async def test_a_submission_answers_with_the_job_before_any_view_knows_it(site: 
     assert response.status_code == 202
     job = response.json()
     assert (job["status"], job["quantity"], job["seed"], job["attempt"]) == ("queued", 3, 42, 0)
-    assert job["params"] == {"width": 128, "height": 128, "steps": 5, "guidance": 3.0, "sampler": "euler"}
+    assert job["params"] == {"width": 128, "height": 128, "steps": 5, "guidance": 2.0, "sampler": "euler"}
     assert (job["model"], job["task"], job["negative_prompt"]) == ("sdxl-demo", "t2i", "blurry")
     assert [asset["seed"] for asset in job["assets"]] == [42, 43, 44]
     assert {asset["status"] for asset in job["assets"]} == {"reserved"}

@@ -35,13 +35,13 @@ def line_of(text: str, part: str) -> int:
             "references: models.sdxl.references.0: ",
         ),
         (
-            "overrides = { guidance = 3.0 }",
+            "overrides = { guidance = 2.0 }",
             "overrides = { guidance = 99.0 }",
             f"overrides: models.sdxl-demo.overrides.guidance: {GUIDANCE}",
         ),
         (
-            "overrides = { guidance = 3.0 }",
-            "overrides = { gidance = 3.0 }",
+            "overrides = { guidance = 2.0 }",
+            "overrides = { gidance = 2.0 }",
             "overrides: models.sdxl-demo.overrides.gidance: 'gidance' is not in params",
         ),
         (

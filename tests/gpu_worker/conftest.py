@@ -1,10 +1,10 @@
-"""The demo model, built once; every test here renders with the real pipeline."""
+"""The demo model; every test here renders with the real pipeline."""
 
 from pathlib import Path
 
 import pytest
 
-from gpu_worker.demo import build_demo_sdxl
+from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.engines.sdxl import SdxlEngine
 
 
@@ -16,11 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole demo model. Copy it before changing it."""
-    folder = tmp_path_factory.mktemp("models") / "demo-sdxl"
-    build_demo_sdxl(folder)
-    return folder
+def demo_folder() -> Path:
+    """The demo model as it ships. Copy it before changing it."""
+    return SDXL_DEMO
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ DONE_S_MAX = 240.0  # a render takes seconds, on a machine full of other renders
 class Installation:
     """`darkroom up` on a folder of its own. Use with `with`; leaves nothing running."""
 
-    def __init__(self, folder: Path, models: str, **environment: str) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         self.log = folder.with_name(f"{folder.name}.log")
-        self._environment = {**os.environ, "DARKROOM_MODELS": models, "PYTHONUNBUFFERED": "1", **environment}
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
         self.token = ""

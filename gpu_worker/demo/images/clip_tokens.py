@@ -3,18 +3,18 @@
 from collections.abc import Iterable
 from itertools import pairwise
 
+from gpu_worker.demo import world
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
-WORDS = """
-    a an the of on in at and with above below left right beside under over between one two three four five six
-    red green blue yellow orange purple pink brown black white gray grey cyan gold silver
-    small large big tiny huge bright dark soft sharp old new round tall wide light warm cold
-    circle square triangle star cross ring heart moon sun sky sea river lake mountain hill forest tree flower garden
-    cat dog bird fish horse fox house city street road bridge boat car train man woman child face hand eye
-    background picture photo painting drawing portrait landscape night day morning evening winter summer rain snow
-    style color detailed quality blurry low high watermark text
-""".split()  # noqa: SIM905 - a hundred quoted words read worse
+QUALITY_WORDS = """
+    an of image photo drawing painting beautiful nice bright detailed sharp high low good bad best worst quality
+    resolution blurry ugly deformed distorted noise text watermark style simple flat art digital
+""".split()  # noqa: SIM905 - fifty quoted words read worse
+"""What people add to any prompt, and to any negative prompt; the demo models learn to pass over them."""
+DEMO_WORDS = sorted({*world.words(), *QUALITY_WORDS} - {","})
+"""One token each in the demo models; a comma is a byte and so a token by itself."""
 
 
 def byte_symbols() -> list[str]:

@@ -1,0 +1,1 @@
+"""The image demo model: its architecture, its data, its training, and what its pictures show."""
