@@ -202,7 +202,7 @@ def test_an_asset_is_rated_under_its_jobs_correlation(either: Ledger) -> None:
     assert (rated.name, rated.version, rated.envelope.actor) == ("asset.rated", 3, "key:ada")
     assert (rated.envelope.correlation_id, rated.envelope.at) == (JOB_ID, spec.after(5))
     again = either.execute_asset(asset_id(JOB_ID, 0), RateAsset(4, spec.after(6)), ADA)
-    assert (again.events, again.asset, again.position) == ((), executed.asset, executed.position)
+    assert (again.events, again.asset, again.position) == ((), executed.state, executed.position)
 
 
 def test_what_the_domain_refuses_is_not_written(either: Ledger) -> None:
