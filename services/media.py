@@ -227,7 +227,7 @@ def _probe_video(container: Any, stream: Any, media_type: str) -> Media:
         width, height = (frame.height, frame.width) if is_lying else (frame.width, frame.height)
     if not frames:
         raise UnreadableMedia("The video has no frames.")
-    return Media("video", media_type, width, height, frames, fps, round(frames / fps, 3))
+    return Media("video", media_type, width, height, frames, fps, _seconds(frames / fps))
 
 
 def _probe_audio(container: Any, stream: Any, media_type: str) -> Media:
@@ -238,7 +238,7 @@ def _probe_audio(container: Any, stream: Any, media_type: str) -> Media:
             raise UnreadableMedia(f"The sound is longer than {SECONDS_MAX:g} s.")
     if not seconds:
         raise UnreadableMedia("The sound is empty.")
-    return Media("audio", media_type, duration_s=round(seconds, 3))
+    return Media("audio", media_type, duration_s=_seconds(seconds))
 
 
 def _fps_of(stream: Any) -> float:
@@ -246,6 +246,10 @@ def _fps_of(stream: Any) -> float:
     if fps <= 0:
         raise UnreadableMedia("The video does not say how many frames it has a second.")
     return fps
+
+
+def _seconds(seconds: float) -> float:
+    return max(0.001, round(seconds, 3))
 
 
 def _refuse_frame(frame: Any, number: int) -> None:
