@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
 
-from api import admin, assets, catalog, errors, health, jobs, library, openapi, stream, workspace
+from api import admin, assets, catalog, errors, health, jobs, library, openapi, stream, uploads, workspace
 from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
@@ -24,13 +24,17 @@ __all__ = ["Parts", "create_app", "end_streams"]
 THREADS: Final = 64
 """Commands that wait for their commit at the same time: each holds a thread, and all share one group commit."""
 
-ROUTERS: Final = (jobs, assets, workspace, library, stream, catalog, admin, health)
+UPLOADS_DECODED_AT_ONCE: Final = 4
+"""Each holds its file in memory, and a processor while it is decoded."""
+
+ROUTERS: Final = (jobs, assets, uploads, workspace, library, stream, catalog, admin, health)
 
 
 def create_app(parts: Parts) -> FastAPI:
     """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
     feed = Feed(parts.ledger)
-    running = Running(parts, feed, ProgressBoard(feed.progress), ViewPositions(parts.database))
+    decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
+    running = Running(parts, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",

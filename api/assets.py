@@ -189,7 +189,7 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
 
 async def _document_after(here: Running, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
     """The asset after a write: the view's row, which must know its completion, and what the ledger made of it since."""
-    if not isinstance(executed.asset, Completed):
+    if not isinstance(executed.state, Completed):
         raise AssertionError("only a completed asset is changed")
     row = await asyncio.to_thread(_row, here, owner, asset_id)
     if row is None or row.status != "completed":
@@ -197,7 +197,7 @@ async def _document_after(here: Running, owner: str, asset_id: UUID, executed: A
         row = await asyncio.to_thread(_row, here, owner, asset_id)
     if row is None:
         raise NotFound("asset", asset_id)
-    return curated(listed_asset_document(row), executed.asset.curation)
+    return curated(listed_asset_document(row), executed.state.curation)
 
 
 async def _found(request: Request, text: str) -> ListedAssetRow:

@@ -8,6 +8,8 @@ from uuid import UUID
 from domain.asset import Curation
 from domain.commands import SubmitJob
 from domain.envelope import Recorded
+from domain.events import MediaUploaded
+from domain.media import media_id
 from domain.recipe import asset_id
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
@@ -148,6 +150,21 @@ def rows_from_ledger(events: Iterable[Recorded]) -> tuple[JobRow, list[AssetRow]
         return None
     found = [_asset_row(asset) for asset in assets.values() if asset is not None]
     return _job_row(job), sorted(found, key=lambda asset: asset.index)
+
+
+def media_document(uploaded: MediaUploaded) -> Json:
+    """`Upload`."""
+    identifier = media_id(uploaded.owner, uploaded.sha256)
+    return {
+        "id": identifier,
+        "kind": uploaded.kind,
+        "media_type": uploaded.media_type,
+        "bytes": uploaded.bytes,
+        "sha256": uploaded.sha256,
+        "width": uploaded.width,
+        "height": uploaded.height,
+        "url": f"/v1/uploads/{identifier}/content",
+    }
 
 
 def history_document(row: HistoryRow) -> Json:

@@ -7,7 +7,7 @@ ApiError
 ├── Forbidden                only for administrators
 ├── BodyTooLarge             above the limit; nothing of it was used
 ├── MalformedJson            not JSON; says where
-├── UnsupportedMediaType     a body that is not `application/json`
+├── UnsupportedMediaType     a body that is not `application/json`, or not a form where a file is wanted
 ├── IdempotencyKeyInvalid    not 1 to 255 visible ASCII characters
 ├── InvalidCursor            not one that this list gave out
 ├── RangeNotSatisfiable      no byte of the file is in the range
@@ -25,11 +25,13 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from domain.errors import FieldProblem, InvalidInput, Refused
 from services.blobs import BlobMissing, BlobStoreUnavailable
 from services.database import Unavailable
+from services.media import UnreadableMedia
 from services.rebuild import RebuildRunning
 
 log = logging.getLogger(__name__)
@@ -83,13 +85,13 @@ class MalformedJson(ApiError):
 
 
 class UnsupportedMediaType(ApiError):
-    """A body that is not JSON by its own word."""
+    """A body that is by its own word not what the call takes."""
 
     code = "unsupported_media_type"
 
-    def __init__(self, given: str) -> None:
+    def __init__(self, given: str, *, wanted: str = "application/json") -> None:
         said = f"not {given!r}" if given else "but the request has no Content-Type"
-        super().__init__(f"The body must be sent as `Content-Type: application/json`, {said}.")
+        super().__init__(f"The body must be sent as `Content-Type: {wanted}`, {said}.")
 
 
 class IdempotencyKeyInvalid(InvalidInput):
@@ -173,6 +175,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "range_not_satisfiable": Answer(416, "Range not satisfiable"),
     "invalid_input": Answer(422, "Invalid input"),
     "invalid_cursor": Answer(422, "Invalid cursor"),
+    "media_unreadable": Answer(422, "Media unreadable"),
     "idempotency_key_invalid": Answer(422, "Idempotency-Key invalid"),
     "idempotency_key_reused": Answer(422, "Idempotency-Key reused"),
     "internal": Answer(500, "Internal error"),
@@ -183,7 +186,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "view_behind": Answer(503, "View behind"),
 }
 
-KNOWN: Final = (ApiError, Refused, Unavailable, BlobMissing, BlobStoreUnavailable, RebuildRunning)
+KNOWN: Final = (ApiError, Refused, Unavailable, BlobMissing, BlobStoreUnavailable, RebuildRunning, UnreadableMedia)
 """Every class that has a code in the table."""
 
 UNROUTED: Final[Mapping[int, tuple[str, str]]] = {
@@ -226,6 +229,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(known, _known)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -252,6 +256,11 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     code, detail = UNROUTED.get(status, ("bad_request", "The request cannot be read."))
     headers = getattr(error, "headers", None)
     return problem(code, detail, headers=headers)
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody is there to read it: the client went away before its request was whole."""
+    return problem("bad_request", "The request broke off.")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

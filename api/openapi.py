@@ -52,6 +52,17 @@ def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, A
     return extra
 
 
+def file_in_form(field: str) -> dict[str, Any]:
+    """The part of an operation for a form with one file that is read by hand."""
+    schema = {
+        "type": "object",
+        "properties": {field: {"type": "string", "format": "binary"}},
+        "required": [field],
+        "additionalProperties": False,
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
 def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
     """Complete the document with the schemas of `bodies` and the ways to sign in."""
     plain = app.openapi

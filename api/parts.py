@@ -1,5 +1,6 @@
 """What the API is made of: the parts it is given, and what it keeps running while it serves."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
 from services.rebuild import Rebuilt
+from services.settings import UPLOAD_MB_MAX
 
 
 def utc_now() -> datetime:
@@ -29,6 +31,7 @@ class Parts:
     """What the API needs, opened and closed by whoever made it, on the event loop that serves.
 
     `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
+    `upload_bytes_max` bounds the body of an upload.
     """
 
     ledger: Ledger
@@ -39,16 +42,21 @@ class Parts:
     admin_token: str
     rebuild: Callable[[str], Rebuilt] | None = None
     clock: Callable[[], datetime] = utc_now
+    upload_bytes_max: int = UPLOAD_MB_MAX * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The parts, and what runs beside the requests: the event feed, the latest progress, the views' positions."""
+    """The parts, and what runs beside the requests: the event feed, the latest progress, the views' positions.
+
+    `decoding` bounds how many uploads are in memory, and decoded, at a time; the others wait on disk.
+    """
 
     parts: Parts
     feed: Feed
     progress: ProgressBoard
     positions: ViewPositions
+    decoding: asyncio.Semaphore
 
 
 def require_broker(here: Running) -> None:

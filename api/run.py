@@ -198,6 +198,7 @@ async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event,
             broker=core.broker,
             admin_token=core.settings.admin_token.get_secret_value(),
             rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
+            upload_bytes_max=core.settings.upload_mb_max * 1024**2,
         )
     )
     config = uvicorn.Config(

@@ -128,6 +128,19 @@ class CancelResult(Document):
     result: Literal["canceled", "cancel_requested", "already_finished"]
 
 
+class Upload(Document):
+    """A file that jobs can start from: `media:ID` in `references` and `media`. A sound has no width and height."""
+
+    id: UUID
+    kind: Literal["image", "video", "audio"]
+    media_type: str
+    bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    url: str
+
+
 class HistoryItem(Document):
     """An event. `type` is its stable name without the version."""
 

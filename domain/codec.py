@@ -34,6 +34,7 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "asset.dismissed.v1": events.AssetDismissed,
     "asset.trashed.v1": events.AssetTrashed,
     "asset.restored.v1": events.AssetRestored,
+    "media.uploaded.v1": events.MediaUploaded,
 }
 """The name under which each class is written today."""
 

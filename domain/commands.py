@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from domain.events import AssetCompleted, AssetThumbnailed, Failure, JobNote
+from domain.events import AssetCompleted, AssetThumbnailed, Failure, JobNote, MediaKind
 from domain.recipe import Kind, ParamValue, Recipe
 
 # About a job and its assets: decided in `generation.py`.
@@ -224,3 +224,25 @@ AssetCommand = (
     | TrashAsset
     | RestoreAsset
 )
+
+# About one upload: decided in `media.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class UploadMedia:
+    """Accept a file that is stored already; what it is was found by decoding it."""
+
+    owner: str
+    kind: MediaKind
+    media_type: str
+    bytes: int
+    sha256: str
+    now: datetime
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: float | None = None
+    duration_s: float | None = None
+
+
+MediaCommand = UploadMedia

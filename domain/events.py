@@ -14,6 +14,7 @@ from domain.recipe import Kind, ParamValue, Recipe
 
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MediaKind = Literal["image", "video", "audio"]
 
 
 class Event(BaseModel):
@@ -268,6 +269,29 @@ class AssetRestored(Event):
     """Back from the trash."""
 
 
+# Media
+
+
+class MediaUploaded(Event):
+    """Its owner brought a file, with this hash; it was decoded to its end before it was accepted.
+
+    `bytes` is its size; `width` and `height` are pixels, upright; `fps` is frames a second. Null stands for what such a
+    file has none of: a picture has no frames, a sound no width. `path` is in the object store.
+    """
+
+    owner: str
+    kind: MediaKind
+    media_type: str
+    bytes: Annotated[int, Field(ge=1)]
+    sha256: Sha256
+    width: Annotated[int, Field(ge=1)] | None = None
+    height: Annotated[int, Field(ge=1)] | None = None
+    frames: Annotated[int, Field(ge=1)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None
+    duration_s: Annotated[float, Field(gt=0)] | None = None
+    path: str
+
+
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
 JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver
 """What is worth keeping of an attempt while it runs."""
@@ -286,3 +310,4 @@ AssetEvent = (
     | AssetTrashed
     | AssetRestored
 )
+MediaEvent = MediaUploaded

@@ -31,7 +31,7 @@ class Projection(Protocol):
 
     @property
     def aggregates(self) -> Sequence[str]:
-        """The kinds of aggregates (`job`, `asset`) whose events it takes; empty for all."""
+        """The kinds of aggregates (`job`, `asset`, `media`) whose events it takes; empty for all."""
         ...
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:

@@ -14,6 +14,9 @@ from services.wire import LEASE_S
 
 PREFIX = "DARKROOM_"
 
+UPLOAD_MB_MAX = 64
+"""A minute of 1080p video, or the largest picture that is read; a file is held in memory while it is decoded."""
+
 
 class SettingsError(Exception):
     """A setting has a bad value; the sentence names the variable and what is allowed."""
@@ -68,6 +71,9 @@ class Settings(BaseSettings):
     catalog_file: Path | None = Field(
         default=None,
         description="A catalog of your own (TOML) on top of the shipped one: models, job types, parameters.",
+    )
+    upload_mb_max: Annotated[int, Field(ge=1, le=1024)] = Field(
+        default=UPLOAD_MB_MAX, description="The largest upload that the API takes, in MB."
     )
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.commands import AssetCommand, JobCommand
+from domain.commands import AssetCommand, JobCommand, UploadMedia
+from domain.media import media_id
 from domain.recipe import Kind, asset_id
 from projections import ALL
 from services.database import Database
@@ -77,6 +78,15 @@ class Story:
         job_id = self.submit(quantity, **about)
         self.tell(job_id, start(1), *(report_completed(index) for index in range(quantity)))
         return job_id
+
+    def upload(self, number: int, owner: str = OWNER) -> UUID:
+        """A file of theirs, another one for each number; its id."""
+        sha256 = f"{number:064x}"
+        asked = UploadMedia(owner, "image", "image/png", 9, sha256, self._now(), 64, 48)
+        identifier = media_id(owner, sha256)
+        self.ledger.execute_media(identifier, asked, Context(owner, owner))
+        self._then()
+        return identifier
 
 
 class Views:

@@ -202,6 +202,23 @@ def submit(
 
 
 @app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An image, a video or a sound.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Upload a file that jobs can start from.
+
+    PNG, JPEG, WebP, MP4, MOV, WebM, WAV, MP3, FLAC or Ogg. The same content again is the same upload.
+    """
+    from api.cli import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.upload(commands.find_server(url, token, data_dir), file, as_json=as_json))
+
+
+@app.command()
 def jobs(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from uuid import uuid4
 
 import httpx
@@ -16,6 +16,9 @@ Json = dict[str, Any]
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds; a read that waits for its view takes 5 s at most, so 30 s means that nobody is there."""
+
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+"""Seconds; a long video is decoded before it is answered for."""
 
 SILENCE_S_MAX = 40.0
 """The event stream sends a comment every 15 s; two missed ones mean that the connection is dead."""
@@ -36,6 +39,7 @@ class ClientError(Exception):
     ├── NotThere        unknown, or somebody else's
     ├── Busy            503: it works again by itself
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
+    ├── NoFile          the file to upload cannot be read
     ├── DamagedFile     a download does not have the hash that the ledger has
     └── NoServer        nothing says where the server is, or what its token is
     """
@@ -71,6 +75,12 @@ class Rejected(ClientError):
     """Any other refusal."""
 
     code = "rejected"
+
+
+class NoFile(ClientError):
+    """The file to upload cannot be read."""
+
+    code = "no_file"
 
 
 class DamagedFile(ClientError):
@@ -130,6 +140,15 @@ class Client:
     async def retry(self, job_id: str) -> Json:
         """Run the failed outputs again, as a new job; a lost answer is asked for again as in `submit`."""
         return await self._json("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": str(uuid4())})
+
+    async def upload(self, file: Path) -> Json:
+        """Bring a file. A lost answer is asked for again: the same content is the same media. Raises `NoFile`."""
+        try:
+            with file.open("rb") as content:
+                # Neither the name nor the type of a file counts there.
+                return await self._json("POST", "/v1/uploads", file=content)
+        except OSError as error:
+            raise NoFile(f"cannot read {file}: {error.strerror or error}.") from error
 
     async def events(self, after: int | None) -> AsyncIterator[ServerEvent]:
         """Everything that happens after position `after` (None: from now on), until the connection ends."""
@@ -193,11 +212,16 @@ class Client:
         query: dict[str, str] | None = None,
         body: Json | None = None,
         headers: dict[str, str] | None = None,
+        file: IO[bytes] | None = None,
     ) -> Json:
         sent = self._headers | (headers or {})
         if method == "GET" and self._position:
             sent["Darkroom-Min-Position"] = str(self._position)
-        request = self._http.build_request(method, self.url + path, params=query, json=body, headers=sent)
+        files = None if file is None else {"file": ("file", file, "application/octet-stream")}
+        timeout = TIMEOUT if file is None else UPLOAD_TIMEOUT
+        request = self._http.build_request(
+            method, self.url + path, params=query, json=body, files=files, headers=sent, timeout=timeout
+        )
         response = await self._send(request)
         if response.is_error:
             raise failure(response, self.url)

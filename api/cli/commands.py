@@ -167,6 +167,23 @@ async def retry(server: Server, job_id: str, *, as_json: bool) -> int:
     return 0
 
 
+async def upload(server: Server, file: Path, *, as_json: bool) -> int:
+    """Bring a file for jobs to start from."""
+    async with server.client() as client:
+        media = await client.upload(file)
+    if as_json:
+        _print_json(media)
+        return 0
+    size = f"{media['width']} x {media['height']}, " if media.get("width") else ""
+    typer.echo(f"{media['id']}  {media['media_type']}, {size}{media['bytes']:,} bytes")
+    source = f"media:{media['id']}"
+    if media["kind"] == "image":
+        typer.echo(f'Use it: darkroom submit "a lighthouse at dusk" --reference style={source}')
+    else:
+        typer.echo(f'Use it in the body of a job: "media": {{"{media["kind"]}": "{source}"}}')
+    return 0
+
+
 async def _watch(
     server: Server, client: Client, job: Json, *, kept: bool, quiet: bool
 ) -> tuple[Json, Callable[[Json], str]]:

@@ -112,6 +112,8 @@ def what_happened(event: Json) -> str:
         case "asset.completed":
             size = f"{data['width']} x {data['height']}, {data['bytes']:,} bytes"
             return f"{data['media_type']}, {size}, {data['render_ms'] / 1000:.1f} s, sha256 {data['sha256'][:12]}…"
+        case "media.uploaded":
+            return f"{data['media_type']}, {data['bytes']:,} bytes, sha256 {data['sha256'][:12]}…"
         case _:
             return printable(", ".join(f"{name} {value}" for name, value in data.items() if value is not None))
 

@@ -9,6 +9,7 @@ from services.ledger.application import (
     Context,
     JobExecuted,
     Ledger,
+    MediaExecuted,
     RawEvent,
 )
 from services.ledger.mapper import EventMapper
@@ -21,6 +22,7 @@ __all__ = [
     "InMemoryRecorder",
     "JobExecuted",
     "Ledger",
+    "MediaExecuted",
     "PostgresRecorder",
     "RawEvent",
 ]

@@ -17,14 +17,17 @@ from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, SubmitJob
+from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, Event, JobEvent
+from domain.events import AssetEvent, Event, JobEvent, MediaEvent
 from domain.generation import Decision, Generation
+from domain.media import Media, Uploaded
+from domain.media import Unknown as NotUploaded
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
+from services.ledger.aggregates import ASSET, MEDIA, Aggregate, CommandT, EventT, Executed, StateT
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -68,13 +71,8 @@ class JobExecuted:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class AssetExecuted:
-    """What a command did to an asset."""
-
-    asset: Asset
-    events: tuple[AssetEvent, ...]
-    position: int
+AssetExecuted = Executed[Asset, AssetEvent]
+MediaExecuted = Executed[Media, MediaEvent]
 
 
 class Ledger(Application[UUID]):
@@ -116,7 +114,11 @@ class Ledger(Application[UUID]):
 
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
         """The same for one asset."""
-        return _retry_conflicts(lambda: self._decide_asset(asset, command, context))
+        return _retry_conflicts(lambda: self._decide_one(ASSET, asset, command, context))
+
+    def execute_media(self, media_id: UUID, command: MediaCommand, context: Context) -> MediaExecuted:
+        """The same for one upload."""
+        return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
 
     def generation(self, job_id: UUID, *, owner: str | None = None) -> Generation:
         """The job and its assets as they are now. Raises `NotFound`, also for somebody else's job."""
@@ -124,12 +126,23 @@ class Ledger(Application[UUID]):
         _require_owner("job", job_id, jobs.owner_of(generation.job), owner)
         return generation
 
+    def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
+        """The asset as it is now. Raises `NotFound`, also for somebody else's."""
+        return self._read_one(ASSET, asset, owner)
+
+    def media(self, media_id: UUID, *, owner: str | None = None) -> Uploaded:
+        """The upload as it is now. Raises `NotFound`, also for somebody else's."""
+        media = self._read_one(MEDIA, media_id, owner)
+        if isinstance(media, NotUploaded):
+            raise NotFound("media", media_id)
+        return media
+
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
         """The next events in ledger order; no position is ever skipped."""
         return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
 
     def read_of(self, aggregates: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
-        """The events after `after` up to `upto` of these kinds of aggregates (`job`, `asset`); none named: of all."""
+        """The events after `after` up to `upto` of these kinds of aggregates, as `job`; none named: of all."""
         return [self._mapper.decode(stored) for stored in self._given.read_of_aggregates(after, upto, aggregates)]
 
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
@@ -215,22 +228,30 @@ class Ledger(Application[UUID]):
                 decision = Decision(job=tuple(jobs.submit(command, job)))
         return JobExecuted(generation, decision, receipt.last_position)
 
-    def _decide_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
-        state, version, position = self._load_asset(asset)
-        _require_owner("asset", asset, assets_of.owner_of(state), context.owner)
-        decided = tuple(assets_of.decide(command, state))
+    def _decide_one(
+        self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, command: CommandT, context: Context
+    ) -> Executed[StateT, EventT]:
+        state, version, position = self._load_one(kind, stream)
+        if version or not isinstance(command, kind.opening):
+            _require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
+        decided = tuple(kind.decide(command, state))
         if not decided:
-            return AssetExecuted(state, (), position)
-        correlation_id = cast("UUID", assets_of.job_of(state))
-        envelope = _new_envelope(context, cast("str", assets_of.owner_of(state)), command.now, correlation_id)
-        events: list[NewEvent] = []
-        self._encode_onto(events, {asset: version}, asset, decided, envelope)
-        receipt = self._given.write(Commit(envelope.command_id, events))
+            return Executed(state, (), position)
         for event in decided:
-            state = assets_of.evolve(state, event)
+            state = kind.evolve(state, event)
+        correlation_id = kind.conversation_of(stream, state)
+        envelope = _new_envelope(context, cast("str", kind.owner_of(state)), command.now, correlation_id)
+        events: list[NewEvent] = []
+        self._encode_onto(events, {stream: version}, stream, decided, envelope)
+        receipt = self._given.write(Commit(envelope.command_id, events))
         if receipt.repeated:
-            state, _, _ = self._load_asset(asset)
-        return AssetExecuted(state, decided, receipt.last_position)
+            state, _, _ = self._load_one(kind, stream)
+        return Executed(state, decided, receipt.last_position)
+
+    def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:
+        state, _, _ = self._load_one(kind, stream)
+        _require_owner(kind.kind, stream, kind.owner_of(state), owner)
+        return state
 
     def _encode_onto(
         self, onto: list[NewEvent], versions: dict[UUID, int], stream: UUID, events: Iterable[Event], envelope: Envelope
@@ -264,14 +285,15 @@ class Ledger(Application[UUID]):
         versions = {one.stream_id: one.version for one in recorded}
         return Loaded(Generation(job, folded), versions, max((one.position for one in recorded), default=0))
 
-    def _load_asset(self, asset: UUID) -> tuple[Asset, int, int]:
-        state: Asset = assets_of.Unknown()
+    def _load_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID) -> tuple[StateT, int, int]:
+        """The state of an aggregate, its version and the position of its last event."""
+        state = kind.unknown
         version, position = 0, 0
-        for stored in self._given.read_streams([asset]):
+        for stored in self._given.read_streams([stream]):
             recorded = self._readable(stored)
-            if not recorded.name.startswith("asset."):
-                raise NotFound("asset", asset)
-            state = assets_of.evolve(state, cast("AssetEvent", recorded.event))
+            if not recorded.name.startswith(f"{kind.kind}."):
+                raise NotFound(kind.kind, stream)
+            state = kind.evolve(state, cast("EventT", recorded.event))
             version, position = recorded.version, recorded.position
         return state, version, position
 

@@ -46,6 +46,7 @@ def free_port() -> int:
         (["submit", "a cat", "--set", "steps"], "is not KEY=VALUE"),
         (["submit", "a cat", "--set", "steps=1", "--set", "steps=2"], "is there twice"),
         (["submit", "a cat \udcff", "--url", "http://127.0.0.1:1", "--token", "t"], "not UTF-8"),
+        (["upload"], "Missing argument"),
         (["show", "42"], "'ID'"),
         (["history", "not-an-id"], "'ID'"),
         (["jobs", "--limit", "0"], "--limit"),
@@ -103,7 +104,15 @@ def test_a_bad_dsn_is_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["submit", "a cat"], ["jobs"], ["show", JOB], ["history", JOB], ["cancel", JOB], ["retry", JOB]],
+    [
+        ["submit", "a cat"],
+        ["jobs"],
+        ["show", JOB],
+        ["history", JOB],
+        ["cancel", JOB],
+        ["retry", JOB],
+        ["upload", __file__],
+    ],
     ids=lambda command: command[0],
 )
 def test_a_server_that_is_not_there_is_one_line_and_status_1(command: list[str], tmp_path: Path) -> None:

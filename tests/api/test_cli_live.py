@@ -19,6 +19,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.services.media_files import encoded, picture, video
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
 
@@ -275,6 +277,35 @@ def test_the_ledger_verifies_and_its_views_can_be_rebuilt_meanwhile(folder: Path
     verified = darkroom(folder, "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert answer(folder, "show", finished["id"])["status"] == "succeeded"
+
+
+def test_an_upload_says_what_it_is_and_how_to_use_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "fog.txt").write_bytes(encoded(picture()))
+    done = darkroom(folder, "upload", str(tmp_path / "fog.txt"))
+    assert done.returncode == 0, done.stderr
+    media = answer(folder, "upload", str(tmp_path / "fog.txt"))
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{media['id']}  image/png, 64 x 48, {media['bytes']:,} bytes"
+    assert f"--reference style=media:{media['id']}" in lines[1]
+    assert (folder / "blobs" / "uploads" / "admin" / f"{media['sha256']}.png").read_bytes() == encoded(picture())
+    (tmp_path / "clip.mp4").write_bytes(video(frames=3))
+    assert '"video": "media:' in darkroom(folder, "upload", str(tmp_path / "clip.mp4")).stdout
+    for command_line in (["rebuild", "--all"], ["verify"]):
+        done = darkroom(folder, *command_line)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("fog.png", "PNG, JPEG"), ("none.png", "No such file"), (".", "directory"), ("large.png", "67108864")],
+)
+def test_what_cannot_be_uploaded_is_one_line(folder: Path, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "fog.png").write_text("a text")
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(65 * 1024**2)
+    refused = darkroom(folder, "upload", str(tmp_path / name))
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert words in refused.stderr
 
 
 def test_an_unknown_view_is_bad_usage(folder: Path) -> None:

@@ -9,6 +9,7 @@ from api import schemas
 from api.errors import KNOWN, TABLE, ApiError
 from domain.errors import Refused
 from tests.api.serving import Site, body
+from tests.services.media_files import encoded, picture
 
 JOB_KEYS = [
     "id",
@@ -57,6 +58,7 @@ ASSET_KEYS = [
     "completed_at",
 ]
 LISTED_KEYS = ["prompt", "job_type", "model", "task", "batch_id"]
+UPLOAD_KEYS = ["id", "kind", "media_type", "bytes", "sha256", "width", "height", "url"]
 HISTORY_KEYS = ["position", "stream", "version", "type", "at", "actor", "correlation_id", "causation_id", "data"]
 
 
@@ -96,6 +98,9 @@ async def test_documents_are_what_their_schemas_say(site: Site) -> None:
     (item, *_) = (await site.get(f"/v1/jobs/{failed['id']}/history"))["results"]
     assert list(item) == HISTORY_KEYS
     check(schemas.CancelResult, (await site.http.post(f"/v1/jobs/{waiting['id']}/cancel")).json())
+    uploaded = (await site.http.post("/v1/uploads", files={"file": encoded(picture())})).json()
+    check(schemas.Upload, uploaded)
+    assert list(uploaded) == UPLOAD_KEYS
     check(schemas.Problem, (await site.http.post("/v1/jobs", json={})).json())
     check(schemas.Problem, (await site.http.get("/v1/jobs/x")).json())
 
@@ -123,6 +128,9 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("PATCH", "/v1/assets/{}"),
         ("DELETE", "/v1/assets/{}"),
         ("POST", "/v1/assets/{}/restore"),
+        ("POST", "/v1/uploads"),
+        ("GET", "/v1/uploads/{}"),
+        ("GET", "/v1/uploads/{}/content"),
         ("GET", "/v1/workspace"),
         ("DELETE", "/v1/workspace/{}"),
         ("GET", "/v1/library"),
@@ -138,6 +146,8 @@ async def test_openapi_describes_every_call(site: Site) -> None:
     submit = document["paths"]["/v1/jobs"]["post"]
     assert submit["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/SubmitBody"}
     assert {one["name"] for one in submit["parameters"]} == {"Idempotency-Key", "Prefer", "Cancel-After"}
+    form = document["paths"]["/v1/uploads"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert (list(form["properties"]), form["additionalProperties"]) == (["file"], False)
     assert document["security"] == [{"token": []}, {"cookie": []}]
     named = set(re.findall(r"#/components/schemas/([\w.-]+)", str(document)))
     assert named <= set(document["components"]["schemas"])

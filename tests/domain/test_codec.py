@@ -17,6 +17,7 @@ from domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    MediaUploaded,
     RequeueReason,
 )
 from tests.spec import NOW, recipe
@@ -38,7 +39,7 @@ def test_every_released_event_has_a_golden_file_and_every_golden_file_is_of_a_re
 def test_every_event_class_has_exactly_one_current_name() -> None:
     classes = list(CURRENT.values())
     assert len(classes) == len(set(classes))
-    assert set(classes) == {*get_args(JobEvent), *get_args(AssetEvent)}
+    assert set(classes) == {*get_args(JobEvent), *get_args(AssetEvent), MediaUploaded}
 
 
 @pytest.mark.parametrize("topic", sorted(GOLDEN))

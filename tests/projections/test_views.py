@@ -234,6 +234,20 @@ def test_history_holds_every_event_once_with_who_when_and_why(
     assert rows[-1].at == clock.now
 
 
+def test_history_holds_an_upload_and_no_other_view_does(
+    story: Story, views: Views, connection: Connection[TupleRow]
+) -> None:
+    media = story.upload(7)
+    views.catch_up()
+    [row] = history_of_owner(connection, OWNER, after=0, upto=100, limit=100)
+    assert (row.position, row.type, row.stream_id, row.correlation_id) == (1, "media.uploaded", media, media)
+    assert row.data["path"] == f"uploads/{OWNER}/{7:064x}.png"
+    assert history_of_owner(connection, "bob", after=0, upto=100, limit=100) == []
+    assert {table for table, rows in views.all_rows().items() if rows} == {"history"}
+    assert views.parked() == []
+    assert set(views.positions().values()) == {1}
+
+
 # Queue.
 
 

@@ -15,9 +15,10 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from domain import asset as assets
-from domain.asset import Reserved
+from domain import media
+from domain.asset import Completed, Reserved
 from domain.codec import CURRENT, UnknownEvent
-from domain.commands import AssetCommand, DismissAsset, JobCommand, RateAsset, SaveAsset, SubmitJob
+from domain.commands import AssetCommand, DismissAsset, JobCommand, RateAsset, SaveAsset, SubmitJob, UploadMedia
 from domain.envelope import Recorded, Unreadable
 from domain.errors import AssetNotCompleted, IdempotencyKeyReused, NotFound, Refused
 from domain.events import AssetRated
@@ -39,6 +40,9 @@ T = TypeVar("T")
 ADA = Context(actor="key:ada", owner=OWNER)
 BOB = Context(actor="key:bob", owner="bob")
 SERVICE = Context(actor="worker:gpu-1")
+
+UPLOAD = UploadMedia(OWNER, "image", "image/png", 9, "ab" * 32, NOW, 64, 48)
+MEDIA_ID = media.media_id(OWNER, UPLOAD.sha256)
 
 JOB_ENDINGS = {"job.succeeded", "job.partially_succeeded", "job.failed", "job.canceled", "job.aborted"}
 ASSET_ENDINGS = {"asset.completed", "asset.failed", "asset.canceled"}
@@ -159,6 +163,25 @@ def test_a_service_may_act_on_everybodys_jobs(either: Ledger) -> None:
     assert isinstance(either.execute(JOB_ID, spec.start(1), SERVICE).generation.job, Running)
 
 
+def test_somebody_elses_upload_is_as_unknown_as_one_that_never_was(either: Ledger) -> None:
+    either.execute_media(MEDIA_ID, UPLOAD, ADA)
+    either.execute(JOB_ID, submit(1), ADA)
+    nowhere = uuid4()
+    for read, mine, other in ((either.media, MEDIA_ID, JOB_ID), (either.asset, asset_id(JOB_ID, 0), MEDIA_ID)):
+        assert read(mine, owner=OWNER) == read(mine)
+        said = set()
+        for identifier, owner in ((mine, "bob"), (nowhere, "bob"), (nowhere, None), (other, OWNER)):
+            with pytest.raises(NotFound) as caught:
+                read(identifier, owner=owner)
+            said.add(str(caught.value).replace(str(identifier), "ID"))
+        assert len(said) == 1
+    with pytest.raises(NotFound):
+        either.execute_media(MEDIA_ID, replace(UPLOAD, owner="bob"), BOB)
+    with pytest.raises(NotFound):
+        either.execute_media(JOB_ID, UPLOAD, ADA)
+    assert either.head() == 3
+
+
 # What is written.
 
 
@@ -202,7 +225,30 @@ def test_an_asset_is_rated_under_its_jobs_correlation(either: Ledger) -> None:
     assert (rated.name, rated.version, rated.envelope.actor) == ("asset.rated", 3, "key:ada")
     assert (rated.envelope.correlation_id, rated.envelope.at) == (JOB_ID, spec.after(5))
     again = either.execute_asset(asset_id(JOB_ID, 0), RateAsset(4, spec.after(6)), ADA)
-    assert (again.events, again.asset, again.position) == ((), executed.asset, executed.position)
+    assert (again.events, again.state, again.position) == ((), executed.state, executed.position)
+
+
+def test_an_upload_is_written_once_under_its_own_correlation(either: Ledger) -> None:
+    executed = either.execute_media(MEDIA_ID, replace(UPLOAD, now=spec.after(5)), ADA)
+    assert executed.events == tuple(media.decide(UPLOAD, media.Unknown()))
+    assert executed.state == either.media(MEDIA_ID) == media.Uploaded(executed.events[0])
+    [uploaded] = either.read_of(["media"], 0, either.head())
+    assert isinstance(uploaded, Recorded)
+    envelope = uploaded.envelope
+    assert (uploaded.name, uploaded.stream_id, uploaded.version) == ("media.uploaded", MEDIA_ID, 1)
+    assert (envelope.actor, envelope.owner, envelope.at) == ("key:ada", OWNER, spec.after(5))
+    assert envelope.correlation_id == MEDIA_ID
+    again = either.execute_media(MEDIA_ID, UPLOAD, ADA)
+    assert (again.events, again.state, again.position) == ((), executed.state, executed.position)
+    assert either.read_of(["job", "asset"], 0, either.head()) == []
+
+
+def test_an_asset_is_read_as_it_is_now(either: Ledger) -> None:
+    happened(either, submit(2), spec.start(1), spec.report_completed(0))
+    completed, owed = (either.asset(asset_id(JOB_ID, index), owner=OWNER) for index in range(2))
+    assert isinstance(completed, Completed)
+    assert completed.completed == spec.file_of(0, 1)
+    assert owed == Reserved(spec.reservation(1))
 
 
 def test_what_the_domain_refuses_is_not_written(either: Ledger) -> None:
@@ -315,6 +361,14 @@ def test_curating_one_asset_from_many_sides_keeps_every_fact(dsn: str) -> None:
         answers = at_once(6, lambda number: both[number % 2].execute_asset(asset, commands[number], ADA))
         assert [answer.exception() for answer in answers] == [None] * 6
         assert sorted(history(both[1])[5:]) == ["asset.dismissed", "asset.rated", "asset.saved"]
+
+
+def test_the_same_file_from_many_sides_is_one_upload(dsn: str) -> None:
+    with two_ledgers(dsn) as both:
+        answers = [answer.result() for answer in at_once(8, lambda n: both[n % 2].execute_media(MEDIA_ID, UPLOAD, ADA))]
+        assert sorted(len(answer.events) for answer in answers) == [0] * 7 + [1]
+        assert {answer.position for answer in answers} == {1}
+        assert history(both[0]) == ["media.uploaded"]
 
 
 class AlwaysLate(InMemoryRecorder):

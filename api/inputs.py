@@ -1,0 +1,81 @@
+"""What a job starts from: sources as a body names them become files, or a problem for each that cannot be used."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+from uuid import UUID
+
+from domain.asset import Completed, status_of
+from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.events import MediaKind
+from domain.recipe import InputFile
+from services.ledger import Ledger
+
+SOURCE: Final = re.compile(
+    r"(media|asset):([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.ASCII | re.IGNORECASE
+)
+ALLOWED: Final = "must be `media:ID` of an upload of yours or `asset:ID` of a completed asset of yours"
+
+WORDS: Final[dict[MediaKind, str]] = {"image": "an image", "video": "a video", "audio": "a sound"}
+
+Source = tuple[str, object, Sequence[MediaKind]]
+"""Where it stands in the body (`references.0.source`), what stands there, and the kinds of file that can be used."""
+
+
+def resolve(sources: Iterable[Source], owner: str, ledger: Ledger) -> dict[str, InputFile]:
+    """The files by source, as the owner may use them. Reads the ledger, once for each: blocks.
+
+    Raises `InvalidInput` with every problem: somebody else's file reads as one that never was. Raises `Unavailable`.
+    """
+    files: dict[str, InputFile] = {}
+    problems: list[FieldProblem] = []
+    for path, source, kinds in sources:
+        try:
+            file = _file_of(source, owner, ledger, files)
+        except _Unusable as reason:
+            problems.append(FieldProblem(path, str(reason)))
+            continue
+        if file.kind not in kinds:
+            problems.append(FieldProblem(path, f"must be {_any_of(kinds)}, and {source} is {_any_of([file.kind])}"))
+    if problems:
+        raise InvalidInput(problems)
+    return files
+
+
+class _Unusable(Exception):
+    """Why a source cannot be used, as the rest of a sentence about its field."""
+
+
+def _file_of(source: object, owner: str, ledger: Ledger, known: dict[str, InputFile]) -> InputFile:
+    """The file, also left in `known`. Raises `_Unusable`."""
+    found = SOURCE.fullmatch(source) if isinstance(source, str) else None
+    if found is None or not isinstance(source, str):
+        raise _Unusable(f"{ALLOWED}; paths, URLs and bare ids are not taken")
+    if source not in known:
+        read = _upload if found[1].lower() == "media" else _asset
+        try:
+            known[source] = read(UUID(found[2]), owner, ledger)
+        except NotFound:
+            raise _Unusable(f"{ALLOWED}; there is no {source}") from None
+    return known[source]
+
+
+def _upload(identifier: UUID, owner: str, ledger: Ledger) -> InputFile:
+    uploaded = ledger.media(identifier, owner=owner).uploaded
+    return InputFile(kind=uploaded.kind, media_type=uploaded.media_type, sha256=uploaded.sha256, path=uploaded.path)
+
+
+def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile:
+    asset = ledger.asset(identifier, owner=owner)
+    if not isinstance(asset, Completed):
+        raise _Unusable(f"{ALLOWED}; asset:{identifier} is {status_of(asset)}")
+    return InputFile(
+        kind=asset.reservation.kind.value,
+        media_type=asset.completed.media_type,
+        sha256=asset.completed.sha256,
+        path=asset.reservation.path,
+    )
+
+
+def _any_of(kinds: Sequence[MediaKind]) -> str:
+    return " or ".join(WORDS[kind] for kind in kinds)

@@ -1,0 +1,105 @@
+"""Uploads: files that jobs start from. Each is decoded, stored under its hash, and only then known to the ledger.
+
+A crash in between leaves a file that no event names: harmless, and the next upload of the same content goes on from it.
+"""
+
+import asyncio
+import hashlib
+from datetime import datetime
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer
+from api.content import File, file_answer
+from api.documents import media_document
+from api.form import file_of
+from api.identity import identity_of
+from api.job_reading import identifier
+from api.openapi import answers, file_in_form
+from api.parts import Parts, require_broker, running
+from domain.commands import UploadMedia
+from domain.events import MediaUploaded
+from domain.media import Uploaded, media_id, upload_path
+from services.blobs import Blobs
+from services.ledger import Context, MediaExecuted
+from services.media import probe
+
+router = APIRouter(tags=["uploads"])
+
+FIELD = "file"
+
+
+@router.post(
+    "/v1/uploads",
+    status_code=201,
+    response_model=None,
+    responses=answers({201: schemas.Upload, 200: schemas.Upload}, 413, 415, 422, 503),
+    openapi_extra=file_in_form(FIELD),
+)
+async def upload(request: Request) -> Response:
+    """Bring an image, video or sound for jobs to start from: 201. The same content again is the same media: 200."""
+    here = running(request)
+    require_broker(here)
+    owner = identity_of(request).owner
+    async with file_of(request, FIELD, here.parts.upload_bytes_max) as file, here.decoding:
+        content = await asyncio.to_thread(file.read)
+        executed = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
+    if not isinstance(executed.state, Uploaded):
+        raise AssertionError("what was uploaded is known")
+    status = 201 if executed.events else 200
+    return answer(media_document(executed.state.uploaded), status, position=executed.position)
+
+
+@router.get("/v1/uploads/{media}", response_model=None, responses=answers({200: schemas.Upload}, 404, 503))
+async def get_upload(request: Request, media: str) -> Response:
+    """One upload."""
+    return answer(media_document(await _found(request, media)))
+
+
+@router.head("/v1/uploads/{media}/content", response_model=None, include_in_schema=False)
+@router.get(
+    "/v1/uploads/{media}/content",
+    response_model=None,
+    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+)
+async def get_upload_content(request: Request, media: str) -> Response:
+    """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
+    found = await _found(request, media)
+    file = File(found.path, found.media_type, found.bytes, found.sha256)
+    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+
+
+async def _found(request: Request, text: str) -> MediaUploaded:
+    ledger = running(request).parts.ledger
+    media = await asyncio.to_thread(ledger.media, identifier("media", text), owner=identity_of(request).owner)
+    return media.uploaded
+
+
+def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecuted:
+    """Decode, store, record, in this order: the ledger never names a file that is not there."""
+    found = probe(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    command = UploadMedia(
+        owner=owner,
+        kind=found.kind,
+        media_type=found.media_type,
+        bytes=len(content),
+        sha256=sha256,
+        now=now,
+        width=found.width,
+        height=found.height,
+        frames=found.frames,
+        fps=found.fps,
+        duration_s=found.duration_s,
+    )
+    _store(parts.blobs, upload_path(owner, sha256, found.media_type), content, sha256)
+    return parts.ledger.execute_media(media_id(owner, sha256), command, Context(actor=owner, owner=owner))
+
+
+def _store(blobs: Blobs, path: str, content: bytes, sha256: str) -> None:
+    if blobs.put_once(path, content) or blobs.describe(path).sha256 == sha256:
+        return
+    blobs.delete(path)  # damaged on disk; the right content is at hand
+    blobs.put_once(path, content)

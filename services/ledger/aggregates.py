@@ -1,0 +1,73 @@
+"""Aggregates of one stream each: an asset by itself, an upload. A job is none: it is decided on with all its assets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from domain import asset as assets_of
+from domain import media as media_of
+from domain.asset import Asset
+from domain.commands import AssetCommand, MediaCommand, UploadMedia
+from domain.events import AssetEvent, Event, MediaEvent
+from domain.media import Media
+
+
+class Timed(Protocol):
+    """Every command has its moment."""
+
+    @property
+    def now(self) -> datetime:
+        """The moment at which it was given."""
+        ...
+
+
+StateT = TypeVar("StateT")
+CommandT = TypeVar("CommandT", bound=Timed)
+EventT = TypeVar("EventT", bound=Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Generic[StateT, CommandT, EventT]):
+    """A decider, and what the ledger must know besides.
+
+    The names of its events begin with `kind`. `opening` is the command, if any, that may begin a stream;
+    `conversation_of` gives the correlation id of its events.
+    """
+
+    kind: str
+    unknown: StateT
+    decide: Callable[[CommandT, StateT], list[EventT]]
+    evolve: Callable[[StateT, EventT], StateT]
+    owner_of: Callable[[StateT], str | None]
+    conversation_of: Callable[[UUID, StateT], UUID]
+    opening: tuple[type, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Generic[StateT, EventT]):
+    """What a command did: the state after it, and its events. `position` is that of the last: read views from there."""
+
+    state: StateT
+    events: tuple[EventT, ...]
+    position: int
+
+
+ASSET: Final[Aggregate[Asset, AssetCommand, AssetEvent]] = Aggregate(
+    kind="asset",
+    unknown=assets_of.Unknown(),
+    decide=assets_of.decide,
+    evolve=assets_of.evolve,
+    owner_of=assets_of.owner_of,
+    conversation_of=lambda stream, asset: assets_of.job_of(asset) or stream,
+)
+MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
+    kind="media",
+    unknown=media_of.Unknown(),
+    decide=media_of.decide,
+    evolve=media_of.evolve,
+    owner_of=media_of.owner_of,
+    conversation_of=lambda stream, _: stream,
+    opening=(UploadMedia,),
+)
