@@ -28,7 +28,7 @@ NAME: Final = "fal"
 URL: Final = "https://queue.fal.run"
 TOKEN_VARIABLE: Final = "FAL_KEY"  # noqa: S105 - its name
 
-MODEL = re.compile(r"(?P<app>((workflows|comfy)/)?[\w.-]+/[\w.-]+)(/[\w.-]+)*", re.ASCII)
+MODEL = re.compile(r"(?P<app>((workflows|comfy)/)?\w[\w.-]*/\w[\w.-]*)(/\w[\w.-]*)*", re.ASCII)
 CLIENT_CANCELED = 499
 
 
@@ -59,14 +59,14 @@ class Fal:
             return Unknown()
         path = f"/{self._app}/requests/{prediction_id}"
         answer = self._api.ask(f"{path}/status", pause)
+        if answer.unknown:
+            return Unknown()
         fields = answer.fields()
-        match fields.get("status") if answer.ok else "unknown":
+        match fields.get("status") if answer.ok else answer.status:
             case "IN_QUEUE" | "IN_PROGRESS":
                 return Running(0.0)
             case "COMPLETED":
                 return self._ended(self._api.ask(path, pause, final=_is_of_the_model), fields.get("metrics"))
-            case "unknown":
-                return Unknown()
             case status:
                 raise ProviderUnavailable(f"fal told a state that nobody expects: {str(status)[:50]!r}.")
 

@@ -189,7 +189,7 @@ class _Work:
         except OutputGone as error:
             yield from self._lost(order, PredictionFailed(str(error)), again=True)
             return
-        except PredictionFailed as error:
+        except (PredictionFailed, ProviderUnavailable) as error:
             yield self._failed(order, error)
             return
         self._end(order)

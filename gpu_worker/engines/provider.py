@@ -35,7 +35,7 @@ class Pace:
     """Of one call: about a minute and a half in the mean."""
     answer_s_max: float = 30.0
     answer_bytes_max: int = 4 * 2**20
-    output_s_max: float = 600.0
+    output_s_max: float = 300.0
     output_bytes_max: int = 256 * 2**20
     work_s_max: float = 3600.0
     """A prediction that has no end by then is canceled. Replicate gives up a run after 30 minutes by itself."""

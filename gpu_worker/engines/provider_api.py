@@ -37,6 +37,11 @@ class Answer:
         """It is what was asked for."""
         return 200 <= self.status < 300
 
+    @property
+    def unknown(self) -> bool:
+        """What was asked for is not there, or its id is none of this provider's."""
+        return self.status in {400, 404, 410, 422}
+
     def fields(self) -> dict[str, Any]:
         """The JSON object in it; empty when it holds none."""
         try:
@@ -167,13 +172,16 @@ class Api:
 
 
 class TooMuch(Exception):
-    """More bytes, or more seconds, than are waited for."""
+    """More bytes than are taken."""
 
 
 def read_all(
     response: httpx.Response, *, bytes_max: int, seconds_max: float, between: Callable[[], None] | None = None
 ) -> bytes:
-    """Read a streamed answer to its end. Raises `TooMuch`, and what `between`, called for every part, raises."""
+    """Read a streamed answer to its end; `between` is called after every part.
+
+    Raises `TooMuch`, `httpx.HTTPError`, and what `between` raises.
+    """
     give_up_at_s = time.monotonic() + seconds_max
     content = bytearray()
     for part in response.iter_bytes(64 * 1024):
@@ -181,7 +189,7 @@ def read_all(
         if len(content) > bytes_max:
             raise TooMuch(f"more than {bytes_max} bytes")
         if time.monotonic() > give_up_at_s:
-            raise TooMuch(f"more than {seconds_max:g} s")
+            raise httpx.ReadTimeout(f"more than {seconds_max:g} s", request=response.request)
         if between is not None:
             between()
     return bytes(content)

@@ -1,6 +1,5 @@
 """The files that providers made, fetched from wherever they put them. No token is known here."""
 
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import httpx
@@ -33,24 +32,28 @@ class Outputs:
 
     def fetch(self, url: str, pause: Pause) -> bytes:
         """Return the whole file. Raises OutputGone, ProviderUnavailable, and PredictionFailed for what is not taken."""
+        try:
+            where = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise PredictionFailed("The output's address is none.") from None
         tried = 0
         while True:
             tried += 1
-            found = self._try(url, pause)
+            found = self._try(where, pause)
             if isinstance(found, bytes):
                 return found
             if tried == TRIES_MAX:
-                raise ProviderUnavailable(f"The output at {_host(url)} cannot be fetched: {found}.")
+                raise ProviderUnavailable(f"The output at {where.host} cannot be fetched: {found}.")
             pause(backoff_s(tried, self._pace))
 
-    def _try(self, url: str, pause: Pause) -> bytes | str:
-        """The file, or why there is none yet."""
+    def _try(self, where: httpx.URL, pause: Pause) -> bytes | str:
+        """The file, or why there is none yet. Of an address the host alone is told: a signed one is worth a token."""
         try:
-            with self._client.stream("GET", url) as response:
+            with self._client.stream("GET", where) as response:
                 if response.status_code in AGAIN:
                     return f"status {response.status_code}"
                 if not response.is_success:
-                    raise OutputGone(f"The output at {_host(url)} is gone: status {response.status_code}.")
+                    raise OutputGone(f"The output at {where.host} is gone: status {response.status_code}.")
                 return read_all(
                     response,
                     bytes_max=self._pace.output_bytes_max,
@@ -58,7 +61,7 @@ class Outputs:
                     between=lambda: pause(0.0),
                 )
         except TooMuch as error:
-            raise PredictionFailed(f"The output at {_host(url)} is not taken: {error}.") from None
+            raise PredictionFailed(f"The output at {where.host} is not taken: {error}.") from None
         except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise PredictionFailed(f"The output's address leads nowhere: {type(error).__name__}.") from None
         except httpx.HTTPError as error:
@@ -69,13 +72,5 @@ class Outputs:
             return
         if request.url.scheme == self._api.scheme and request.url.host == self._api.hostname:
             return
-        _refuse(f"{request.url.scheme}://{request.url.host}")
-
-
-def _refuse(where: str) -> NoReturn:
-    raise PredictionFailed(f"The output at {where} is not fetched: its address has to begin with https://.")
-
-
-def _host(url: str) -> str:
-    """What may be said of an address: signed ones are as good as a token."""
-    return urlsplit(url).hostname or "no host"
+        where = f"{request.url.scheme}://{request.url.host}"
+        raise PredictionFailed(f"The output at {where} is not fetched: its address has to begin with https://.")

@@ -26,7 +26,7 @@ NAME: Final = "replicate"
 URL: Final = "https://api.replicate.com"
 TOKEN_VARIABLE: Final = "REPLICATE_API_TOKEN"  # noqa: S105 - its name
 
-MODEL = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(:(?P<version>[0-9a-f]{64}))?", re.ASCII)
+MODEL = re.compile(r"(?P<path>\w[\w.-]*/\w[\w.-]*)(:(?P<version>[0-9a-f]{64}))?", re.ASCII)
 PERCENT = re.compile(r"\b(\d{1,3})%\|")
 """What tqdm, which most models count their steps with, writes into the logs."""
 
@@ -64,8 +64,10 @@ class Replicate:
         if not SUBMITTED_ID.fullmatch(prediction_id):
             return Unknown()
         answer = self._api.ask(f"/v1/predictions/{prediction_id}", pause)
+        if answer.unknown:
+            return Unknown()
         fields = answer.fields()
-        match fields.get("status") if answer.ok else "unknown":
+        match fields.get("status") if answer.ok else answer.status:
             case "starting" | "processing":
                 return Running(_progress(fields.get("logs")))
             case "succeeded":
@@ -74,8 +76,6 @@ class Replicate:
                 return Failed(self._failure(str(fields.get("error") or "no reason given")))
             case "canceled" | "aborted":
                 return Failed(PredictionFailed(f"Replicate stopped prediction {prediction_id} before its end."))
-            case "unknown":
-                return Unknown()
             case status:
                 raise ProviderUnavailable(f"Replicate told a state that nobody expects: {str(status)[:50]!r}.")
 
