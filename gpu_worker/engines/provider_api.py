@@ -4,10 +4,12 @@ import email.utils
 import json
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import httpx
@@ -76,6 +78,7 @@ class Api:
         self._pace = pace
         self._client = httpx.Client(
             base_url=account.url,
+            verify=certificates(),
             headers={"Authorization": f"{scheme} {token}"},
             timeout=httpx.Timeout(pace.answer_s_max, connect=10.0),
             # None is kept: an order over a connection that the provider is just closing would have an unknown fate.
@@ -169,6 +172,12 @@ class Api:
                 return InvalidRequest(f"{self.title} refuses the request: {said}.")
             case _:
                 return ProviderUnavailable(f"{self.title} gave an answer that nobody expects: status {answer.status}.")
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Whom to trust; reading them takes long enough to do it once."""
+    return httpx.create_ssl_context()
 
 
 class TooMuch(Exception):

@@ -6,7 +6,7 @@ import httpx
 
 from gpu_worker.engines import PredictionFailed, ProviderUnavailable
 from gpu_worker.engines.provider import Pace, Pause
-from gpu_worker.engines.provider_api import AGAIN, TooMuch, backoff_s, read_all
+from gpu_worker.engines.provider_api import AGAIN, TooMuch, backoff_s, certificates, read_all
 
 REDIRECTS_MAX = 5
 TRIES_MAX = 5
@@ -23,6 +23,7 @@ class Outputs:
         self._api = urlsplit(api_url)
         self._pace = pace
         self._client = httpx.Client(
+            verify=certificates(),
             timeout=httpx.Timeout(pace.answer_s_max, connect=10.0),
             follow_redirects=True,
             max_redirects=REDIRECTS_MAX,
