@@ -15,10 +15,12 @@ import nats.errors
 from nats.aio.client import Client
 
 from gpu_worker.connection import connect
-from gpu_worker.engines import ModelUnavailable, OutOfMemory
+from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
+from gpu_worker.engines.hosted import HostedEngines, is_hosted
+from gpu_worker.engines.provider import Account
 from gpu_worker.loop import Worker, unless
 from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
-from gpu_worker.workshop import Workshop
+from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
 
 LOG = logging.getLogger("darkroom.worker")
@@ -56,11 +58,23 @@ def compose(settings: WorkerSettings) -> Workshop:
     except Exception as error:  # the library raises ValueError, OSError or its own, by what is wrong
         reason = without_credentials((str(error).splitlines() or [""])[0])
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
+    return Workshop(settings.worker_name, settings.models, engines_of(settings), blobs)
+
+
+def engines_of(settings: WorkerSettings) -> Engines:
+    """Where engines come from: with hosted models alone, nothing that imports torch. Raises `SettingsError`."""
+    accounts = {
+        replicate.NAME: Account(settings.replicate_url, settings.replicate_api_token),
+        fal.NAME: Account(settings.fal_url, settings.fal_key),
+    }
+    hosted = HostedEngines(settings.models, accounts)
+    if all(is_hosted(source) for source in settings.models.values()):
+        return hosted
     try:
         from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
     except ModuleNotFoundError as error:
         raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
-    return Workshop(settings.worker_name, settings.models, Residency(settings.models, settings.device), blobs)
+    return Residency(settings.models, settings.device, hosted=hosted)
 
 
 async def serve(settings: WorkerSettings, workshop: Workshop) -> int:

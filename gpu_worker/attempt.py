@@ -102,7 +102,7 @@ class Attempt:
             request = request_of(order, workshop.blobs)
             engine = workshop.engine(order.recipe.model)
             self._revision = engine.model_revision
-            for rendering in engine.render(request, on_step=self._stepped, canceled=self._interrupted):
+            for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
                 self._take(rendering)
         except BaseException as error:  # one that ended in this thread would leave the job hanging
             ended = Ended(error)
@@ -140,8 +140,13 @@ class Attempt:
         with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is leaving
             self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
 
-    def _interrupted(self) -> bool:
-        return self._keep_alive.interrupt is not None
+    def _canceled(self) -> bool:
+        """Runs in the render thread: see `Engine.render`."""
+        interrupt = self._keep_alive.interrupt
+        if interrupt in {Interrupt.STOPPING, Interrupt.SUPERSEDED}:
+            # What a provider has in work goes on as well: the other attempt asks for it by its id.
+            raise RenderCanceled("The job goes on in another attempt.")
+        return interrupt is Interrupt.CANCELED
 
     def _stepped(self, step: int, total: int) -> None:
         """Runs in the render thread after every step."""
@@ -185,7 +190,7 @@ class Attempt:
                 "asset %d rendered in %d ms, stored in %d ms", output.index, completed.render_ms, completed.store_ms
             )
             await self._report(AssetCompletedReport(**self._who, index=output.index, completed=completed))
-        if arrival.error is None or (isinstance(arrival.error, RenderCanceled) and self._interrupted()):
+        if arrival.error is None or (isinstance(arrival.error, RenderCanceled) and self._keep_alive.interrupt):
             return failure
         return failure_of(arrival.error, self._log)
 

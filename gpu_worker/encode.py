@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from domain.recipe import Kind
-from gpu_worker.engines import Rendered, RenderedImage
+from gpu_worker.engines import Rendered, RenderedFile, RenderedImage
+from services.media import UnreadableMedia, read_image
 
 COMPRESS_LEVEL = 1
 """Of zlib, the fastest that compresses: photographs grow by a sixth over level 6, and take a third of its time."""
@@ -41,6 +42,12 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
     """Return the file of an output, a PNG or an MP4, and what it shows. Raises `BrokenFile`."""
     if kind is Kind.IMAGE and isinstance(rendered, RenderedImage):
         return encode_png(rendered.image, origin), picture_of(rendered.image)
+    if kind is Kind.IMAGE and isinstance(rendered, RenderedFile):
+        try:
+            image = read_image(rendered.content)
+        except UnreadableMedia as error:
+            raise BrokenFile(str(error)) from None
+        return encode_png(image, origin), picture_of(image)
     raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
 
 

@@ -3,7 +3,7 @@
 import logging
 
 from domain.events import ErrorClass, Failure
-from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory
+from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, PredictionFailed, ProviderUnavailable
 from gpu_worker.settings import without_credentials
 from services.blobs import BlobMissing, BlobStoreUnavailable
 
@@ -22,8 +22,10 @@ def failure_of(error: BaseException, log: Log) -> Failure:
             failure = Failure(error_class=ErrorClass.OUT_OF_MEMORY, message=one_line(error))
         case InvalidRequest():
             failure = Failure(error_class=ErrorClass.INVALID_INPUT, message=one_line(error))
-        case BlobStoreUnavailable() | BlobMissing():
+        case BlobStoreUnavailable() | BlobMissing() | ProviderUnavailable():
             failure = Failure(error_class=ErrorClass.TRANSIENT, message=one_line(error))
+        case PredictionFailed():
+            failure = Failure(error_class=ErrorClass.INTERNAL, message=one_line(error))
         case _:
             failure = Failure(error_class=ErrorClass.INTERNAL, message=f"{type(error).__name__}: {one_line(error)}")
             log.error("unforeseen", exc_info=error)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from gpu_worker.engines import Engine, ModelUnavailable
+from gpu_worker.engines.hosted import HostedEngines
 from gpu_worker.engines.sdxl import SdxlEngine
 
 FAILURE_KEPT_S = 30.0
@@ -23,13 +24,16 @@ class Residency:
         device: str | None = None,
         *,
         loaded_max: int | None = None,
+        hosted: HostedEngines | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take model names with their folder, file or hub id, and how many may be loaded.
 
-        By default that is one model on a GPU, where a full SDXL leaves no room for another, and two on a CPU.
+        By default that is one model on a GPU, where a full SDXL leaves no room for another, and two on a CPU. Hosted
+        models take no room: they are not counted.
         """
         self._models = dict(models)
+        self._hosted = hosted or HostedEngines(models, {})
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded_max = loaded_max or (1 if self._device.startswith("cuda") else 2)
         self._clock = clock
@@ -38,6 +42,8 @@ class Residency:
 
     def engine(self, model_name: str) -> Engine:
         """Return the engine of a model, loading it if need be. Raises ModelUnavailable or OutOfMemory."""
+        if model_name in self._hosted:
+            return self._hosted.engine(model_name)
         if model_name in self._loaded:
             self._loaded.move_to_end(model_name)
             return self._loaded[model_name]

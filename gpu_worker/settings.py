@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpu_worker.demo import DEMO_MODELS
+from gpu_worker.engines import fal, replicate
 from services.wire import HEARTBEAT_S, LEASE_S
 
 PREFIX = "DARKROOM_"
@@ -19,6 +20,10 @@ POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
 NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+TOKENS = frozenset({"replicate_api_token", "fal_key"})
+"""Secret as a whole; of a URL the credentials alone are."""
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(Exception):
@@ -67,7 +72,16 @@ class WorkerSettings(BaseSettings):
     )
     models: Annotated[Mapping[str, str], NoDecode, Field(min_length=1)] = Field(
         default_factory=lambda: DEMO_MODELS,
-        description="What it can load: name=source, separated by commas; a source is a folder, file or hub id.",
+        description="What it can load: name=source, separated by commas; a source is a folder, file or hub id, "
+        "`replicate:OWNER/NAME` or `fal:OWNER/APP`.",
+    )
+    replicate_url: str = Field(default=replicate.URL, description="Where Replicate's API is.")
+    replicate_api_token: SecretStr | None = Field(
+        default=None, validation_alias=replicate.TOKEN_VARIABLE, description="Token of the account at Replicate."
+    )
+    fal_url: str = Field(default=fal.URL, description="Where fal's queue API is.")
+    fal_key: SecretStr | None = Field(
+        default=None, validation_alias=fal.TOKEN_VARIABLE, description="Key of the account at fal."
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
@@ -93,6 +107,17 @@ class WorkerSettings(BaseSettings):
                 raise ValueError("must look like nats://host:4222")
             _ = parts.port  # raises ValueError, with a good sentence, when it is no port
         return url
+
+    @field_validator("replicate_url", "fal_url")
+    @classmethod
+    def _api_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        _ = parts.port
+        if not parts.hostname or parts.scheme not in {"https", "http"} or parts.username or parts.query:
+            raise ValueError("must look like https://host")
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            raise ValueError("must begin with https://: a token goes there")
+        return url.rstrip("/")
 
     @field_validator("pools", mode="before")
     @classmethod
@@ -127,9 +152,15 @@ class WorkerSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
+            variable = cls.variable(str(first["loc"][0]))
             reason = first["msg"].removeprefix("Value error, ")
             raise SettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The environment variable of a setting: providers have given their tokens' variables names of their own."""
+        alias = cls.model_fields[field].validation_alias if field in cls.model_fields else field
+        return alias if isinstance(alias, str) else PREFIX + field.upper()
 
     @property
     def nats_servers(self) -> list[str]:
@@ -145,8 +176,8 @@ class WorkerSettings(BaseSettings):
         return [
             "\t".join(
                 (
-                    PREFIX + name.upper(),
-                    _shown(getattr(self, name)),
+                    self.variable(name),
+                    "***" if name in TOKENS and getattr(self, name) else _shown(getattr(self, name)),
                     _shown(field.get_default(call_default_factory=True, validated_data={})),
                     str(field.description),
                 )

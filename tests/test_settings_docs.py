@@ -25,7 +25,7 @@ def documented(section: str) -> dict[str, tuple[str, str]]:
     ("section", "settings"), [("Services and the command line", Settings), ("Workers", WorkerSettings)]
 )
 def test_every_setting_is_documented_and_no_other(section: str, settings: type[BaseSettings]) -> None:
-    assert sorted(documented(section)) == sorted(PREFIX + name.upper() for name in settings.model_fields)
+    assert sorted(documented(section)) == sorted(variable(settings, name) for name in settings.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_every_setting_is_documented_and_no_other(section: str, settings: type[B
 )
 def test_documented_defaults_are_those_of_the_code(section: str, settings: type[BaseSettings]) -> None:
     in_code = {
-        PREFIX + name.upper(): as_text(field.default)
+        variable(settings, name): as_text(field.default)
         for name, field in settings.model_fields.items()
         if field.default_factory is None  # depends on the machine: the page describes it
     }
@@ -46,9 +46,17 @@ def test_documented_defaults_are_those_of_the_code(section: str, settings: type[
 )
 def test_secrets_are_called_secret(section: str, settings: type[BaseSettings]) -> None:
     secret = {
-        PREFIX + name.upper() for name, field in settings.model_fields.items() if "SecretStr" in str(field.annotation)
+        variable(settings, name)
+        for name, field in settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
     }
     assert {name for name, (_, meaning) in documented(section).items() if meaning.endswith("Secret.")} == secret
+
+
+def variable(settings: type[BaseSettings], name: str) -> str:
+    """Its name in the environment, which others have given to some."""
+    alias = settings.model_fields[name].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + name.upper()
 
 
 def as_text(default: object) -> str:

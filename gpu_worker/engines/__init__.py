@@ -4,7 +4,9 @@ Exception
 ├── RenderCanceled     somebody canceled the job between two steps
 ├── ModelUnavailable   the model is missing, of another kind, or broken
 ├── OutOfMemory        not even one image fits
-└── InvalidRequest     the model refuses these sizes or steps
+├── InvalidRequest     the model refuses these sizes or steps
+├── ProviderUnavailable   a hosted model cannot be reached now, or its fate is unknown
+└── PredictionFailed   a hosted model gave up this one output
 
 The text of each is one sentence for the person who submitted the job. After any of them the engine can render again.
 """
@@ -37,6 +39,14 @@ class OutOfMemory(Exception):
 
 class InvalidRequest(Exception):
     """The model cannot render this request; trying again does not help."""
+
+
+class ProviderUnavailable(Exception):
+    """The provider of a hosted model cannot be reached, is overloaded or broken; a later attempt may succeed."""
+
+
+class PredictionFailed(Exception):
+    """The provider of a hosted model gave up this output; the text is its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +160,11 @@ class Engine(Protocol):
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
     ) -> Iterator[Rendering]:
-        """Yield each output as soon as it exists, in the order of the seeds, and notes in between.
+        """Yield each output as soon as it exists, and notes in between; local models go in the order of the seeds.
 
         The caller asks for the next one after a note only when the ledger has that note. `on_step(done, total)` is
         called after every step, counted over all pipeline calls of the request; `total` grows when memory forces more
-        calls. `canceled()` is asked after every step. The work, and every error, happens while the caller iterates.
+        calls. `canceled()` is asked after every step: true when the job was given up, so that a provider may drop it as
+        well; it raises RenderCanceled, to be let through, when the job goes on in another attempt. The work, and every
+        error, happens while the caller iterates.
         """

@@ -4,8 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from gpu_worker.engines import ModelUnavailable
+from gpu_worker.engines.hosted import HostedEngines
+from gpu_worker.engines.provider import Account
 from gpu_worker.residency import FAILURE_KEPT_S, Residency
 
 
@@ -36,4 +39,16 @@ def test_a_broken_model_leaves_the_loaded_ones_alone_and_an_unknown_one_is_named
     demo = residency.engine("demo")
     with pytest.raises(ModelUnavailable, match="no model called wan; its models are: demo"):
         residency.engine("wan")
+    assert residency.engine("demo") is demo
+
+
+def test_a_hosted_model_takes_no_room(demo_folder: Path) -> None:
+    models = {"demo": str(demo_folder), "flux": "fal:fal-ai/flux/schnell", "sdxl": "replicate:stability-ai/sdxl"}
+    accounts = {"fal": Account("https://queue.fal.run", SecretStr("key"))}
+    residency = Residency(models, "cpu", loaded_max=1, hosted=HostedEngines(models, accounts))
+    demo = residency.engine("demo")
+    assert residency.engine("flux").model_revision == "fal:fal-ai/flux/schnell"
+    assert residency.engine("flux") is residency.engine("flux")
+    with pytest.raises(ModelUnavailable, match="no account of the provider replicate"):
+        residency.engine("sdxl")
     assert residency.engine("demo") is demo

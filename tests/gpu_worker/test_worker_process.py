@@ -134,6 +134,8 @@ def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, t
         ("nats_url", "nats://ada:s3cret@host:99999", "Port out of range"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
         ("device", "gpu", "match pattern"),
+        ("replicate_url", "http://api.replicate.com", "must begin with https://"),
+        ("fal_url", "https://ada:s3cret@queue.fal.run", "must look like https://host"),
         ("blobs_url", "ftp://ada:s3cret@/@host/x", "ftp://***@host/x"),
     ],
 )
@@ -150,7 +152,11 @@ def test_settings_are_listed_without_credentials_and_without_torch() -> None:
     code = "import sys; from gpu_worker.__main__ import main; main(['--settings']); print('torch' in sys.modules)"
     listed = subprocess.run(
         [sys.executable, "-c", code],
-        env=environment(nats_url="nats://ada:s3cret@host:4222", models="sdxl=/models/sdxl"),
+        env={
+            **environment(nats_url="nats://ada:s3cret@host:4222", models="sdxl=/models/sdxl"),
+            "FAL_KEY": "s3cret",
+            "REPLICATE_API_TOKEN": "",
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -163,6 +169,8 @@ def test_settings_are_listed_without_credentials_and_without_torch() -> None:
     values = {name: value for name, value, _, _ in lines}
     assert values["DARKROOM_NATS_URL"] == "nats://***@host:4222"
     assert values["DARKROOM_MODELS"] == "sdxl=/models/sdxl"
+    assert values["FAL_KEY"] == "***"
+    assert values["REPLICATE_API_TOKEN"] == ""
 
 
 def test_a_worker_imports_nothing_of_the_ledger_or_the_database() -> None:

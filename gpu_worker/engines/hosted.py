@@ -1,0 +1,239 @@
+"""Models that a provider runs: order each output, note its id, poll, fetch. Nothing here needs torch.
+
+What is promised: an output whose order was answered is ordered once. Its id is in the ledger before the first poll, so
+a worker that dies afterwards, stops, or loses the provider for a while costs nothing: the next attempt asks for that
+id. Only where the provider says that it failed, was stopped, or is unknown there, it is ordered anew.
+
+What is not: no provider takes an idempotency key. A worker that dies between the provider's answer and the ledger's,
+or an order whose answer never came, may have been paid for, and the next attempt orders again. Within one attempt such
+an order is never repeated.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gpu_worker.engines import (
+    HandedOver,
+    InvalidRequest,
+    ModelUnavailable,
+    OutputFailed,
+    PredictionFailed,
+    ProviderUnavailable,
+    RenderCanceled,
+    RenderedFile,
+    Rendering,
+    RenderRequest,
+    fal,
+    replicate,
+)
+from gpu_worker.engines.provider import Account, Failed, Pace, Provider, Running, Succeeded, Unknown
+from gpu_worker.engines.provider_inputs import inputs_of
+from gpu_worker.engines.provider_outputs import OutputGone, Outputs
+
+LOG = logging.getLogger("darkroom.worker")
+
+PAUSE_S_MAX = 1.0
+"""How long a wait goes on before a cancel is noticed."""
+
+POLLS_RARER = 1.5
+"""Each round of polls comes so much later than the one before."""
+
+REFUSALS = (InvalidRequest, ModelUnavailable, ProviderUnavailable)
+
+
+def is_hosted(source: str) -> bool:
+    """Whether a source of DARKROOM_MODELS, as in `replicate:owner/name`, is a provider's."""
+    return source.partition(":")[0] in {replicate.NAME, fal.NAME} and ":" in source
+
+
+class HostedEngines:
+    """The hosted models of a worker, opened on first use."""
+
+    def __init__(self, sources: Mapping[str, str], accounts: Mapping[str, Account], pace: Pace | None = None) -> None:
+        """Take model names with their sources, of which the hosted ones count, and accounts by provider."""
+        self._sources = {name: source for name, source in sources.items() if is_hosted(source)}
+        self._accounts = accounts
+        self._pace = pace or Pace()
+        self._opened: dict[str, HostedEngine] = {}
+
+    def __contains__(self, model_name: str) -> bool:
+        """Whether this model is a hosted one."""
+        return model_name in self._sources
+
+    def engine(self, model_name: str) -> "HostedEngine":
+        """The engine of a model. Raises ModelUnavailable for a bad source or a missing token."""
+        if model_name not in self._sources:
+            known = ", ".join(sorted(self._sources)) or "none"
+            raise ModelUnavailable(f"This worker has no hosted model called {model_name}; its models are: {known}.")
+        if model_name not in self._opened:
+            name, _, model = self._sources[model_name].partition(":")
+            if name not in self._accounts:
+                raise ModelUnavailable(f"This worker has no account of the provider {name}.")
+            account = self._accounts[name]
+            adapter = replicate.Replicate if name == replicate.NAME else fal.Fal
+            provider: Provider = adapter(model, account, self._pace)
+            self._opened[model_name] = HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
+        return self._opened[model_name]
+
+
+class HostedEngine:
+    """One model of one provider."""
+
+    def __init__(self, provider: Provider, outputs: Outputs, pace: Pace) -> None:
+        self._provider = provider
+        self._outputs = outputs
+        self._pace = pace
+
+    @property
+    def model_revision(self) -> str:
+        """The provider's name of the model: what is behind it may change, unless it names a version."""
+        return f"{self._provider.name}:{self._provider.model}"
+
+    def render(
+        self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
+    ) -> Iterator[Rendering]:
+        """See `Engine`. One prediction for each seed, all in work at once; each is yielded when it is done."""
+        return _Work(self._provider, self._outputs, self._pace, request, on_step, canceled).run()
+
+
+@dataclass(slots=True)
+class _Order:
+    """An output that the provider has in work. `resumed`: an earlier attempt ordered it."""
+
+    position: int
+    prediction_id: str
+    resumed: bool
+    began_s: float
+    progress: float = 0.0
+
+
+class _Work:
+    """One request in work."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        outputs: Outputs,
+        pace: Pace,
+        request: RenderRequest,
+        on_step: Callable[[int, int], None],
+        canceled: Callable[[], bool],
+    ) -> None:
+        self._provider = provider
+        self._outputs = outputs
+        self._pace = pace
+        self._request = request
+        self._on_step = on_step
+        self._canceled = canceled
+        self._orders: dict[int, _Order] = {}
+        self._refusal: Exception | None = None
+        self._ended = 0
+
+    def run(self) -> Iterator[Rendering]:
+        """Order, or take up, every output; then poll until none is left. A refused order is raised at the end."""
+        for position, prediction_id in sorted(self._request.provider_ids.items()):
+            self._orders[position] = _Order(position, prediction_id, resumed=True, began_s=time.monotonic())
+        for position in range(len(self._request.seeds)):
+            if position not in self._orders:
+                yield from self._order(position)
+        poll_s = self._pace.poll_s_min
+        while self._orders:
+            self._pause(poll_s)
+            poll_s = min(self._pace.poll_s_max, poll_s * POLLS_RARER)
+            for order in list(self._orders.values()):
+                yield from self._look_at(order)
+                self._tell_progress()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _order(self, position: int) -> Iterator[Rendering]:
+        """Order an output. After a refusal none is ordered: what is in work is paid for and goes on first."""
+        if self._refusal is not None:
+            return
+        self._pause(0.0)
+        try:
+            inputs = inputs_of(f"{self._provider.name}:{self._provider.model}", self._request, position)
+            prediction_id = self._provider.submit(inputs, self._pause)
+        except REFUSALS as refusal:
+            self._refusal = refusal
+            return
+        self._orders[position] = _Order(position, prediction_id, resumed=False, began_s=time.monotonic())
+        try:
+            yield HandedOver(position, self._provider.name, prediction_id)
+        except GeneratorExit:  # the ledger refused the note: nobody will ever ask for this one
+            self._drop(self._orders[position])
+            raise
+
+    def _look_at(self, order: _Order) -> Iterator[Rendering]:
+        match self._provider.poll(order.prediction_id, self._pause):
+            case Running(progress=progress):
+                order.progress = max(order.progress, progress)
+                if time.monotonic() - order.began_s > self._pace.work_s_max:
+                    self._drop(order)
+                    late = f"The provider had no output within {self._pace.work_s_max:g} s; the order is canceled."
+                    yield self._failed(order, PredictionFailed(late))
+            case Succeeded(url=url, seconds=seconds):
+                yield from self._fetch(order, url, seconds)
+            case Failed(error=error):
+                # A filter that refused it once refuses it again; any other failure of an earlier attempt's is retried.
+                yield from self._lost(order, error, again=not isinstance(error, InvalidRequest))
+            case Unknown():
+                gone = f"The provider has no prediction {order.prediction_id}, or has deleted its output."
+                yield from self._lost(order, PredictionFailed(gone), again=True)
+
+    def _fetch(self, order: _Order, url: str, seconds: float | None) -> Iterator[Rendering]:
+        try:
+            content = self._outputs.fetch(url, self._pause)
+        except OutputGone as error:
+            yield from self._lost(order, PredictionFailed(str(error)), again=True)
+            return
+        except (PredictionFailed, ProviderUnavailable) as error:
+            yield self._failed(order, error)
+            return
+        self._end(order)
+        taken_s = time.monotonic() - order.began_s if seconds is None else seconds
+        yield RenderedFile(order.position, content, round(taken_s * 1000))
+
+    def _lost(self, order: _Order, error: Exception, *, again: bool) -> Iterator[Rendering]:
+        if order.resumed and again:
+            LOG.info("output %d is ordered anew: %s", order.position, error)
+            del self._orders[order.position]
+            yield from self._order(order.position)
+        else:
+            yield self._failed(order, error)
+
+    def _failed(self, order: _Order, error: Exception) -> OutputFailed:
+        self._end(order)
+        return OutputFailed(order.position, error)
+
+    def _end(self, order: _Order) -> None:
+        del self._orders[order.position]
+        self._ended += 1
+
+    def _tell_progress(self) -> None:
+        """Counted in the steps that local models would take."""
+        steps = max(1, self._request.steps)
+        in_work = sum(order.progress for order in self._orders.values())
+        self._on_step(int((self._ended + in_work) * steps), len(self._request.seeds) * steps)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; when the job is canceled, so is everything in work. Raises RenderCanceled."""
+        until_s = time.monotonic() + seconds
+        while True:
+            if self._canceled():
+                for order in self._orders.values():
+                    self._drop(order)
+                raise RenderCanceled("The job was canceled; so are its orders at the provider.")
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return
+            time.sleep(min(left_s, PAUSE_S_MAX))
+
+    def _drop(self, order: _Order) -> None:
+        """Cancel it at the provider, as far as that can be had."""
+        try:
+            self._provider.cancel(order.prediction_id, time.sleep)
+        except ProviderUnavailable as error:
+            LOG.warning("prediction %s could not be canceled: %s", order.prediction_id, error)

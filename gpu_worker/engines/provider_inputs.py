@@ -1,0 +1,146 @@
+"""What a render request means to a hosted model: one table of names, one row for each family of models."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from PIL import Image
+
+from domain.recipe import Kind, ParamValue
+from gpu_worker.engines import InvalidRequest, RenderRequest
+from gpu_worker.engines.provider import Inputs
+
+DATA_URI_PNG_BYTES_MAX = 256 * 1024
+"""Replicate asks for no larger data URIs; a picture whose PNG is larger goes as a JPEG."""
+
+JPEG_QUALITY = 95
+LOOSE_MIN = 0.05
+"""Of 1: less would give the very picture back."""
+
+IMAGE_RATIOS = ("1:1", "16:9", "21:9", "3:2", "2:3", "4:5", "5:4", "3:4", "4:3", "9:16", "9:21")
+VIDEO_RATIOS = ("16:9", "9:16", "1:1")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a model calls the parts of a request; None for a part that it does not take.
+
+    `loose` is how freely a picture is painted over, 0 … 1: the contrary of a reference's strength. `fixed` goes with
+    every request.
+    """
+
+    size: Literal["width and height", "image_size", "aspect_ratio"] = "aspect_ratio"
+    ratios: tuple[str, ...] = IMAGE_RATIOS
+    steps: str | None = "num_inference_steps"
+    guidance: str | None = "guidance_scale"
+    negative_prompt: str | None = "negative_prompt"
+    image: str | None = None
+    loose: str | None = None
+    fixed: Mapping[str, ParamValue] = field(default_factory=dict)
+
+
+# Without go_fast the same seed gives the same picture, and PNG loses nothing of it.
+FLUX_AT_REPLICATE: Mapping[str, ParamValue] = {"num_outputs": 1, "output_format": "png", "go_fast": False}
+ONE_PNG_AT_FAL: Mapping[str, ParamValue] = {"num_images": 1, "output_format": "png"}
+
+TABLE: tuple[tuple[str, Kind, Names], ...] = (
+    (
+        "replicate:black-forest-labs/flux-schnell*",
+        Kind.IMAGE,
+        Names(guidance=None, negative_prompt=None, fixed=FLUX_AT_REPLICATE),
+    ),
+    (
+        "replicate:black-forest-labs/flux-dev*",
+        Kind.IMAGE,
+        Names(
+            guidance="guidance", negative_prompt=None, image="image", loose="prompt_strength", fixed=FLUX_AT_REPLICATE
+        ),
+    ),
+    ("replicate:*", Kind.IMAGE, Names("width and height", image="image", loose="prompt_strength")),
+    ("replicate:*", Kind.VIDEO, Names(ratios=VIDEO_RATIOS, steps=None, guidance=None, image="image")),
+    ("fal:fal-ai/flux/schnell", Kind.IMAGE, Names("image_size", negative_prompt=None, fixed=ONE_PNG_AT_FAL)),
+    ("fal:*", Kind.IMAGE, Names("image_size", image="image_url", loose="strength", fixed=ONE_PNG_AT_FAL)),
+    ("fal:*", Kind.VIDEO, Names(ratios=VIDEO_RATIOS, steps=None, guidance=None, image="image_url")),
+)
+"""By `provider:model` and what comes out; the first row that fits counts.
+
+Video models agree on little: they get the prompt, the seed, the ratio and the picture. Whatever parameter a recipe has
+beyond the common ones goes under its own name, so a job type can name what its model alone knows.
+"""
+
+COMMON = frozenset({"width", "height", "steps", "guidance", "frames", "fps"})
+
+
+def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
+    """What the model of `source` is given for one output. Raises InvalidRequest for what no hosted model takes."""
+    names = next(names for pattern, kind, names in TABLE if kind is request.kind and fnmatchcase(source, pattern))
+    inputs: dict[str, ParamValue | Mapping[str, int]] = {
+        **{name: value for name, value in request.params.items() if name not in COMMON},
+        **names.fixed,
+        "prompt": request.prompt,
+        "seed": request.seeds[position],
+    }
+    match names.size:
+        case "width and height":
+            inputs |= {"width": request.width, "height": request.height}
+        case "image_size":
+            inputs["image_size"] = {"width": request.width, "height": request.height}
+        case "aspect_ratio":
+            inputs["aspect_ratio"] = nearest_ratio(request.width, request.height, names.ratios)
+    if names.steps:
+        inputs[names.steps] = request.steps
+    if names.guidance:
+        inputs[names.guidance] = request.guidance
+    if names.negative_prompt and request.negative_prompt:
+        inputs[names.negative_prompt] = request.negative_prompt
+    return inputs | _picture(source, request, names)
+
+
+def _picture(source: str, request: RenderRequest, names: Names) -> dict[str, ParamValue]:
+    if request.video is not None:
+        raise InvalidRequest(f"{source} does not continue videos.")
+    others = [reference.type for reference in request.references if reference.type != "composition"]
+    if others or len(request.references) > 1:
+        raise InvalidRequest(f"{source} takes one composition reference at most, and none for style or character.")
+    if request.image is not None and request.references:
+        raise InvalidRequest(f"{source} takes one picture: a composition reference, or one to start from.")
+    if request.image is not None:
+        return {_name_of_image(source, names): data_uri(request.image)}
+    given: dict[str, ParamValue] = {}
+    for reference in request.references:
+        given[_name_of_image(source, names)] = data_uri(reference.image)
+        if names.loose:
+            given[names.loose] = round(max(LOOSE_MIN, 1.0 - reference.strength), 3)
+    return given
+
+
+def _name_of_image(source: str, names: Names) -> str:
+    if names.image is None:
+        raise InvalidRequest(f"{source} starts from no picture.")
+    return names.image
+
+
+def nearest_ratio(width: int, height: int, ratios: tuple[str, ...]) -> str:
+    """The ratio, as in `16:9`, that distorts least."""
+
+    def distortion(ratio: str) -> float:
+        wide, _, high = ratio.partition(":")
+        return abs(math.log(width / height) - math.log(int(wide) / int(high)))
+
+    return min(ratios, key=distortion)
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as text: a PNG, or a JPEG where that would be large."""
+    file = io.BytesIO()
+    media_type = "image/png"
+    image.save(file, "PNG")
+    if file.tell() > DATA_URI_PNG_BYTES_MAX:
+        file = io.BytesIO()
+        media_type = "image/jpeg"
+        image.convert("RGB").save(file, "JPEG", quality=JPEG_QUALITY)
+    return f"data:{media_type};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,77 @@
+"""The files that providers made, fetched from wherever they put them. No token is known here."""
+
+from urllib.parse import urlsplit
+
+import httpx
+
+from gpu_worker.engines import PredictionFailed, ProviderUnavailable
+from gpu_worker.engines.provider import Pace, Pause
+from gpu_worker.engines.provider_api import AGAIN, TooMuch, backoff_s, certificates, read_all
+
+REDIRECTS_MAX = 5
+TRIES_MAX = 5
+
+
+class OutputGone(Exception):
+    """There is no such file any more: providers delete them, after an hour at the earliest."""
+
+
+class Outputs:
+    """Fetches over https alone; over http as well from the API's own host, where the API itself is asked so."""
+
+    def __init__(self, api_url: str, pace: Pace) -> None:
+        self._api = urlsplit(api_url)
+        self._pace = pace
+        self._client = httpx.Client(
+            verify=certificates(),
+            timeout=httpx.Timeout(pace.answer_s_max, connect=10.0),
+            follow_redirects=True,
+            max_redirects=REDIRECTS_MAX,
+            event_hooks={"request": [self._require_safe]},  # called for every redirect as well
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def fetch(self, url: str, pause: Pause) -> bytes:
+        """Return the whole file. Raises OutputGone, ProviderUnavailable, and PredictionFailed for what is not taken."""
+        try:
+            where = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise PredictionFailed("The output's address is none.") from None
+        tried = 0
+        while True:
+            tried += 1
+            found = self._try(where, pause)
+            if isinstance(found, bytes):
+                return found
+            if tried == TRIES_MAX:
+                raise ProviderUnavailable(f"The output at {where.host} cannot be fetched: {found}.")
+            pause(backoff_s(tried, self._pace))
+
+    def _try(self, where: httpx.URL, pause: Pause) -> bytes | str:
+        """The file, or why there is none yet. Of an address the host alone is told: a signed one is worth a token."""
+        try:
+            with self._client.stream("GET", where) as response:
+                if response.status_code in AGAIN:
+                    return f"status {response.status_code}"
+                if not response.is_success:
+                    raise OutputGone(f"The output at {where.host} is gone: status {response.status_code}.")
+                return read_all(
+                    response,
+                    bytes_max=self._pace.output_bytes_max,
+                    seconds_max=self._pace.output_s_max,
+                    between=lambda: pause(0.0),
+                )
+        except TooMuch as error:
+            raise PredictionFailed(f"The output at {where.host} is not taken: {error}.") from None
+        except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise PredictionFailed(f"The output's address leads nowhere: {type(error).__name__}.") from None
+        except httpx.HTTPError as error:
+            return type(error).__name__
+
+    def _require_safe(self, request: httpx.Request) -> None:
+        if request.url.scheme == "https":
+            return
+        if request.url.scheme == self._api.scheme and request.url.host == self._api.hostname:
+            return
+        where = f"{request.url.scheme}://{request.url.host}"
+        raise PredictionFailed(f"The output at {where} is not fetched: its address has to begin with https://.")

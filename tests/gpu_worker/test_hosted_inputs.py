@@ -1,0 +1,140 @@
+"""What a request means to a model at a provider."""
+
+import base64
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from domain.recipe import Kind, Task
+from gpu_worker.engines import GivenReference, InvalidRequest, RenderRequest
+from gpu_worker.engines.provider_inputs import DATA_URI_PNG_BYTES_MAX, data_uri, inputs_of, nearest_ratio
+
+IMAGE = Image.new("RGB", (32, 16), (200, 30, 30))
+NOISE = Image.effect_noise((1024, 1024), 80).convert("RGB")
+
+
+def asked(**changed: Any) -> RenderRequest:
+    parts: dict[str, Any] = {"prompt": "a red circle", "negative_prompt": "blurred", "width": 1280, "height": 720}
+    parts |= {"steps": 20, "guidance": 3.5, "seeds": (7, 8)}
+    return RenderRequest(**parts | changed)
+
+
+def composition(strength: float) -> GivenReference:
+    return GivenReference("composition", IMAGE, strength)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "replicate:black-forest-labs/flux-schnell",
+            {
+                "prompt": "a red circle",
+                "seed": 8,
+                "aspect_ratio": "16:9",
+                "num_inference_steps": 20,
+                "num_outputs": 1,
+                "output_format": "png",
+                "go_fast": False,
+            },
+        ),
+        (
+            "replicate:stability-ai/sdxl:" + "0" * 64,
+            {
+                "prompt": "a red circle",
+                "negative_prompt": "blurred",
+                "seed": 8,
+                "width": 1280,
+                "height": 720,
+                "num_inference_steps": 20,
+                "guidance_scale": 3.5,
+            },
+        ),
+        (
+            "fal:fal-ai/flux/schnell",
+            {
+                "prompt": "a red circle",
+                "seed": 8,
+                "image_size": {"width": 1280, "height": 720},
+                "num_inference_steps": 20,
+                "guidance_scale": 3.5,
+                "num_images": 1,
+                "output_format": "png",
+            },
+        ),
+    ],
+)
+def test_each_model_gets_its_own_names(source: str, expected: dict[str, object]) -> None:
+    assert inputs_of(source, asked(), 1) == expected
+
+
+@pytest.mark.parametrize("provider", ["replicate", "fal"])
+def test_a_video_model_gets_little_and_what_its_job_type_names(provider: str) -> None:
+    request = asked(
+        task=Task.TEXT_TO_VIDEO,
+        kind=Kind.VIDEO,
+        negative_prompt=None,
+        params={"width": 1280, "height": 720, "steps": 20, "guidance": 3.5, "frames": 81, "duration": "5"},
+    )
+    assert inputs_of(f"{provider}:someone/video", request, 0) == {
+        "prompt": "a red circle",
+        "seed": 7,
+        "aspect_ratio": "16:9",
+        "duration": "5",
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "image", "loose"),
+    [
+        ("replicate:stability-ai/sdxl", "image", "prompt_strength"),
+        ("fal:fal-ai/flux/dev/image-to-image", "image_url", "strength"),
+    ],
+)
+@pytest.mark.parametrize(("strength", "freedom"), [(0.3, 0.7), (1.0, 0.05)])
+def test_a_stronger_reference_leaves_less_freedom(
+    source: str, image: str, loose: str, strength: float, freedom: float
+) -> None:
+    inputs = inputs_of(source, asked(references=(composition(strength),)), 0)
+    assert inputs[loose] == freedom
+    assert inputs[image] == data_uri(IMAGE)
+
+
+@pytest.mark.parametrize(("source", "kind"), [("fal:someone/i2v", Kind.VIDEO), ("replicate:someone/edit", Kind.IMAGE)])
+def test_a_picture_to_start_from_goes_as_a_data_uri(source: str, kind: Kind) -> None:
+    inputs = inputs_of(source, asked(image=IMAGE, kind=kind), 0)
+    sent = inputs["image_url" if source.startswith("fal") else "image"]
+    media_type, _, text = str(sent).partition(";base64,")
+    assert media_type == "data:image/png"
+    assert Image.open(io.BytesIO(base64.b64decode(text))).tobytes() == IMAGE.tobytes()
+    assert "prompt_strength" not in inputs
+
+
+def test_a_large_picture_goes_as_a_jpeg() -> None:
+    assert data_uri(NOISE).startswith("data:image/jpeg;base64,")
+    assert len(data_uri(Image.new("RGB", (2048, 2048)))) < DATA_URI_PNG_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("source", "changed", "words"),
+    [
+        ("replicate:black-forest-labs/flux-schnell", {"image": IMAGE}, "starts from no picture"),
+        ("fal:fal-ai/flux/schnell", {"references": (composition(0.5),)}, "starts from no picture"),
+        ("fal:a/b", {"video": b"mp4", "kind": Kind.VIDEO}, "does not continue videos"),
+        ("fal:a/b", {"references": (GivenReference("style", IMAGE, 0.5),)}, "none for style or character"),
+        ("fal:a/b", {"references": (composition(0.5), composition(0.6))}, "one composition reference at most"),
+        ("fal:a/b", {"references": (composition(0.5),), "image": IMAGE}, "takes one picture"),
+    ],
+)
+def test_what_it_does_not_take_is_refused(source: str, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        inputs_of(source, asked(**changed), 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio"), [((1024, 1024), "1:1"), ((832, 480), "16:9"), ((480, 832), "9:16"), ((2048, 64), "21:9")]
+)
+def test_the_nearest_ratio_is_taken(size: tuple[int, int], ratio: str) -> None:
+    assert nearest_ratio(*size, ("1:1", "16:9", "21:9", "3:2", "9:16")) == ratio
