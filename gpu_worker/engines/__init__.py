@@ -3,8 +3,9 @@
 Exception
 ├── RenderCanceled     somebody canceled the job between two steps
 ├── ModelUnavailable   the model is missing, of another kind, or broken
-├── OutOfMemory        not even one image fits
-└── InvalidRequest     the model refuses these sizes or steps
+├── OutOfMemory        not even one image fits, with the smallest memory profile
+├── InvalidRequest     the model refuses these sizes, steps or references
+└── UnusableOutput     what came out of the model for one output is no picture; never raised, see OutputFailed
 
 The text of each is one sentence for the person who submitted the job. After any of them the engine can render again.
 """
@@ -37,6 +38,10 @@ class OutOfMemory(Exception):
 
 class InvalidRequest(Exception):
     """The model cannot render this request; trying again does not help."""
+
+
+class UnusableOutput(Exception):
+    """What came out of the model for one output is no picture or video."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from gpu_worker.engines import (
     RenderedImage,
     RenderRequest,
 )
-from gpu_worker.engines.sdxl import SdxlEngine, from_folder
+from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.sdxl_files import from_folder
 
 STEPS = 3
 
