@@ -40,9 +40,9 @@ class Adapters:
             candidates = [own] if own in there else for_both
             if folder is None or not candidates or not (folder / "image_encoder" / "config.json").is_file():
                 raise InvalidRequest(
-                    f"A {reference.type} reference needs an IP-Adapter for SDXL, which this model lacks: put its weights, "
-                    f"a .safetensors file, into {ADAPTER_FOLDER}/ of the model's folder and its image encoder into "
-                    f"{ADAPTER_FOLDER}/image_encoder/, or leave out the reference."
+                    f"A {reference.type} reference needs an IP-Adapter for SDXL, which this model lacks: put its "
+                    f"weights, a .safetensors file, into {ADAPTER_FOLDER}/ of the model's folder and its image encoder "
+                    f"into {ADAPTER_FOLDER}/image_encoder/, or leave out the reference."
                 )
             chosen.append(candidates[0])
         return tuple(chosen)

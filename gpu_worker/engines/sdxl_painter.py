@@ -116,9 +116,10 @@ class Painter:
         vae.use_tiling = work.profile.tiled
         if work.profile.tiled:
             scale = self._pipeline.vae_scale_factor
-            longer = max(work.request.width, work.request.height) // scale
+            half = max(work.request.width, work.request.height) // scale // 2
             # By itself the VAE takes tiles as large as what it was trained on: an image of 1024 would be one tile.
-            vae.tile_latent_min_size = min(max(longer // 2, TILE_LATENTS_MIN), TILE_LATENTS_MAX)
+            # A quarter of a tile blends into the next: latents that no four divide would give an image of another size.
+            vae.tile_latent_min_size = min(max(half // 4 * 4, TILE_LATENTS_MIN), TILE_LATENTS_MAX)
             vae.tile_sample_min_size = vae.tile_latent_min_size * scale
 
     def _image_to_image(self) -> Any:
