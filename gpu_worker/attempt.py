@@ -14,6 +14,7 @@ from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, Jo
 from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
+from gpu_worker.redaction import redacted
 from gpu_worker.reporting import Reporter
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
@@ -112,7 +113,7 @@ class Attempt:
         """Runs in the render thread, which goes on once the ledger has a note; outputs are stored beside it."""
         match rendering:
             case MemoryLowered(profile=profile, error=error):
-                self._note(JobMemoryLowered(attempt=self._order.attempt, profile=profile, error=error))
+                self._note(JobMemoryLowered(attempt=self._order.attempt, profile=profile, error=redacted(error)))
             case HandedOver(position=position, provider=provider, provider_id=provider_id):
                 index = self._order.outputs[position].index
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
@@ -179,7 +180,7 @@ class Attempt:
             try:
                 stored = await asyncio.wrap_future(arrival.stored)
             except Exception as error:  # the encoder raises what it likes
-                why = failure_of(error, self._log)
+                why = self._failure_of(error)
                 if why.error_class is ErrorClass.TRANSIENT:
                     failure = why  # the object store is to blame: the next attempt makes what is still owed
                 else:  # one image that cannot become a file does not fail its siblings
@@ -192,7 +193,14 @@ class Attempt:
             await self._report(AssetCompletedReport(**self._who, index=output.index, completed=completed))
         if arrival.error is None or (isinstance(arrival.error, RenderCanceled) and self._keep_alive.interrupt):
             return failure
-        return failure_of(arrival.error, self._log)
+        return self._failure_of(arrival.error)
+
+    def _failure_of(self, error: BaseException) -> Failure:
+        return failure_of(error, self._log, worker=self._workshop.worker, versions=self._versions())
+
+    def _versions(self) -> dict[str, str]:
+        """What the worker runs on; no model before one is loaded."""
+        return {**library_versions(), **({"model": self._revision} if self._revision else {})}
 
     async def _next_arrival(self) -> Arrival | Ended:
         while True:
@@ -244,5 +252,5 @@ class Attempt:
             fps=stored.picture.fps,
             render_ms=arrival.render_ms,
             store_ms=stored.store_ms,
-            worker_versions={**library_versions(), "model": self._revision},
+            worker_versions=self._versions(),
         )

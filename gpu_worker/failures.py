@@ -1,10 +1,22 @@
 """Errors of a render to what the ledger keeps of them."""
 
 import logging
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from types import FrameType
 
-from domain.events import ErrorClass, Failure
-from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, PredictionFailed, ProviderUnavailable
-from gpu_worker.settings import without_credentials
+from domain.events import ErrorClass, ErrorContext, Failure
+from gpu_worker.engines import (
+    InvalidRequest,
+    ModelUnavailable,
+    OutOfMemory,
+    PredictionFailed,
+    ProviderUnavailable,
+    UnusableOutput,
+)
+from gpu_worker.redaction import redacted
 from services.blobs import BlobMissing, BlobStoreUnavailable
 
 Log = logging.LoggerAdapter[logging.Logger]
@@ -12,28 +24,94 @@ Log = logging.LoggerAdapter[logging.Logger]
 MESSAGE_CHARS_MAX = 500
 """An error's sentence in the ledger; libraries append pages to theirs."""
 
+STACK_CHARS_MAX = 4_000
+"""About forty frames: of a stack of libraries, those where it happened, and the engine that called them."""
 
-def failure_of(error: BaseException, log: Log) -> Failure:
-    """Its class and one sentence for the ledger. The log gets a line, and the stack of what nobody foresaw."""
+CAUSES_MAX = 4
+LINE_CHARS_MAX = 300
+
+
+def failure_of(error: BaseException, log: Log, *, worker: str, versions: Mapping[str, str]) -> Failure:
+    """Its class, one sentence and its context for the ledger; no secret is in them.
+
+    The log gets a line, and the stack of what nobody foresaw.
+    """
+    context = ErrorContext(
+        exception=name_of(error),
+        stack=stack_of(error),
+        worker=worker,
+        versions=dict(versions),
+        at=datetime.now(UTC),
+    )
+    error_class, message = class_of(error), one_line(error)
+    if error_class is ErrorClass.INTERNAL and not isinstance(error, UnusableOutput | PredictionFailed):
+        message = f"{type(error).__name__}: {message}"
+        log.error("unforeseen %s:\n%s", context.exception, context.stack)
+    log.error("%s: %s", error_class, message)
+    return Failure(error_class=error_class, message=message, context=context)
+
+
+def class_of(error: BaseException) -> ErrorClass:
+    """What the retry policy decides by."""
     match error:
         case ModelUnavailable():
-            failure = Failure(error_class=ErrorClass.MODEL_UNAVAILABLE, message=one_line(error))
+            return ErrorClass.MODEL_UNAVAILABLE
         case OutOfMemory():
-            failure = Failure(error_class=ErrorClass.OUT_OF_MEMORY, message=one_line(error))
+            return ErrorClass.OUT_OF_MEMORY
         case InvalidRequest():
-            failure = Failure(error_class=ErrorClass.INVALID_INPUT, message=one_line(error))
+            return ErrorClass.INVALID_INPUT
         case BlobStoreUnavailable() | BlobMissing() | ProviderUnavailable():
-            failure = Failure(error_class=ErrorClass.TRANSIENT, message=one_line(error))
-        case PredictionFailed():
-            failure = Failure(error_class=ErrorClass.INTERNAL, message=one_line(error))
+            return ErrorClass.TRANSIENT
         case _:
-            failure = Failure(error_class=ErrorClass.INTERNAL, message=f"{type(error).__name__}: {one_line(error)}")
-            log.error("unforeseen", exc_info=error)
-    log.error("%s: %s", failure.error_class, failure.message)
-    return failure
+            return ErrorClass.INTERNAL
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, bounded, without credentials."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_credentials(lines[0])[:MESSAGE_CHARS_MAX]
+    """The first line of an error's text, bounded, without secrets."""
+    lines = redacted(str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0][:MESSAGE_CHARS_MAX]
+
+
+def name_of(error: BaseException) -> str:
+    """Its class with its module."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def stack_of(error: BaseException) -> str:
+    """The frames that the error passed, innermost last, its cause's first; bounded by leaving out outer frames.
+
+    Files are named from their package on: where that is installed says more about the machine than about the error.
+    """
+    lines = [without_home(redacted(line))[:LINE_CHARS_MAX] for line in lines_of(error)]
+    chars = 0
+    for kept, line in enumerate(reversed(lines)):
+        chars += len(line) + 1
+        if chars > STACK_CHARS_MAX:
+            return "\n".join(["…", *lines[len(lines) - kept :]])
+    return "\n".join(lines)
+
+
+def without_home(line: str) -> str:
+    """The line with `~` for the home folder of whoever runs the worker."""
+    home = str(Path.home())
+    return line if home == "/" else line.replace(home, "~")
+
+
+def lines_of(error: BaseException, causes_left: int = CAUSES_MAX) -> Iterator[str]:
+    """A line for each frame and each cause, and the error's own text."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and causes_left:
+        yield from lines_of(cause, causes_left - 1)
+        yield "which led to:" if error.__cause__ else "in handling which:"
+    for frame, line_number in traceback.walk_tb(error.__traceback__):
+        yield f"{file_of(frame)}:{line_number} in {frame.f_code.co_name}"
+    yield f"{name_of(error)}: {one_line(error)}"
+
+
+def file_of(frame: FrameType) -> str:
+    """The frame's file from its package on, as in `gpu_worker/engines/sdxl.py`."""
+    path = PurePath(frame.f_code.co_filename)
+    module = str(frame.f_globals.get("__name__", ""))
+    depth = module.count(".") + (2 if path.name == "__init__.py" else 1)
+    return "/".join(path.parts[-depth:])

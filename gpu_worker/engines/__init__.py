@@ -3,8 +3,9 @@
 Exception
 ├── RenderCanceled     somebody canceled the job between two steps
 ├── ModelUnavailable   the model is missing, of another kind, or broken
-├── OutOfMemory        not even one image fits
-├── InvalidRequest     the model refuses these sizes or steps
+├── OutOfMemory        not even one image fits, with the smallest memory profile
+├── InvalidRequest     the model refuses these sizes, steps or references
+├── UnusableOutput     what came out of the model for one output is no picture; never raised, see OutputFailed
 ├── ProviderUnavailable   a hosted model cannot be reached now, or its fate is unknown
 └── PredictionFailed   a hosted model gave up this one output
 
@@ -47,6 +48,10 @@ class ProviderUnavailable(Exception):
 
 class PredictionFailed(Exception):
     """The provider of a hosted model gave up this output; the text is its reason."""
+
+
+class UnusableOutput(Exception):
+    """What came out of the model for one output is no picture or video."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,51 +1,59 @@
-"""Stable Diffusion XL through diffusers' own pipeline: the tiny demo model and a full one take the same path.
+"""Stable Diffusion XL through diffusers' own pipelines: the tiny demo model and a full one take the same path.
 
 The pipeline is `Any` here, because diffusers shows type checkers a placeholder.
 """
 # mypy: allow-untyped-calls
 
-import gc
-import re
 import time
-import warnings
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import StableDiffusionXLPipeline
-from diffusers.utils import logging as diffusers_logging
-from PIL import Image
-from transformers.utils import logging as transformers_logging
 
+from domain.recipe import Kind
 from gpu_worker.engines import (
     InvalidRequest,
+    MemoryLowered,
     ModelUnavailable,
     OutOfMemory,
+    OutputFailed,
     RenderCanceled,
     RenderedImage,
+    Rendering,
     RenderRequest,
+    UnusableOutput,
 )
-from gpu_worker.engines.model_files import fingerprint, require_sdxl, require_sdxl_file, weights_variant
+from gpu_worker.engines.device_memory import free_memory, is_out_of_memory, one_line
+from gpu_worker.engines.ip_adapters import Adapters
+from gpu_worker.engines.memory import Experience, Profile
+from gpu_worker.engines.samplers import scheduler_for
+from gpu_worker.engines.sdxl_files import keep_quiet, open_model
+from gpu_worker.engines.sdxl_painter import Painter, TooLarge, Work
+from gpu_worker.engines.sdxl_references import Guidance
 
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-
-OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""How torch's CPU allocator and CUDA's libraries put it in a plain RuntimeError."""
+NOT_FINITE = "The model's arithmetic overflowed: the image has pixels that are no numbers; try another seed or size."
 
 
 class SdxlEngine:
-    """One loaded pipeline, and how many pixels fit into one call of it."""
+    """One loaded model, and what is known of how many pixels fit into one call of it."""
 
-    def __init__(self, pipeline: Any, model_revision: str) -> None:
+    def __init__(
+        self, pipeline: Any, model_revision: str, folder: Path | None = None, *, can_offload: bool | None = None
+    ) -> None:
+        """Take the pipeline where it shall run; `folder` is where its IP-Adapter may lie.
+
+        Without `can_offload`, models may wait in the machine's memory where they run on a GPU of its own.
+        """
         self.model_revision = model_revision
         self._pipeline = pipeline
-        self._vae_dtype = pipeline.vae.dtype
-        self._pixels_per_call_max: int | None = None
-        pipeline.set_progress_bar_config(disable=True)
-        # Decoding the images of a call one by one takes a fraction of the memory and no longer.
-        pipeline.vae.enable_slicing()
+        self._adapters = Adapters(pipeline, folder)
+        self._painter = Painter(pipeline, self._adapters)
+        self._device = pipeline.device
+        offloads = self._device.type == "cuda" if can_offload is None else can_offload
+        self._experience = Experience(can_offload=offloads)
 
     @classmethod
     def load(cls, source: str, *, device: str | None = None) -> Self:
@@ -58,8 +66,8 @@ class SdxlEngine:
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         keep_quiet()
         try:
-            pipeline, revision = open_model(source, dtype)
-            return cls(pipeline.to(device), revision)
+            pipeline, revision, folder = open_model(source, dtype)
+            return cls(pipeline.to(device), revision, folder)
         except ModelUnavailable:
             raise
         # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
@@ -70,30 +78,63 @@ class SdxlEngine:
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
-    ) -> Iterator[RenderedImage]:
-        """See Engine.render. Starts with all images in one call, and halves that whenever they do not fit."""
+    ) -> Iterator[Rendering]:
+        """See Engine.render. The references decide what is done, not the name of the task.
+
+        Starts with all images in one call, and goes down the profiles of engines.memory whenever they do not fit. When
+        a call fails for another reason, its images are painted one by one: those that fail then, fail alone, unless
+        none is left.
+        """
         self._refuse_impossible(request)
-        pixels = request.width * request.height
-        steps = StepsOfCalls(on_step, canceled)
+        guidance = Guidance.of(request.references)
+        files = self._adapters.files(guidance.adapted)
+        scheduler = scheduler_for(self._pipeline.scheduler, request.params)
+        steps, failed, pixels = StepsOfCalls(on_step, canceled), Failed(), request.width * request.height
         waiting: Sequence[int] = range(len(request.seeds))
         while waiting:
             if canceled():
                 raise RenderCanceled("The job was canceled before all of its images were painted.")
-            size = min(len(waiting), self._images_per_call(pixels) or len(waiting))
-            steps.calls_left = -(-len(waiting) // size)
+            profile = self._experience.profile(1 if failed.apart else len(waiting), pixels)
+            now, later = waiting[: profile.images_per_call], waiting[profile.images_per_call :]
+            steps.calls_left = -(-len(waiting) // len(now))
             began = time.perf_counter()
-            images = self._paint(request, waiting[:size], steps)
-            if images is None:
-                self._shrink(request, size)
+            try:
+                painted = self._painter.paint(Work(request, guidance, files, scheduler, profile, tuple(now)), steps)
+            except Exception as error:
+                failed.take(error, now)
+                waiting = waiting if len(now) > 1 else later
                 continue
-            render_ms = round((time.perf_counter() - began) * 1000 / size)
-            for position, image in zip(waiting[:size], images, strict=True):
-                yield RenderedImage(position, image, render_ms)
-            waiting = waiting[size:]
+            if isinstance(painted, TooLarge):
+                yield self._lowered(request, profile, painted.error)
+                continue
+            render_ms = round((time.perf_counter() - began) * 1000 / len(now))
+            for position, image in zip(now, painted, strict=True):
+                if image is None:
+                    yield OutputFailed(position, UnusableOutput(NOT_FINITE))
+                else:
+                    failed.siblings_are_good = True
+                    yield RenderedImage(position, image, render_ms)
+            waiting = later
             steps.calls_done += 1
+        yield from failed.outputs()
+
+    def _lowered(self, request: RenderRequest, failed: Profile, error: str) -> MemoryLowered:
+        """Free what the last call held, and go one profile down; raise OutOfMemory where that was the last one."""
+        free_memory()
+        pixels = request.width * request.height
+        learned = self._experience.lowered(failed, pixels)
+        if learned is None:
+            raise OutOfMemory(
+                f"One image of {request.width} x {request.height} pixels does not fit into the memory of "
+                f"{self._device}; ask for a smaller one."
+            )
+        self._experience = learned
+        return MemoryLowered(learned.profile(failed.images_per_call, pixels).name, error)
 
     def _refuse_impossible(self, request: RenderRequest) -> None:
         steps_max = self._pipeline.scheduler.config.num_train_timesteps
+        if request.kind is not Kind.IMAGE:
+            raise InvalidRequest(f"SDXL makes images, but the request is for a {request.kind}.")
         if min(request.width, request.height) < 8 or request.width % 8 or request.height % 8:
             size = f"{request.width} x {request.height}"
             raise InvalidRequest(f"Width and height have to be multiples of 8 from 8 pixels on, but are {size}.")
@@ -102,49 +143,31 @@ class SdxlEngine:
                 f"The steps have to be from 1 to {steps_max} with this model, but are {request.steps}."
             )
 
-    def _images_per_call(self, pixels: int) -> int | None:
-        """Return how many images of so many pixels fit, as far as earlier calls have shown; None if they all did."""
-        return None if self._pixels_per_call_max is None else max(self._pixels_per_call_max // pixels, 1)
 
-    def _paint(
-        self, request: RenderRequest, positions: Sequence[int], steps: "StepsOfCalls"
-    ) -> list[Image.Image] | None:
-        """Paint these images in one pipeline call; None when they do not fit into memory."""
-        if self._pipeline.vae.dtype != self._vae_dtype:
-            # A call that broke off while it decoded left the half-precision VAE in full precision.
-            self._pipeline.vae.to(dtype=self._vae_dtype)
-        # Noise drawn on the CPU is the same for every device.
-        generators = [torch.Generator("cpu").manual_seed(request.seeds[position]) for position in positions]
-        try:
-            painted = self._pipeline(
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                width=request.width,
-                height=request.height,
-                num_inference_steps=request.steps,
-                guidance_scale=request.guidance,
-                num_images_per_prompt=len(positions),
-                generator=generators,
-                callback_on_step_end=steps,
-                callback_on_step_end_tensor_inputs=[],
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
-        return list(painted.images)
+@dataclass(slots=True)
+class Failed:
+    """Images that failed for a reason of their own; it takes a good sibling to tell that from a broken engine."""
 
-    def _shrink(self, request: RenderRequest, size: int) -> None:
-        """Free what the last call held, and halve the next ones; raise OutOfMemory where it had a single image."""
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if size == 1:
-            raise OutOfMemory(
-                f"One image of {request.width} x {request.height} pixels does not fit into the memory of "
-                f"{self._pipeline.device}; ask for a smaller one."
-            )
-        self._pixels_per_call_max = size // 2 * request.width * request.height
+    errors: dict[int, Exception] = field(default_factory=dict)
+    apart: bool = False
+    siblings_are_good: bool = False
+
+    def take(self, error: Exception, positions: Sequence[int]) -> None:
+        """Keep what one image raised, or ask for those of a call one by one. Raises what concerns them all."""
+        if isinstance(error, RenderCanceled | ModelUnavailable | torch.AcceleratorError):
+            raise error
+        self.apart = True
+        if len(positions) == 1:
+            # Where it happened is kept, what its frames held is not: tensors of a whole call.
+            traceback.clear_frames(error.__traceback__)
+            self.errors[positions[0]] = error
+
+    def outputs(self) -> Iterator[OutputFailed]:
+        """Each failed image. Raises the first one's error where no image is good."""
+        if self.errors and not self.siblings_are_good:
+            raise next(iter(self.errors.values()))
+        for position, error in self.errors.items():
+            yield OutputFailed(position, error)
 
 
 @dataclass(slots=True)
@@ -162,69 +185,3 @@ class StepsOfCalls:
         if self.canceled():
             raise RenderCanceled(f"The job was canceled after step {step + 1} of {steps}.")
         return {}
-
-
-def keep_quiet() -> None:
-    """Keep the bars and notes of the libraries out of the worker's log."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    # diffusers calls this deprecated method of its own in every half-precision call.
-    warnings.filterwarnings("ignore", message=".*upcast_vae.*", category=FutureWarning)
-
-
-def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:
-    """Return the pipeline of a folder, a file or a hub id, and its revision."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return from_folder(path, dtype), fingerprint(path)
-    if path.is_file():
-        return from_file(path, dtype), fingerprint(path)
-    if HUB_ID.fullmatch(source):
-        snapshot = download(source)
-        return from_folder(snapshot, dtype), snapshot.name
-    raise ModelUnavailable(
-        f"There is no model at {path}; give the path of an SDXL folder or .safetensors file, or a hub id."
-    )
-
-
-def from_folder(folder: Path, dtype: torch.dtype) -> Any:
-    """Load what save_pretrained wrote, and nothing from elsewhere."""
-    require_sdxl(folder)
-    return StableDiffusionXLPipeline.from_pretrained(
-        str(folder), dtype=dtype, variant=weights_variant(folder), use_safetensors=True, local_files_only=True
-    )
-
-
-def from_file(file: Path, dtype: torch.dtype) -> Any:
-    """Load a single checkpoint; its configuration comes from the hub, or from the hub's cache on this machine."""
-    require_sdxl_file(file)
-    try:
-        return StableDiffusionXLPipeline.from_single_file(str(file), dtype=dtype, use_safetensors=True)
-    except OSError as error:
-        raise ModelUnavailable(
-            f"The model file {file} cannot be loaded without its configuration from the hub ({one_line(error)}); "
-            "give a folder that save_pretrained wrote."
-        ) from None
-
-
-def download(hub_id: str) -> Path:
-    """Return the folder of a hub model in the cache on this machine, after fetching what it lacks."""
-    try:
-        return Path(StableDiffusionXLPipeline.download(hub_id, use_safetensors=True))
-    except Exception as error:
-        raise ModelUnavailable(
-            f"{hub_id} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
-        ) from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the GPU's or the machine's memory was too small."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
-    )
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of an error, at most 200 characters."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]

@@ -7,10 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
-from domain.events import ErrorClass
+from domain.events import ErrorClass, JobMemoryLowered
+from domain.recipe import InputFile, Reference, Task
 from gpu_worker.connection import connect
 from gpu_worker.encode import read_png
+from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
@@ -21,10 +25,12 @@ from services.wire import (
     AssetCompletedReport,
     AssetFailedReport,
     AttemptFailedReport,
+    NoteReport,
     ReportReply,
     WorkOrder,
 )
 from tests.gpu_worker.peers import ACCEPTED, PATIENCE_S, SUPERSEDED, Broker, Peer, an_order, peer_of
+from tests.gpu_worker.rendering import Memory
 
 LONG = 1000
 """Steps of a job that does not end by itself while a test watches it."""
@@ -48,6 +54,16 @@ async def peer(broker: Broker) -> AsyncIterator[Peer]:
 @pytest.fixture(scope="module")
 def engines(demo_folder: Path) -> Residency:
     return Residency({"sdxl-demo": str(demo_folder), "gone": str(demo_folder / "nowhere")}, "cpu")
+
+
+@pytest.fixture
+def own_engine(engines: Residency) -> Iterator[SdxlEngine]:
+    """The worker's engine, for a test that spoils it: those before and after it have another one."""
+    engines._loaded.clear()
+    engine = engines.engine("sdxl-demo")
+    assert isinstance(engine, SdxlEngine)
+    yield engine
+    engines._loaded.clear()
 
 
 @pytest.fixture
@@ -330,3 +346,108 @@ async def test_a_job_outlives_a_crash_of_nats(broker: Broker, peer: Peer, worksh
         await peer.dispatch(following)
         await peer.until(lambda peer: any(report.job_id == following.job_id for report in peer.reports))
         await peer.until_acked()
+
+
+def guided(files: Path, *references: Reference, quantity: int = 1) -> WorkOrder:
+    """An order whose references are one picture that lies in the object store."""
+    picture = files / "uploads" / "ada" / "red.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (90, 60), (200, 30, 30)).save(picture)
+    file = InputFile(
+        kind="image",
+        media_type="image/png",
+        sha256=hashlib.sha256(picture.read_bytes()).hexdigest(),
+        path=picture.relative_to(files).as_posix(),
+    )
+    order = an_order(quantity)
+    task = Task.IMAGE_TO_IMAGE if len(references) == 1 else Task.MULTI
+    changes = {"task": task, "references": references, "files": {each.source: file for each in references}}
+    return order.model_copy(update={"recipe": order.recipe.model_copy(update=changes)})
+
+
+async def test_a_composition_from_the_object_store_decides_the_picture(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    composition = Reference(type="composition", source="media:1", strength=0.8)
+    order, plain = guided(files, composition), an_order(1)
+    async with working(broker, workshop):
+        for each in (order, plain):
+            await peer.dispatch(each)
+            await peer.until_acked()
+    image, other = (read_png((files / each.outputs[0].path).read_bytes()) for each in (order, plain))
+    assert image.size == (64, 64)
+    assert image.tobytes() != other.tobytes()
+
+
+async def test_a_reference_that_changed_since_fails_the_job_for_good(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    order = guided(files, Reference(type="composition", source="media:1", strength=0.8))
+    (files / "uploads" / "ada" / "red.png").write_bytes(b"another picture")
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+    assert [report.error.error_class for report in failures(peer)] == [ErrorClass.INVALID_INPUT]
+    context = failures(peer)[0].error.context
+    assert context is not None
+    assert (context.exception, context.worker) == ("gpu_worker.engines.InvalidRequest", "worker-1")
+    assert "gpu_worker/workshop.py:" in context.stack
+    assert sorted(context.versions) == ["darkroom", "diffusers", "torch"]
+
+
+async def test_a_smaller_memory_profile_is_in_the_ledger_before_rendering_goes_on(
+    broker: Broker, peer: Peer, workshop: Workshop, own_engine: SdxlEngine
+) -> None:
+    memory, passes_when_told = Memory(own_engine, images_max=1), []
+
+    def verdict(report: AnyReport) -> ReportReply:
+        if isinstance(report, NoteReport):
+            passes_when_told.append(len(memory.fitted))
+        return ACCEPTED
+
+    peer.verdict = verdict
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(2))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "note", "asset_completed", "asset_completed"]
+    note = next(report.note for report in peer.reports if isinstance(report, NoteReport))
+    assert isinstance(note, JobMemoryLowered)
+    assert (note.attempt, note.profile) == (1, "1 image a call")
+    assert note.error.startswith("CUDA out of memory")
+    assert passes_when_told == [0]
+    assert len(memory.fitted) == 4
+
+
+async def test_a_refused_note_ends_the_attempt(
+    broker: Broker, peer: Peer, workshop: Workshop, own_engine: SdxlEngine
+) -> None:
+    memory = Memory(own_engine, images_max=1)
+    peer.verdict = refusing("note", SUPERSEDED)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(2))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "note"]
+    assert memory.fitted == []
+
+
+async def test_an_image_that_overflows_is_reported_and_its_siblings_are_completed(
+    broker: Broker, peer: Peer, workshop: Workshop, own_engine: SdxlEngine
+) -> None:
+    decoded: list[object] = []
+
+    def decode(_decoder: object, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        decoded.append(inputs)
+        return (inputs[0] * float("nan"),) if len(decoded) == 2 else inputs
+
+    own_engine._pipeline.vae.decoder.register_forward_pre_hook(decode)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(3))
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0, 2]
+    failed = [report for report in peer.reports if isinstance(report, AssetFailedReport)]
+    assert [report.index for report in failed] == [1]
+    assert failed[0].error.error_class is ErrorClass.INTERNAL
+    assert failed[0].error.message.startswith("The model's arithmetic overflowed")
+    context = failed[0].error.context
+    assert context is not None
+    assert sorted(context.versions) == ["darkroom", "diffusers", "model", "torch"]

@@ -5,66 +5,15 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from gpu_worker.engines import (
-    InvalidRequest,
-    ModelUnavailable,
-    OutOfMemory,
-    RenderCanceled,
-    RenderedImage,
-    RenderRequest,
-)
-from gpu_worker.engines.sdxl import SdxlEngine, from_folder
-
-STEPS = 3
-
-
-def a_request(*seeds: int, **changes: Any) -> RenderRequest:
-    fields: dict[str, Any] = {
-        "prompt": "a small red circle",
-        "negative_prompt": "blurry",
-        "width": 64,
-        "height": 64,
-        "steps": STEPS,
-        "guidance": 6.0,
-        "seeds": seeds,
-    }
-    return RenderRequest(**(fields | changes))
-
-
-def never() -> bool:
-    return False
-
-
-def rendered(engine: SdxlEngine, request: RenderRequest) -> list[RenderedImage]:
-    return list(engine.render(request, on_step=lambda done, total: None, canceled=never))
-
-
-def pixels(images: list[RenderedImage]) -> list[np.ndarray]:
-    return [np.asarray(image.image).astype(int) for image in images]
-
-
-class Memory:
-    """Room for so many images a call; the UNet runs out of it as torch does. Counts the passes that fit and did not."""
-
-    def __init__(self, engine: SdxlEngine, images_max: int) -> None:
-        self.images_max = images_max
-        self.fitted: list[int] = []
-        self.refused: list[int] = []
-        engine._pipeline.unet.register_forward_pre_hook(self._forward)
-
-    def _forward(self, _unet: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        images = inputs[0].shape[0] // 2  # with guidance, each image is there twice
-        if images > self.images_max:
-            self.refused.append(images)
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        self.fitted.append(images)
+from gpu_worker.engines import InvalidRequest, ModelUnavailable, RenderCanceled, RenderedImage, Rendering
+from gpu_worker.engines.sdxl import SdxlEngine
+from tests.gpu_worker.rendering import STEPS, Memory, a_request, never, pixels, rendered
 
 
 def test_the_same_seeds_paint_the_same_pixels_and_other_seeds_others(engine: SdxlEngine) -> None:
@@ -97,63 +46,6 @@ def test_three_images_are_one_pipeline_call_and_every_step_is_told(engine: SdxlE
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_images_that_do_not_fit_are_halved_and_that_is_remembered(engine: SdxlEngine) -> None:
-    memory, steps = Memory(engine, images_max=2), []
-    images = list(engine.render(a_request(1, 2, 3, 4), on_step=lambda *step: steps.append(step), canceled=never))
-    assert [image.position for image in images] == [0, 1, 2, 3]
-    assert (memory.refused, memory.fitted) == ([4], [2] * 2 * STEPS)
-    assert steps == [(1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (6, 6)]
-    rendered(engine, a_request(1, 2, 3, 4))
-    assert memory.refused == [4]
-    memory.images_max = 4
-    rendered(engine, a_request(1, 2, 3, 4, width=32, height=64))
-    assert memory.fitted[-STEPS:] == [4] * STEPS, "twice as many of half the size"
-
-
-def test_no_image_is_painted_twice_when_memory_shrinks_midway(engine: SdxlEngine) -> None:
-    memory = Memory(engine, images_max=2)
-    images = engine.render(a_request(1, 2, 3, 4), on_step=lambda done, total: None, canceled=never)
-    positions = [next(images).position, next(images).position]
-    memory.images_max = 1
-    positions += [image.position for image in images]
-    assert positions == [0, 1, 2, 3]
-    assert memory.refused == [4, 2]
-    assert memory.fitted == [2] * STEPS + [1] * 2 * STEPS
-
-
-def test_the_pixels_are_those_of_the_whole_batch_after_halving(engine: SdxlEngine, demo_folder: Path) -> None:
-    Memory(engine, images_max=1)
-    whole = pixels(rendered(SdxlEngine.load(str(demo_folder), device="cpu"), a_request(1, 2)))
-    for one, other in zip(whole, pixels(rendered(engine, a_request(1, 2))), strict=True):
-        assert np.abs(one - other).max() <= 3
-
-
-def test_one_image_that_does_not_fit_is_out_of_memory_and_the_engine_goes_on(engine: SdxlEngine) -> None:
-    memory = Memory(engine, images_max=0)
-    with pytest.raises(OutOfMemory, match="One image of 64 x 64 pixels does not fit into the memory of cpu"):
-        rendered(engine, a_request(1, 2))
-    memory.images_max = 2
-    assert len(rendered(engine, a_request(1, 2))) == 2
-
-
-@pytest.mark.filterwarnings("ignore:.*upcast_vae:FutureWarning")
-def test_running_out_of_memory_while_decoding_leaves_half_precision_as_it_was(demo_folder: Path) -> None:
-    engine = SdxlEngine(from_folder(demo_folder, torch.float16), "half precision, as on a GPU")
-    whole = rendered(engine, a_request(1, 2))
-    decodes: list[torch.dtype] = []
-
-    def second_fails(_decoder: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-        decodes.append(inputs[0].dtype)
-        if len(decodes) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    engine._pipeline.vae.decoder.register_forward_pre_hook(second_fails)
-    halved = rendered(engine, a_request(1, 2))
-    assert decodes == [torch.float32] * 4
-    for one, other in zip(pixels(whole), pixels(halved), strict=True):
-        assert np.abs(one - other).mean() < 2
-
-
 def test_a_cancel_stops_after_the_step_and_the_engine_goes_on(engine: SdxlEngine) -> None:
     memory, steps = Memory(engine, images_max=3), []
     with pytest.raises(RenderCanceled):
@@ -171,13 +63,13 @@ def test_a_cancel_stops_after_the_step_and_the_engine_goes_on(engine: SdxlEngine
 
 def test_a_cancel_between_calls_keeps_the_images_that_exist(engine: SdxlEngine) -> None:
     memory = Memory(engine, images_max=1)
-    kept: list[RenderedImage] = []
+    kept: list[Rendering] = []
     images = engine.render(a_request(1, 2), on_step=lambda *_: None, canceled=lambda: bool(kept))
     rendered(engine, a_request(1, 2))
     kept.append(next(images))
     with pytest.raises(RenderCanceled):
         next(images)
-    assert [image.position for image in kept] == [0]
+    assert [type(rendering) for rendering in kept] == [RenderedImage]
     assert memory.fitted == [1] * 3 * STEPS
 
 

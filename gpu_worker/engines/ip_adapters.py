@@ -1,0 +1,83 @@
+"""The IP-Adapter of an SDXL model: what its folder holds, and when it is in the pipeline."""
+# mypy: allow-untyped-calls
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable
+from gpu_worker.engines.device_memory import is_out_of_memory, one_line
+from gpu_worker.engines.sdxl_references import scale_of
+
+ADAPTER_FOLDER = "ip_adapter"
+"""In the model's folder: the weights, in safetensors, and `image_encoder/`, as load_ip_adapter of diffusers has it."""
+
+
+class Adapters:
+    """The IP-Adapter of a model: none in the pipeline unless a request needs it, so that it changes no other's pixels.
+
+    Each reference has an adapter of its own, because each has its own scale; they share the image encoder.
+    """
+
+    def __init__(self, pipeline: Any, folder: Path | None) -> None:
+        self._pipeline = pipeline
+        self._model = folder
+        self.loaded: tuple[str, ...] = ()
+
+    def files(self, references: Sequence[GivenReference]) -> tuple[str, ...]:
+        """The weights of each reference: `style.safetensors` or `character.safetensors`, else the one for both.
+
+        Raises InvalidRequest where the model has none.
+        """
+        if not references:
+            return ()
+        folder = self._model / ADAPTER_FOLDER if self._model else None
+        there = {file.name for file in folder.glob("*.safetensors")} if folder else set[str]()
+        for_both = sorted(there - {"style.safetensors", "character.safetensors"})
+        chosen: list[str] = []
+        for reference in references:
+            own = f"{reference.type}.safetensors"
+            candidates = [own] if own in there else for_both
+            if folder is None or not candidates or not (folder / "image_encoder" / "config.json").is_file():
+                raise InvalidRequest(
+                    f"A {reference.type} reference needs an IP-Adapter for SDXL, which this model lacks: put its "
+                    f"weights, a .safetensors file, into {ADAPTER_FOLDER}/ of the model's folder and its image encoder "
+                    f"into {ADAPTER_FOLDER}/image_encoder/, or leave out the reference."
+                )
+            chosen.append(candidates[0])
+        return tuple(chosen)
+
+    def use(self, files: tuple[str, ...], references: Sequence[GivenReference]) -> None:
+        """Bring these weights into the pipeline, one for each reference, and set their scales; none takes all out.
+
+        The pipeline's parts must be where they were loaded to, with no offloading. Raises ModelUnavailable, and what
+        torch raises when memory runs out.
+        """
+        if files != self.loaded:
+            self._load(files)
+        if files:
+            self._pipeline.set_ip_adapter_scale([scale_of(reference) for reference in references])
+
+    def _load(self, files: tuple[str, ...]) -> None:
+        if not files:
+            self._unload()
+            return
+        try:
+            self._pipeline.load_ip_adapter(
+                str(self._model),
+                subfolder=ADAPTER_FOLDER,
+                weight_name=list(files),
+                image_encoder_folder="image_encoder",
+                local_files_only=True,
+            )
+        except Exception as error:  # whatever broken weights make the libraries raise
+            self._unload()  # half of an adapter would break the next request
+            if is_out_of_memory(error):
+                raise
+            names = ", ".join(dict.fromkeys(files))
+            raise ModelUnavailable(f"The model's IP-Adapter {names} cannot be loaded: {one_line(error)}") from None
+        self.loaded = files
+
+    def _unload(self) -> None:
+        self._pipeline.unload_ip_adapter()
+        self.loaded = ()

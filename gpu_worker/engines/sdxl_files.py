@@ -1,0 +1,71 @@
+"""An SDXL folder, file or hub id, opened as diffusers' pipeline. The pipeline is `Any`: see engines.sdxl."""
+# mypy: allow-untyped-calls
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from gpu_worker.engines import ModelUnavailable
+from gpu_worker.engines.device_memory import one_line
+from gpu_worker.engines.model_files import fingerprint, require_sdxl, require_sdxl_file, weights_variant
+
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
+def keep_quiet() -> None:
+    """Keep the bars and notes of the libraries out of the worker's log."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    # diffusers calls this deprecated method of its own in every half-precision call.
+    warnings.filterwarnings("ignore", message=".*upcast_vae.*", category=FutureWarning)
+
+
+def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:
+    """Return the pipeline of a folder, a file or a hub id, its revision, and its folder where it has one."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return from_folder(path, dtype), fingerprint(path), path
+    if path.is_file():
+        return from_file(path, dtype), fingerprint(path), None
+    if HUB_ID.fullmatch(source):
+        snapshot = download(source)
+        return from_folder(snapshot, dtype), snapshot.name, snapshot
+    raise ModelUnavailable(
+        f"There is no model at {path}; give the path of an SDXL folder or .safetensors file, or a hub id."
+    )
+
+
+def from_folder(folder: Path, dtype: torch.dtype) -> Any:
+    """Load what save_pretrained wrote, and nothing from elsewhere."""
+    require_sdxl(folder)
+    return StableDiffusionXLPipeline.from_pretrained(
+        str(folder), dtype=dtype, variant=weights_variant(folder), use_safetensors=True, local_files_only=True
+    )
+
+
+def from_file(file: Path, dtype: torch.dtype) -> Any:
+    """Load a single checkpoint; its configuration comes from the hub, or from the hub's cache on this machine."""
+    require_sdxl_file(file)
+    try:
+        return StableDiffusionXLPipeline.from_single_file(str(file), dtype=dtype, use_safetensors=True)
+    except OSError as error:
+        raise ModelUnavailable(
+            f"The model file {file} cannot be loaded without its configuration from the hub ({one_line(error)}); "
+            "give a folder that save_pretrained wrote."
+        ) from None
+
+
+def download(hub_id: str) -> Path:
+    """Return the folder of a hub model in the cache on this machine, after fetching what it lacks."""
+    try:
+        return Path(StableDiffusionXLPipeline.download(hub_id, use_safetensors=True))
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{hub_id} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
+        ) from None

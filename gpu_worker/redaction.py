@@ -1,0 +1,60 @@
+"""What must never leave this machine, taken out of any text: of errors, stacks, notes and logs."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+from gpu_worker.settings import without_credentials
+
+HIDDEN = "***"
+
+SECRET_CHARS_MIN = 6
+"""Shorter values of variables are no secrets, and taken out they would leave nothing readable."""
+
+NAMES = "password|passwd|passphrase|secret(?:[_-]?key)?|token|api[_-]?key|access[_-]?key|credentials?|signature|dsn"
+SECRET_VARIABLE = re.compile(rf"{NAMES}|auth|(?:^|_)(?:key|pass|pw|pat)(?:_|$)", re.IGNORECASE)
+
+AUTHORIZATION = re.compile(
+    r"(?P<kept>\b(?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|key|token)\s+)?[^\s'\",;)}\]]+",
+    re.IGNORECASE,
+)
+BEARER = re.compile(r"(?P<kept>\bbearer\s+)[^\s'\",;)}\]]+", re.IGNORECASE)
+NAMED = re.compile(
+    rf"(?P<kept>[\w.-]*(?:{NAMES}|[?&]sig)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s'\",;&)}}\]]+)",
+    re.IGNORECASE,
+)
+"""`password=…`, `"api_key": "…"`, `?token=…`: libpq's connection strings, JSON, headers and URLs."""
+
+
+def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """The text without credentials of URLs, tokens of headers and queries, and values of variables that are secret.
+
+    The variables are those of `environment`, by default of this process.
+    """
+    for secret in sorted(secrets_of(os.environ if environment is None else environment), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    text = without_credentials(text)
+    for pattern in (AUTHORIZATION, BEARER, NAMED):
+        text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
+    return text
+
+
+def secrets_of(environment: Mapping[str, str]) -> set[str]:
+    """Every value whose variable is called a secret, and the password of every URL; plain, and as URLs write them."""
+    found: set[str] = set()
+    for name, value in environment.items():
+        for secret in [*(value.splitlines() if SECRET_VARIABLE.search(name) else ()), *passwords(value)]:
+            found |= {secret.strip(), quote(secret, safe=""), unquote(secret)}
+    return {secret for secret in found if len(secret) >= SECRET_CHARS_MIN}
+
+
+def passwords(value: str) -> Iterator[str]:
+    """The passwords of the URLs in the value of a variable, which may hold several, separated by commas."""
+    for url in value.split(","):
+        try:
+            password = urlsplit(url.strip()).password
+        except ValueError:  # no URL
+            continue
+        if password:
+            yield password
