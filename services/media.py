@@ -1,5 +1,6 @@
 """Pictures, videos and sounds as bytes: what they are is decided by decoding them, never by a name or a header."""
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any, Final, Literal
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -29,6 +31,9 @@ PIXELS_MAX: Final = 8192 * 8192
 
 SECONDS_MAX: Final = 600.0
 
+EXACTLY: Final = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""How colours become others: rounded, not cut off, or a video would darken each time that it goes on."""
+
 
 class UnreadableMedia(Exception):
     """The bytes are no picture, video or sound that is read here, are cut off or damaged, or are too large."""
@@ -38,7 +43,12 @@ class UnreadableMedia(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a file turned out to be. Pixels, frames a second, seconds; None where it has no such thing."""
+    """What a file turned out to be. Pixels, frames a second, seconds; None where it has no such thing.
+
+    `pixels_sha256` is of what it shows, computed from the file alone, however it was compressed. A picture's is that of
+    its size and RGB. A video's is that of the planes of its decoded frames, which H.264 defines to the bit, as it does
+    not their conversion to RGB; None for the rare formats of pixels that are not read here.
+    """
 
     kind: Literal["image", "video", "audio"]
     media_type: str
@@ -47,6 +57,7 @@ class Media:
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
+    pixels_sha256: str | None = None
 
 
 def probe(content: bytes) -> Media:
@@ -54,7 +65,7 @@ def probe(content: bytes) -> Media:
     opened = _open_image(content)
     if opened is not None:
         image, media_type = opened
-        return Media("image", media_type, image.width, image.height)
+        return Media("image", media_type, image.width, image.height, pixels_sha256=picture_sha256(image))
     return _probe_stream(content)
 
 
@@ -79,12 +90,19 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
                 _refuse_pixels(frame.width, frame.height)
                 if len(frames) == frames_max:
                     raise UnreadableMedia(f"The video has more than {frames_max} frames.")
-                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8))
+                frames.append(_rgb(frame))
     except (av.FFmpegError, ValueError, OSError) as error:
         raise UnreadableMedia(f"The video cannot be decoded: {_one_line(error)}") from None
     if not frames or not fps:
         raise UnreadableMedia("The video has no frames.")
     return np.stack(frames), fps
+
+
+def picture_sha256(image: Image.Image) -> str:
+    """Return the hash of a picture's size and RGB."""
+    digest = hashlib.sha256(f"1x{image.height}x{image.width}x3".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
 
 
 def read_origin(content: bytes) -> dict[str, str]:
@@ -139,18 +157,46 @@ def _probe_stream(content: bytes) -> Media:
     raise UnreadableMedia(f"The file is none of the formats that are read here: {allowed}.")
 
 
+def _rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    return np.asarray(frame.to_ndarray(format="rgb24", interpolation=EXACTLY), dtype=np.uint8)
+
+
 def _probe_video(container: Any, media_type: str) -> Media:
     stream = container.streams.video[0]
     fps = float(stream.average_rate or 0)
     frames = 0
+    digest: Any = hashlib.sha256()
     for frame in container.decode(stream):
         _refuse_pixels(frame.width, frame.height)
         frames += 1
+        digest = _updated(digest, frame)
         if fps and frames / fps > SECONDS_MAX:
             raise UnreadableMedia(f"The video is longer than {SECONDS_MAX:g} s.")
     if not frames or not fps:
         raise UnreadableMedia("The video has no frames.")
-    return Media("video", media_type, stream.width, stream.height, frames, fps, round(frames / fps, 3))
+    return Media(
+        "video",
+        media_type,
+        stream.width,
+        stream.height,
+        frames,
+        fps,
+        duration_s=round(frames / fps, 3),
+        pixels_sha256=digest and digest.hexdigest(),
+    )
+
+
+def _updated(digest: Any, frame: av.VideoFrame) -> Any:
+    """The digest with this frame; None from the first frame on whose pixels numpy cannot hold."""
+    if digest is None:
+        return None
+    try:
+        planes = frame.to_ndarray()
+    except ValueError:
+        return None
+    digest.update(f"{frame.height}x{frame.width}x{frame.format.name}".encode())
+    digest.update(np.ascontiguousarray(planes).data)
+    return digest
 
 
 def _probe_audio(container: Any, media_type: str) -> Media:
