@@ -27,7 +27,7 @@ OLD_FRAMES_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model can be asked for: sizes that are multiples of their steps, in pixels, and frames one more than that."""
+    """What a model can be asked for. Sizes are multiples of their steps in pixels, frames one more than a multiple."""
 
     words: bool
     picture: bool
