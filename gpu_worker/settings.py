@@ -66,7 +66,7 @@ class WorkerSettings(BaseSettings):
     )
     models: Annotated[Mapping[str, str], NoDecode, Field(min_length=1)] = Field(
         default={"sdxl-demo": "models/sdxl-demo"},
-        description="What it can load: name=source, by commas; a source is an SDXL or Wan folder, an SDXL file, a hub id.",
+        description="name=source, separated by commas; a source is an SDXL or Wan folder, an SDXL file, a hub id.",
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
