@@ -23,7 +23,8 @@ from domain.commands import SubmitJob
 from domain.recipe import Kind
 from gpu_worker.connection import connect
 from gpu_worker.demo import SDXL_DEMO
-from gpu_worker.engines.sdxl import keep_quiet, open_model
+from gpu_worker.engines.pipelines import keep_quiet
+from gpu_worker.engines.sdxl_files import open_model
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop, request_of
@@ -95,7 +96,7 @@ def contest(stage: Stage) -> Iterator[Contest]:
         database = undo.enter_context(Database(dsn))
         workshop = Workshop("benchmark", models, Residency(models, "cpu"), Blobs((stage.folder / "blobs").as_uri()))
         shop = undo.enter_context(Shop(stage.servers.nats_url, workshop))
-        pipeline, _ = open_model(str(folder), torch.float32)
+        pipeline, _, _ = open_model(str(folder), torch.float32)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.enable_slicing()
 

@@ -83,7 +83,11 @@ class Recipe(BaseModel):
         return len(self.seeds)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params.
+        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """All that decides the result as JSON in ASCII, keys sorted, no blanks.
 
         A file counts by its content: where it came from and where it lies decide nothing. `enhance` came later than the
         first fingerprints, which stay as they are: it counts where it is set.
@@ -92,8 +96,7 @@ class Recipe(BaseModel):
         for reference in content["references"]:
             reference["source"] = self._content_of(reference["source"])
         content["media"] = {name: self._content_of(source) for name, source in self.media.items()}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     def _content_of(self, source: str) -> str:
         return self.files[source].sha256 if source in self.files else source

@@ -1,16 +1,17 @@
 """What was rendered to files that carry their origin, and back to what they show."""
 
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
-import numpy as np
+import av
 from PIL import Image, PngImagePlugin
 
 from domain.recipe import Kind
-from gpu_worker.engines import Rendered, RenderedFile, RenderedImage
-from services.media import UnreadableMedia, read_image
+from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
+from gpu_worker.mp4 import encode_mp4, remux_mp4
+from services.media import UnreadableMedia, picture_sha256, probe, read_image
 
 COMPRESS_LEVEL = 1
 """Of zlib, the fastest that compresses: photographs grow by a sixth over level 6, and take a third of its time."""
@@ -26,8 +27,9 @@ class BrokenFile(Exception):
 class Picture:
     """What a file shows. Pixels; `frames` and `fps` (frames a second) are a video's.
 
-    `pixels_sha256` is that of the size and of the decoded pixels alone: however they were compressed, equal pixels have
-    the same.
+    `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see services.media.
+    A PNG's is that of the very pixels that were rendered. An MP4's is that of its decoded frames, because H.264 keeps
+    none as it was; the encoder makes equal files of equal frames, and so equal hashes.
     """
 
     media_type: str
@@ -39,35 +41,64 @@ class Picture:
 
 
 def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Picture]:
-    """Return the file of an output, a PNG or an MP4, and what it shows. Raises `BrokenFile`."""
-    if kind is Kind.IMAGE and isinstance(rendered, RenderedImage):
-        return encode_png(rendered.image, origin), picture_of(rendered.image)
-    if kind is Kind.IMAGE and isinstance(rendered, RenderedFile):
-        try:
-            image = read_image(rendered.content)
-        except UnreadableMedia as error:
-            raise BrokenFile(str(error)) from None
-        return encode_png(image, origin), picture_of(image)
-    raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
+    """Return the file of an output, a PNG or an MP4, and what it shows. Raises `BrokenFile`.
+
+    A picture that came as a file is decoded and becomes our PNG; of a video that came as a file nothing is encoded
+    again, its packets move into an MP4 of ours.
+    """
+    match rendered, kind:
+        case RenderedImage(image=image), Kind.IMAGE:
+            return encode_png(image, origin), picture_of(image)
+        case RenderedVideo(frames=frames, fps=fps), Kind.VIDEO:
+            try:
+                content = encode_mp4(frames, fps, origin)
+            except ValueError as error:
+                raise BrokenFile(str(error)) from None
+            return content, read(content, kind)
+        case RenderedFile(content=given), Kind.IMAGE:
+            try:
+                image = read_image(given)
+            except UnreadableMedia as error:
+                raise BrokenFile(str(error)) from None
+            return encode_png(image, origin), picture_of(image)
+        case RenderedFile(content=given), Kind.VIDEO:
+            read(given, kind)
+            try:
+                content = remux_mp4(given, origin)
+            except (av.FFmpegError, ValueError) as error:
+                raise BrokenFile(f"The video cannot be put into an MP4: {error}") from None
+            return content, read(content, kind)
+        case _:
+            raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
 
 
 def read(content: bytes, kind: Kind) -> Picture:
     """Decode a whole PNG or MP4. Raises `BrokenFile`."""
-    if kind is Kind.IMAGE:
-        return picture_of(read_png(content))
-    raise BrokenFile(f"These {len(content)} bytes are no {kind}.")
+    match kind:
+        case Kind.IMAGE:
+            return picture_of(read_png(content))
+        case Kind.VIDEO:
+            return read_mp4(content)
+        case _:
+            assert_never(kind)
 
 
 def picture_of(image: Image.Image) -> Picture:
     """Return what a PNG of this image shows."""
-    return Picture("image/png", image.width, image.height, pixels_sha256(np.asarray(image.convert("RGB"))[None]))
+    return Picture("image/png", image.width, image.height, picture_sha256(image.convert("RGB")))
 
 
-def pixels_sha256(frames: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> str:
-    """Return the hash of pixels, [frames, height, width, 3]."""
-    digest = hashlib.sha256("x".join(map(str, frames.shape)).encode())
-    digest.update(np.ascontiguousarray(frames).data)
-    return digest.hexdigest()
+def read_mp4(content: bytes) -> Picture:
+    """Decode an MP4 to its last frame. Raises `BrokenFile`."""
+    try:
+        media = probe(content)
+    except UnreadableMedia as error:
+        raise BrokenFile(f"These {len(content)} bytes are no whole MP4: {error}") from None
+    if media.media_type != "video/mp4" or media.width is None or media.height is None:
+        raise BrokenFile(f"These {len(content)} bytes are no MP4 but {media.media_type}.")
+    if media.pixels_sha256 is None:
+        raise BrokenFile("The video's format of pixels cannot be read; it has to be yuv420p.")
+    return Picture(media.media_type, media.width, media.height, media.pixels_sha256, media.frames, media.fps)
 
 
 def encode_png(image: Image.Image, origin: Origin) -> bytes:

@@ -1,18 +1,35 @@
 """Which models are in memory: loaded on first use, the one unused for longest leaves first."""
 
 import gc
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
 
 import torch
+from huggingface_hub import hf_hub_download
 
 from gpu_worker.engines import Engine, ModelUnavailable
 from gpu_worker.engines.hosted import HostedEngines
+from gpu_worker.engines.model_files import pipeline_class
+from gpu_worker.engines.pipelines import HUB_ID
 from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.wan import WanEngine
 
 FAILURE_KEPT_S = 30.0
 """Jobs of a broken model fail at once for so long, and then it is tried again: somebody may have repaired it."""
+
+
+class Load(Protocol):
+    """How an engine is loaded from a source. Raises ModelUnavailable or OutOfMemory."""
+
+    def __call__(self, source: str, /, *, device: str | None) -> Engine: ...
+
+
+LOADERS: Mapping[str, Load] = {"StableDiffusionXL": SdxlEngine.load, "Wan": WanEngine.load}
+"""By what the name of a model's pipeline begins with."""
 
 
 class Residency:
@@ -55,7 +72,8 @@ class Residency:
             raise ModelUnavailable(why)
         self._make_room()
         try:
-            self._loaded[model_name] = SdxlEngine.load(self._models[model_name], device=self._device)
+            source = self._models[model_name]
+            self._loaded[model_name] = loader_of(source)(source, device=self._device)
         except ModelUnavailable as error:
             self._failed[model_name] = (self._clock(), str(error))
             raise
@@ -68,3 +86,26 @@ class Residency:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def loader_of(source: str) -> Load:
+    """Return what loads a source, by what lies there; the SDXL engine where nothing says, or it can say what is wrong.
+
+    Raises ModelUnavailable for a folder that is no model.
+    """
+    path = Path(source).expanduser()
+    kind = ""
+    if path.is_dir():
+        kind = pipeline_class(path)
+    elif not path.exists() and HUB_ID.fullmatch(source):
+        kind = hub_pipeline_class(source)
+    return next((load for beginning, load in LOADERS.items() if kind.startswith(beginning)), SdxlEngine.load)
+
+
+def hub_pipeline_class(hub_id: str) -> str:
+    """Return which of diffusers' pipelines a hub model is for; empty where the hub does not say."""
+    try:
+        index = json.loads(Path(hf_hub_download(hub_id, "model_index.json")).read_text(encoding="utf-8"))
+        return str(index["_class_name"])
+    except Exception:  # offline, unknown, closed, or no such file: loading it says which, in one sentence
+        return ""

@@ -42,7 +42,10 @@ def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, mo
 
 
 def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str, str | int]:
-    """What the file says about itself. Nothing of the attempt: each attempt writes the same bytes."""
+    """What the file says about itself. Nothing of the attempt: each attempt writes the same bytes.
+
+    `Recipe` is the canonical JSON, and `Recipe fingerprint` the SHA-256 of that text.
+    """
     recipe = order.recipe
     origin: dict[str, str | int] = {
         "Job": str(order.job_id),
@@ -52,7 +55,8 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
         "Prompt": recipe.prompt,
         "Model": recipe.model,
         "Model revision": model_revision,
-        "Recipe": recipe.fingerprint(),
+        "Recipe": recipe.canonical(),
+        "Recipe fingerprint": recipe.fingerprint(),
     }
     if recipe.negative_prompt:
         origin["Negative prompt"] = recipe.negative_prompt

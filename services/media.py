@@ -5,6 +5,7 @@ playlist formats would open files of this machine and addresses of its network. 
 are bounded before anything is decoded, and again while it is.
 """
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -60,6 +62,9 @@ CUT_OFF_S: Final = 0.1
 UNANNOUNCED: Final = frozenset({"mp3", "ogg", "wav"})
 """Containers whose length FFmpeg takes from the size of the file: any beginning of one is a whole, shorter sound."""
 
+EXACTLY: Final = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""How colours become others: rounded, not cut off, or a video would darken each time that it goes on."""
+
 PICTURE_SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff")
 
 
@@ -71,7 +76,12 @@ class UnreadableMedia(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """What a file turned out to be. Pixels, frames a second, seconds; None where it has no such thing."""
+    """What a file turned out to be. Pixels, frames a second, seconds; None where it has no such thing.
+
+    `pixels_sha256` is of what it shows, computed from the file alone, however it was compressed. A picture's is that of
+    its size and RGB. A video's is that of the planes of its decoded frames, which H.264 defines to the bit, as it does
+    not their conversion to RGB; None for the rare formats of pixels that are not read here.
+    """
 
     kind: Literal["image", "video", "audio"]
     media_type: str
@@ -80,6 +90,7 @@ class Media:
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
+    pixels_sha256: str | None = None
 
 
 def probe(content: bytes) -> Media:
@@ -87,7 +98,7 @@ def probe(content: bytes) -> Media:
     picture = _picture(content)
     if picture is not None:
         image, media_type = picture
-        return Media("image", media_type, image.width, image.height)
+        return Media("image", media_type, image.width, image.height, pixels_sha256=picture_sha256(_in_rgb(image)))
     with _opened(content) as container:
         name = container.format.name
         video = _video_of(container)
@@ -104,10 +115,7 @@ def read_image(content: bytes) -> Image.Image:
     picture = _picture(content)
     if picture is None:
         raise UnreadableMedia(f"These {len(content)} bytes are no PNG, JPEG or WebP picture.")
-    image = picture[0]
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would not scale but cut off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return _in_rgb(image)
+    return _in_rgb(picture[0])
 
 
 def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:
@@ -125,8 +133,7 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
             _refuse_frame(frame, len(frames) + 1)
             if len(frames) == frames_max:
                 raise UnreadableMedia(f"The video has more than {frames_max} frames.")
-            pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-            frames.append(np.rot90(pixels, frame.rotation // 90))
+            frames.append(_rgb(frame))
     if not frames:
         raise UnreadableMedia("The video has no frames.")
     if any(frame.shape != frames[0].shape for frame in frames):
@@ -153,8 +160,14 @@ def read_frame(content: bytes) -> Image.Image:
             shown = frame
         if shown is None:
             raise UnreadableMedia("The video has no frames.")
-        pixels = np.asarray(shown.to_ndarray(format="rgb24"), dtype=np.uint8)
-        return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, shown.rotation // 90)))
+        return Image.fromarray(_rgb(shown))
+
+
+def picture_sha256(image: Image.Image) -> str:
+    """Return the hash of the size and the pixels of a picture in RGB."""
+    digest = hashlib.sha256(f"1x{image.height}x{image.width}x3".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def read_origin(content: bytes) -> dict[str, str]:
@@ -211,6 +224,8 @@ def _opened(content: bytes) -> Iterator[Any]:
 
 def _in_rgb(image: Image.Image) -> Image.Image:
     """What is transparent becomes white, as on paper: the colours hidden in it are no part of the picture."""
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would not scale but cut off at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     paper = Image.new("RGBA", image.size, "white")
@@ -260,8 +275,10 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 def _probe_video(container: Any, stream: Any, media_type: str) -> Media:
     fps = _fps_of(stream)
     frames, width, height = 0, 0, 0
+    digest: Any = hashlib.sha256()
     for frame in _decoded(container, stream):
         frames += 1
+        digest = _updated(digest, frame)
         _refuse_frame(frame, frames)
         if frames / fps > SECONDS_MAX:
             raise UnreadableMedia(f"The video is longer than {SECONDS_MAX:g} s.")
@@ -269,7 +286,8 @@ def _probe_video(container: Any, stream: Any, media_type: str) -> Media:
         width, height = (frame.height, frame.width) if is_lying else (frame.width, frame.height)
     if not frames:
         raise UnreadableMedia("The video has no frames.")
-    return Media("video", media_type, width, height, frames, fps, _seconds(frames / fps))
+    pixels_sha256 = None if digest is None else digest.hexdigest()
+    return Media("video", media_type, width, height, frames, fps, _seconds(frames / fps), pixels_sha256)
 
 
 def _probe_audio(container: Any, stream: Any, media_type: str) -> Media:
@@ -281,6 +299,25 @@ def _probe_audio(container: Any, stream: Any, media_type: str) -> Media:
     if not seconds:
         raise UnreadableMedia("The sound is empty.")
     return Media("audio", media_type, duration_s=_seconds(seconds))
+
+
+def _rgb(frame: Any) -> NDArray[np.uint8]:
+    """The pixels of a frame, upright."""
+    pixels = np.asarray(frame.to_ndarray(format="rgb24", interpolation=EXACTLY), dtype=np.uint8)
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+
+
+def _updated(digest: Any, frame: Any) -> Any:
+    """The digest with this frame; None from the first frame on whose pixels numpy cannot hold."""
+    if digest is None:
+        return None
+    try:
+        planes = frame.to_ndarray()
+    except ValueError:
+        return None
+    digest.update(f"{frame.height}x{frame.width}x{frame.format.name}".encode())
+    digest.update(np.ascontiguousarray(planes).data)
+    return digest
 
 
 def _fps_of(stream: Any) -> float:

@@ -237,12 +237,30 @@ def jobs(
 
 @app.command()
 def show(
-    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+    what: Annotated[str, typer.Argument(metavar="ID|FILE", help="The job, or a file that Darkroom made.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
-    """Show a job and where its files are."""
-    from api.cli import commands  # noqa: PLC0415 - see `up`
+    """Show a job and where its files are, or which job a file is of.
 
-    finish(commands.show(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+    Of a file it also says whether its pixels are still those that the ledger knows; exit status 1 where they are not.
+    """
+    from api.cli import commands, origins  # noqa: PLC0415 - see `up`
+
+    if os.path.isfile(what):  # says no, as Path.is_file does not, to names that no file can have
+        finish(origins.show_file(Path(what), lambda: commands.find_server(url, token, data_dir), as_json=as_json))
+    job_id = job_id_of(what)
+    finish(commands.show(commands.find_server(url, token, data_dir), job_id, as_json=as_json))
+
+
+def job_id_of(text: str) -> str:
+    """An id as the server writes it."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither the id of a job nor a file here") from None
 
 
 @app.command()

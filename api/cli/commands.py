@@ -132,10 +132,15 @@ async def show(server: Server, job_id: str, *, as_json: bool) -> int:
         if as_json:
             _print_json(job)
             return 0
-        place = _places(server, client, await client.history(job_id))
-    files = [outcome(asset, place).partition("  ")[2] for asset in job["assets"]]
-    typer.echo("\n".join(job_lines(job, files)))
+        events = await client.history(job_id)
+    typer.echo("\n".join(lines_of(server, client, job, events)))
     return 0
+
+
+def lines_of(server: Server, client: Client, job: Json, events: list[Json]) -> list[str]:
+    """Everything about a job, with where its files are."""
+    place = _places(server, client, events)
+    return job_lines(job, [outcome(asset, place).partition("  ")[2] for asset in job["assets"]])
 
 
 async def history(server: Server, job_id: str, *, as_json: bool) -> int:

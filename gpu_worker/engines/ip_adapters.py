@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable
-from gpu_worker.engines.device_memory import is_out_of_memory, one_line
+from gpu_worker.engines.device_memory import is_out_of_memory
+from gpu_worker.engines.pipelines import one_line
 from gpu_worker.engines.sdxl_references import scale_of
 
 ADAPTER_FOLDER = "ip_adapter"

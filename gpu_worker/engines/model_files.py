@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -15,21 +16,51 @@ SECOND_TEXT_ENCODER = "conditioner.embedders.1."
 """Every single-file SDXL checkpoint has weights under this name, and no other Stable Diffusion does."""
 
 
+WAN_PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
+"""Whose folders are read: from words, and from a picture. The others of Wan take what no recipe of ours has."""
+
+
 def require_sdxl(folder: Path) -> None:
     """Raise ModelUnavailable unless the folder says that it is SDXL, and holds every part that it names."""
+    kind = pipeline_class(folder)
+    if not kind.startswith("StableDiffusionXL"):
+        raise ModelUnavailable(f"The model in {folder} is not SDXL but {kind}; give a StableDiffusionXL folder.")
+    require_whole(folder)
+
+
+def require_wan(folder: Path) -> str:
+    """Return which of WAN_PIPELINES the folder is for; raise ModelUnavailable unless it is, and is whole."""
+    kind = pipeline_class(folder)
+    if kind not in WAN_PIPELINES:
+        known = " or ".join(WAN_PIPELINES)
+        raise ModelUnavailable(f"The model in {folder} is {kind}, which is not read here; give a folder of {known}.")
+    require_whole(folder)
+    return kind
+
+
+def pipeline_class(folder: Path) -> str:
+    """Return which of diffusers' pipelines a folder is for. Raises ModelUnavailable."""
+    return str(index_of(folder)["_class_name"])
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """Return a folder's model_index.json. Raises ModelUnavailable."""
     index = folder / "model_index.json"
     try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-        kind = str(parts["_class_name"])
+        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+        str(parts["_class_name"])
     except FileNotFoundError:
         raise ModelUnavailable(
             f"The folder {folder} is not a model: it has no model_index.json; give a folder that save_pretrained wrote."
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelUnavailable(f"The model in {folder} is broken: its model_index.json cannot be read.") from None
-    if not kind.startswith("StableDiffusionXL"):
-        raise ModelUnavailable(f"The model in {folder} is not SDXL but {kind}; give a StableDiffusionXL folder.")
-    for name, made_by in parts.items():
+    return parts
+
+
+def require_whole(folder: Path) -> None:
+    """Raise ModelUnavailable unless a folder holds every part that its index names, and no weights are cut off."""
+    for name, made_by in index_of(folder).items():
         if isinstance(made_by, list) and any(made_by):
             if not is_there(folder / name):
                 raise ModelUnavailable(f"The model in {folder} is not whole: its {name} is missing; copy it again.")
@@ -40,14 +71,14 @@ def require_sdxl(folder: Path) -> None:
 def is_there(part: Path) -> bool:
     """Tell whether a part has its files; without them transformers makes a tokenizer that knows no word, silently."""
     if part.name.startswith("tokenizer"):
-        return (part / "tokenizer.json").is_file() or (part / "vocab.json").is_file()
+        return any((part / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model"))
     return part.is_dir()
 
 
-def weights_variant(folder: Path) -> str | None:
-    """Return "fp16" where the folder holds the UNet in that variant alone: many people keep that half of a model."""
-    unet = {file.name for file in (folder / "unet").glob("diffusion_pytorch_model*.safetensors")}
-    return "fp16" if unet and all(".fp16" in name for name in unet) else None
+def weights_variant(folder: Path, part: str = "unet") -> str | None:
+    """Return "fp16" where the folder holds that part in that variant alone: many people keep that half of a model."""
+    weights = {file.name for file in (folder / part).glob("diffusion_pytorch_model*.safetensors")}
+    return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
 def require_sdxl_file(file: Path) -> None:
@@ -74,7 +105,7 @@ def fingerprint(model: Path) -> str:
     for file in files:
         if file.suffix == ".safetensors":
             content = ends_of(file)
-        elif file.suffix in {".json", ".txt"}:
+        elif file.suffix in {".json", ".txt", ".model"}:
             content = file.read_bytes()
         else:
             continue

@@ -26,11 +26,12 @@ from gpu_worker.engines import (
     RenderRequest,
     UnusableOutput,
 )
-from gpu_worker.engines.device_memory import free_memory, is_out_of_memory, one_line
+from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
 from gpu_worker.engines.ip_adapters import Adapters
 from gpu_worker.engines.memory import Experience, Profile
+from gpu_worker.engines.pipelines import StepsOfCalls, keep_quiet, one_line
 from gpu_worker.engines.samplers import scheduler_for
-from gpu_worker.engines.sdxl_files import keep_quiet, open_model
+from gpu_worker.engines.sdxl_files import open_model
 from gpu_worker.engines.sdxl_painter import Painter, TooLarge, Work
 from gpu_worker.engines.sdxl_references import Guidance
 
@@ -168,20 +169,3 @@ class Failed:
             raise next(iter(self.errors.values()))
         for position, error in self.errors.items():
             yield OutputFailed(position, error)
-
-
-@dataclass(slots=True)
-class StepsOfCalls:
-    """Called by the pipeline after each step: counts over all calls of a request, and ends it when it is canceled."""
-
-    on_step: Callable[[int, int], None]
-    canceled: Callable[[], bool]
-    calls_done: int = 0
-    calls_left: int = 0
-
-    def __call__(self, pipeline: Any, step: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
-        steps = pipeline.num_timesteps
-        self.on_step(self.calls_done * steps + step + 1, (self.calls_done + self.calls_left) * steps)
-        if self.canceled():
-            raise RenderCanceled(f"The job was canceled after step {step + 1} of {steps}.")
-        return {}

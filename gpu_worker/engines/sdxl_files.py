@@ -1,29 +1,15 @@
 """An SDXL folder, file or hub id, opened as diffusers' pipeline. The pipeline is `Any`: see engines.sdxl."""
 # mypy: allow-untyped-calls
 
-import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.device_memory import one_line
 from gpu_worker.engines.model_files import fingerprint, require_sdxl, require_sdxl_file, weights_variant
-
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-
-
-def keep_quiet() -> None:
-    """Keep the bars and notes of the libraries out of the worker's log."""
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    # diffusers calls this deprecated method of its own in every half-precision call.
-    warnings.filterwarnings("ignore", message=".*upcast_vae.*", category=FutureWarning)
+from gpu_worker.engines.pipelines import HUB_ID, one_line
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpu_worker.engines import RenderRequest
-from gpu_worker.engines.device_memory import is_out_of_memory, one_line
+from gpu_worker.engines.device_memory import is_out_of_memory
 from gpu_worker.engines.ip_adapters import Adapters
 from gpu_worker.engines.memory import Offload, Profile
+from gpu_worker.engines.pipelines import one_line
 from gpu_worker.engines.sdxl_references import Guidance, cover, denoising_strength
 
 TILE_LATENTS_MAX = 64

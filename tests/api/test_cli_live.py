@@ -318,3 +318,15 @@ def test_migrate_on_a_current_schema_does_nothing(folder: Path) -> None:
     done = darkroom(folder, "migrate")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "The schema is up to date.\n"
+
+
+def test_a_file_of_a_real_worker_leads_back_to_its_job(folder: Path, finished: dict[str, Any], tmp_path: Path) -> None:
+    stored = next((folder / "blobs").rglob(f"{finished['id']}_2.png"))
+    copy = tmp_path / "renamed.png"
+    shutil.copy(stored, copy)
+    shown = answer(folder, "show", str(copy))
+    assert shown["job"]["id"] == finished["id"]
+    assert shown["pixels"] == "unchanged"
+    assert shown["completed"]["stream"] == shown["origin"]["Asset"] == finished["assets"][2]["id"]
+    assert shown["completed"]["data"]["sha256"] == shown["sha256"] == finished["assets"][2]["sha256"]
+    assert hashlib.sha256(shown["origin"]["Recipe"].encode()).hexdigest() == shown["origin"]["Recipe fingerprint"]

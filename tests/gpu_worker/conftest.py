@@ -1,4 +1,4 @@
-"""The demo model; every test here renders with the real pipeline."""
+"""The demo model and a tiny Wan, built once; every test here renders with the real pipelines."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pytest
 
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.wan import WanEngine
+from tests.gpu_worker.tiny_wan import build_tiny_wan
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,3 +27,17 @@ def demo_folder() -> Path:
 def engine(demo_folder: Path) -> SdxlEngine:
     """The demo model on the CPU, with nothing learned about memory yet."""
     return SdxlEngine.load(str(demo_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Wan that takes words and a first frame, as Wan 2.2 TI2V does. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-wan"
+    build_tiny_wan(folder)
+    return folder
+
+
+@pytest.fixture
+def wan(wan_folder: Path) -> WanEngine:
+    """The tiny Wan on the CPU, with nothing learned about memory yet."""
+    return WanEngine.load(str(wan_folder), device="cpu")

@@ -1,11 +1,18 @@
-"""PNG files say where they come from, and a broken one is noticed."""
+"""PNG and MP4 files say where they come from and what they show, and a broken one is noticed."""
 
 import io
+from collections.abc import Callable
+from typing import Any
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
-from gpu_worker.encode import BrokenFile, encode_png, read_png
+from domain.recipe import Kind
+from gpu_worker.encode import BrokenFile, encode, encode_png, read, read_png
+from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
+from services.media import probe, read_origin, read_video
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
 
@@ -51,3 +58,174 @@ def test_a_jpeg_is_no_png() -> None:
     IMAGE.save(file, "JPEG")
     with pytest.raises(BrokenFile):
         read_png(file.getvalue())
+
+
+def frames(count: int = 5, height: int = 32, width: int = 48) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """Colours that move."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack(
+        [np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 40 * (n % 6))], -1) for n in range(count)]
+    ).astype(np.uint8)
+
+
+def an_mp4(origin: dict[str, str | int] | None = None, **changes: Any) -> bytes:
+    """A video of ours."""
+    given = {"frames": frames(), "fps": 16.0} | changes
+    return encode(RenderedVideo(0, given["frames"], given["fps"], 1), Kind.VIDEO, origin or {})[0]
+
+
+def boxes(content: bytes) -> list[str]:
+    """The names of an MP4's outermost boxes, in their order."""
+    names, at = [], 0
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        names.append(content[at + 4 : at + 8].decode())
+        at += size
+    return names
+
+
+def test_an_mp4_is_h264_in_yuv420p_with_its_index_in_front() -> None:
+    content = an_mp4()
+    assert boxes(content)[:2] == ["ftyp", "moov"]
+    assert boxes(content)[-1] == "mdat"
+    with av.open(io.BytesIO(content)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.format.name, stream.frames) == ("h264", "yuv420p", 5)
+        assert (stream.width, stream.height, float(stream.average_rate or 0)) == (48, 32, 16.0)
+        assert len(list(container.decode(stream))) == 5
+        assert not container.streams.audio
+
+
+def test_an_mp4_shows_what_was_rendered() -> None:
+    shown, fps = read_video(an_mp4(fps=29.97), frames_max=5)
+    assert fps == pytest.approx(29.97, abs=1e-3)
+    difference = shown.astype(int) - frames()
+    assert np.abs(difference).mean() < 4, "four levels of 256, which no eye sees"
+    assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 4, "the colours are those, on average"
+
+
+def test_the_origin_of_a_video_comes_back_in_any_script() -> None:
+    origin: dict[str, str | int] = {"Job": "5f0c", "Seed": 2**63 - 1, "Negative prompt": "日本 🎈 «é»\n" + "x" * 10_000}
+    read = read_origin(an_mp4(origin))
+    assert {key: read[key] for key in origin} == {key: str(value) for key, value in origin.items()}
+    assert read["Software"] == "Darkroom"
+
+
+def test_equal_frames_are_equal_files_and_the_hash_of_pixels_does_not_see_the_origin() -> None:
+    rendered = RenderedVideo(0, frames(), 16.0, 1)
+    content, picture = encode(rendered, Kind.VIDEO, {"Seed": 1})
+    assert encode(rendered, Kind.VIDEO, {"Seed": 1}) == (content, picture)
+    other, same = encode(rendered, Kind.VIDEO, {"Seed": 2})
+    assert other != content
+    assert same == picture == read(content, Kind.VIDEO) == read(other, Kind.VIDEO)
+    assert (picture.media_type, picture.width, picture.height, picture.frames, picture.fps) == (
+        "video/mp4",
+        48,
+        32,
+        5,
+        16,
+    )
+    changed = frames()
+    changed[2, :16] = 0
+    assert encode(RenderedVideo(0, changed, 16.0, 1), Kind.VIDEO, {})[1].pixels_sha256 != picture.pixels_sha256
+
+
+def test_the_hash_of_a_pictures_pixels_is_that_of_the_image_whatever_its_compression() -> None:
+    content, picture = encode(RenderedImage(0, IMAGE, 1), Kind.IMAGE, {"Seed": 1})
+    assert read(content, Kind.IMAGE) == picture
+    smaller = io.BytesIO()
+    IMAGE.save(smaller, "PNG", compress_level=9)
+    assert read(smaller.getvalue(), Kind.IMAGE) == picture
+    assert probe(smaller.getvalue()).pixels_sha256 == picture.pixels_sha256
+    other = IMAGE.copy()
+    other.putpixel((0, 0), (1, 2, 3))
+    assert encode(RenderedImage(0, other, 1), Kind.IMAGE, {})[1].pixels_sha256 != picture.pixels_sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"frames": frames(width=47)}, "even width and height, but these are 47 x 32"),
+        ({"frames": frames(height=31)}, "48 x 31"),
+        ({"frames": frames()[:0]}, "needs frames"),
+        ({"fps": 0.0}, "5 at 0 a second"),
+    ],
+)
+def test_what_no_mp4_can_hold_is_said(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BrokenFile, match=sentence):
+        an_mp4(**changes)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content[1500:],
+        lambda content: encode_png(IMAGE, {}),
+    ],
+    ids=["empty", "half", "a byte less", "no head", "a picture"],
+)
+def test_what_does_not_decode_is_a_broken_mp4(harm: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(BrokenFile, match="are no"):
+        read(harm(an_mp4()), Kind.VIDEO)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_that_came_as_a_file_becomes_a_png_of_ours(form: str) -> None:
+    file = io.BytesIO()
+    IMAGE.save(file, form)
+    content, picture = encode(RenderedFile(0, file.getvalue(), 1), Kind.IMAGE, {"Job": "5f0c"})
+    assert read_origin(content) == {"Software": "Darkroom", "Job": "5f0c"}
+    with Image.open(file) as given:
+        assert read_png(content).tobytes() == given.convert("RGB").tobytes()
+    assert read(content, Kind.IMAGE) == picture
+
+
+def somebody_elses_mp4() -> bytes:
+    """With sound, its index at the end, names of its own, and frames that are shown in another order than they lie."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        container.metadata["comment"] = "made elsewhere"
+        video = container.add_stream("libx264", rate=24, options={"bf": "3"})
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        sound = container.add_stream("aac", rate=48_000, layout="mono")
+        for pixels in frames(12):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), dtype=np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 48_000
+        container.mux(sound.encode(silence))
+        for stream in (video, sound):
+            container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_a_video_that_came_as_a_file_is_moved_not_encoded_again() -> None:
+    given = somebody_elses_mp4()
+    assert boxes(given)[-1] == "moov"
+    content, picture = encode(RenderedFile(0, given, 1), Kind.VIDEO, {"Job": "5f0c", "Negative prompt": "日本"})
+    assert boxes(content)[:2] == ["ftyp", "moov"]
+    before, after = probe(given), probe(content)
+    assert (before.frames, before.pixels_sha256) == (after.frames, after.pixels_sha256) == (12, picture.pixels_sha256)
+    origin = read_origin(content)
+    assert (origin["Job"], origin["Negative prompt"], "comment" in origin) == ("5f0c", "日本", False)
+    assert encode(RenderedFile(0, given, 1), Kind.VIDEO, {"Job": "5f0c", "Negative prompt": "日本"})[0] == content
+    with av.open(io.BytesIO(content)) as container:
+        assert len(container.streams.audio) == 1
+        assert sum(packet.size for packet in container.demux(container.streams.audio[0])) > 0
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_file_that_is_not_what_was_ordered_is_broken(kind: Kind) -> None:
+    other = an_mp4() if kind is Kind.IMAGE else encode_png(IMAGE, {})
+    for content in (other, b"<html>", b""):
+        with pytest.raises(BrokenFile):
+            encode(RenderedFile(0, content, 1), kind, {})
+
+
+def test_an_image_is_no_video_and_a_video_no_image() -> None:
+    with pytest.raises(BrokenFile, match="A RenderedImage is no video"):
+        encode(RenderedImage(0, IMAGE, 1), Kind.VIDEO, {})
+    with pytest.raises(BrokenFile, match="A RenderedVideo is no image"):
+        encode(RenderedVideo(0, frames(), 16.0, 1), Kind.IMAGE, {})

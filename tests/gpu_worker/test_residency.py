@@ -1,6 +1,9 @@
 """Models are loaded once, leave in order, and a broken one fails fast until it is repaired."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,25 @@ def test_a_hosted_model_takes_no_room(demo_folder: Path) -> None:
     with pytest.raises(ModelUnavailable, match="no account of the provider replicate"):
         residency.engine("sdxl")
     assert residency.engine("demo") is demo
+
+
+def test_a_hub_model_is_loaded_by_what_the_hub_says_and_as_sdxl_where_it_says_nothing(tmp_path: Path) -> None:
+    cached = tmp_path / "hub" / "models--somebody--moving"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("1" * 40)
+    (cached / "snapshots" / ("1" * 40)).mkdir(parents=True)
+    (cached / "snapshots" / ("1" * 40) / "model_index.json").write_text('{"_class_name": "WanPipeline"}')
+    lines = (
+        "from gpu_worker.residency import loader_of, LOADERS",
+        "names = {load: name for name, load in LOADERS.items()}",
+    )
+    asked = "[names[loader_of(source)] for source in ('somebody/moving', 'somebody/unknown', '/nowhere.safetensors')]"
+    told = subprocess.run(
+        [sys.executable, "-c", "; ".join((*lines, f"print(*{asked})"))],
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert told.stdout.split() == ["Wan", "StableDiffusionXL", "StableDiffusionXL"]

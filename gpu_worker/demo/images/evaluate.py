@@ -15,7 +15,7 @@ import numpy as np
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.demo.images.measure import look
 from gpu_worker.demo.world import Pixels, Scene, caption, combinations, random_scene
-from gpu_worker.engines import ModelUnavailable, RenderRequest
+from gpu_worker.engines import ModelUnavailable, RenderedImage, RenderRequest
 
 if TYPE_CHECKING:
     from gpu_worker.engines.sdxl import SdxlEngine
@@ -130,4 +130,6 @@ def draw(engine: "SdxlEngine", prompt: str, seed: int, guidance: float, steps: i
     """Return one picture, and the milliseconds that it took."""
     request = RenderRequest(prompt, None, PIXELS, PIXELS, steps, guidance, (seed,))
     (rendered,) = engine.render(request, on_step=lambda _done, _total: None, canceled=lambda: False)
+    if not isinstance(rendered, RenderedImage):
+        raise TypeError(f"The engine gave a {type(rendered).__name__} for a picture.")
     return np.asarray(rendered.image, dtype=np.uint8), rendered.render_ms

@@ -1,0 +1,244 @@
+"""Wan through diffusers' own pipelines: videos from words, from a picture, and from the end of a video; single frames.
+
+Which of these a model can do is decided by what its folder contains:
+
+- a transformer that takes noise alone: from words (Wan 2.1 T2V);
+- one that takes a picture's latents beside the noise: from a picture (Wan 2.1 and 2.2 I2V);
+- `expand_timesteps`, a timestep for each token, so that a first frame can be given: both (Wan 2.2 TI2V).
+
+The pipelines are `Any` here, because diffusers shows type checkers a placeholder.
+"""
+# mypy: allow-untyped-calls
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import WanImageToVideoPipeline, WanPipeline
+from numpy.typing import NDArray
+from PIL import Image
+
+from domain.recipe import Kind
+from gpu_worker.engines import (
+    MemoryLowered,
+    ModelUnavailable,
+    OutOfMemory,
+    RenderCanceled,
+    RenderedImage,
+    RenderedVideo,
+    RenderRequest,
+)
+from gpu_worker.engines.device_memory import is_out_of_memory
+from gpu_worker.engines.model_files import fingerprint, require_wan, weights_variant
+from gpu_worker.engines.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
+from gpu_worker.engines.wan_request import Abilities, Plan, plan_of
+
+VAE_TILING, CPU_OFFLOAD = "vae_tiling", "cpu_offload"
+"""Memory profiles, in this order: the frames decoded tile by tile; then each part on the GPU only while it works."""
+
+
+class WanEngine:
+    """One loaded model, and how it is kept in memory."""
+
+    def __init__(self, pipeline: Any, model_revision: str, device: str = "cpu") -> None:
+        """Take a pipeline on the CPU. Raises torch's errors when it does not fit onto the device, even in parts."""
+        self.model_revision = model_revision
+        self._device = device
+        self._from_words, self._from_picture = pipelines_of(pipeline)
+        self._vae = pipeline.vae
+        self._abilities = abilities_of(pipeline, words=bool(self._from_words), picture=bool(self._from_picture))
+        self._profiles_left = [VAE_TILING, CPU_OFFLOAD] if device.startswith("cuda") else [VAE_TILING]
+        self._offloaded = False
+        self._unsaid: list[MemoryLowered] = []
+        for each in (self._from_words, self._from_picture):
+            if each is not None:
+                each.set_progress_bar_config(disable=True)
+        too_much = moved(pipeline, device)
+        if too_much is not None:
+            self._profiles_left = []
+            self._vae.enable_tiling()
+            self._offloaded = True
+            self._unsaid.append(MemoryLowered(CPU_OFFLOAD, too_much))
+
+    @classmethod
+    def load(cls, source: str, *, device: str | None = None) -> Self:
+        """Load a Wan folder or a hub id; on `cuda` in bfloat16, the autoencoder in full precision as Wan asks for it.
+
+        Without a device: `cuda` where there is one, else `cpu`. A folder never asks the network. Raises
+        ModelUnavailable, or OutOfMemory.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        keep_quiet()
+        try:
+            return cls(*open_model(source, dtype), device)
+        except ModelUnavailable:
+            raise
+        # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory(f"The model {source} does not fit into the memory of {device}.") from None
+            raise ModelUnavailable(f"The model {source} cannot be loaded: {one_line(error)}") from None
+
+    def render(
+        self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
+    ) -> Iterator[RenderedImage | RenderedVideo | MemoryLowered]:
+        """See Engine.render. One pipeline call for each output; one that does not fit is tried in less memory."""
+        plan = plan_of(request, self._abilities)
+        yield from self._unsaid
+        self._unsaid = []
+        steps = StepsOfCalls(on_step, canceled)
+        for position in range(len(request.seeds)):
+            frames: NDArray[np.uint8] | str = ""
+            began = time.perf_counter()
+            while isinstance(frames, str):
+                if canceled():
+                    raise RenderCanceled("The job was canceled before all of its outputs were rendered.")
+                steps.calls_left = len(request.seeds) - position
+                frames = self._make(request, plan, position, steps)
+                if isinstance(frames, str):
+                    yield self._lowered(plan, frames)
+            render_ms = round((time.perf_counter() - began) * 1000)
+            if request.kind is Kind.IMAGE:
+                yield RenderedImage(position, Image.fromarray(frames[0]), render_ms)
+            else:
+                yield RenderedVideo(position, plan.joined(frames), plan.fps, render_ms)
+            steps.calls_done += 1
+
+    def _make(self, request: RenderRequest, plan: Plan, position: int, steps: StepsOfCalls) -> NDArray[np.uint8] | str:
+        """Return the frames of one pipeline call; or what did not fit into memory, in words that hold no memory."""
+        pipeline = self._from_words if plan.start is None else self._from_picture
+        pipeline.scheduler = plan.scheduler()
+        try:
+            if self._offloaded:
+                pipeline.enable_model_cpu_offload(device=self._device)
+            made = pipeline(
+                **({} if plan.start is None else {"image": plan.start}),
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt,
+                width=plan.width,
+                height=plan.height,
+                num_frames=plan.frames,
+                num_inference_steps=request.steps,
+                guidance_scale=request.guidance,
+                # Noise drawn on the CPU is the same for every device.
+                generator=torch.Generator("cpu").manual_seed(request.seeds[position]),
+                output_type="np",
+                callback_on_step_end=steps,
+                callback_on_step_end_tensor_inputs=[],
+            ).frames[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return one_line(error)
+        return np.asarray((made * 255).round(), dtype=np.uint8)
+
+    def _lowered(self, plan: Plan, error: str) -> MemoryLowered:
+        """Free what the last call held, and go on with the next profile; raise OutOfMemory after the last one."""
+        free_memory()
+        if not self._profiles_left:
+            raise OutOfMemory(
+                f"{plan.frames} frames of {plan.width} x {plan.height} pixels do not fit into the memory of "
+                f"{self._device}; ask for fewer or smaller ones."
+            )
+        profile = self._profiles_left.pop(0)
+        if profile == VAE_TILING:
+            self._vae.enable_tiling()
+            self._vae.enable_slicing()
+        else:
+            self._offloaded = True
+        return MemoryLowered(profile, error)
+
+
+def pipelines_of(pipeline: Any) -> tuple[Any, Any]:
+    """Return the pipeline from words and the one from a picture, on the same weights; None for what they cannot do."""
+    parts = pipeline.components
+    takes_picture = channels_of_pictures(pipeline) > 0
+    shared = {name: part for name, part in parts.items() if name not in {"image_encoder", "image_processor"}}
+    how = {name: pipeline.config[name] for name in ("boundary_ratio", "expand_timesteps")}
+    from_words = None if takes_picture else WanPipeline(**shared, **how)
+    if takes_picture or pipeline.config["expand_timesteps"]:
+        return from_words, WanImageToVideoPipeline(**parts, **how)
+    return from_words, None
+
+
+def abilities_of(pipeline: Any, *, words: bool, picture: bool) -> Abilities:
+    """Return what a request can ask of the model."""
+    tokens = transformer_of(pipeline).config.patch_size
+    return Abilities(
+        words=words,
+        picture=picture,
+        steps_max=pipeline.scheduler.config.num_train_timesteps,
+        height_step=pipeline.vae.config.scale_factor_spatial * tokens[1],
+        width_step=pipeline.vae.config.scale_factor_spatial * tokens[2],
+        frames_step=pipeline.vae.config.scale_factor_temporal,
+    )
+
+
+def channels_of_pictures(pipeline: Any) -> int:
+    """Return how many channels the transformer takes beside those of the noise: a picture's latents and their mask."""
+    return int(transformer_of(pipeline).config.in_channels) - int(pipeline.vae.config.z_dim)
+
+
+def transformer_of(pipeline: Any) -> Any:
+    """Return the transformer; of a model in two stages, either."""
+    return pipeline.transformer or pipeline.transformer_2
+
+
+def moved(pipeline: Any, device: str) -> str | None:
+    """Put the model onto the device; where a GPU is too small, back onto the CPU, and return what did not fit."""
+    try:
+        pipeline.to(device)
+    except RuntimeError as error:
+        if not (is_out_of_memory(error) and device.startswith("cuda")):
+            raise
+        too_much = one_line(error)
+    else:
+        return None
+    pipeline.to("cpu")
+    free_memory()
+    return too_much
+
+
+def free_memory() -> None:
+    """Give back what no tensor holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:
+    """Return the pipeline of a folder or a hub id, and its revision."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return from_folder(path, dtype), fingerprint(path)
+    if not path.exists() and HUB_ID.fullmatch(source):
+        snapshot = download(source)
+        return from_folder(snapshot, dtype), snapshot.name
+    raise ModelUnavailable(f"There is no model at {path}; give the path of a Wan folder, or a hub id.")
+
+
+def from_folder(folder: Path, dtype: torch.dtype) -> Any:
+    """Load what save_pretrained wrote, and nothing from elsewhere."""
+    kind = {"WanPipeline": WanPipeline, "WanImageToVideoPipeline": WanImageToVideoPipeline}[require_wan(folder)]
+    return kind.from_pretrained(
+        str(folder),
+        dtype={"vae": torch.float32, "default": dtype},
+        variant=weights_variant(folder, "transformer"),
+        use_safetensors=True,
+        local_files_only=True,
+    )
+
+
+def download(hub_id: str) -> Path:
+    """Return the folder of a hub model in the cache on this machine, after fetching what it lacks."""
+    try:
+        return Path(WanPipeline.download(hub_id, use_safetensors=True))
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{hub_id} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
+        ) from None
