@@ -37,12 +37,12 @@ class Words:
         return following[: following.index("")] if "" in following else following
 
 
-def words_of(prompt: str) -> Words:
-    """Read any text; what has no words gives none."""
+def words_of(prompt: str, *, heed_denials: bool = True) -> Words:
+    """Read any text; what has no words gives none. Without heed for denials, `no text` asks for text as well."""
     tokens: list[str] = []
     denied, left = False, 0  # whether the last word was denied, and how many of the next ones are
     for found in TOKEN.findall(prompt.casefold()):
-        if found in DENIALS or (denied and found == "or"):
+        if heed_denials and (found in DENIALS or (denied and found == "or")):
             denied, left = True, DENIED_WORDS
         elif not found[0].isalnum():
             denied, left = False, 0
