@@ -9,7 +9,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
 
-from api import admin, assets, catalog, errors, health, jobs, library, openapi, stream, workspace
+from api import admin, assets, catalog, enhance, errors, health, jobs, library, openapi, stream, workspace
 from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
@@ -24,7 +24,7 @@ __all__ = ["Parts", "create_app", "end_streams"]
 THREADS: Final = 64
 """Commands that wait for their commit at the same time: each holds a thread, and all share one group commit."""
 
-ROUTERS: Final = (jobs, assets, workspace, library, stream, catalog, admin, health)
+ROUTERS: Final = (jobs, enhance, assets, workspace, library, stream, catalog, admin, health)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -46,7 +46,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(Gate, identities=identities)
-    openapi.install(app, SubmitBody, assets.RatingBody, assets.AssetPatch)
+    openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
     return app
 
 

@@ -101,6 +101,7 @@ class Job(Document):
     model: str
     task: str
     prompt: str
+    enhanced_prompt: str | None = Field(description="What a worker made of the prompt, and rendered in its place.")
     negative_prompt: str | None
     params: dict[str, Any]
     quantity: int
@@ -126,6 +127,16 @@ class CancelResult(Document):
     """What canceling led to."""
 
     result: Literal["canceled", "cancel_requested", "already_finished"]
+
+
+class Enhancement(Document):
+    """A prompt made richer. `enhancer` is a language model with its revision, or the rules."""
+
+    id: UUID
+    job_type: str
+    original: str
+    enhanced: str
+    enhancer: str
 
 
 class HistoryItem(Document):

@@ -33,6 +33,7 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "asset.dismissed.v1": events.AssetDismissed,
     "asset.trashed.v1": events.AssetTrashed,
     "asset.restored.v1": events.AssetRestored,
+    "enhancement.made.v1": events.EnhancementMade,
 }
 """The name under which each class is written today."""
 

@@ -14,8 +14,10 @@ from contextlib import suppress
 import nats.errors
 from nats.aio.client import Client
 
+from gpu_worker.answering import Answering
 from gpu_worker.connection import connect
 from gpu_worker.engines import ModelUnavailable, OutOfMemory
+from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker, unless
 from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
 from gpu_worker.workshop import Workshop
@@ -60,7 +62,9 @@ def compose(settings: WorkerSettings) -> Workshop:
         from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
     except ModuleNotFoundError as error:
         raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
-    return Workshop(settings.worker_name, settings.models, Residency(settings.models, settings.device), blobs)
+    residency = Residency(settings.models, settings.device)
+    enhancing = Enhancing(settings.enhancer, settings.device, residency.release)
+    return Workshop(settings.worker_name, settings.models, residency, blobs, enhancing)
 
 
 async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
@@ -74,6 +78,7 @@ async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
         return 0
     try:
         await unless(stop, _result(loading))
+        await Answering(connection, workshop.enhancing, workshop.rendering).begin()
         await Worker(connection, workshop, settings.pools, settings.heartbeat_s).run(stop)
     except nats.errors.ConnectionClosedError:
         LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400

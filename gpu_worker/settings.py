@@ -68,6 +68,10 @@ class WorkerSettings(BaseSettings):
         default={"sdxl-demo": "models/sdxl-demo"},
         description="What it can load: name=source, separated by commas; a source is an SDXL folder, file or hub id.",
     )
+    enhancer: str | None = Field(
+        default=None,
+        description="Language model that makes prompts richer: a folder or hub id. Default: the rules do it.",
+    )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
     )
