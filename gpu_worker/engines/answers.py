@@ -6,17 +6,17 @@ from typing import Final
 from domain.enhancement import CHARACTERS_MAX
 
 INTRODUCTION: Final = re.compile(
-    r"""(?:(?:sure|certainly|of\ course|okay|ok)\b[^:\n]{0,80}:\s*)?
-        (?:\#+\s*)?
-        (?:here(?:\ is|['’]s)\b[^:\n]{0,80}: | (?:\w+\ ){0,3}prompt\s*: )\s*""",  # noqa: RUF001
-    re.IGNORECASE | re.VERBOSE,
+    r"(?:(?:sure|certainly|of course|okay|here is|here[\u2019']s)\b[^:\n]{0,100}|(?:\w+ ){0,3}prompt\s*):\s*",
+    re.IGNORECASE,
 )
 """What stands before a prompt though it was not asked for: `Here is a richer prompt:`, `Enhanced prompt:`."""
 
 REMARK: Final = re.compile(r"(?:note|explanation|remark|changes|this (?:version|prompt|rewrite))\b", re.IGNORECASE)
 """How a paragraph begins that speaks of the prompt."""
 
-REFUSAL: Final = re.compile(r"(?:i['’]m sorry|i am sorry|sorry,|i can(?:not|['’]t)|as an ai)\b", re.IGNORECASE)  # noqa: RUF001
+REFUSAL: Final = re.compile(
+    r"(?:i['\u2019]m sorry|i am sorry|sorry,|i can(?:not|['\u2019]t)|as an ai)\b", re.IGNORECASE
+)
 
 MARKUP: Final = re.compile(r"\*\*|__|`+|^\s*(?:#+|[-*•]|\d+[.)])\s+", re.MULTILINE)
 QUOTED: Final = {'"': '"', "“": "”", "„": "“", "«": "»", "'": "'", "‘": "’", "「": "」"}  # noqa: RUF001

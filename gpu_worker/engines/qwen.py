@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+from transformers.utils import logging
 
 from domain.enhancement import CHARACTERS_MAX
 from domain.recipe import Kind
@@ -31,6 +32,9 @@ NEW_TOKENS_MAX: Final = 384
 
 ANSWER_S_MAX: Final = 120.0
 """An answer that takes longer is cut off: on a CPU, 7 billion weights are slow."""
+
+GREEDY: Final = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+"""In place of the model's own settings, with which each attempt would say something else."""
 
 OUT_OF_MEMORY: Final = (torch.OutOfMemoryError, MemoryError)
 
@@ -66,6 +70,7 @@ class QwenEnhancer:
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder, name = folder_of(source)
+        logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
             model = AutoModelForCausalLM.from_pretrained(
@@ -107,26 +112,14 @@ class QwenEnhancer:
         with torch.inference_mode():
             answer = self._model.generate(
                 **asked.to(self._model.device),
-                generation_config=self._greedy(),
+                **GREEDY,
+                max_new_tokens=NEW_TOKENS_MAX,
+                max_time=ANSWER_S_MAX,
                 stopping_criteria=StoppingCriteriaList([StopWhen(canceled)]),
             )
         if canceled():
             raise RenderCanceled("The job was canceled while its prompt was made richer.")
         return answer.cpu()
-
-    def _greedy(self) -> Any:
-        """The model's own settings but for sampling: theirs would make each attempt say something else."""
-        config = self._model.generation_config.from_dict(
-            {
-                name: value
-                for name, value in self._model.generation_config.to_dict().items()
-                if name in {"bos_token_id", "eos_token_id", "pad_token_id", "repetition_penalty"}
-            }
-        )
-        config.update(do_sample=False, num_beams=1, max_new_tokens=NEW_TOKENS_MAX, max_time=ANSWER_S_MAX)
-        if config.pad_token_id is None:
-            config.pad_token_id = self._tokenizer.pad_token_id
-        return config
 
     def _endings(self) -> set[int]:
         ending = self._model.generation_config.eos_token_id
