@@ -39,6 +39,9 @@ router = APIRouter(tags=["assets"])
 
 TITLE_CHARACTERS_MAX = 200
 
+THUMBNAIL_TYPE = "image/webp"
+"""Of every thumbnail that the ledger can hold."""
+
 WRITTEN = answers({200: schemas.ListedAsset}, 400, 404, 409, 413, 415, 422, 503)
 
 
@@ -77,6 +80,21 @@ async def get_content(request: Request, asset_id: str) -> Response:
     if row.media_type is None or row.bytes is None or row.sha256 is None:
         raise NotFound("file yet of the asset", f"{row.asset_id}, which is {row.status}")
     file = File(row.path, row.media_type, row.bytes, row.sha256)
+    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+
+
+@router.head("/v1/assets/{asset_id}/thumbnail", response_model=None, include_in_schema=False)
+@router.get(
+    "/v1/assets/{asset_id}/thumbnail",
+    response_model=None,
+    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+)
+async def get_thumbnail(request: Request, asset_id: str) -> Response:
+    """A small WebP of the file, of a video one of its frames; it is made soon after the asset was completed."""
+    row = await _found(request, asset_id)
+    if row.thumbnail_path is None or row.thumbnail_bytes is None or row.thumbnail_sha256 is None:
+        raise NotFound("thumbnail yet of the asset", f"{row.asset_id}, which is {row.status}")
+    file = File(row.thumbnail_path, THUMBNAIL_TYPE, row.thumbnail_bytes, row.thumbnail_sha256)
     return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
 
 

@@ -10,8 +10,7 @@ from api import schemas
 from api.answers import answer
 from api.openapi import answers
 from api.parts import running
-from domain.catalog import Catalog, JobType, Param
-from domain.recipe import ParamValue
+from domain.catalog import Catalog, JobType
 
 router = APIRouter(tags=["catalog"])
 
@@ -28,6 +27,8 @@ async def list_models(request: Request) -> Response:
             "tasks": list(model.tasks),
             "width": model.width,
             "height": model.height,
+            "references": list(model.references),
+            "draws": model.draws,
         }
         for name, model in catalog.models.items()
     ]
@@ -45,37 +46,32 @@ async def list_job_types(request: Request) -> Response:
             "label": entry.label,
             "model": entry.model,
             "task": entry.task,
+            "tasks": list(catalog.tasks_of(entry)),
             "kind": entry.kind,
+            "bucket": entry.bucket,
+            "extension": entry.extension,
             "quantities": list(entry.quantities),
-            "expected_s": entry.expected_s,
+            "expected_s": list(entry.expected_s),
+            "references": list(catalog.models[entry.model].references),
+            "enhance": entry.enhance,
             "parameters": parameters_schema(catalog, entry),
         }
         for name, entry in catalog.job_types.items()
     ]
-    groups = _groups((entry.task, name) for name, entry in catalog.job_types.items())
+    groups = _groups((task, name) for name, entry in catalog.job_types.items() for task in catalog.tasks_of(entry))
     return answer({"results": results, "next": None, "groups": groups})
 
 
 def parameters_schema(catalog: Catalog, entry: JobType) -> dict[str, Any]:
-    """JSON Schema of the `params` that a job type takes, with its defaults. `depends_on` names the parents of each."""
-    defaults = catalog.complete_params(entry, {})
-    properties = {name: _property(catalog.params[name], default) for name, default in defaults.items()}
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    """JSON Schema of the `params` that a job type takes, parents first, with its defaults.
 
-
-def _property(param: Param, default: ParamValue) -> dict[str, Any]:
-    schema: dict[str, Any] = {
-        "type": param.type,
-        "minimum": param.minimum,
-        "maximum": param.maximum,
-        "default": default,
-        "depends_on": [],
+    `depends_on` names the parents of each, and the values under which it means something.
+    """
+    properties = {
+        name: param.json_schema() | {"default": catalog.default(entry, name)}
+        for name, param in catalog.params_of(entry).items()
     }
-    if param.multiple_of is not None:
-        schema["multipleOf"] = param.multiple_of
-    if param.unit is not None:
-        schema["unit"] = param.unit
-    return schema
+    return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
 def _groups(named: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:

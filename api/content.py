@@ -20,7 +20,7 @@ CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A completed asset's file. `bytes` is its size, `sha256` the hash that the ledger has."""
+    """A completed asset's file, or its thumbnail. `bytes` is its size, `sha256` the hash that the ledger has."""
 
     path: str
     media_type: str

@@ -21,6 +21,11 @@ def content_url(identifier: UUID) -> str:
     return f"/v1/assets/{identifier}/content"
 
 
+def thumbnail_url(identifier: UUID) -> str:
+    """Where the thumbnail of an asset is."""
+    return f"/v1/assets/{identifier}/thumbnail"
+
+
 def asset_document(row: AssetRow) -> Json:
     """`Asset`."""
     return {
@@ -31,7 +36,7 @@ def asset_document(row: AssetRow) -> Json:
         "kind": row.kind,
         "seed": row.seed,
         "url": content_url(row.asset_id) if row.status == "completed" else None,
-        "thumbnail_url": None,
+        "thumbnail_url": thumbnail_url(row.asset_id) if row.thumbnail_sha256 is not None else None,
         "media_type": row.media_type,
         "width": row.width,
         "height": row.height,
@@ -204,6 +209,9 @@ def _reserved(command: SubmitJob, index: int, seed: int) -> AssetRow:
         title=None,
         tags=[],
         completed_at=None,
+        thumbnail_sha256=None,
+        thumbnail_path=None,
+        thumbnail_bytes=None,
     )
 
 

@@ -99,7 +99,7 @@ def _waiting(connection: Connection[TupleRow], rows: Sequence[JobRow], catalog: 
             continue
         job_type = row.recipe["job_type"]
         entry = catalog.job_types.get(job_type)
-        expected_s = EXPECTED_S_UNKNOWN if entry is None else entry.expected_s
+        expected_s = EXPECTED_S_UNKNOWN if entry is None else sum(entry.expected_s) / 2
         seconds = recent.get(job_type, expected_s) * row.quantity
         waiting[row.job_id] = {"position": place, "eta_s": round(place * seconds / max(1, running.get(row.pool, 0)), 1)}
     return waiting

@@ -27,12 +27,13 @@ from services.rebuild import rebuild
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import Settings, SettingsError
+from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper")
+SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails")
 """What `darkroom run` can run in one process; the worker is a program of its own."""
 
 RESTART_S_FIRST: Final = 0.5
@@ -127,6 +128,9 @@ async def serve(
         "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
         "reaper": lambda: Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+        "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
+            stop
+        ),
     }
     if listening is not None:
         services["api"] = lambda: _serve_http(core, listening, stop, started)

@@ -36,7 +36,7 @@ class FailureDocument(Document):
 
 
 class Asset(Document):
-    """One expected output of a job. `url` is null until it is completed."""
+    """One expected output of a job. `url` is null until it is completed, `thumbnail_url` until soon after."""
 
     id: UUID
     job_id: UUID
@@ -198,7 +198,7 @@ class QueueState(Document):
 
 
 class ModelEntry(Document):
-    """A model of the catalog; `width` and `height` in pixels."""
+    """A model of the catalog; `width` and `height` in pixels. `draws`: what it can draw, if not everything."""
 
     name: str
     label: str
@@ -206,18 +206,28 @@ class ModelEntry(Document):
     tasks: list[str]
     width: int
     height: int
+    references: list[str]
+    draws: str | None
 
 
 class JobTypeEntry(Document):
-    """A preset of model and quality. `parameters` is JSON Schema; `expected_s` is per asset, on a common GPU."""
+    """A preset of model and quality. `parameters` is JSON Schema; `expected_s` is least and most for an asset.
+
+    `task` is what it does with a prompt alone, `tasks` what it does with references and media besides.
+    """
 
     name: str
     label: str
     model: str
     task: str
+    tasks: list[str]
     kind: KindName
+    bucket: str
+    extension: str
     quantities: list[int]
-    expected_s: float
+    expected_s: tuple[float, float]
+    references: list[str]
+    enhance: bool
     parameters: dict[str, Any]
 
 

@@ -3,9 +3,10 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID, uuid4, uuid5
 
@@ -16,12 +17,12 @@ from starlette.datastructures import Headers
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
 from domain.asset import Unknown
-from domain.catalog import Catalog, JobType
+from domain.catalog import Catalog, CompleteParams, JobType
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
-from domain.recipe import SEED_MAX, ParamValue, Recipe, Reference, seeds_from
+from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
 
 PROMPT_CHARACTERS_MAX: Final = 10_000
 TAGS_MAX: Final = 20
@@ -96,34 +97,45 @@ def wait_s(headers: Headers) -> int | None:
     return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
 
 
-def submission_of(content: Json, asked: Asked, catalog: Catalog) -> SubmitJob:
-    """The command for a body. Raises `InvalidInput` with every problem of it."""
-    problems = _Problems()
+def submission_of(
+    content: Json,
+    asked: Asked,
+    catalog: Catalog,
+    files: Mapping[str, InputFile] = MappingProxyType({}),
+    file_problems: Sequence[FieldProblem] = (),
+) -> SubmitJob:
+    """The command for a body, whose references and media are these files. Raises `InvalidInput` with every problem."""
+    problems = _Problems(file_problems)
     body = problems.validated(content)
     job_type = problems.job_type(content, catalog)
     quantity = 1
-    params: dict[str, ParamValue] = {}
+    params = CompleteParams({}, {})
+    task = None
     if job_type is not None:
-        problems.takes_no_inputs(content, job_type)
         quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
         given = content.get("params", {})
         if isinstance(given, dict):
-            params = problems.collect(lambda: catalog.complete_params(job_type[1], given), {})
+            params = problems.collect(lambda: catalog.complete_params(job_type[1], given), params)
+        task = problems.task(content, job_type, catalog)
     if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
         problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
     problems.raise_any()
-    if body is None or job_type is None:
+    if body is None or job_type is None or task is None:
         raise AssertionError("a body without problems is complete")
     name, entry = job_type
     seed = body.seed if body.seed is not None else secrets.randbelow(SEED_MAX - quantity + 2)
     recipe = Recipe(
         job_type=name,
         model=entry.model,
-        task=entry.task,
+        task=task,
         prompt=body.prompt,
         negative_prompt=body.negative_prompt,
-        params=params,
+        params=params.values,
         seeds=seeds_from(seed, quantity),
+        references=tuple(body.references),
+        media=body.media,
+        files=dict(files),
+        enhance=entry.enhance,
     )
     job_id, request_sha256 = _identified(asked, content)
     return SubmitJob(
@@ -139,6 +151,8 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog) -> SubmitJob:
         tags=tuple(body.tags),
         request_sha256=request_sha256,
         deadline=asked.deadline,
+        adjusted=params.adjusted,
+        negative_prompt_by=None if body.negative_prompt is None else "owner",
     )
 
 
@@ -171,8 +185,8 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
 class _Problems:
     """Gathers what is wrong, the first problem of each path."""
 
-    def __init__(self) -> None:
-        self._by_path: dict[str, FieldProblem] = {}
+    def __init__(self, known: Sequence[FieldProblem]) -> None:
+        self._by_path = {problem.path: problem for problem in known}
 
     def raise_any(self) -> None:
         if self._by_path:
@@ -202,9 +216,8 @@ class _Problems:
             found = self.collect(lambda: catalog.job_type(name), None)
             if found is None:
                 return None
-            for field, given, actual in (("model", model, found.model), ("task", task, found.task)):
-                if given is not None and given != actual:
-                    self.say(field, f"the job type {name} has the {field} {actual}; leave this field away")
+            if model is not None and model != found.model:
+                self.say("model", f"the job type {name} has the model {found.model}; leave this field away")
             return name, found
         if model is None and task is None:
             self.say("job_type", f"required, or model and task; allowed: {', '.join(sorted(catalog.job_types))}")
@@ -215,16 +228,26 @@ class _Problems:
             return None
         return self._job_type_of(model, task, catalog)
 
-    def takes_no_inputs(self, content: Json, job_type: tuple[str, JobType]) -> None:
-        for field in ("references", "media"):
-            if content.get(field):
-                self.say(field, f"the job type {job_type[0]} takes no {field}")
+    def task(self, content: Json, job_type: tuple[str, JobType], catalog: Catalog) -> Task | None:
+        """What the job type does with the references and media of the body; None where they make no sense."""
+        references, media = content.get("references", []), content.get("media", {})
+        if not isinstance(references, list) or not isinstance(media, dict):
+            return None  # pydantic has said so
+        types = [str(each.get("type")) if isinstance(each, dict) else "" for each in references]
+        name, entry = job_type
+        task = self.collect(lambda: catalog.task(entry, types, list(media)), None)
+        asked = content.get("task")
+        if task is not None and asked is not None and asked != task:
+            self.say("task", f"the job type {name} with these references and media does {task}; leave this field away")
+        return task
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
         for name, entry in catalog.job_types.items():
-            if (entry.model, entry.task) == (model, task):
+            if entry.model == model and task in catalog.tasks_of(entry):
                 return name, entry
-        known = sorted({f"{entry.model} with {entry.task}" for entry in catalog.job_types.values()})
+        known = sorted(
+            {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
+        )
         self.say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
         return None
 

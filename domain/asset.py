@@ -11,6 +11,7 @@ from domain.commands import (
     RestoreAsset,
     SaveAsset,
     TagAsset,
+    ThumbnailAsset,
     TitleAsset,
     TrashAsset,
     UnsaveAsset,
@@ -27,6 +28,7 @@ from domain.events import (
     AssetRestored,
     AssetSaved,
     AssetTagged,
+    AssetThumbnailed,
     AssetTitled,
     AssetTrashed,
     AssetUnsaved,
@@ -63,6 +65,7 @@ class Completed:
     reservation: AssetReserved
     completed: AssetCompleted
     curation: Curation = field(default_factory=Curation)
+    thumbnail: AssetThumbnailed | None = None
     dismissed: bool = False
 
 
@@ -88,12 +91,12 @@ Ended = Completed | Failed | Canceled
 
 
 def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
-    """What the owner may make of an asset. A repeated command returns nothing."""
+    """What may be made of an asset. A repeated command returns nothing."""
     match asset:
         case Unknown():
             raise NotFound("asset", "under this id")
         case Completed():
-            return _curate(command, asset)
+            return _change(command, asset)
         case Reserved():
             if isinstance(command, DismissAsset):
                 raise AssetInProgress
@@ -106,9 +109,11 @@ def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
             assert_never(asset)
 
 
-def _curate(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
+def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
     curation = asset.curation
     match command:
+        case ThumbnailAsset(thumbnailed=thumbnailed):
+            return [thumbnailed] if asset.thumbnail is None else []
         case RateAsset(score=score):
             return [] if curation.rating == score else [AssetRated(score=score)]
         case TitleAsset(title=title):
@@ -141,6 +146,8 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
             return Failed(_reservation(asset), event)
         case AssetCanceled():
             return Canceled(_reservation(asset))
+        case AssetThumbnailed():
+            return replace(asset, thumbnail=event) if isinstance(asset, Completed) else asset
         case AssetDismissed():
             return asset if isinstance(asset, Unknown | Reserved) else replace(asset, dismissed=True)
         case AssetRated(score=score):

@@ -1,83 +1,100 @@
 """Models, job types and their parameters. The catalog is data (`catalog.toml`); this module checks and applies it."""
 
-import tomllib
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from domain.errors import FieldProblem, InvalidInput
+from domain.params import Entry, Finite, Name, Param, Value, Whole, in_order
 from domain.recipe import Kind, ParamValue, Task
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
-Whole = Annotated[int, Field(strict=True)]
-Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+ReferenceType = Literal["style", "composition", "character"]
+MediaName = Literal["image", "video", "audio"]
+
+REFERENCES_MAX: Final = 4
+"""Of one job; more only blur each other."""
+
+KIND_OF: Final[Mapping[Task, Kind]] = {
+    Task.TEXT_TO_IMAGE: Kind.IMAGE,
+    Task.IMAGE_TO_IMAGE: Kind.IMAGE,
+    Task.MULTI: Kind.IMAGE,
+    Task.TEXT_TO_VIDEO: Kind.VIDEO,
+    Task.IMAGE_TO_VIDEO: Kind.VIDEO,
+    Task.EXTEND: Kind.VIDEO,
+}
+MEDIA_OF: Final[Mapping[Task, MediaName]] = {Task.IMAGE_TO_VIDEO: "image", Task.EXTEND: "video"}
+"""What a task starts from, by the name of the medium."""
+
+EXTENSION_OF: Final = {Kind.IMAGE: "png", Kind.VIDEO: "mp4"}
 
 
-class Entry(BaseModel):
-    """A line of the catalog: frozen, and a misspelt key is an error."""
+class EntryProblem(ValueError):
+    """Something is wrong at `path`, as in `("models", "sdxl", "width")`; the text says what."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init__(self, path: tuple[str, ...], detail: str) -> None:
+        self.path = path
+        super().__init__(detail)
 
 
 class Model(Entry):
-    """What a worker can load. `width` and `height` are its native size in pixels."""
+    """What a worker can load. `width` and `height` are its native size in pixels; it paints multiples of `pixels_each`.
+
+    `overrides` replace the defaults of job types on this model. `references` are the types that it can take in.
+    `negative_prompts`: it is given a negative prompt by rule when a job has none. `draws` says what a model can draw
+    that cannot draw everything.
+    """
 
     label: str
     pool: Name
     tasks: tuple[Task, ...] = Field(min_length=1)
     width: Whole = Field(ge=64)
     height: Whole = Field(ge=64)
+    pixels_each: Whole = Field(default=8, ge=1)
+    references: tuple[ReferenceType, ...] = ()
+    negative_prompts: bool = False
+    overrides: Mapping[Name, Value] = Field(default_factory=dict)
+    draws: str | None = None
 
 
-class Param(Entry):
-    """A number that a job type takes. Bounds are inclusive; `unit` is for people."""
+def _range(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value, value)
 
-    type: Literal["integer", "number"]
-    minimum: Finite
-    maximum: Finite
-    multiple_of: Whole | None = Field(default=None, ge=1)
-    unit: str | None = None
 
-    def problem_with(self, value: object) -> str | None:
-        """A sentence that says what is allowed when `value` is not; None when it is."""
-        number = "a whole number" if self.type == "integer" else "a number"
-        allowed = f"must be {number} from {self.minimum:g} to {self.maximum:g}"
-        if self.multiple_of is not None:
-            allowed += f", a multiple of {self.multiple_of}"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return allowed
-        if self.type == "integer" and isinstance(value, float) and not value.is_integer():
-            return allowed
-        if not self.minimum <= value <= self.maximum:  # also refuses NaN
-            return allowed
-        if self.multiple_of is not None and value % self.multiple_of:
-            return allowed
-        return None
-
-    def coerced(self, value: ParamValue) -> ParamValue:
-        """The value in its type: 15.0 steps are 15."""
-        return int(value) if self.type == "integer" else float(value)
+Seconds = Annotated[
+    tuple[Annotated[Finite, Field(gt=0)], Annotated[Finite, Field(gt=0)]],
+    BeforeValidator(_range),
+]
+"""Least and most; one number in the file is both."""
 
 
 class JobType(Entry):
-    """A preset of model and quality with its own storage bucket. `expected_s` is seconds per image on a common GPU."""
+    """A preset of model and quality with its own storage bucket. `expected_s` is seconds an output on a common GPU.
+
+    `task` is what it does with a prompt alone. `params` names what it takes besides width and height; `defaults` are
+    its own. With `enhance` the prompt is made richer before it is rendered.
+    """
 
     label: str
     model: Name
     task: Task
     kind: Kind
     bucket: Name
-    extension: Literal["png"]
+    extension: Literal["png", "mp4"]
     quantities: tuple[Annotated[Whole, Field(ge=1)], ...] = Field(min_length=1)
-    expected_s: Finite = Field(gt=0)
-    defaults: Mapping[str, ParamValue]
+    expected_s: Seconds
+    params: tuple[Name, ...] = ()
+    defaults: Mapping[Name, Value] = Field(default_factory=dict)
+    enhance: bool = False
 
 
-class CatalogError(Exception):
-    """The catalog does not hold together; the sentence names the entry."""
+@dataclass(frozen=True, slots=True)
+class CompleteParams:
+    """Every parameter with its value, parents first; `adjusted` holds what was asked where the value is another."""
 
-    code = "catalog_invalid"
+    values: dict[str, ParamValue]
+    adjusted: dict[str, ParamValue]
 
 
 class Catalog(Entry):
@@ -87,55 +104,74 @@ class Catalog(Entry):
     job_types: Mapping[Name, JobType]
     params: Mapping[Name, Param]
 
-    @classmethod
-    def from_toml(cls, text: str) -> Self:
-        """Read and check. Raises `CatalogError` naming the first entry that is wrong."""
-        try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise CatalogError(f"The catalog is not TOML: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = f" at {'.'.join(map(str, first['loc']))}" if first["loc"] else ""
-            raise CatalogError(f"The catalog is wrong{where}: {first['msg'].removeprefix('Value error, ')}") from error
-
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
-        for name, param in self.params.items():
-            if param.minimum > param.maximum:
-                raise ValueError(f"params.{name}.minimum is above its maximum")
+        for name, entry in self.params.items():
+            self._check_conditions(name, entry)
+        try:
+            in_order(self.params)
+        except ValueError as error:
+            raise EntryProblem(("params", str(error).rpartition(" → ")[2]), str(error)) from None
         for size in ("width", "height"):
             if size not in self.params:
-                raise ValueError(f"params.{size} is missing; every model has a {size}")
-            for name, model in self.models.items():
-                problem = self.params[size].problem_with(getattr(model, size))
-                if problem is not None:
-                    raise ValueError(f"models.{name}.{size} {problem}")
-        self._check_job_types()
+                raise EntryProblem(("params",), f"{size} is missing; every model has a {size}")
+        for name, model in self.models.items():
+            for size, pixels in (("width", model.width), ("height", model.height)):
+                self._check_value(("models", name, size), size, pixels)
+            for param, value in model.overrides.items():
+                self._check_value(("models", name, "overrides", param), param, value)
+        for name, job_type in self.job_types.items():
+            self._check_job_type(name, job_type)
         return self
 
-    def _check_job_types(self) -> None:
-        for name, job_type in self.job_types.items():
-            model = self.models.get(job_type.model)
-            if model is None:
-                raise ValueError(f"job_types.{name}.model names {job_type.model!r}, which is not in models")
-            if job_type.task not in model.tasks:
-                raise ValueError(f"job_types.{name}.task is {job_type.task}, which {job_type.model!r} cannot do")
-            for param, value in job_type.defaults.items():
-                if param not in self.params:
-                    raise ValueError(f"job_types.{name}.defaults.{param} is not in params")
-                problem = self.params[param].problem_with(value)
-                if problem is not None:
-                    raise ValueError(f"job_types.{name}.defaults.{param} {problem}")
+    def _check_conditions(self, name: str, param: Param) -> None:
+        for parent, wanted in param.conditions().items():
+            path = ("params", name, "depends_on", parent)
+            for value in wanted:
+                self._check_value(path, parent, value)
+
+    def _check_value(self, path: tuple[str, ...], param: str, value: object) -> None:
+        if param not in self.params:
+            raise EntryProblem(path, f"{param!r} is not in params")
+        problem = self.params[param].problem_with(value)
+        if problem is not None:
+            raise EntryProblem(path, problem)
+
+    def _check_job_type(self, name: str, job_type: JobType) -> None:
+        path = ("job_types", name)
+        model = self.models.get(job_type.model)
+        if model is None:
+            raise EntryProblem((*path, "model"), f"names {job_type.model!r}, which is not in models")
+        if job_type.task not in model.tasks:
+            raise EntryProblem((*path, "task"), f"is {job_type.task}, which {job_type.model!r} cannot do")
+        if KIND_OF[job_type.task] is not job_type.kind or job_type.task in MEDIA_OF:
+            raise EntryProblem((*path, "task"), f"is {job_type.task}, which makes no {job_type.kind} of a prompt alone")
+        if job_type.extension != EXTENSION_OF[job_type.kind]:
+            raise EntryProblem((*path, "extension"), f"must be {EXTENSION_OF[job_type.kind]} for a {job_type.kind}")
+        if job_type.expected_s[0] > job_type.expected_s[1]:
+            raise EntryProblem((*path, "expected_s"), "has its least above its most")
+        taken = {"width", "height", *job_type.params}
+        for param, value in job_type.defaults.items():
+            self._check_value((*path, "defaults", param), param, value)
+            if param not in taken:
+                raise EntryProblem((*path, "defaults", param), "is not among the params of this job type")
+        for param in job_type.params:
+            if param not in self.params:
+                raise EntryProblem((*path, "params"), f"names {param!r}, which is not in params")
+            if not taken.issuperset(self.params[param].depends_on):
+                parents = ", ".join(self.params[param].depends_on)
+                raise EntryProblem((*path, "params"), f"has {param} without what it depends on: {parents}")
+            if self.default(job_type, param) is None:
+                raise EntryProblem((*path, "defaults"), f"lacks {param}, which has no default of its own")
 
     def with_model(self, pool: str, model: str) -> "Catalog":
         """The same catalog with the job types of `pool` on `model` where it can do their task.
 
-        Raises `CatalogError` for an unknown model.
+        Raises `ValueError` for an unknown model.
         """
         if model not in self.models or self.models[model].pool != pool:
-            known = ", ".join(sorted(name for name, entry in self.models.items() if entry.pool == pool))
-            raise CatalogError(f"The catalog has no model {model!r} for the pool {pool!r}; it has {known}.")
+            known = ", ".join(sorted(name for name, entry in self.models.items() if entry.pool == pool)) or "none"
+            raise ValueError(f"The catalog has no model {model!r} for the pool {pool!r}; it has {known}.")
         moved = {
             name: entry.model_copy(update={"model": model})
             if self.models[entry.model].pool == pool and entry.task in self.models[model].tasks
@@ -151,6 +187,40 @@ class Catalog(Entry):
             raise InvalidInput([FieldProblem("job_type", f"unknown job type {name!r}; allowed: {known}")])
         return self.job_types[name]
 
+    def tasks_of(self, job_type: JobType) -> tuple[Task, ...]:
+        """What the job type can do: the tasks of its model that end in what it makes."""
+        return tuple(task for task in self.models[job_type.model].tasks if KIND_OF[task] is job_type.kind)
+
+    def task(self, job_type: JobType, references: Sequence[str], media: Sequence[str]) -> Task:
+        """What the job type does with references of these types and media of these names. Raises `InvalidInput`."""
+        model = self.models[job_type.model]
+        task = _task_for(job_type, len(references), media)
+        problems = []
+        if references and not model.references:
+            problems.append(FieldProblem("references", f"the model {job_type.model} takes none"))
+        elif len(references) > REFERENCES_MAX:
+            problems.append(FieldProblem("references", f"must be at most {REFERENCES_MAX}"))
+        else:
+            taken = ", ".join(model.references)
+            problems += [
+                FieldProblem(f"references.{place}.type", f"the model {job_type.model} takes {taken}, not {reference}")
+                for place, reference in enumerate(references)
+                if reference not in model.references
+            ]
+        possible = self.tasks_of(job_type)
+        if not problems and task not in possible:
+            field = f"media.{MEDIA_OF[task]}" if task in MEDIA_OF else "references"
+            detail = f"the model {job_type.model} cannot do {task}; it does {', '.join(possible)}"
+            problems.append(FieldProblem(field, detail))
+        problems += [
+            FieldProblem(f"media.{name}", f"is not used by a job type that does {', '.join(possible)}")
+            for name in media
+            if name != MEDIA_OF.get(task)
+        ]
+        if problems:
+            raise InvalidInput(problems)
+        return task
+
     def quantity(self, job_type: JobType, asked: int | None) -> int:
         """How many assets; the smallest allowed when not asked. Raises `InvalidInput`."""
         if asked is None:
@@ -160,21 +230,62 @@ class Catalog(Entry):
             raise InvalidInput([FieldProblem("quantity", f"must be one of {allowed}")])
         return asked
 
-    def complete_params(self, job_type: JobType, asked: Mapping[str, Any]) -> dict[str, ParamValue]:
-        """Every parameter with its value: asked for, else the job type's default, else the model's size."""
+    def params_of(self, job_type: JobType) -> dict[str, Param]:
+        """The parameters that a job type takes, parents first."""
+        each = {"multiple_of": self.models[job_type.model].pixels_each}
+        taken = {name: self.params[name].model_copy(update=each) for name in ("width", "height")}
+        taken |= {name: self.params[name] for name in job_type.params}
+        return {name: taken[name] for name in in_order(taken)}
+
+    def default(self, job_type: JobType, param: str) -> ParamValue | None:
+        """What a parameter of the job type is when nobody says it: the model's override, the preset, or its own."""
         model = self.models[job_type.model]
-        complete: dict[str, ParamValue] = {"width": model.width, "height": model.height}
-        complete |= {name: self.params[name].coerced(value) for name, value in job_type.defaults.items()}
-        problems = []
-        for name, value in asked.items():
-            if name not in complete:
-                problems.append(FieldProblem(f"params.{name}", f"unknown; allowed: {', '.join(sorted(complete))}"))
+        size = {"width": model.width, "height": model.height}
+        for values in (model.overrides, job_type.defaults, size):
+            if param in values:
+                return values[param]
+        return self.params[param].default
+
+    def complete_params(self, job_type: JobType, asked: Mapping[str, Any]) -> CompleteParams:
+        """Every parameter with its value: asked for, else the model's override, the job type's or its own default.
+
+        A parameter whose condition does not hold has no value. Raises `InvalidInput` with every problem.
+        """
+        params = self.params_of(job_type)
+        problems = [
+            FieldProblem(f"params.{name}", f"unknown; allowed: {', '.join(sorted(params))}")
+            for name in asked
+            if name not in params
+        ]
+        values: dict[str, ParamValue] = {}
+        wrong: set[str] = set()
+        adjusted: dict[str, ParamValue] = {}
+        for name, param in params.items():
+            if wrong.intersection(param.depends_on):
+                continue  # what is wrong with its parent is said already
+            if not param.holds(values):
+                if name in asked:
+                    problems.append(FieldProblem(f"params.{name}", f"only with {param.condition_text()}"))
                 continue
-            problem = self.params[name].problem_with(value)
+            value: Any = asked[name] if name in asked else self.default(job_type, name)
+            problem = param.problem_with(value)
             if problem is not None:
                 problems.append(FieldProblem(f"params.{name}", problem))
-            else:
-                complete[name] = self.params[name].coerced(value)
+                wrong.add(name)
+                continue
+            values[name] = param.coerced(value)
+            if values[name] != value:
+                adjusted[name] = value
         if problems:
             raise InvalidInput(problems)
-        return complete
+        return CompleteParams(values, adjusted)
+
+
+def _task_for(job_type: JobType, references: int, media: Sequence[str]) -> Task:
+    if job_type.kind is Kind.VIDEO:
+        if "video" in media:
+            return Task.EXTEND
+        return Task.IMAGE_TO_VIDEO if "image" in media else job_type.task
+    if references > 1:
+        return Task.MULTI
+    return Task.IMAGE_TO_IMAGE if references else job_type.task

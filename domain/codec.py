@@ -25,6 +25,7 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "asset.completed.v1": events.AssetCompleted,
     "asset.failed.v1": events.AssetFailed,
     "asset.canceled.v1": events.AssetCanceled,
+    "asset.thumbnailed.v1": events.AssetThumbnailed,
     "asset.rated.v1": events.AssetRated,
     "asset.titled.v1": events.AssetTitled,
     "asset.tagged.v1": events.AssetTagged,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from domain.events import AssetCompleted, Failure, JobNote
+from domain.events import AssetCompleted, AssetThumbnailed, Failure, JobNote
 from domain.recipe import Kind, ParamValue, Recipe
 
 # About a job and its assets: decided in `generation.py`.
@@ -147,6 +147,14 @@ JobCommand = (
 
 
 @dataclass(frozen=True, slots=True)
+class ThumbnailAsset:
+    """Its thumbnail was written."""
+
+    thumbnailed: AssetThumbnailed
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RateAsset:
     """A quick rating, 1 … 5."""
 
@@ -205,4 +213,14 @@ class RestoreAsset:
     now: datetime
 
 
-AssetCommand = RateAsset | TitleAsset | TagAsset | SaveAsset | UnsaveAsset | DismissAsset | TrashAsset | RestoreAsset
+AssetCommand = (
+    ThumbnailAsset
+    | RateAsset
+    | TitleAsset
+    | TagAsset
+    | SaveAsset
+    | UnsaveAsset
+    | DismissAsset
+    | TrashAsset
+    | RestoreAsset
+)

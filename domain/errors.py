@@ -7,7 +7,7 @@ Refused
 ├── AttemptSuperseded        a report of an attempt that is not the current one
 ├── JobNotStartable          the work is no longer waiting: drop the message
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
-├── AssetNotCompleted        rating, saving, naming or trashing what has no file
+├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
 └── AssetInProgress          dismissing what is still being made
 """
 
@@ -92,7 +92,7 @@ class NothingToRetry(Refused):
 
 
 class AssetNotCompleted(Refused):
-    """Only a completed asset can be rated, named, tagged, saved, trashed or restored."""
+    """Only a completed asset can be rated, named, tagged, saved, trashed or restored, or get a thumbnail."""
 
     code = "asset_not_completed"
 

@@ -216,6 +216,20 @@ class AssetCanceled(Event):
     """There will be no file, on request or because the deadline passed."""
 
 
+class AssetThumbnailed(Event):
+    """A small WebP of the file exists at `path` in the object store: of a video, of one frame of its first half.
+
+    `bytes` is its size; `width` and `height` are its own, in pixels.
+    """
+
+    sha256: Sha256
+    media_type: Literal["image/webp"] = "image/webp"
+    bytes: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    path: str
+
+
 class AssetRated(Event):
     """A quick rating, 1 … 5; a later one replaces it, both stay in history."""
 
@@ -275,6 +289,7 @@ AssetEnding = AssetCompleted | AssetFailed | AssetCanceled
 AssetEvent = (
     AssetReserved
     | AssetEnding
+    | AssetThumbnailed
     | AssetRated
     | AssetTitled
     | AssetTagged

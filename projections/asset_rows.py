@@ -89,6 +89,11 @@ _COLUMNS: dict[type[Event], Callable[[Any, Recorded], Row]] = {
     facts.AssetCompleted: _completed,
     facts.AssetFailed: lambda _, recorded: {"status": "failed", "error": recorded.data["error"]},
     facts.AssetCanceled: lambda *_: {"status": "canceled"},
+    facts.AssetThumbnailed: lambda event, _: {
+        "thumbnail_sha256": event.sha256,
+        "thumbnail_path": event.path,
+        "thumbnail_bytes": event.bytes,
+    },
     facts.AssetRated: lambda event, _: {"rating": event.score},
     facts.AssetTitled: lambda event, _: {"title": event.title},
     facts.AssetTagged: lambda event, _: {"tags": list(event.tags)},

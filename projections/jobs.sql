@@ -26,17 +26,21 @@ select asset_id, to_jsonb(t)::text from assets t where asset_id = any (%s::uuid[
 -- name: store_assets
 insert into assets (
   asset_id, job_id, owner, "index", seed, kind, bucket, path, status, media_type, bytes, sha256, width, height,
-  error, rating, saved, title, tags, trashed, completed_at)
+  error, rating, saved, title, tags, trashed, completed_at,
+  thumbnail_sha256, thumbnail_path, thumbnail_bytes)
 select
   asset_id, job_id, owner, "index", seed, kind, bucket, path, status, media_type, bytes, sha256, width, height,
-  error, rating, saved, title, tags, trashed, completed_at
+  error, rating, saved, title, tags, trashed, completed_at,
+  thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from jsonb_populate_recordset(null::assets, %s::jsonb)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", seed = excluded.seed,
   kind = excluded.kind, bucket = excluded.bucket, path = excluded.path, status = excluded.status,
   media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, width = excluded.width,
   height = excluded.height, error = excluded.error, rating = excluded.rating, saved = excluded.saved,
-  title = excluded.title, tags = excluded.tags, trashed = excluded.trashed, completed_at = excluded.completed_at
+  title = excluded.title, tags = excluded.tags, trashed = excluded.trashed, completed_at = excluded.completed_at,
+  thumbnail_sha256 = excluded.thumbnail_sha256, thumbnail_path = excluded.thumbnail_path,
+  thumbnail_bytes = excluded.thumbnail_bytes
 
 -- name: remove_assets
 delete from assets where asset_id = any (%s::uuid[])

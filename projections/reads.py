@@ -59,7 +59,10 @@ class JobRow:
 
 @dataclass(slots=True)
 class AssetRow:
-    """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed."""
+    """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed.
+
+    Those of the thumbnail are null until there is one, which is a moment later.
+    """
 
     asset_id: UUID
     job_id: UUID
@@ -80,6 +83,9 @@ class AssetRow:
     title: str | None
     tags: list[str]
     completed_at: datetime | None
+    thumbnail_sha256: str | None
+    thumbnail_path: str | None
+    thumbnail_bytes: int | None
 
     def __post_init__(self) -> None:
         self.completed_at = _utc(self.completed_at)

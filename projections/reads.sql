@@ -30,7 +30,7 @@ where owner = %(owner)s and job_id = %(job_id)s
 
 -- name: assets_of_jobs
 select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
-  rating, saved, title, tags, completed_at
+  rating, saved, title, tags, completed_at, thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from views.assets
 where job_id = any (%(job_ids)s::uuid[])
 order by job_id, "index"
@@ -38,13 +38,15 @@ order by job_id, "index"
 -- name: find_asset
 select a.asset_id, a.job_id, a.owner, a."index", a.seed, a.kind, a.path, a.status, a.media_type, a.bytes, a.sha256,
   a.width, a.height, a.error, a.rating, a.saved, a.title, a.tags, a.completed_at,
+  a.thumbnail_sha256, a.thumbnail_path, a.thumbnail_bytes,
   j.recipe ->> 'prompt' as prompt, j.job_type, j.recipe ->> 'model' as model, j.recipe ->> 'task' as task, j.batch_id
 from views.assets a join views.jobs j using (job_id)
 where a.owner = %(owner)s and a.asset_id = %(asset_id)s
 
 -- name: list_workspace
 select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
-  rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id, queued_position as list_position
+  rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id, queued_position as list_position,
+  thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from views.workspace
 where owner = %(owner)s and not dismissed and not trashed and status <> 'canceled' and kind is not null
   and (
@@ -56,7 +58,7 @@ limit %(limit)s
 -- name: list_library
 select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
   null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
-  completed_position as list_position
+  completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from views.library
 where owner = %(owner)s and status = 'completed' and not trashed
   and (%(before)s::bigint is null or completed_position < %(before)s::bigint)

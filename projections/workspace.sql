@@ -5,11 +5,11 @@ select asset_id, to_jsonb(t)::text from workspace t where asset_id = any (%s::uu
 insert into workspace (
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, error, rating, saved, title, tags, dismissed, trashed, completed_at,
-  queued_position)
+  queued_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes)
 select
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, error, rating, saved, title, tags, dismissed, trashed, completed_at,
-  queued_position
+  queued_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from jsonb_populate_recordset(null::workspace, %s::jsonb)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", prompt = excluded.prompt,
@@ -18,7 +18,9 @@ on conflict (asset_id) do update set
   status = excluded.status, media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256,
   width = excluded.width, height = excluded.height, error = excluded.error, rating = excluded.rating,
   saved = excluded.saved, title = excluded.title, tags = excluded.tags, dismissed = excluded.dismissed,
-  trashed = excluded.trashed, completed_at = excluded.completed_at, queued_position = excluded.queued_position
+  trashed = excluded.trashed, completed_at = excluded.completed_at, queued_position = excluded.queued_position,
+  thumbnail_sha256 = excluded.thumbnail_sha256, thumbnail_path = excluded.thumbnail_path,
+  thumbnail_bytes = excluded.thumbnail_bytes
 
 -- name: remove
 delete from workspace where asset_id = any (%s::uuid[])

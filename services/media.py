@@ -87,6 +87,32 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
     return np.stack(frames), fps
 
 
+def read_frame(content: bytes) -> Image.Image:
+    """Return the frame of a video that shows after a quarter of its length, in RGB. Raises `UnreadableMedia`.
+
+    Decodes from the key frame before it and no further; a file cut off before it gives the last frame that there is.
+    """
+    shown = None
+    try:
+        with av.open(io.BytesIO(content), "r") as container:
+            if container.format.name not in VIDEO_TYPES or not container.streams.video:
+                raise UnreadableMedia("The file is no MP4 or WebM video.")
+            stream = container.streams.video[0]
+            _refuse_pixels(stream.width, stream.height)
+            wanted = _a_quarter_in(container, stream)
+            container.seek(wanted, stream=stream)
+            for frame in container.decode(stream):
+                _refuse_pixels(frame.width, frame.height)
+                if shown is not None and (frame.pts is None or frame.pts > wanted):
+                    break
+                shown = frame
+            if shown is None:
+                raise UnreadableMedia("The video has no frames.")
+            return Image.fromarray(np.asarray(shown.to_ndarray(format="rgb24"), dtype=np.uint8))
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise UnreadableMedia(f"The video cannot be decoded: {_one_line(error)}") from None
+
+
 def read_origin(content: bytes) -> dict[str, str]:
     """Return what the file says of where it comes from; empty for one that says nothing. Raises `UnreadableMedia`."""
     if content.startswith(b"\x89PNG"):
@@ -120,9 +146,28 @@ def _open_image(content: bytes) -> tuple[Image.Image, str] | None:
             media_type = IMAGE_TYPES[str(image.format)]
             image.load()
             upright = ImageOps.exif_transpose(image)
-            return upright.convert("RGB"), media_type
+            return _in_rgb(upright), media_type
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableMedia(f"The picture is cut off or damaged: {_one_line(error)}") from None
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    """What is transparent becomes white, as on paper: the colours hidden in it are no part of the picture."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    paper = Image.new("RGBA", image.size, "white")
+    paper.alpha_composite(image.convert("RGBA"))
+    return paper.convert("RGB")
+
+
+def _a_quarter_in(container: Any, stream: Any) -> int:
+    """In the stream's time base; its beginning where the file does not say how long it is."""
+    start = int(stream.start_time or 0)
+    if stream.duration:
+        return start + int(stream.duration) // 4
+    if container.duration:
+        return start + int(container.duration / av.time_base / stream.time_base) // 4
+    return start
 
 
 def _probe_stream(content: bytes) -> Media:

@@ -8,7 +8,8 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from domain.catalog import Catalog, CatalogError
+from domain.catalog import Catalog
+from domain.catalog_file import CatalogError, CatalogFile, read_catalog
 from services.wire import LEASE_S
 
 PREFIX = "DARKROOM_"
@@ -60,6 +61,14 @@ class Settings(BaseSettings):
     sdxl_model: str = Field(
         default="sdxl-demo", description="Catalog model of the `sdxl_image_*` job types: `sdxl-demo` or `sdxl`."
     )
+    wan_model: str = Field(
+        default="wan-demo",
+        description="Catalog model of the Wan job types: `wan-demo`, `wan-2.1-1.3b` or `wan-2.2-5b`.",
+    )
+    catalog_file: Path | None = Field(
+        default=None,
+        description="A catalog of your own (TOML) on top of the shipped one: models, job types, parameters.",
+    )
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
     )
@@ -94,13 +103,29 @@ class Settings(BaseSettings):
             raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None
 
     def catalog(self) -> Catalog:
-        """The packaged catalog with the SDXL job types on the chosen model. Raises `SettingsError`."""
-        text = resources.files("domain").joinpath("catalog.toml").read_text("utf-8")
+        """The shipped catalog, the user's own file on top, each pool on the chosen model. Raises `SettingsError`."""
+        files = [CatalogFile("catalog.toml", resources.files("domain").joinpath("catalog.toml").read_text("utf-8"))]
+        if self.catalog_file is not None:
+            files.append(_own_file(self.catalog_file))
         try:
-            return Catalog.from_toml(text).with_model("sdxl", self.sdxl_model)
+            catalog = read_catalog(*files)
         except CatalogError as error:
-            raise SettingsError(f"{PREFIX}SDXL_MODEL: {error}") from error
+            raise SettingsError(f"{PREFIX}CATALOG_FILE: {error}") from None
+        for pool, model in (("sdxl", self.sdxl_model), ("wan", self.wan_model)):
+            try:
+                catalog = catalog.with_model(pool, model)
+            except ValueError as error:
+                raise SettingsError(f"{PREFIX}{pool.upper()}_MODEL: {error}") from None
+        return catalog
 
     def blobs(self) -> str:
         """The object store's URL, the default filled in."""
         return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()
+
+
+def _own_file(path: Path) -> CatalogFile:
+    try:
+        return CatalogFile(str(path), path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{PREFIX}CATALOG_FILE: {path} cannot be read: {reason}.") from None

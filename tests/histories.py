@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from domain.commands import AssetCommand, JobCommand
-from domain.recipe import asset_id
+from domain.recipe import Kind, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
@@ -36,6 +36,7 @@ class Story:
         owner: str = OWNER,
         prompt: str = "a lighthouse in fog",
         pool: str = "sdxl",
+        kind: Kind = Kind.IMAGE,
         priority: int = 0,
         deadline: datetime | None = None,
     ) -> UUID:
@@ -47,6 +48,7 @@ class Story:
             owner=owner,
             recipe=recipe(quantity).model_copy(update={"prompt": prompt}),
             pool=pool,
+            kind=kind,
             priority=priority,
             deadline=deadline,
             now=self._now(),

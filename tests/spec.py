@@ -38,6 +38,7 @@ from domain.events import (
     AssetEvent,
     AssetFailed,
     AssetReserved,
+    AssetThumbnailed,
     ErrorClass,
     Failure,
     JobAborted,
@@ -189,6 +190,12 @@ def file_of(index: int, attempt: int) -> AssetCompleted:
         store_ms=8,
         worker_versions={"diffusers": "0.42.0"},
     )
+
+
+def thumbnail_of(index: int) -> AssetThumbnailed:
+    """The thumbnail of `file_of(index)`."""
+    path = f"thumbnails/{OWNER}/{index}.webp"
+    return AssetThumbnailed(sha256=f"{255 - index % 256:02x}" * 32, bytes=9_876, width=256, height=256, path=path)
 
 
 def completed(index: int, attempt: int = 1) -> Decision:

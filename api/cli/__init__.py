@@ -33,6 +33,7 @@ class Service(StrEnum):
     DISPATCHER = "dispatcher"
     RECORDER = "recorder"
     REAPER = "reaper"
+    THUMBNAILS = "thumbnails"
     WORKER = "worker"
 
 
@@ -152,7 +153,7 @@ def run(
 ) -> None:
     """Run single services in the foreground.
 
-    There are api, projector, relay, dispatcher, recorder, reaper and worker.
+    There are api, projector, relay, dispatcher, recorder, reaper, thumbnails and worker.
     """
     if Service.WORKER in services:
         if len(services) > 1:

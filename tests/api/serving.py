@@ -17,8 +17,8 @@ from starlette.datastructures import Headers
 
 from api.app import Parts, end_streams
 from api.submission import asked_by, submission_of
-from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt
-from domain.events import AssetCompleted, ErrorClass, Failure
+from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset
+from domain.events import AssetCompleted, AssetThumbnailed, ErrorClass, Failure
 from services.ledger import Context, Ledger
 from tests.conftest import Clock
 
@@ -89,6 +89,17 @@ class Site:
         path = f"{job['job_type']}/admin/{job['id']}_{index}.png"
         await asyncio.to_thread(self.parts.blobs.put_once, path, content)
         await self.report(job, ReportAssetCompleted(index, completed_with(content, attempt), self.clock.tick()))
+
+    async def thumbnail(self, asset: Json) -> bytes:
+        """The service made its thumbnail; what stands for a WebP."""
+        content = f"small {asset['index']}".encode() * 20
+        path = f"thumbnails/admin/{asset['id']}.webp"
+        await asyncio.to_thread(self.parts.blobs.put_once, path, content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        made = AssetThumbnailed(sha256=sha256, bytes=len(content), width=256, height=256, path=path)
+        command = ThumbnailAsset(made, self.clock.tick())
+        await asyncio.to_thread(self.ledger.execute_asset, UUID(asset["id"]), command, Context("thumbnails"))
+        return content
 
     async def fail(self, job: Json, index: int, attempt: int = 1) -> None:
         """A worker could not make one."""

@@ -82,7 +82,7 @@ def serving(parts: Parts) -> httpx.AsyncClient:
 async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> None:
     assert (await site.get("/v1/admin/queues"))["results"] == [
         {
-            "pool": "sdxl",
+            "pool": pool,
             "backlog": 0,
             "running": 0,
             "oldest_waiting_s": None,
@@ -91,6 +91,7 @@ async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> Non
             "throughput_per_h": 0,
             "error_rate": None,
         }
+        for pool in ("sdxl", "wan")
     ]
     await site.finished(quantity=1)
     failing = await site.submit(quantity=1)
@@ -100,7 +101,7 @@ async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> Non
     await site.start(await site.submit())
     await site.submit()
     site.clock.tick(30)
-    (queue,) = (await site.get("/v1/admin/queues"))["results"]
+    (queue, _) = (await site.get("/v1/admin/queues"))["results"]
     assert (queue["backlog"], queue["running"], queue["oldest_waiting_s"]) == (1, 1, 30)
     assert (queue["throughput_per_h"], queue["error_rate"]) == (2, 0.5)
     assert (queue["wait_p50_s"], queue["wait_p90_s"]) == (5.5, 9.1)
@@ -127,8 +128,10 @@ async def test_not_ready_before_the_views_were_ever_projected(parts: Parts) -> N
 
 async def test_the_catalog_tells_what_a_form_needs(site: Site) -> None:
     job_types = await site.get("/v1/job-types")
-    names = [entry["name"] for entry in job_types["results"]]
-    assert job_types["groups"] == [{"task": "t2i", "names": names}]
+    groups = {group["task"]: group["names"] for group in job_types["groups"]}
+    assert set(groups) == {"t2i", "i2i", "t2v", "i2v", "extend"}
+    assert groups["i2i"] == ["sdxl_image_fast", "sdxl_image_high"]
+    assert {name for names in groups.values() for name in names} == {entry["name"] for entry in job_types["results"]}
     fast: Json = job_types["results"][0]
     assert (fast["name"], fast["quantities"], fast["model"]) == ("sdxl_image_fast", [1, 3, 6], "sdxl-demo")
     steps: dict[str, Any] = fast["parameters"]["properties"]["steps"]
@@ -136,8 +139,10 @@ async def test_the_catalog_tells_what_a_form_needs(site: Site) -> None:
     assert steps == expected
     assert fast["parameters"]["additionalProperties"] is False
     models = await site.get("/v1/models")
-    assert {entry["name"] for entry in models["results"]} == {"sdxl", "sdxl-demo"}
-    assert models["groups"] == [{"task": "t2i", "names": ["sdxl", "sdxl-demo"]}]
+    assert {entry["name"] for entry in models["results"]} >= {"sdxl", "sdxl-demo", "wan-demo", "wan-2.1-1.3b"}
+    by_task = {group["task"]: group["names"] for group in models["groups"]}
+    assert by_task["multi"] == ["sdxl"]
+    assert by_task["extend"] == ["wan-2.2-5b", "wan-demo"]
 
 
 async def test_an_unexpected_error_tells_nothing_of_the_inside(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Assets: the file, and what their owner makes of them; workspace and library around them."""
 
+import asyncio
 import hashlib
 from typing import Any
 
+from domain.recipe import asset_id
 from services.blobs import Blobs
 from tests.api.serving import Json, Site, picture
 
@@ -69,6 +71,53 @@ async def test_a_range_of_the_file(site: Site) -> None:
     for tag, status in ((f'"{SHA256}"', 206), ('"other"', 200)):
         headers = {"Range": "bytes=0-9", "If-Range": tag}
         assert (await site.http.get(asset["url"], headers=headers)).status_code == status
+
+
+async def test_the_thumbnail_comes_like_the_file_with_its_own_hash(site: Site) -> None:
+    asset = await one_asset(site)
+    assert asset["thumbnail_url"] is None
+    small = await site.thumbnail(asset)
+    for path in (f"/v1/jobs/{asset['job_id']}", "/v1/workspace", "/v1/library", f"/v1/assets/{asset['id']}"):
+        document = await site.get(path)
+        (shown,) = document.get("assets") or document.get("results") or [document]
+        assert shown["thumbnail_url"] == f"/v1/assets/{asset['id']}/thumbnail"
+    response = await site.http.get(shown["thumbnail_url"])
+    tag = f'"{hashlib.sha256(small).hexdigest()}"'
+    assert (response.status_code, response.content, response.headers["ETag"]) == (200, small, tag)
+    assert response.headers["Content-Type"] == "image/webp"
+    assert response.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert response.headers["Content-Disposition"] == f'inline; filename="{asset["id"]}.webp"'
+    unchanged = await site.http.get(shown["thumbnail_url"], headers={"If-None-Match": tag})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    part = await site.http.get(shown["thumbnail_url"], headers={"Range": "bytes=0-4"})
+    assert (part.status_code, part.content) == (206, b"small")
+    head = await site.http.head(shown["thumbnail_url"])
+    assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(len(small)))
+
+
+async def test_while_there_is_no_thumbnail_it_is_not_found(site: Site) -> None:
+    asset = await one_asset(site)
+    waiting = (await site.submit())["assets"][0]
+    theirs = asset_id(await asyncio.to_thread(site.submit_as, "bob"), 0)
+    await site.get("/v1/jobs")
+    for identifier, said in [
+        (asset["id"], f"no thumbnail yet of the asset {asset['id']}, which is completed"),
+        (waiting["id"], f"no thumbnail yet of the asset {waiting['id']}, which is reserved"),
+        (theirs, f"no asset {theirs}."),
+        ("x", "no asset x."),
+    ]:
+        response = await site.http.get(f"/v1/assets/{identifier}/thumbnail")
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+        assert said in response.json()["detail"]
+        assert "Cache-Control" not in response.headers
+
+
+async def test_a_rating_leaves_the_thumbnail_in_the_answer(site: Site) -> None:
+    asset = await one_asset(site)
+    await site.thumbnail(asset)
+    await site.get("/v1/jobs")
+    rated = await site.http.put(f"/v1/assets/{asset['id']}/rating", json={"score": 4})
+    assert rated.json()["thumbnail_url"] == f"/v1/assets/{asset['id']}/thumbnail"
 
 
 async def test_a_file_that_is_not_there_is_not_found(site: Site) -> None:

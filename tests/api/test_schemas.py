@@ -117,6 +117,7 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("GET", "/v1/jobs/{}/history"),
         ("GET", "/v1/assets/{}"),
         ("GET", "/v1/assets/{}/content"),
+        ("GET", "/v1/assets/{}/thumbnail"),
         ("PUT", "/v1/assets/{}/rating"),
         ("PUT", "/v1/assets/{}/saved"),
         ("DELETE", "/v1/assets/{}/saved"),

@@ -34,7 +34,7 @@ async def test_a_submission_answers_with_the_job_before_any_view_knows_it(site: 
     assert response.status_code == 202
     job = response.json()
     assert (job["status"], job["quantity"], job["seed"], job["attempt"]) == ("queued", 3, 42, 0)
-    assert job["params"] == {"width": 256, "height": 256, "steps": 5, "guidance": 6.0}
+    assert job["params"] == {"width": 128, "height": 128, "steps": 5, "guidance": 3.0, "sampler": "euler"}
     assert (job["model"], job["task"], job["negative_prompt"]) == ("sdxl-demo", "t2i", "blurry")
     assert [asset["seed"] for asset in job["assets"]] == [42, 43, 44]
     assert {asset["status"] for asset in job["assets"]} == {"reserved"}
@@ -67,6 +67,8 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"job_type": None, "model": "sdxl-demo"}, "task", "required"),
     ({"job_type": None, "task": "t2i"}, "model", "required"),
     ({"job_type": None, "model": "flux", "task": "t2i"}, "model", "sdxl-demo with t2i"),
+    ({"job_type": "sdxl_image_fast", "task": "i2i"}, "task", "does t2i"),
+    ({"params": {"karras": True}}, "params.karras", "only with sampler = dpm++"),
     ({"model": "flux"}, "model", "sdxl-demo"),
     ({"job_type": 7}, "job_type", "string"),
     ({"quantity": 2}, "quantity", "1, 3, 6"),
@@ -86,12 +88,20 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": True}, "seed", "integer"),
     ({"params": {"steps": 0}}, "params.steps", "1 to 100"),
     ({"params": {"width": 257}}, "params.width", "multiple of 8"),
-    ({"params": {"speed": 3}}, "params.speed", "guidance, height, steps, width"),
+    ({"params": {"speed": 3}}, "params.speed", "guidance, height, karras, sampler, steps, width"),
     ({"params": {"steps": [[1]]}}, "params.steps", "1 to 100"),
     ({"params": []}, "params", "dict"),
-    ({"references": [{"type": "style", "source": "media:1", "strength": 0.5}]}, "references", "takes no references"),
-    ({"references": [{"type": "mood", "source": "media:1", "strength": 0.5}]}, "references.0.type", "style"),
-    ({"media": {"image": "media:1"}}, "media", "takes no media"),
+    (
+        {"references": [{"type": "style", "source": "media:1", "strength": 0.5}]},
+        "references.0.type",
+        "takes composition, not style",
+    ),
+    (
+        {"references": [{"type": "mood", "source": "media:1", "strength": 0.5}]},
+        "references.0.type",
+        "takes composition, not mood",
+    ),
+    ({"media": {"image": "media:1"}}, "media.image", "is not used by a job type that does t2i, i2i"),
     ({"priority": 11}, "priority", "10"),
     ({"tags": ["x"] * 21}, "tags", "20"),
     ({"tags": ["x" * 65]}, "tags.0", "64"),

@@ -1,4 +1,4 @@
-"""What its owner makes of an asset: rating, naming, tagging, saving, trashing, dismissing."""
+"""What becomes of an asset: its thumbnail, and rating, naming, tagging, saving, trashing, dismissing by its owner."""
 
 from typing import get_args
 
@@ -12,6 +12,7 @@ from domain.commands import (
     RestoreAsset,
     SaveAsset,
     TagAsset,
+    ThumbnailAsset,
     TitleAsset,
     TrashAsset,
     UnsaveAsset,
@@ -30,21 +31,23 @@ from domain.events import (
     AssetTrashed,
     AssetUnsaved,
 )
-from tests.spec import INVALID_INPUT, JOB_ID, NOW, OWNER, file_of, given_asset, reservation, when_asset
+from tests.spec import INVALID_INPUT, JOB_ID, NOW, OWNER, file_of, given_asset, reservation, thumbnail_of, when_asset
 
 RESERVED = reservation(0)
 COMPLETED = file_of(0, attempt=1)
+THUMBNAILED = thumbnail_of(0)
 FAILED = AssetFailed(attempt=1, error=INVALID_INPUT)
 CANCELED = AssetCanceled()
 
+THUMBNAIL = ThumbnailAsset(thumbnailed=THUMBNAILED, now=NOW)
 RATE = RateAsset(score=4, now=NOW)
 TITLE = TitleAsset(title="Fog", now=NOW)
 TAG = TagAsset(tags=("fog", "sea"), now=NOW)
 SAVE, UNSAVE = SaveAsset(now=NOW), UnsaveAsset(now=NOW)
 TRASH, RESTORE = TrashAsset(now=NOW), RestoreAsset(now=NOW)
 DISMISS = DismissAsset(now=NOW)
-CURATION: list[AssetCommand] = [RATE, TITLE, TAG, SAVE, UNSAVE, TRASH, RESTORE]
-COMMANDS = [*CURATION, DISMISS]
+ON_FILES: list[AssetCommand] = [THUMBNAIL, RATE, TITLE, TAG, SAVE, UNSAVE, TRASH, RESTORE]
+COMMANDS = [*ON_FILES, DISMISS]
 WITHOUT_FILE: dict[str, list[AssetEvent]] = {
     "reserved": [RESERVED],
     "failed": [RESERVED, FAILED],
@@ -68,7 +71,7 @@ def test_nothing_can_be_made_of_an_asset_that_was_never_reserved(command: AssetC
 
 
 @pytest.mark.parametrize("status", WITHOUT_FILE)
-@pytest.mark.parametrize("command", CURATION, ids=_name)
+@pytest.mark.parametrize("command", ON_FILES, ids=_name)
 def test_only_a_completed_asset_can_be_changed(command: AssetCommand, status: str) -> None:
     with pytest.raises(AssetNotCompleted) as caught:
         when_asset(given_asset(*WITHOUT_FILE[status]), command)
@@ -79,6 +82,7 @@ def test_only_a_completed_asset_can_be_changed(command: AssetCommand, status: st
 @pytest.mark.parametrize(
     ("command", "fact"),
     [
+        (THUMBNAIL, THUMBNAILED),
         (RATE, AssetRated(score=4)),
         (TITLE, AssetTitled(title="Fog")),
         (TAG, AssetTagged(tags=("fog", "sea"))),
@@ -91,6 +95,17 @@ def test_only_a_completed_asset_can_be_changed(command: AssetCommand, status: st
 def test_a_completed_asset_is_changed_once_however_often_one_asks(command: AssetCommand, fact: AssetEvent) -> None:
     assert when_asset(given_asset(RESERVED, COMPLETED), command) == [fact]
     assert when_asset(given_asset(RESERVED, COMPLETED, fact), command) == []
+
+
+def test_an_asset_gets_one_thumbnail_and_keeps_it() -> None:
+    asset = given_asset(RESERVED, COMPLETED, THUMBNAILED)
+    assert isinstance(asset, Completed)
+    assert asset.thumbnail == THUMBNAILED
+    assert when_asset(asset, ThumbnailAsset(thumbnailed=thumbnail_of(1), now=NOW)) == []
+
+
+def test_a_trashed_asset_gets_its_thumbnail_too() -> None:
+    assert when_asset(given_asset(RESERVED, COMPLETED, AssetTrashed()), THUMBNAIL) == [THUMBNAILED]
 
 
 def test_rating_again_replaces_the_score() -> None:
@@ -171,7 +186,7 @@ def test_an_asset_knows_its_status_owner_and_job(asset: Asset, status: str) -> N
 
 def test_folding_enforces_no_rule_on_what_has_no_file() -> None:
     facts: list[AssetEvent] = [AssetRated(score=1), AssetTitled(title="Fog"), AssetTagged(tags=()), AssetSaved()]
-    facts += [AssetUnsaved(), AssetTrashed(), AssetRestored(), AssetDismissed()]
+    facts += [AssetUnsaved(), AssetTrashed(), AssetRestored(), AssetDismissed(), THUMBNAILED]
     assert given_asset(RESERVED, *facts) == Reserved(RESERVED)
     assert given_asset(*facts) == Unknown()
 

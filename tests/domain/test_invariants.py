@@ -36,15 +36,18 @@ from domain.commands import (
     StartAttempt,
     SubmitJob,
     TagAsset,
+    ThumbnailAsset,
     TitleAsset,
     TrashAsset,
     UnsaveAsset,
 )
 from domain.errors import Refused
 from domain.events import (
+    AssetCompleted,
     AssetEnding,
     AssetEvent,
     AssetReserved,
+    AssetThumbnailed,
     ErrorClass,
     Failure,
     JobAborted,
@@ -67,7 +70,7 @@ from domain.generation import Decision, Generation
 from domain.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.recipe import asset_id
 from domain.retry import FAILURES_MAX, WORKERS_LOST_MAX
-from tests.spec import DEADLINE, NOW, TRANSIENT, file_of, submit
+from tests.spec import DEADLINE, NOW, TRANSIENT, file_of, submit, thumbnail_of
 
 JOBS_MAX = 5
 WORKERS = st.sampled_from(["gpu-1", "gpu-2"])
@@ -80,7 +83,8 @@ INDEXES = st.sampled_from([*range(6)] * 3 + [6, -1])
 
 ERRORS = st.builds(Failure, error_class=st.sampled_from(ErrorClass), message=st.sampled_from(["It broke.", "Again."]))
 JITTER = st.floats(min_value=0, max_value=1, exclude_max=True)
-CURATION: st.SearchStrategy[AssetCommand] = st.one_of(
+ON_ASSETS: st.SearchStrategy[AssetCommand] = st.one_of(
+    st.builds(ThumbnailAsset, thumbnailed=st.builds(thumbnail_of, st.integers(0, 2)), now=st.just(NOW)),
     st.builds(RateAsset, score=st.integers(1, 5), now=st.just(NOW)),
     st.builds(TitleAsset, title=st.sampled_from([None, "Fog", "Sea"]), now=st.just(NOW)),
     st.builds(TagAsset, tags=st.sampled_from([(), ("fog",), ("sea", "fog", "sea")]), now=st.just(NOW)),
@@ -199,13 +203,13 @@ class Life(RuleBasedStateMachine):
     def abort(self, job_id: UUID) -> None:
         self._do(job_id, AbortJob(now=self.now))
 
-    @rule(job_id=submitted, index=INDEXES, command=CURATION)
-    def curate(self, job_id: UUID, index: int, command: AssetCommand) -> None:
+    @rule(job_id=submitted, index=INDEXES, command=ON_ASSETS)
+    def change(self, job_id: UUID, index: int, command: AssetCommand) -> None:
         index = self._index(job_id, index)
         slots = self.generations[job_id].assets
         asset = slots[index] if 0 <= index < len(slots) else Unknown()
-        facts = self._curated(command, asset)
-        assert not self._curated(command, reduce(assets.evolve, facts, asset)), "a repeat changed something"
+        facts = self._changed(command, asset)
+        assert not self._changed(command, reduce(assets.evolve, facts, asset)), "a repeat changed something"
         self._commit(job_id, Decision(assets={index: tuple(facts)} if facts else {}))
 
     # What must hold after every step.
@@ -280,6 +284,13 @@ class Life(RuleBasedStateMachine):
             assert all(isinstance(event, lifecycle) for _, event in stream[:2])
 
     @invariant()
+    def an_asset_has_at_most_one_thumbnail_and_only_once_it_is_completed(self) -> None:
+        for stream in self.asset_streams.values():
+            kinds = [type(event) for _, event in stream]
+            assert kinds.count(AssetThumbnailed) <= 1
+            assert AssetThumbnailed not in kinds or AssetCompleted in kinds[: kinds.index(AssetThumbnailed)]
+
+    @invariant()
     def nothing_but_notes_and_the_end_follows_a_requested_cancel(self) -> None:
         for stream in self.job_streams.values():
             kinds = [type(event) for _, event in stream]
@@ -330,7 +341,7 @@ class Life(RuleBasedStateMachine):
         except Refused:
             return Decision()
 
-    def _curated(self, command: AssetCommand, asset: Asset) -> list[AssetEvent]:
+    def _changed(self, command: AssetCommand, asset: Asset) -> list[AssetEvent]:
         try:
             return assets.decide(command, asset)
         except Refused:

@@ -19,6 +19,7 @@ from domain.commands import (
     RestoreAsset,
     SaveAsset,
     TagAsset,
+    ThumbnailAsset,
     TitleAsset,
     TrashAsset,
     UnsaveAsset,
@@ -43,6 +44,7 @@ from tests.spec import (
     report_completed,
     report_failed,
     start,
+    thumbnail_of,
 )
 
 WORKERS_SAY: Final[dict[str, Callable[[int, int], JobCommand]]] = {
@@ -55,7 +57,8 @@ WORKERS_SAY: Final[dict[str, Callable[[int, int], JobCommand]]] = {
     "cancel": lambda *_: CANCEL,
     "confirm": lambda attempt, _: confirm(attempt),
 }
-OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
+SAID_OF_ASSETS: Final[dict[str, Callable[[int], AssetCommand]]] = {
+    "thumbnail": lambda number: ThumbnailAsset(thumbnail_of(number), NOW),
     "rate": lambda number: RateAsset(1 + number % 5, NOW),
     "title": lambda number: TitleAsset(None if number % 3 == 0 else f'"{number}" \\ fog', NOW),
     "tag": lambda number: TagAsset(("sea", f"ö{number}")[: number % 3], NOW),
@@ -66,7 +69,7 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
-Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY])
+Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *SAID_OF_ASSETS, *SAID_OF_ASSETS])
 Steps = st.lists(st.tuples(Word, st.integers(0, 1), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -109,8 +112,8 @@ def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]
         job_id = jobs[which % len(jobs)]
         generation = story.ledger.generation(job_id)
         with suppress(Refused):  # what the rules do not allow leaves no trace
-            if word in OWNERS_SAY:
-                story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
+            if word in SAID_OF_ASSETS:
+                story.curate(job_id, _pick(generation, Completed, number), SAID_OF_ASSETS[word](number))
             else:
                 index = _pick(generation, Reserved, number)
                 story.tell(job_id, WORKERS_SAY[word](attempt_of(generation.job), index))

@@ -11,7 +11,7 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import DismissAsset, RateAsset, TitleAsset, TrashAsset
+from domain.commands import DismissAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
 from projections import ALL
 from projections.projection import Projection
@@ -22,7 +22,7 @@ from services.projector import View
 from services.rebuild import PositionUnknown, RebuildRunning, matches_ledger, rebuild_as_of
 from tests.histories import Row, Story, Views
 from tests.services.commits import WAIT_S_MAX, eventually
-from tests.spec import NOW, TRANSIENT, report_completed, report_failed, start
+from tests.spec import NOW, TRANSIENT, report_completed, report_failed, start, thumbnail_of
 
 BY_NAME = {view.name: view for view in ALL}
 VIEW = pytest.mark.parametrize("view", ALL, ids=list(BY_NAME))
@@ -69,7 +69,8 @@ def everything(story: Story) -> None:
     job_id = story.submit(3)
     story.tell(job_id, start(1), report_completed(0), report_failed(1, error=TRANSIENT), report_completed(2))
     story.curate(job_id, 0, RateAsset(4, NOW), TitleAsset("Fog", NOW), DismissAsset(NOW))
-    story.curate(job_id, 2, TrashAsset(NOW))
+    story.curate(job_id, 0, ThumbnailAsset(thumbnail_of(0), NOW))
+    story.curate(job_id, 2, TrashAsset(NOW), ThumbnailAsset(thumbnail_of(2), NOW))
     story.submit(1)
 
 

@@ -16,12 +16,20 @@ from domain.commands import (
     RestoreAsset,
     SaveAsset,
     TagAsset,
+    ThumbnailAsset,
     TitleAsset,
     TrashAsset,
     UnsaveAsset,
 )
 from domain.recipe import asset_id
-from projections.reads import LibraryFilter, ListedAssetRow, history_of_owner, list_library, list_workspace
+from projections.reads import (
+    LibraryFilter,
+    ListedAssetRow,
+    assets_of_jobs,
+    history_of_owner,
+    list_library,
+    list_workspace,
+)
 from services.database import Database
 from services.ledger import Ledger
 from tests.conftest import Clock
@@ -44,6 +52,7 @@ from tests.spec import (
     report_completed,
     report_failed,
     start,
+    thumbnail_of,
 )
 
 BEGINNING = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
@@ -134,6 +143,25 @@ def test_the_workspace_shows_what_the_owner_made_of_an_asset(
     story.curate(job_id, 0, TitleAsset(None, NOW), TagAsset((), NOW), UnsaveAsset(NOW))
     (row,) = workspace(views, connection)
     assert (row.rating, row.title, row.tags, row.saved) == (4, None, [], False)
+
+
+def test_a_thumbnail_is_in_every_list_and_changes_nothing_else(
+    story: Story, views: Views, connection: Connection[TupleRow]
+) -> None:
+    job_id = story.finished(2)
+    story.curate(job_id, 0, RateAsset(4, NOW), ThumbnailAsset(thumbnail_of(0), NOW))
+    made = thumbnail_of(0)
+    for rows in (
+        workspace(views, connection),
+        library(views, connection),
+        assets_of_jobs(connection, [job_id])[job_id],
+    ):
+        shown, without = sorted(rows, key=lambda row: row.index)
+        assert (shown.thumbnail_sha256, shown.thumbnail_path, shown.thumbnail_bytes) == (
+            made.sha256, made.path, made.bytes,
+        )  # fmt: skip
+        assert (shown.sha256, shown.rating, shown.status) == (file_of(0, 1).sha256, 4, "completed")
+        assert (without.thumbnail_sha256, without.thumbnail_path, without.thumbnail_bytes) == (None, None, None)
 
 
 # Library.

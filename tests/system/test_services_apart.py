@@ -20,7 +20,7 @@ from tests.system.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
-SERVICES = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "worker")
+SERVICES = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails", "worker")
 TOKEN = "a-token-of-this-test-alone"
 
 
@@ -77,7 +77,7 @@ def fleet(dsn: str, nats_url: str, models: str, url: str, tmp_path: Path) -> Ite
             process.wait(10)
 
 
-def test_seven_processes_do_what_one_does(fleet: Fleet, url: str):
+def test_eight_processes_do_what_one_does(fleet: Fleet, url: str):
     for service in SERVICES:
         fleet.start(service)
     client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
@@ -91,18 +91,24 @@ def test_seven_processes_do_what_one_does(fleet: Fleet, url: str):
     def ended(job_id: str) -> bool:
         return client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
 
+    def has_thumbnails(job_id: str) -> bool:
+        urls = [asset["thumbnail_url"] for asset in client.get(f"/v1/jobs/{job_id}").json()["assets"]]
+        return all(urls) and all(client.get(url).headers["Content-Type"] == "image/webp" for url in urls)
+
     with client:
         eventually(ready, 60, fleet.logs)
         first = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox", "quantity": 3}).json()
         eventually(lambda: ended(first["id"]), 120, fleet.logs)
+        eventually(lambda: has_thumbnails(first["id"]), 60, fleet.logs)
         # Each is killed in turn and started again; the next job does not mind.
-        for service in ("projector", "dispatcher", "recorder", "relay", "reaper", "api"):
+        for service in ("projector", "dispatcher", "recorder", "relay", "reaper", "thumbnails", "api"):
             fleet.processes[service].kill()
             fleet.processes[service].wait(10)
             fleet.start(service)
         eventually(ready, 60, fleet.logs)
         second = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"}).json()
         eventually(lambda: ended(second["id"]), 120, fleet.logs)
+        eventually(lambda: has_thumbnails(second["id"]), 60, fleet.logs)
     assert fleet.stop() == dict.fromkeys(SERVICES, 0), fleet.logs()
 
 

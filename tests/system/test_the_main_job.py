@@ -28,8 +28,24 @@ def test_a_prompt_becomes_three_images_and_a_history(installation: Installation)
         assert stored.read_bytes() == content
         files[asset["index"]] = content
     assert len(set(files.values())) == 3
-    types = [item["type"] for item in installation.history(job["id"])]
+    history = installation.history(job["id"])  # thumbnails come when they are ready, also between the others
+    types = [item["type"] for item in history if item["type"] != "asset.thumbnailed"]
     assert types == ["job.queued", *["asset.reserved"] * 3, "job.started", *["asset.completed"] * 3, "job.succeeded"]
+
+
+def test_every_image_gets_its_thumbnail(installation: Installation):
+    done = installation.job_when(installation.submit(quantity=3)["id"], "succeeded", "failed")
+
+    def thumbnails() -> list[str]:
+        return [asset["thumbnail_url"] for asset in installation.job(done["id"])["assets"] if asset["thumbnail_url"]]
+
+    installation.wait_until(lambda: len(thumbnails()) == 3, 30)
+    for url in thumbnails():
+        small = installation.request("GET", url)
+        assert Image.open(io.BytesIO(small.content), formats=["WEBP"]).size == (256, 256)
+        assert small.headers["ETag"] == f'"{hashlib.sha256(small.content).hexdigest()}"'
+    types = [item["type"] for item in installation.history(done["id"])]
+    assert types.count("asset.thumbnailed") == 3
 
 
 def test_the_same_seed_makes_the_same_picture_and_another_seed_another(installation: Installation):

@@ -1,0 +1,96 @@
+"""The catalog's files: the one that is shipped, and on top of it one of the user's own. Errors name the line."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from domain.catalog import Catalog, EntryProblem
+
+HEADER = re.compile(r"^\s*\[(?P<table>[^\[\]]+)\]\s*(#.*)?$")
+NAME = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+KEY = re.compile(rf"^\s*(?P<key>{NAME}(?:\s*\.\s*{NAME})*)\s*=")
+PIECE = re.compile(NAME)
+
+
+class CatalogError(Exception):
+    """The catalog does not hold together; the sentence names file, line and entry."""
+
+    code = "catalog_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogFile:
+    """A file by the name that people know it by, and its text."""
+
+    name: str
+    text: str
+
+    def place_of(self, path: Sequence[str]) -> tuple[int, int]:
+        """How much of the path the file has, and the line (from 1) where that ends; (0, 1) for nothing."""
+        table: tuple[str, ...] = ()
+        best = (0, 1)
+        for number, line in enumerate(self.text.splitlines(), start=1):
+            if header := HEADER.match(line):
+                table = _pieces(header["table"])
+                here = table
+            elif key := KEY.match(line):
+                here = (*table, *_pieces(key["key"]))
+            else:
+                continue
+            if len(here) > best[0] and tuple(path[: len(here)]) == here:
+                best = (len(here), number)
+        return best
+
+
+def read_catalog(*files: CatalogFile) -> Catalog:
+    """Read files, each on top of those before it: an entry is added, or changes the keys that it names.
+
+    Raises `CatalogError` naming the first entry that is wrong, with its line.
+    """
+    content: dict[str, Any] = {}
+    for file in files:
+        try:
+            content = _on_top(content, tomllib.loads(file.text))
+        except tomllib.TOMLDecodeError as error:
+            raise CatalogError(f"{file.name} is not TOML: {error}") from None
+    try:
+        return Catalog.model_validate(content)
+    except ValidationError as error:
+        path, detail = _first_problem(error)
+    raise CatalogError(f"{_place(files, path)}: {'.'.join((*path, ''))[:-1] or 'the catalog'}: {detail}")
+
+
+def _first_problem(error: ValidationError) -> tuple[tuple[str, ...], str]:
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, EntryProblem):
+        return cause.path, str(cause)
+    # Unions and constrained types put their own names into the place: what is no key of the file says nothing.
+    path = tuple(str(part) for part in first["loc"] if "[" not in str(part))
+    return path, first["msg"].removeprefix("Value error, ")
+
+
+def _place(files: Sequence[CatalogFile], path: tuple[str, ...]) -> str:
+    """The file that says most of the path, the last of equals, and the line."""
+    depth, place = -1, ""
+    for file in files:
+        found, line = file.place_of(path)
+        if found >= depth:
+            depth, place = found, f"{file.name}, line {line}"
+    return place
+
+
+def _on_top(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _on_top(merged[key], value) if both else value
+    return merged
+
+
+def _pieces(dotted: str) -> tuple[str, ...]:
+    return tuple(piece.strip("\"'") for piece in PIECE.findall(dotted))

@@ -1,0 +1,157 @@
+"""Parameters of a job type: what values one may have, and on which others it depends."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from domain.recipe import ParamValue
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Whole = Annotated[int, Field(strict=True)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Value = Annotated[bool, Field(strict=True)] | Whole | Finite | Annotated[str, Field(strict=True)]
+
+
+class Entry(BaseModel):
+    """A line of the catalog: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Param(Entry):
+    """A value that a job type takes. Bounds are inclusive; `unit` is for people; `default` is what it is when unsaid.
+
+    `multiple_of` and `plus` are a grid: 4 and 1 allow 1, 5, 9 … . With `round_down` a value beside the grid becomes the
+    next lower one, and the job records what was asked. `depends_on` names other parameters with the value, or the
+    values, under which this one means something.
+    """
+
+    type: Literal["integer", "number", "choice", "boolean"]
+    minimum: Finite | None = None
+    maximum: Finite | None = None
+    multiple_of: Whole | None = Field(default=None, ge=1)
+    plus: Whole = Field(default=0, ge=0)
+    round_down: bool = False
+    choices: tuple[str, ...] = ()
+    default: Value | None = None
+    unit: str | None = None
+    label: str | None = None
+    depends_on: Mapping[Name, Value | tuple[Value, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if self.type in {"integer", "number"}:
+            if self.minimum is None or self.maximum is None:
+                raise ValueError("a number needs minimum and maximum")
+            if self.minimum > self.maximum:
+                raise ValueError("minimum is above maximum")
+        elif (self.minimum, self.maximum, self.multiple_of) != (None, None, None):
+            raise ValueError(f"a {self.type} has no minimum, maximum or multiple_of")
+        if (self.type == "choice") != bool(self.choices):
+            raise ValueError("a choice needs choices, and nothing else has them")
+        problem = None if self.default is None else self.problem_with(self.default)
+        if problem is not None:
+            raise ValueError(f"default {problem}")
+        return self
+
+    def problem_with(self, value: object) -> str | None:
+        """A sentence that says what is allowed when `value` is not; None when it is."""
+        match self.type:
+            case "choice":
+                return None if isinstance(value, str) and value in self.choices else self._allowed()
+            case "boolean":
+                return None if isinstance(value, bool) else self._allowed()
+            case _:
+                return None if self._is_number_in_range(value) else self._allowed()
+
+    def _is_number_in_range(self, value: object) -> bool:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or self.minimum is None
+            or self.maximum is None
+        ):
+            return False
+        if not self.minimum <= value <= self.maximum:  # also refuses NaN
+            return False
+        if self.type == "integer" and isinstance(value, float) and not value.is_integer():
+            return False
+        return self.round_down or self.multiple_of is None or (value - self.plus) % self.multiple_of == 0
+
+    def _allowed(self) -> str:
+        if self.type == "choice":
+            return f"must be one of {', '.join(self.choices)}"
+        if self.type == "boolean":
+            return "must be true or false"
+        number = "a whole number" if self.type == "integer" else "a number"
+        allowed = f"must be {number} from {self.minimum:g} to {self.maximum:g}"
+        if self.multiple_of is not None and not self.round_down:
+            allowed += f", a multiple of {self.multiple_of}" + (f" plus {self.plus}" if self.plus else "")
+        return allowed
+
+    def coerced(self, value: ParamValue) -> ParamValue:
+        """An allowed value in its type and on its grid: 15.0 steps are 15; 83 frames are 81 on a grid of 4 plus 1."""
+        if self.type in {"choice", "boolean"} or isinstance(value, str | bool):
+            return value
+        if self.multiple_of is not None:
+            value -= (value - self.plus) % self.multiple_of
+        return int(value) if self.type == "integer" else float(value)
+
+    def holds(self, values: Mapping[str, ParamValue]) -> bool:
+        """Whether this parameter means something beside these values of others."""
+        return all(name in values and values[name] in wanted for name, wanted in self.conditions().items())
+
+    def conditions(self) -> dict[str, tuple[ParamValue, ...]]:
+        """Each parameter that this one depends on, and the values that it may have."""
+        return {name: wanted if isinstance(wanted, tuple) else (wanted,) for name, wanted in self.depends_on.items()}
+
+    def condition_text(self) -> str:
+        """The conditions for people: `sampler = dpm++`."""
+        each = (f"{name} = {' or '.join(map(_shown, wanted))}" for name, wanted in self.conditions().items())
+        return " and ".join(each)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return JSON Schema, without a default; `depends_on` and `unit` are ours."""
+        schema: dict[str, Any] = {"type": "string" if self.type == "choice" else self.type}
+        if self.type == "choice":
+            schema["enum"] = list(self.choices)
+        if self.minimum is not None:
+            schema |= {"minimum": self.minimum, "maximum": self.maximum}
+        if self.multiple_of is not None and not self.round_down and not self.plus:
+            schema["multipleOf"] = self.multiple_of
+        if self.multiple_of is not None and (self.round_down or self.plus):
+            schema["grid"] = {"multiple_of": self.multiple_of, "plus": self.plus, "round_down": self.round_down}
+        if self.unit is not None:
+            schema["unit"] = self.unit
+        if self.label is not None:
+            schema["title"] = self.label
+        depends_on = [{"name": name, "values": list(wanted)} for name, wanted in self.conditions().items()]
+        return schema | {"depends_on": depends_on}
+
+
+def in_order(params: Mapping[str, Param]) -> list[str]:
+    """Return the names with every parent before what depends on it, else as they stand.
+
+    Raises `ValueError` naming a cycle. A parent that is not among them is left out.
+    """
+    ordered: dict[str, None] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            cycle = " → ".join((*path[path.index(name) :], name))
+            raise ValueError(f"depends on itself: {cycle}")
+        if name in ordered:
+            return
+        for parent in params[name].depends_on:
+            if parent in params:
+                visit(parent, (*path, name))
+        ordered[name] = None
+
+    for name in params:
+        visit(name, ())
+    return list(ordered)
+
+
+def _shown(value: ParamValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
