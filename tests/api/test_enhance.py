@@ -82,11 +82,12 @@ async def test_without_a_worker_the_rules_answer_and_the_ledger_has_it(site: Sit
     assert event.data == {name: document[name] for name in document if name != "id"} | {"owner": "admin"}
 
 
-async def test_a_worker_with_a_language_model_answers(site: Site, nats_url: str) -> None:
+@pytest.mark.parametrize(("job_type", "kind"), [("sdxl_image_fast", Kind.IMAGE), ("video_fast", Kind.VIDEO)])
+async def test_a_worker_with_a_language_model_answers(site: Site, nats_url: str, job_type: str, kind: Kind) -> None:
     async with a_worker(nats_url, a_reply) as asked:
-        document = await made(site)
+        document = await made(site, job_type=job_type)
     assert (document["enhanced"], document["enhancer"]) == (f"{PROMPT}, at dawn", "Qwen2.5-7B-Instruct a09a")
-    assert asked == [EnhanceRequest(prompt=PROMPT, kind=Kind.IMAGE)]
+    assert asked == [EnhanceRequest(prompt=PROMPT, kind=kind)]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"enhanced": "", "enhancer": "x"}'])
