@@ -9,7 +9,20 @@ from typing import Final
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
 
-from api import admin, assets, catalog, errors, health, jobs, library, openapi, stream, uploads, workspace
+from api import (
+    admin,
+    assets,
+    catalog,
+    enhance,
+    errors,
+    health,
+    jobs,
+    library,
+    openapi,
+    stream,
+    uploads,
+    workspace,
+)
 from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
@@ -27,7 +40,7 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, assets, uploads, workspace, library, stream, catalog, admin, health)
+ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, health)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -50,7 +63,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(Gate, identities=identities)
-    openapi.install(app, SubmitBody, assets.RatingBody, assets.AssetPatch)
+    openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
     return app
 
 

@@ -86,6 +86,7 @@ def job_document(
         "model": recipe["model"],
         "task": recipe["task"],
         "prompt": recipe["prompt"],
+        "enhanced_prompt": row.enhanced_prompt,
         "negative_prompt": recipe["negative_prompt"],
         "params": recipe["params"],
         "quantity": row.quantity,
@@ -131,6 +132,7 @@ def new_job_document(command: SubmitJob) -> Json:
         started_at=None,
         finished_at=None,
         queued_position=0,
+        enhanced_prompt=None,
     )
     assets = [_reserved(command, index, seed) for index, seed in enumerate(command.recipe.seeds)]
     return job_document(row, assets)

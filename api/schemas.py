@@ -101,6 +101,7 @@ class Job(Document):
     model: str
     task: str
     prompt: str
+    enhanced_prompt: str | None = Field(description="What a worker made of the prompt, and rendered in its place.")
     negative_prompt: str | None
     params: dict[str, Any]
     quantity: int
@@ -139,6 +140,16 @@ class Upload(Document):
     width: int | None
     height: int | None
     url: str
+
+
+class Enhancement(Document):
+    """A prompt made richer. `enhancer` is a language model with its revision, or the rules."""
+
+    id: UUID
+    job_type: str
+    original: str
+    enhanced: str
+    enhancer: str
 
 
 class HistoryItem(Document):

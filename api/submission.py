@@ -46,6 +46,7 @@ def _more_than_space(prompt: str) -> str:
     return prompt
 
 
+Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_CHARACTERS_MAX), AfterValidator(_more_than_space)]
 Tag = Annotated[str, Field(min_length=1, max_length=TAG_CHARACTERS_MAX)]
 Tags = Annotated[list[Tag], Field(max_length=TAGS_MAX)]
 
@@ -58,7 +59,7 @@ class SubmitBody(BaseModel):
     job_type: str | None = None
     model: str | None = None
     task: str | None = None
-    prompt: Annotated[str, Field(min_length=1, max_length=PROMPT_CHARACTERS_MAX), AfterValidator(_more_than_space)]
+    prompt: Prompt
     negative_prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)] | None = None
     quantity: Annotated[int, Field(description="One that the job type allows; the smallest when absent.")] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None

@@ -35,6 +35,7 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "asset.trashed.v1": events.AssetTrashed,
     "asset.restored.v1": events.AssetRestored,
     "media.uploaded.v1": events.MediaUploaded,
+    "enhancement.made.v1": events.EnhancementMade,
 }
 """The name under which each class is written today."""
 

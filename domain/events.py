@@ -292,6 +292,19 @@ class MediaUploaded(Event):
     path: str
 
 
+# Enhancement
+
+
+class EnhancementMade(Event):
+    """Somebody asked for a richer prompt, for a job type, without a job. `enhancer` is as in `JobPromptEnhanced`."""
+
+    owner: str
+    job_type: str
+    original: str
+    enhanced: str
+    enhancer: str
+
+
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
 JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver
 """What is worth keeping of an attempt while it runs."""

@@ -14,10 +14,12 @@ from contextlib import suppress
 import nats.errors
 from nats.aio.client import Client
 
+from gpu_worker.answering import Answering
 from gpu_worker.connection import connect
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
 from gpu_worker.engines.hosted import HostedEngines, is_hosted
 from gpu_worker.engines.provider import Account
+from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker, unless
 from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
 from gpu_worker.workshop import Engines, Workshop
@@ -58,7 +60,9 @@ def compose(settings: WorkerSettings) -> Workshop:
     except Exception as error:  # the library raises ValueError, OSError or its own, by what is wrong
         reason = without_credentials((str(error).splitlines() or [""])[0])
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
-    return Workshop(settings.worker_name, settings.models, engines_of(settings), blobs)
+    engines = engines_of(settings)
+    enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
+    return Workshop(settings.worker_name, settings.models, engines, blobs, enhancing)
 
 
 def engines_of(settings: WorkerSettings) -> Engines:
@@ -88,6 +92,7 @@ async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
         return 0
     try:
         await unless(stop, _result(loading))
+        await Answering(connection, workshop.enhancing, workshop.rendering).begin()
         await Worker(connection, workshop, settings.pools, settings.heartbeat_s).run(stop)
     except nats.errors.ConnectionClosedError:
         LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400

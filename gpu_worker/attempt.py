@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, JobMemoryLowered, JobNote
 from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
+from gpu_worker.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.redaction import redacted
@@ -97,9 +98,10 @@ class Attempt:
 
     def _render(self) -> None:
         """Runs in the render thread. Every error travels to the loop."""
-        order, workshop = self._order, self._workshop
+        workshop = self._workshop
         ended = Ended()
         try:
+            self._order = order = self._with_enhanced_prompt()
             request = request_of(order, workshop.blobs)
             engine = workshop.engine(order.recipe.model)
             self._revision = engine.model_revision
@@ -108,6 +110,12 @@ class Attempt:
         except BaseException as error:  # one that ended in this thread would leave the job hanging
             ended = Ended(error)
         self._arrived(ended)
+
+    def _with_enhanced_prompt(self) -> WorkOrder:
+        """Runs in the render thread, before the engine takes the memory that a language model may need."""
+        return with_enhanced_prompt(
+            self._order, self._workshop.enhancing, self._note, lambda: self._keep_alive.interrupt is not None
+        )
 
     def _take(self, rendering: Rendering) -> None:
         """Runs in the render thread, which goes on once the ledger has a note; outputs are stored beside it."""

@@ -80,6 +80,11 @@ class Residency:
         self._failed.pop(model_name, None)
         return self._loaded[model_name]
 
+    def release(self) -> None:
+        """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
+        self._loaded.clear()
+        self._make_room()
+
     def _make_room(self) -> None:
         while len(self._loaded) >= self._loaded_max:
             self._loaded.popitem(last=False)

@@ -83,6 +83,10 @@ class WorkerSettings(BaseSettings):
     fal_key: SecretStr | None = Field(
         default=None, validation_alias=fal.TOKEN_VARIABLE, description="Key of the account at fal."
     )
+    enhancer: str | None = Field(
+        default=None,
+        description="Language model that makes prompts richer: a folder or hub id. Default: the rules do it.",
+    )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
     )

@@ -58,6 +58,8 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
         "Recipe": recipe.canonical(),
         "Recipe fingerprint": recipe.fingerprint(),
     }
+    if order.enhanced_prompt:
+        origin["Enhanced prompt"] = order.enhanced_prompt
     if recipe.negative_prompt:
         origin["Negative prompt"] = recipe.negative_prompt
     return origin | {name.capitalize(): str(value) for name, value in sorted(recipe.params.items())}

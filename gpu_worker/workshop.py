@@ -11,6 +11,7 @@ from PIL import Image
 
 from domain.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
+from gpu_worker.enhancing import Enhancing
 from services.blobs import Blobs
 from services.media import UnreadableMedia, read_image
 from services.wire import WorkOrder
@@ -22,13 +23,25 @@ class Engines(Protocol):
     def engine(self, model_name: str) -> Engine:
         """Load it if need be. Raises ModelUnavailable or OutOfMemory."""
 
+    def release(self) -> None:
+        """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
+
 
 class Workshop:
     """What every attempt of a worker shares: engines, object store, and the one thread that touches torch."""
 
-    def __init__(self, worker: str, models: Mapping[str, str], engines: Engines, blobs: Blobs) -> None:
+    def __init__(
+        self,
+        worker: str,
+        models: Mapping[str, str],
+        engines: Engines,
+        blobs: Blobs,
+        enhancing: Enhancing | None = None,
+    ) -> None:
+        """Take an enhancer, or none for the rules alone."""
         self.worker = worker
         self.blobs = blobs
+        self.enhancing = enhancing or Enhancing()
         self.rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
         self.storing = ThreadPoolExecutor(2, thread_name_prefix="store")
         self._models = models

@@ -45,6 +45,8 @@ def fold_job(rows: Rows, recorded: Recorded) -> None:
         case facts.JobStarted(attempt=attempt):
             started_at = row.get("started_at") or recorded.envelope.at
             row.update(status="processing", attempt=attempt, started_at=started_at, error=None)
+        case facts.JobPromptEnhanced(enhanced=enhanced):
+            row.update(enhanced_prompt=enhanced)
         case facts.JobRequeued():
             row.update(status="queued", error=recorded.data["error"])
         case facts.JobCancelRequested():

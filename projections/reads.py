@@ -24,7 +24,10 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 @dataclass(slots=True)
 class JobRow:
-    """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`."""
+    """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`.
+
+    `enhanced_prompt` is what a worker made of the recipe's prompt; null for most jobs, and until it did.
+    """
 
     job_id: UUID
     owner: str
@@ -41,6 +44,7 @@ class JobRow:
     started_at: datetime | None
     finished_at: datetime | None
     queued_position: int
+    enhanced_prompt: str | None
 
     def __post_init__(self) -> None:
         self.created_at = _utc(self.created_at)

@@ -12,7 +12,7 @@ from parked_events where slot = 'live' order by view, position limit %(limit)s
 
 -- name: list_jobs
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
 from views.jobs
 where owner = %(owner)s
   and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
@@ -24,7 +24,7 @@ limit %(limit)s
 
 -- name: find_job
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
 from views.jobs
 where owner = %(owner)s and job_id = %(job_id)s
 

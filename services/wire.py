@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from domain.enhancement import CHARACTERS_MAX
 from domain.events import AssetCompleted, Failure, JobNote
 from domain.recipe import Kind, Recipe
 
@@ -22,6 +23,15 @@ REPORTS = "reports"
 
 RECORDERS = "recorders"
 """Queue group of the recorders."""
+
+ENHANCE = "enhance"
+"""Request and reply: the API asks a worker that has a language model for a richer prompt."""
+
+ENHANCERS = "enhancers"
+"""Queue group of these workers."""
+
+ENHANCE_S_MAX = 20.0
+"""A person waits for the answer: after so long the API goes by the rules, and the worker does not begin any more."""
 
 HEARTBEAT_S = 10.0
 LEASE_S = 30.0
@@ -90,6 +100,20 @@ class WorkOrder(Message):
     recipe: Recipe
     outputs: tuple[Output, ...] = Field(min_length=1)
     enhanced_prompt: str | None = None
+
+
+class EnhanceRequest(Message):
+    """A prompt to be made richer, for an output of this kind."""
+
+    prompt: str
+    kind: Kind
+
+
+class EnhanceReply(Message):
+    """The richer prompt, and who made it: see `domain.events.JobPromptEnhanced`."""
+
+    enhanced: str = Field(min_length=1, max_length=CHARACTERS_MAX)
+    enhancer: str = Field(min_length=1)
 
 
 class Progress(Message):

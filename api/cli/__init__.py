@@ -219,6 +219,24 @@ def upload(
 
 
 @app.command()
+def enhance(
+    prompt: Annotated[str, typer.Argument(help="What to make.")],
+    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = "sdxl_image_fast",
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a prompt richer, without a job.
+
+    Prints the richer prompt, and on stderr who made it.
+    """
+    from api.cli import commands  # noqa: PLC0415 - see `up`
+
+    finish(commands.enhance(commands.find_server(url, token, data_dir), prompt, job_type, as_json=as_json))
+
+
+@app.command()
 def jobs(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,

@@ -119,6 +119,10 @@ class Client:
         """Submit a job. A lost answer is asked for again under the same Idempotency-Key: there is one job at most."""
         return await self._json("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": str(uuid4())})
 
+    async def enhance(self, prompt: str, job_type: str) -> Json:
+        """Make a prompt richer; no job yet."""
+        return await self._json("POST", "/v1/enhance", body={"prompt": prompt, "job_type": job_type})
+
     async def jobs(self, *, status: str | None, job_type: str | None, limit: int) -> list[Json]:
         """The owner's newest jobs, `limit` at most."""
         asked = {"status": status, "job_type": job_type, "limit": str(min(limit, 100))}

@@ -83,12 +83,22 @@ def params_of(pairs: list[str]) -> Json:
     return params
 
 
+async def enhance(server: Server, prompt: str, job_type: str, *, as_json: bool) -> int:
+    """Make a prompt richer. The prompt alone goes to stdout, so that `submit` can take it from there."""
+    _require_utf8(prompt)
+    async with server.client() as client:
+        made = await client.enhance(prompt, job_type)
+    if as_json:
+        _print_json(made)
+    else:
+        typer.echo(made["enhanced"] if not sys.stdout.isatty() else printable(made["enhanced"]))
+        typer.echo(f"by {printable(made['enhancer'])}", err=True)
+    return 0
+
+
 async def submit(server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool) -> int:
     """Submit, and follow the job to its end where that is wanted."""
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise typer.BadParameter("the prompt is not UTF-8") from None
+    _require_utf8(json.dumps(body, ensure_ascii=False))
     if out is not None:
         _make_folder(out)
     async with server.client() as client:
@@ -251,6 +261,13 @@ def _value(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
+
+
+def _require_utf8(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("the prompt is not UTF-8") from None
 
 
 def _make_folder(folder: Path) -> None:

@@ -59,6 +59,7 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
         "status": standing(job),
         "type": f"{job['job_type']} ({job['model']}, {job['task']})",
         "prompt": job["prompt"],
+        "enhanced": job.get("enhanced_prompt"),
         "negative": job.get("negative_prompt"),
         "params": ", ".join(f"{name}={value}" for name, value in (job.get("params") or {}).items()),
         "seed": job["seed"],
@@ -101,6 +102,8 @@ def what_happened(event: Json) -> str:
             return printable(f"{recipe['job_type']} x {len(recipe['seeds'])}: {recipe['prompt']}")
         case "job.started":
             return printable(f"attempt {data['attempt']} on {data['worker']}")
+        case "job.prompt_enhanced" | "enhancement.made":
+            return printable(f"{data['enhancer']}: {data['enhanced']}")
         case "job.requeued":
             return f"attempt {data['attempt']} ended: {data['reason']}. {error_text(data.get('error'))}".strip()
         case "job.failed" | "asset.failed":

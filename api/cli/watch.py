@@ -147,6 +147,9 @@ class _Course:
         self._shown: set[str] = set()
 
     def show(self, job: Json) -> None:
+        if job.get("enhanced_prompt") and "enhanced" not in self._shown:
+            self._shown.add("enhanced")
+            self._screen.line(f"enhanced  {printable(job['enhanced_prompt'])}")
         for asset in job["assets"]:
             if asset["status"] != "reserved" and asset["id"] not in self._shown:
                 self._shown.add(asset["id"])

@@ -77,6 +77,9 @@ class HostedEngines:
             self._opened[model_name] = HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
         return self._opened[model_name]
 
+    def release(self) -> None:
+        """Nothing: a hosted model takes no memory here."""
+
 
 class HostedEngine:
     """One model of one provider."""

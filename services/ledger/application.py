@@ -20,7 +20,7 @@ from domain.codec import UnknownEvent
 from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, Event, JobEvent, MediaEvent
+from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
 from domain.media import Unknown as NotUploaded
@@ -119,6 +119,12 @@ class Ledger(Application[UUID]):
     def execute_media(self, media_id: UUID, command: MediaCommand, context: Context) -> MediaExecuted:
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
+
+    def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
+        """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""
+        envelope = _new_envelope(context, made.owner, now, identifier)
+        event = self._mapper.encode(identifier, 1, made, envelope)
+        return self._given.write(Commit(envelope.command_id, [event])).last_position
 
     def generation(self, job_id: UUID, *, owner: str | None = None) -> Generation:
         """The job and its assets as they are now. Raises `NotFound`, also for somebody else's job."""

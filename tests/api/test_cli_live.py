@@ -19,6 +19,8 @@ from uuid import uuid4
 
 import pytest
 
+from domain.enhancement import RULES, enhance
+from domain.recipe import Kind
 from tests.services.media_files import encoded, picture, video
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +106,18 @@ def test_a_watched_job_is_the_one_that_was_asked_for(finished: dict[str, Any]) -
         (1, 8, "completed"),
         (2, 9, "completed"),
     ]
+
+
+def test_a_prompt_is_made_richer_without_a_job(folder: Path) -> None:
+    done = darkroom(folder, "enhance", "a lighthouse")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == enhance("a lighthouse", Kind.IMAGE) + "\n"
+    assert done.stderr == f"by {RULES}\n"
+    made = answer(folder, "enhance", "a lighthouse", "--type", "sdxl_image_high")
+    assert (made["original"], made["job_type"], made["enhancer"]) == ("a lighthouse", "sdxl_image_high", RULES)
+    refused = darkroom(folder, "enhance", "a lighthouse", "--type", "flux")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "sdxl_image_fast" in refused.stderr
 
 
 def test_without_a_terminal_watch_writes_lines_and_local_paths(folder: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli.client import Busy, NotSignedIn, NotThere, Rejected, Unreachable, failure
+from api.cli.client import Busy, Client, NotSignedIn, NotThere, Rejected, Unreachable, failure
 from api.cli.server_events import ServerEvent, parse_events
-from api.cli.tables import history_table, printable
-from api.cli.watch import PlainScreen
+from api.cli.tables import history_table, job_lines, printable, what_happened
+from api.cli.watch import PlainScreen, watch
 
 PROMPT = "two\u2028lines\x85and \u001c more"
 STREAM = (
@@ -121,3 +121,39 @@ def test_a_history_of_one_day_has_the_date_above_and_others_in_each_line() -> No
     assert [column.header for column in one_day.columns][1].startswith("2031-05-0")
     two_days = history_table([event("2031-05-04T12:00:00+00:00"), event("2031-05-07T12:00:00+00:00")])
     assert [column.header for column in two_days.columns][1] == "time"
+
+
+JOB = {
+    "id": "7", "status": "succeeded", "job_type": "sdxl_image_fast", "model": "sdxl-demo", "task": "t2i",
+    "prompt": "a cat", "enhanced_prompt": "a cat, soft\nlight", "seed": 1, "created_at": None, "assets": [],
+}  # fmt: skip
+
+
+def test_a_job_shows_what_became_of_its_prompt() -> None:
+    lines = job_lines(JOB, [])
+    assert "prompt    a cat" in lines
+    assert "enhanced  a cat, soft\ufffdlight" in lines
+    assert not [line for line in job_lines(JOB | {"enhanced_prompt": None}, []) if line.startswith("enhanced")]
+
+
+@pytest.mark.parametrize("kind", ["job.prompt_enhanced", "enhancement.made"])
+def test_a_history_says_what_was_made_of_a_prompt_and_by_whom(kind: str) -> None:
+    data = {"original": "a cat", "enhanced": "a cat, soft light", "enhancer": "rules 1"}
+    assert what_happened({"type": kind, "data": data}) == "rules 1: a cat, soft light"
+
+
+async def test_a_watched_job_shows_it_once() -> None:
+    lines: list[str] = []
+
+    class Ended(Client):
+        """The job has ended when it is asked for."""
+
+        async def events(self, after: int | None) -> AsyncIterator[ServerEvent]:
+            yield ServerEvent(8, "job.succeeded", {"correlation_id": "7"})
+
+        async def job(self, job_id: str, *, position: int = 0) -> dict[str, object]:
+            return JOB
+
+    async with Ended("http://127.0.0.1:1", "t") as client:
+        await watch(client, JOB | {"status": "processing"}, 7, PlainScreen(lines.append), str)
+    assert lines.count("enhanced  a cat, soft\ufffdlight") == 1

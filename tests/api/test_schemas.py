@@ -76,7 +76,7 @@ async def test_documents_are_what_their_schemas_say(site: Site) -> None:
     waiting = (await site.http.post("/v1/jobs", json=body())).json()
     check(schemas.Job, waiting)
     assert set(JOB_KEYS) <= set(waiting)
-    assert set(waiting) - set(JOB_KEYS) == {"parent_id", "tags"}
+    assert set(waiting) - set(JOB_KEYS) == {"enhanced_prompt", "parent_id", "tags"}
     assert list(waiting["assets"][0]) == ASSET_KEYS
     assert list(waiting["urls"]) == ["get", "cancel", "history", "inputs"]
     for path, model in [
@@ -114,6 +114,7 @@ async def test_openapi_describes_every_call(site: Site) -> None:
     }
     assert calls == {
         ("POST", "/v1/jobs"),
+        ("POST", "/v1/enhance"),
         ("GET", "/v1/jobs"),
         ("GET", "/v1/jobs/{}"),
         ("POST", "/v1/jobs/{}/cancel"),

@@ -11,6 +11,7 @@ from domain.codec import CURRENT, UPCASTERS, Codec, UnknownEvent, name_of
 from domain.events import (
     AssetEvent,
     AssetTitled,
+    EnhancementMade,
     ErrorClass,
     Event,
     JobEvent,
@@ -39,7 +40,7 @@ def test_every_released_event_has_a_golden_file_and_every_golden_file_is_of_a_re
 def test_every_event_class_has_exactly_one_current_name() -> None:
     classes = list(CURRENT.values())
     assert len(classes) == len(set(classes))
-    assert set(classes) == {*get_args(JobEvent), *get_args(AssetEvent), MediaUploaded}
+    assert set(classes) == {*get_args(JobEvent), *get_args(AssetEvent), MediaUploaded, EnhancementMade}
 
 
 @pytest.mark.parametrize("topic", sorted(GOLDEN))

@@ -1,0 +1,69 @@
+"""A prompt as words: what it asks for, and what it says shall not be there."""
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Final
+
+TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s'\u2019\-]|\n")
+"""A word, or a mark that ends what was said before it. Hyphen and apostrophe do not: low-poly and low poly are one."""
+
+DENIALS: Final = frozenset({"no", "not", "without", "never", "nor", "zero", "avoid"})
+DENIED_WORDS: Final = 2
+"""So many words a denial reaches: `no people`, `without any text`; an `or` carries it on."""
+
+PHRASE_WORDS_MAX: Final = 4
+"""The longest phrase that `ask_for` finds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a prompt in lower case; an empty one stands where a clause ends, and for what is denied."""
+
+    tokens: tuple[str, ...]
+    phrases: frozenset[str]
+
+    def ask_for(self, phrases: Set[str]) -> bool:
+        """Whether one of these words or phrases is asked for."""
+        return not self.phrases.isdisjoint(phrases)
+
+    def between(self, first: int, last: int) -> tuple[str, ...]:
+        """The words after `first` up to `last`, both excluded."""
+        return self.tokens[first + 1 : last]
+
+    def following(self, at: int, count: int) -> tuple[str, ...]:
+        """The next `count` words of the same clause."""
+        following = self.tokens[at + 1 : at + 1 + count]
+        return following[: following.index("")] if "" in following else following
+
+
+def words_of(prompt: str, *, heed_denials: bool = True) -> Words:
+    """Read any text; what has no words gives none. Without heed for denials, `no text` asks for text as well."""
+    tokens: list[str] = []
+    denied, left = False, 0  # whether the last word was denied, and how many of the next ones are
+    for found in TOKEN.findall(prompt.casefold()):
+        if heed_denials and (found in DENIALS or (denied and found == "or")):
+            denied, left = True, DENIED_WORDS
+        elif not found[0].isalnum():
+            denied, left = False, 0
+        else:
+            denied, left = left > 0, max(left - 1, 0)
+            tokens.append("" if denied else found)
+            continue
+        tokens.append("")
+    return Words(tuple(tokens), frozenset(_phrases(tokens)))
+
+
+def _phrases(tokens: list[str]) -> set[str]:
+    phrases: set[str] = set()
+    for first in range(len(tokens)):
+        for last in range(first, min(first + PHRASE_WORDS_MAX, len(tokens))):
+            if not tokens[last]:
+                break
+            phrases.add(" ".join(tokens[first : last + 1]))
+    return phrases
+
+
+def listed(words: str) -> frozenset[str]:
+    """Words separated by white space; an underscore joins those of a phrase."""
+    return frozenset(word.replace("_", " ") for word in words.split())

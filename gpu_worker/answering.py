@@ -1,0 +1,57 @@
+"""Answers the API's requests for richer prompts, between jobs: in the thread that renders, so one thing at a time."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from gpu_worker.enhancing import Enhancing
+from services.wire import ENHANCE, ENHANCE_S_MAX, ENHANCERS, EnhanceReply, EnhanceRequest
+
+LOG = logging.getLogger("darkroom.worker")
+
+WAITING_MAX: Final = 16
+"""Requests that wait for the thread; more get no answer, and the API goes by the rules."""
+
+
+class Answering:
+    """Where a worker has a language model, it takes its share of the requests."""
+
+    def __init__(self, connection: Client, enhancing: Enhancing, rendering: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._enhancing = enhancing
+        self._rendering = rendering
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> None:
+        """Hear requests from now on, until the connection is closed; never without a language model."""
+        if self._enhancing.source is not None:
+            await self._connection.subscribe(ENHANCE, ENHANCERS, self._hear)
+
+    async def _hear(self, message: Msg) -> None:
+        if len(self._answers) < WAITING_MAX:
+            task = asyncio.create_task(self._answer(message))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, message: Msg) -> None:
+        try:
+            asked = EnhanceRequest.model_validate_json(message.data)
+        except ValidationError as error:
+            LOG.error("dropped a prompt that cannot be read: %s", error.errors(include_input=False)[0]["msg"])  # noqa: TRY400
+            return
+        making = self._rendering.submit(self._enhancing.enhance, asked.prompt, asked.kind)
+        try:
+            async with asyncio.timeout(ENHANCE_S_MAX):
+                made = await asyncio.wrap_future(making)
+            reply = EnhanceReply(enhanced=made.text, enhancer=made.enhancer)
+            await message.respond(reply.model_dump_json().encode())
+        except TimeoutError:  # what has not begun is canceled: nobody waits for it any more
+            LOG.info("a prompt was not made richer in time: the worker is busy")
+        except nats.errors.Error as error:
+            LOG.warning("a richer prompt was lost, the API goes by the rules: %s", error)

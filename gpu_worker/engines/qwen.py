@@ -1,0 +1,178 @@
+"""A language model that makes prompts richer: Qwen2.5-7B-Instruct, or any other with a chat template, by transformers.
+
+On a GPU it borrows the memory for the length of one answer and then lies in the machine's: a picture needs that room.
+The parts of transformers are `Any` here: their types depend on the model.
+"""
+# mypy: allow-untyped-calls
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+from transformers.utils import logging
+
+from domain.enhancement import CHARACTERS_MAX
+from domain.recipe import Kind
+from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
+from gpu_worker.engines.answers import NoAnswer, cleaned
+from gpu_worker.engines.model_files import fingerprint
+from gpu_worker.failures import one_line
+
+HUB_ID: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
+HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]
+
+NEW_TOKENS_MAX: Final = 384
+"""About 280 words: a prompt of that length has said everything."""
+
+ANSWER_S_MAX: Final = 120.0
+"""An answer that takes longer is cut off: on a CPU, 7 billion weights are slow."""
+
+GREEDY: Final = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+"""In place of the model's own settings, with which each attempt would say something else."""
+
+OUT_OF_MEMORY: Final = (torch.OutOfMemoryError, MemoryError)
+
+INSTRUCTION: Final = """\
+You rewrite prompts for a model that makes {what}. You get one prompt and answer with one richer prompt of the same.
+Keep everything that the prompt names: every subject, number, action, place, style, name and text in quotes.
+Add only what it leaves open: {aspects}. Never change or contradict what it asks for, and add no new subject.
+Write in the language of the prompt, in one paragraph of at most 120 words.
+Answer with the new prompt alone: no quotes around it, no heading, no list, no remark."""
+ASPECTS: Final = {
+    Kind.IMAGE: "composition, light, colours, materials and details of the surroundings",
+    Kind.VIDEO: "how things move, what the camera does, light, colours and details of the surroundings",
+}
+
+
+class QwenEnhancer:
+    """A loaded language model. One thread at a time."""
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, device: str) -> None:
+        self.name = name
+        """Of the model, with its revision."""
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._device = device
+        if not device.startswith("cuda"):
+            model.to(device)
+
+    @classmethod
+    def load(cls, source: str, *, device: str | None = None) -> Self:
+        """Load a folder that save_pretrained wrote, or a hub id. A folder never asks the network.
+
+        Without a device: `cuda` where there is one, else `cpu`. Raises ModelUnavailable, or OutOfMemory.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        folder, name = folder_of(source)
+        logging.disable_progress_bar()
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype="auto", local_files_only=True, use_safetensors=True
+            )
+            loaded = cls(model, tokenizer, name, device)
+        except OUT_OF_MEMORY:
+            raise OutOfMemory(f"The language model {source} does not fit into memory.") from None
+        # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
+        except Exception as error:
+            raise ModelUnavailable(f"The language model {source} cannot be loaded: {one_line(error)}") from None
+        if not tokenizer.chat_template:
+            raise ModelUnavailable(f"The language model {source} has no chat template; give an instruct model.")
+        return loaded
+
+    def enhance(self, prompt: str, kind: Kind, canceled: Callable[[], bool]) -> str:
+        """The richer prompt; the same for the same prompt, for the model always says what is likeliest.
+
+        Raises NoAnswer when what it says is no prompt, OutOfMemory, and RenderCanceled once `canceled()` turned true.
+        """
+        asked = self._tokenizer.apply_chat_template(
+            messages_for(prompt, kind), add_generation_prompt=True, return_dict=True, return_tensors="pt"
+        )
+        tokens = asked["input_ids"].shape[1]
+        if tokens + NEW_TOKENS_MAX > self._model.config.max_position_embeddings:
+            raise NoAnswer(f"the prompt has {tokens} tokens, too many for this model")
+        try:
+            with self._on_device():
+                answer = self._generate(asked, canceled)
+        except OUT_OF_MEMORY:
+            raise OutOfMemory(
+                f"The language model {self.name} does not fit into the memory of {self._device}."
+            ) from None
+        said = answer[0, tokens:]
+        ended = len(said) > 0 and int(said[-1]) in self._endings()
+        return cleaned(self._tokenizer.decode(said, skip_special_tokens=True), prompt, cut_off=not ended)
+
+    def _generate(self, asked: Any, canceled: Callable[[], bool]) -> Any:
+        with torch.inference_mode():
+            answer = self._model.generate(
+                **asked.to(self._model.device),
+                **GREEDY,
+                max_new_tokens=NEW_TOKENS_MAX,
+                max_time=ANSWER_S_MAX,
+                stopping_criteria=StoppingCriteriaList([StopWhen(canceled)]),
+            )
+        if canceled():
+            raise RenderCanceled("The job was canceled while its prompt was made richer.")
+        return answer.cpu()
+
+    def _endings(self) -> set[int]:
+        ending = self._model.generation_config.eos_token_id
+        return set(ending) if isinstance(ending, list) else {ending}
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Bring the weights to the GPU, and take them away again, also when they do not fit."""
+        if not self._device.startswith("cuda"):
+            yield
+            return
+        try:
+            self._model.to(self._device)
+            yield
+        finally:
+            self._model.to("cpu")
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+class StopWhen(StoppingCriteria):
+    """Ends an answer between two of its words."""
+
+    def __init__(self, canceled: Callable[[], bool]) -> None:
+        self._canceled = canceled
+
+    def __call__(self, input_ids: Any, _scores: Any, **_: Any) -> Any:
+        """See transformers."""
+        return torch.full((input_ids.shape[0],), self._canceled(), device=input_ids.device, dtype=torch.bool)
+
+
+def messages_for(prompt: str, kind: Kind) -> list[dict[str, str]]:
+    """What the model is told, and the prompt."""
+    what = "pictures" if kind is Kind.IMAGE else "short videos"
+    return [
+        {"role": "system", "content": INSTRUCTION.format(what=what, aspects=ASPECTS[kind])},
+        {"role": "user", "content": prompt[:CHARACTERS_MAX]},
+    ]
+
+
+def folder_of(source: str) -> tuple[Path, str]:
+    """Return where the model lies on this machine, fetched from the hub if need be, and its name with its revision."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelUnavailable(f"The folder {path} is not a language model: it has no config.json.")
+        return path, f"{path.resolve().name} {fingerprint(path)[:12]}"
+    if not HUB_ID.fullmatch(source):
+        raise ModelUnavailable(f"There is no language model at {path}; give the path of its folder, or a hub id.")
+    try:
+        snapshot = Path(snapshot_download(source, allow_patterns=HUB_FILES))
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{source} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
+        ) from None
+    return snapshot, f"{source.rpartition('/')[2]} {snapshot.name[:12]}"
