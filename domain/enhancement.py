@@ -1,8 +1,8 @@
 """Makes a prompt richer by rule, where no language model is there to do it.
 
-What was asked stays whole, at the start. A prompt is said to by aspects: light, composition, detail and colour, for a
-video motion and camera before them. Each aspect that it leaves open gets a phrase that fits anything; what it names is
-left alone, and a long prompt gets fewer than a short one. It reads English.
+What was asked stays whole, at the start. A picture has light, composition, detail and colour, a video motion and camera
+besides. For each of these aspects that the prompt leaves open a phrase follows that fits anything; what it names is
+left alone, and a long prompt gets fewer phrases than a short one. The rules read English.
 """
 
 from dataclasses import dataclass
