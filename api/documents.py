@@ -1,16 +1,17 @@
 """Rows and events as the JSON documents of `schemas.py`. Plain dictionaries: they go to orjson as they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 from uuid import UUID
 
 from domain.asset import Curation
+from domain.cautions import cautions_for
 from domain.commands import SubmitJob
 from domain.envelope import Recorded
 from domain.events import MediaUploaded
 from domain.media import media_id
-from domain.recipe import asset_id
+from domain.recipe import Reference, asset_id
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.wire import Progress
@@ -93,6 +94,7 @@ def job_document(
         "seed": recipe["seeds"][0],
         "references": recipe["references"],
         "media": recipe["media"],
+        "warnings": [asdict(caution) for caution in cautions_for(_references(recipe))],
         "batch_id": row.batch_id,
         "parent_id": row.parent_id,
         "priority": row.priority,
@@ -198,6 +200,10 @@ def history_item_of_event(event: Recorded) -> Json:
         "causation_id": envelope.causation_id,
         "data": event.data,
     }
+
+
+def _references(recipe: Json) -> list[Reference]:
+    return [Reference.model_validate(reference) for reference in recipe["references"]]
 
 
 def _error(error: Json | None) -> Json | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
-from domain.asset import Completed, status_of
+from domain.asset import Completed, job_of, status_of
 from domain.errors import FieldProblem, InvalidInput, NotFound
 from domain.events import MediaKind
 from domain.recipe import InputFile
@@ -40,6 +40,14 @@ def resolve(sources: Iterable[Source], owner: str, ledger: Ledger) -> dict[str, 
     if problems:
         raise InvalidInput(problems)
     return files
+
+
+def job_behind(source: object, owner: str, ledger: Ledger) -> UUID | None:
+    """The job that made an asset which another one goes on from; None for an upload, or nothing. Blocks."""
+    found = SOURCE.fullmatch(source) if isinstance(source, str) else None
+    if found is None or found[1].lower() != "asset":
+        return None
+    return job_of(ledger.asset(UUID(found[2]), owner=owner))
 
 
 class _Unusable(Exception):

@@ -14,13 +14,24 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
+from api.inputs import job_behind, resolve
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
-from api.submission import SubmitBody, asked_by, retry_of, submission_of, wait_s
+from api.submission import (
+    NOTHING_GIVEN,
+    Given,
+    SubmitBody,
+    asked_by,
+    retry_of,
+    sources_of,
+    submission_of,
+    wait_s,
+)
 from domain.commands import CancelJob, SubmitJob
+from domain.errors import InvalidInput
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
@@ -49,8 +60,23 @@ async def submit_job(request: Request) -> Response:
     here = running(request)
     asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
     content = await read_object(request)
-    command = submission_of(content, asked, here.parts.catalog)
+    given = await _given(here, content, asked.owner)
+    command = submission_of(content, asked, here.parts.catalog, given)
     return await _submit(request, here, command)
+
+
+async def _given(here: Running, content: Json, owner: str) -> Given:
+    """The files that a body names; nothing is read for a body that names none."""
+    sources = sources_of(content)
+    if not sources:
+        return NOTHING_GIVEN
+    try:
+        files = await asyncio.to_thread(resolve, sources, owner, here.parts.ledger)
+    except InvalidInput as invalid:
+        return Given(problems=invalid.problems)
+    continued = content.get("media", {}).get("video") if isinstance(content.get("media"), dict) else None
+    parent_id = await asyncio.to_thread(job_behind, continued, owner, here.parts.ledger)
+    return Given(files, parent_id=parent_id)
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))

@@ -92,6 +92,13 @@ class JobUrls(Document):
     inputs: str
 
 
+class Caution(Document):
+    """Something to know about a job that is accepted all the same. `code` is stable."""
+
+    code: str
+    detail: str
+
+
 class Job(Document):
     """A request to generate, with its assets."""
 
@@ -108,8 +115,9 @@ class Job(Document):
     seed: int
     references: list[Reference]
     media: dict[str, str]
+    warnings: list[Caution]
     batch_id: UUID | None
-    parent_id: UUID | None = Field(description="The job whose failed outputs this one runs again.")
+    parent_id: UUID | None = Field(description="The job whose failed outputs this runs again, or whose video goes on.")
     priority: int
     tags: list[str]
     attempt: int

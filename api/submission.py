@@ -4,10 +4,9 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
 
 import orjson
@@ -16,15 +15,19 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
+from api.inputs import Source
 from domain.asset import Unknown
-from domain.catalog import Catalog, CompleteParams, JobType
+from domain.catalog import Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
+from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
+from domain.negative_prompt import negative_prompt_for
 from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
 
 PROMPT_CHARACTERS_MAX: Final = 10_000
+NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
 WAIT_S_MAX: Final = 60
@@ -97,15 +100,37 @@ def wait_s(headers: Headers) -> int | None:
     return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
 
 
-def submission_of(
-    content: Json,
-    asked: Asked,
-    catalog: Catalog,
-    files: Mapping[str, InputFile] = MappingProxyType({}),
-    file_problems: Sequence[FieldProblem] = (),
-) -> SubmitJob:
-    """The command for a body, whose references and media are these files. Raises `InvalidInput` with every problem."""
-    problems = _Problems(file_problems)
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the references and media of a body are, or what is wrong with them. `parent_id`: the job that goes on."""
+
+    files: Mapping[str, InputFile] = field(default_factory=dict)
+    problems: Sequence[FieldProblem] = ()
+    parent_id: UUID | None = None
+
+
+NOTHING_GIVEN: Final = Given()
+
+
+def sources_of(content: Json) -> list[Source]:
+    """Where a body names files, whatever else is wrong with it."""
+    references, media = content.get("references"), content.get("media")
+    sources: list[Source] = []
+    if isinstance(references, list):
+        sources += [
+            (f"references.{place}.source", each["source"], ("image",))
+            for place, each in enumerate(references)
+            if isinstance(each, dict) and isinstance(each.get("source"), str)
+        ]
+    if isinstance(media, dict):
+        kinds: Sequence[MediaKind] = ("image", "video", "audio")
+        sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
+    return sources
+
+
+def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
+    """The command for a body. Raises `InvalidInput` with every problem of it."""
+    problems = _Problems(given.problems)
     body = problems.validated(content)
     job_type = problems.job_type(content, catalog)
     quantity = 1
@@ -113,9 +138,9 @@ def submission_of(
     task = None
     if job_type is not None:
         quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
-        given = content.get("params", {})
-        if isinstance(given, dict):
-            params = problems.collect(lambda: catalog.complete_params(job_type[1], given), params)
+        wanted = content.get("params", {})
+        if isinstance(wanted, dict):
+            params = problems.collect(lambda: catalog.complete_params(job_type[1], wanted), params)
         task = problems.task(content, job_type, catalog)
     if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
         problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
@@ -123,18 +148,19 @@ def submission_of(
     if body is None or job_type is None or task is None:
         raise AssertionError("a body without problems is complete")
     name, entry = job_type
+    negative = _negative_prompt(body, catalog.models[entry.model])
     seed = body.seed if body.seed is not None else secrets.randbelow(SEED_MAX - quantity + 2)
     recipe = Recipe(
         job_type=name,
         model=entry.model,
         task=task,
         prompt=body.prompt,
-        negative_prompt=body.negative_prompt,
+        negative_prompt=negative.text,
         params=params.values,
         seeds=seeds_from(seed, quantity),
         references=tuple(body.references),
         media=body.media,
-        files=dict(files),
+        files=dict(given.files),
         enhance=entry.enhance,
     )
     job_id, request_sha256 = _identified(asked, content)
@@ -152,8 +178,31 @@ def submission_of(
         request_sha256=request_sha256,
         deadline=asked.deadline,
         adjusted=params.adjusted,
-        negative_prompt_by=None if body.negative_prompt is None else "owner",
+        negative_prompt_by=negative.by,
+        negative_prompt_error=negative.error,
+        parent_id=given.parent_id,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _NegativePrompt:
+    """What shall not be in the picture, and whose it is; or why the rule made none."""
+
+    text: str | None = None
+    by: Literal["owner", "rule"] | None = None
+    error: str | None = None
+
+
+def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
+    """The owner's own, unchanged; else, for a model that is given one, the rule's."""
+    if body.negative_prompt is not None:
+        return _NegativePrompt(body.negative_prompt, "owner")
+    if not model.negative_prompts:
+        return _NegativePrompt()
+    try:
+        return _NegativePrompt(negative_prompt_for(body.prompt), "rule")
+    except Exception as error:  # a picture without one is worth more than none; the ledger says why
+        return _NegativePrompt(error=f"{type(error).__name__}: {error}"[:NEGATIVE_ERROR_CHARACTERS_MAX])
 
 
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:

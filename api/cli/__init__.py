@@ -176,6 +176,20 @@ def submit(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What not to make.")] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="TYPE=FILE[@STRENGTH]",
+            help="A picture that guides: composition, style or character; a file here, media:ID or asset:ID; 0.1 … 1.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The picture that a video starts from; also media:ID, asset:ID.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The video that goes on; also media:ID, asset:ID.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="-10 … 10; higher goes first.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it with a progress bar until it has ended.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to download the files to; implies --watch.")] = None,
@@ -184,7 +198,7 @@ def submit(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Submit a job."""
+    """Submit a job. Files of this machine are uploaded first."""
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
     asked = {
@@ -192,6 +206,8 @@ def submit(
         "quantity": quantity,
         "seed": seed,
         "params": commands.params_of(settings or []) or None,
+        "references": commands.references_of(references or []) or None,
+        "media": {name: source for name, source in (("image", image), ("video", video)) if source} or None,
         "priority": priority,
     }
     body = {"job_type": job_type, "prompt": prompt} | {

@@ -123,6 +123,11 @@ class Client:
         """Make a prompt richer; no job yet."""
         return await self._json("POST", "/v1/enhance", body={"prompt": prompt, "job_type": job_type})
 
+    async def draws(self, model: str) -> str | None:
+        """What a model can draw, when that is not everything; None also for a model that the catalog has no more."""
+        models = (await self._json("GET", "/v1/models"))["results"]
+        return next((entry["draws"] for entry in models if entry["name"] == model), None)
+
     async def jobs(self, *, status: str | None, job_type: str | None, limit: int) -> list[Json]:
         """The owner's newest jobs, `limit` at most."""
         asked = {"status": status, "job_type": job_type, "limit": str(min(limit, 100))}

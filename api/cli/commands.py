@@ -25,6 +25,9 @@ Json = dict[str, Any]
 WIDTH_WITHOUT_TERMINAL = 200
 """Columns of a table that goes to a file or a pipe: wide enough that no id is broken."""
 
+STRENGTH = 0.7
+"""Of a reference, when it is not said."""
+
 SETTLED = frozenset({"queued", "processing", "succeeded"})
 """A watched job that ends otherwise did not do all that was asked."""
 
@@ -96,13 +99,54 @@ async def enhance(server: Server, prompt: str, job_type: str, *, as_json: bool) 
     return 0
 
 
+def references_of(given: list[str]) -> list[Json]:
+    """`style=photo.png@0.7` as a reference; the strength is 0.7 when it is not said."""
+    references = []
+    for each in given:
+        kind, equals, rest = each.partition("=")
+        source, at, strength = rest.rpartition("@")
+        if not at:
+            source, strength = rest, str(STRENGTH)
+        if not equals or not kind or not source or not isinstance(_value(strength), int | float):
+            raise typer.BadParameter(f"--reference {each!r} is not TYPE=FILE[@STRENGTH], as in style=photo.png@0.7")
+        references.append({"type": kind, "source": source, "strength": float(strength)})
+    return references
+
+
+async def _uploaded(client: Client, source: str) -> str:
+    """The source as the server knows it: a file of this machine is uploaded."""
+    if source.startswith(("media:", "asset:")):
+        return source
+    media = await client.upload(Path(source))
+    return f"media:{media['id']}"
+
+
+async def _with_uploads(client: Client, body: Json) -> Json:
+    references = [
+        reference | {"source": await _uploaded(client, reference["source"])} for reference in body.get("references", [])
+    ]
+    media = {name: await _uploaded(client, source) for name, source in body.get("media", {}).items()}
+    return body | ({"references": references} if references else {}) | ({"media": media} if media else {})
+
+
+async def _say_what_to_know(client: Client, job: Json) -> None:
+    """On stderr: warnings, and what the model can draw when that is not everything."""
+    for warning in job["warnings"]:
+        typer.echo(f"darkroom: {warning['detail']}", err=True)
+    draws = await client.draws(job["model"])
+    if draws is not None:
+        typer.echo(f"darkroom: the model {job['model']} draws {draws}.", err=True)
+
+
 async def submit(server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool) -> int:
     """Submit, and follow the job to its end where that is wanted."""
     _require_utf8(json.dumps(body, ensure_ascii=False))
     if out is not None:
         _make_folder(out)
     async with server.client() as client:
-        job = await client.submit(body)
+        job = await client.submit(await _with_uploads(client, body))
+        if not as_json:
+            await _say_what_to_know(client, job)
         if not watched:
             _print_json(job) if as_json else typer.echo(
                 f"{job['id']}  {standing(job)}. Look: darkroom show {job['id']}"
@@ -193,7 +237,9 @@ async def upload(server: Server, file: Path, *, as_json: bool) -> int:
     typer.echo(f"{media['id']}  {media['media_type']}, {size}{media['bytes']:,} bytes")
     source = f"media:{media['id']}"
     if media["kind"] == "image":
-        typer.echo(f'Use it: darkroom submit "a lighthouse at dusk" --reference style={source}')
+        typer.echo(f'Use it: darkroom submit "a lighthouse at dusk" --reference composition={source}')
+    elif media["kind"] == "video":
+        typer.echo(f'Use it: darkroom submit "a lighthouse at dusk" --type video_fast --video {source}')
     else:
         typer.echo(f'Use it in the body of a job: "media": {{"{media["kind"]}": "{source}"}}')
     return 0

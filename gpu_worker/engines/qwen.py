@@ -6,7 +6,6 @@ The parts of transformers are `Any` here: their types depend on the model.
 # mypy: allow-untyped-calls
 
 import gc
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,9 @@ from domain.recipe import Kind
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
 from gpu_worker.engines.answers import NoAnswer, cleaned
 from gpu_worker.engines.model_files import fingerprint
+from gpu_worker.engines.pipelines import HUB_ID
 from gpu_worker.failures import one_line
 
-HUB_ID: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
 HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]
 
 NEW_TOKENS_MAX: Final = 384

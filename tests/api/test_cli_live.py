@@ -300,10 +300,10 @@ def test_an_upload_says_what_it_is_and_how_to_use_it(folder: Path, tmp_path: Pat
     media = answer(folder, "upload", str(tmp_path / "fog.txt"))
     lines = done.stdout.splitlines()
     assert lines[0] == f"{media['id']}  image/png, 64 x 48, {media['bytes']:,} bytes"
-    assert f"--reference style=media:{media['id']}" in lines[1]
+    assert f"--reference composition=media:{media['id']}" in lines[1]
     assert (folder / "blobs" / "uploads" / "admin" / f"{media['sha256']}.png").read_bytes() == encoded(picture())
     (tmp_path / "clip.mp4").write_bytes(video(frames=3))
-    assert '"video": "media:' in darkroom(folder, "upload", str(tmp_path / "clip.mp4")).stdout
+    assert "--video media:" in darkroom(folder, "upload", str(tmp_path / "clip.mp4")).stdout
     for command_line in (["rebuild", "--all"], ["verify"]):
         done = darkroom(folder, *command_line)
         assert done.returncode == 0, done.stdout + done.stderr
