@@ -130,6 +130,16 @@ def test_equal_frames_are_equal_files_and_the_hash_of_pixels_does_not_see_the_or
     assert encode(RenderedVideo(0, changed, 16.0, 1), Kind.VIDEO, {})[1].pixels_sha256 != picture.pixels_sha256
 
 
+def test_the_same_frames_are_the_same_bytes_each_time_whatever_lay_in_the_memory_before() -> None:
+    y, x = np.mgrid[0:256, 0:320]
+    moving = np.stack([np.stack([x + 7 * n, y * x // (n + 1), x - y], -1) for n in range(30)]).astype(np.uint8)
+    files = set()
+    for n in range(10):
+        _ = [np.full(50_000 + 7_000 * m, 25 * n, dtype=np.uint8) for m in range(20)]
+        files.add(an_mp4(frames=moving))
+    assert len(files) == 1
+
+
 def test_the_hash_of_a_pictures_pixels_is_that_of_the_image_whatever_its_compression() -> None:
     content, picture = encode(RenderedImage(0, IMAGE, 1), Kind.IMAGE, {"Seed": 1})
     assert read(content, Kind.IMAGE) == picture
