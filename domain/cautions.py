@@ -31,11 +31,7 @@ def cautions_for(references: Sequence[Reference]) -> list[Caution]:
         )
     ]
     if len(characters) > 1:
-        cautions.append(
-            Caution(
-                "character_references_mix", "Several character references mix into one figure; give one for one figure."
-            )
-        )
+        cautions.append(Caution("character_references_mix", "Several character references mix into one figure."))
     if any(reference.strength > STRONG for reference in characters):
         cautions.append(
             Caution(

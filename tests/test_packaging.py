@@ -56,7 +56,9 @@ def test_every_data_file_is_installed() -> None:
     for package in PYPROJECT["tool"]["setuptools"]["packages"]:
         folder = ROOT.joinpath(*package.split("."))
         endings = {file.suffix for file in folder.iterdir() if file.is_file()} - {".py", ".md"}
-        assert endings == {pattern.removeprefix("*") for pattern in data.get(package, [])}, package
+        patterns = data.get(package, [])
+        assert endings == {pattern.removeprefix("*") for pattern in patterns if "/" not in pattern}, package
+        assert all(any(folder.glob(pattern)) for pattern in patterns), package
 
 
 def test_the_command_line_starts_without_server_or_model_libraries() -> None:

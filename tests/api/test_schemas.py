@@ -76,7 +76,7 @@ async def test_documents_are_what_their_schemas_say(site: Site) -> None:
     waiting = (await site.http.post("/v1/jobs", json=body())).json()
     check(schemas.Job, waiting)
     assert set(JOB_KEYS) <= set(waiting)
-    assert set(waiting) - set(JOB_KEYS) == {"enhanced_prompt", "parent_id", "tags"}
+    assert set(waiting) - set(JOB_KEYS) == {"enhanced_prompt", "parent_id", "tags", "warnings"}
     assert list(waiting["assets"][0]) == ASSET_KEYS
     assert list(waiting["urls"]) == ["get", "cancel", "history", "inputs"]
     for path, model in [
