@@ -36,7 +36,7 @@ def cautions_for(references: Sequence[Reference]) -> list[Caution]:
         cautions.append(
             Caution(
                 "character_reference_strong",
-                f"Above a strength of {STRONG:g} the picture counts for more than what the prompt says about the figure.",
+                f"Above a strength of {STRONG:g} the picture counts for more than the prompt's words.",
             )
         )
     return cautions

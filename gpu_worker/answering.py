@@ -32,6 +32,7 @@ class Answering:
         """Hear requests from now on, until the connection is closed; never without a language model."""
         if self._enhancing.source is not None:
             await self._connection.subscribe(ENHANCE, ENHANCERS, self._hear)
+            await self._connection.flush()
 
     async def _hear(self, message: Msg) -> None:
         if len(self._answers) < WAITING_MAX:

@@ -57,7 +57,8 @@ class Adapters:
         if files != self.loaded:
             self._load(files)
         if files:
-            self._pipeline.set_ip_adapter_scale([scale_of(reference) for reference in references])
+            layers = len(self._pipeline.unet.up_blocks[0].attentions)
+            self._pipeline.set_ip_adapter_scale([scale_of(reference, layers) for reference in references])
 
     def _load(self, files: tuple[str, ...]) -> None:
         if not files:

@@ -49,12 +49,12 @@ def denoising_strength(steps: int, strength: float) -> float:
     return min((denoising_steps(steps, strength) + 0.5) / steps, 1.0)
 
 
-def scale_of(reference: GivenReference) -> Scale:
-    """Return the scale of a reference's IP-Adapter (arXiv 2308.06721).
+def scale_of(reference: GivenReference, layers: int) -> Scale:
+    """Return the scale of a reference's IP-Adapter (arXiv 2308.06721); the first up block has so many layers.
 
     A character is wanted whole: every layer, by its strength. A style goes into the one layer that carries style alone,
     the second of the first up block, so that it brings no objects along (InstantStyle, arXiv 2404.02733).
     """
     if reference.type == "style":
-        return {"up": {"block_0": [0.0, reference.strength, 0.0]}}
+        return {"up": {"block_0": [reference.strength if layer == 1 else 0.0 for layer in range(layers)]}}
     return reference.strength

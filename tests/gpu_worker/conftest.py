@@ -7,6 +7,7 @@ import pytest
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.engines.wan import WanEngine
+from tests.gpu_worker.tiny_sdxl import build_tiny_sdxl
 from tests.gpu_worker.tiny_wan import build_tiny_wan
 
 
@@ -21,6 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def demo_folder() -> Path:
     """The demo model as it ships. Copy it before changing it."""
     return SDXL_DEMO
+
+
+@pytest.fixture(scope="session")
+def random_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SDXL of random weights, which follows whatever it is given. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("models") / "random-sdxl"
+    build_tiny_sdxl(folder)
+    return folder
 
 
 @pytest.fixture

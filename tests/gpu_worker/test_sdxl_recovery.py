@@ -118,6 +118,12 @@ def test_a_vae_that_runs_out_of_memory_decodes_in_tiles(engine: SdxlEngine, demo
     assert decoded == [(12, 12)], "a smaller image needs no tiles"
 
 
+@pytest.fixture(scope="module")
+def demo_folder(random_sdxl: Path) -> Path:
+    """A model that follows whatever it is given, and has the layers of the full one."""
+    return random_sdxl
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=on_a_gpu)])
 def offloading(request: pytest.FixtureRequest, demo_folder: Path, tmp_path: Path) -> SdxlEngine:
     """A model with an adapter that may be offloaded, also where it runs on the CPU: the hooks are those of a GPU."""

@@ -24,6 +24,12 @@ RED = Image.new("RGB", (100, 50), (200, 30, 30))
 
 
 @pytest.fixture(scope="module")
+def demo_folder(random_sdxl: Path) -> Path:
+    """A model that follows whatever it is given, and has the layers of the full one."""
+    return random_sdxl
+
+
+@pytest.fixture(scope="module")
 def adapted_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapted") / "model"
     shutil.copytree(demo_folder, folder)

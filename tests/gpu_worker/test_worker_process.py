@@ -76,6 +76,7 @@ def process(broker: Broker, demo_folder: Path, tmp_path: Path) -> Iterator[Proce
         "nats_url": broker.url.replace("//", "//ada:s3cret@"),
         "blobs_url": (tmp_path / "blobs").as_uri(),
         "models": f"sdxl-demo={demo_folder}",
+        "pools": "sdxl",
         "device": "cpu",
     }
     process = Process(tmp_path / "worker.log", settings)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_worker.demo.tokens import byte_symbols
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 from transformers.utils import logging
+
+from gpu_worker.demo.images.clip_tokens import byte_symbols
 
 END, BEGIN_ANSWER = "<|im_end|>", "<|im_start|>"
 TEMPLATE = (
