@@ -253,7 +253,7 @@ def test_a_broken_file_holds_up_nobody_and_its_asset_stays_completed(
     (row,) = [row for row in views.rows("assets") if row["asset_id"] == broken]
     assert (row["status"], row["error"], row["thumbnail_sha256"]) == ("completed", None, None)
     executed = ledger.execute_asset(broken, RateAsset(5, NOW), thumbnails.THUMBNAILS)
-    assert isinstance(executed.asset, Completed)
+    assert isinstance(executed.state, Completed)
 
 
 def test_what_was_given_up_is_tried_once_more_at_the_next_start(
