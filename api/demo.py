@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-PROMPT = "a lighthouse at dusk, warm light, long exposure"
+PROMPT = "three small green triangles on a white background"
 QUANTITY = 3
 
 OUTPUT = Path("demo-output")

@@ -196,7 +196,7 @@ def test_history_tells_everything_in_ledger_order(folder: Path, finished: dict[s
     assert table.returncode == 0, table.stderr
     assert "sdxl_image_fast x 3: a lighthouse [bold]at dusk[/bold]" in table.stdout
     assert "index 2, seed 9" in table.stdout
-    assert "image/png, 256 x 256" in table.stdout
+    assert "image/png, 128 x 128" in table.stdout
 
 
 def test_show_says_where_the_files_are(folder: Path, finished: dict[str, Any]) -> None:

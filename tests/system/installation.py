@@ -105,6 +105,16 @@ class Installation:
         self.wait_until(lambda: self.job(job_id)["status"] in statuses, within_s, every_s=0.1)
         return self.job(job_id)
 
+    def done(self, job: dict[str, Any]) -> dict[str, Any]:
+        """A submitted job's document once it has ended."""
+        return self.job_when(job["id"], "succeeded", "partially_succeeded", "failed")
+
+    def content(self, asset: dict[str, Any]) -> bytes:
+        """The file of an asset."""
+        answer = self.request("GET", asset["url"])
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
     def history(self, job_id: str) -> list[dict[str, Any]]:
         """Every event of the job and its assets."""
         answer = self.request("GET", f"/v1/jobs/{job_id}/history")

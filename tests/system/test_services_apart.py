@@ -57,7 +57,7 @@ def url() -> str:
 
 
 @pytest.fixture
-def fleet(dsn: str, nats_url: str, models: str, url: str, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(dsn: str, nats_url: str, url: str, tmp_path: Path) -> Iterator[Fleet]:
     environment = {
         **os.environ,
         "DARKROOM_POSTGRES_DSN": dsn,
@@ -66,7 +66,6 @@ def fleet(dsn: str, nats_url: str, models: str, url: str, tmp_path: Path) -> Ite
         "DARKROOM_DATA_DIR": str(tmp_path / "data"),
         "DARKROOM_ADMIN_TOKEN": TOKEN,
         "DARKROOM_PORT": url.rpartition(":")[2],
-        "DARKROOM_MODELS": models,
     }
     made = Fleet(environment, tmp_path)
     try:

@@ -23,7 +23,7 @@ def test_a_prompt_becomes_three_images_and_a_history(installation: Installation)
     for asset in done["assets"]:
         content = installation.request("GET", asset["url"]).content
         assert hashlib.sha256(content).hexdigest() == asset["sha256"]
-        assert Image.open(io.BytesIO(content)).size == (256, 256) == (asset["width"], asset["height"])
+        assert Image.open(io.BytesIO(content)).size == (128, 128) == (asset["width"], asset["height"])
         stored = installation.folder / "blobs" / "sdxl_image_fast" / "admin" / f"{job['id']}_{asset['index']}.png"
         assert stored.read_bytes() == content
         files[asset["index"]] = content
@@ -42,7 +42,7 @@ def test_every_image_gets_its_thumbnail(installation: Installation):
     installation.wait_until(lambda: len(thumbnails()) == 3, 30)
     for url in thumbnails():
         small = installation.request("GET", url)
-        assert Image.open(io.BytesIO(small.content), formats=["WEBP"]).size == (256, 256)
+        assert Image.open(io.BytesIO(small.content), formats=["WEBP"]).size == (128, 128)
         assert small.headers["ETag"] == f'"{hashlib.sha256(small.content).hexdigest()}"'
     types = [item["type"] for item in installation.history(done["id"])]
     assert types.count("asset.thumbnailed") == 3

@@ -40,7 +40,7 @@ EMPTY_SHARE = 0.1
 ODD_SIZE_SHARE = 0.1
 """Of pictures, told to be of another size: the model shall draw the same when it is asked for another size."""
 GRADIENT_MAX = 1.0
-CHECK_STEPS = 1050
+CHECK_STEPS = 1400
 CHECK_PROMPTS = 50
 
 
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=SDXL_DEMO, help="the finished model")
     parser.add_argument("--autoencoder-steps", type=int, default=2800)
     parser.add_argument("--reading-steps", type=int, default=2500)
-    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=8_400)
     parser.add_argument("--pictures", type=int, default=8_000)
     parser.add_argument("--check-steps", type=int, default=CHECK_STEPS, help="between looks at held-out prompts")
     parser.add_argument("--seed", type=int, default=2025)

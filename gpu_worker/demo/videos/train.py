@@ -16,7 +16,7 @@ from gpu_worker.demo.videos.flow import train_flow, train_text_encoder
 from gpu_worker.demo.videos.latents import latents_of
 from gpu_worker.demo.videos.model import assemble, autoencoder, save, transformer
 
-STILL_STEPS, DECODER_STEPS, READING_STEPS, FLOW_STEPS = 500, 600, 2000, 9000
+STILL_STEPS, DECODER_STEPS, READING_STEPS, FLOW_STEPS = 500, 600, 2000, 8600
 CLIPS = 2304
 
 
