@@ -42,7 +42,7 @@ check: setup  ## ruff, mypy --strict, import contracts
 bench: setup  ## the benchmarks, as a table
 	@exec $(BIN)/python -m benchmarks
 
-demo-models: setup  ## train both demo models from nothing, about 2 hours each on 2 cores; goes on after a stop
+demo-models: setup  ## train both demo models from nothing, about 90 minutes each on 2 cores; goes on after a stop
 	@$(BIN)/python -m gpu_worker.demo train-sdxl
 	@$(BIN)/python -m gpu_worker.demo train-wan
 
