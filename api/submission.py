@@ -17,7 +17,7 @@ from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
 from api.inputs import Source
 from domain.asset import Unknown
-from domain.catalog import Catalog, CompleteParams, JobType, Model
+from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import MediaKind
@@ -286,7 +286,10 @@ class _Problems:
         name, entry = job_type
         task = self.collect(lambda: catalog.task(entry, types, list(media)), None)
         asked = content.get("task")
-        if task is not None and asked is not None and asked != task:
+        if task is not None and asked != task and asked in MEDIA_OF and asked in catalog.tasks_of(entry):
+            medium = MEDIA_OF[Task(asked)]
+            self.say(f"media.{medium}", f"required for {asked}: media:ID or asset:ID of {medium} to start from")
+        elif task is not None and asked is not None and asked != task:
             self.say("task", f"the job type {name} with these references and media does {task}; leave this field away")
         return task
 
