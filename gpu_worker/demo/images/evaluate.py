@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from domain.negative_prompt import negative_prompt_for
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.demo.images.measure import look
 from gpu_worker.demo.world import Pixels, Scene, caption, combinations, random_scene
@@ -127,8 +128,8 @@ def judge(engine: "SdxlEngine", trials: Sequence[Trial], guidance: float, steps:
 
 
 def draw(engine: "SdxlEngine", prompt: str, seed: int, guidance: float, steps: int) -> tuple[Pixels, int]:
-    """Return one picture, and the milliseconds that it took."""
-    request = RenderRequest(prompt, None, PIXELS, PIXELS, steps, guidance, (seed,))
+    """Return one picture, and the milliseconds that it took. As any job it gets the rule's negative prompt."""
+    request = RenderRequest(prompt, negative_prompt_for(prompt), PIXELS, PIXELS, steps, guidance, (seed,))
     (rendered,) = engine.render(request, on_step=lambda _done, _total: None, canceled=lambda: False)
     if not isinstance(rendered, RenderedImage):
         raise TypeError(f"The engine gave a {type(rendered).__name__} for a picture.")
