@@ -1,8 +1,11 @@
 """The catalog's files: a mistake is told with its line, and one's own file goes on top of the shipped one."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from domain.catalog_file import CatalogError
+from domain.catalog_file import CatalogError, CatalogFile, read_catalog
 from tests.domain.catalogs import SHIPPED, catalog_of
 
 STEPS = "must be a whole number from 1 to 100"
@@ -235,3 +238,15 @@ def test_an_own_file_can_be_wrong_about_a_shipped_entry() -> None:
 def test_defaults_take_the_type_of_their_parameter() -> None:
     catalog = catalog_of(SHIPPED.replace("steps = 15", "steps = 15.0", 1))
     assert repr(catalog.complete_params(catalog.job_type("sdxl_image_fast"), {}).values["steps"]) == "15"
+
+
+def test_the_page_about_it_is_a_catalog() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "catalog.md").read_text("utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    files = [CatalogFile(f"block {number}", block) for number, block in enumerate(blocks)]
+    catalog = read_catalog(CatalogFile("catalog.toml", SHIPPED), *files)
+    pixel = catalog.job_type("pixel_art")
+    values = catalog.complete_params(pixel, {"sampler": "dpm++", "karras": True}).values
+    assert (values["guidance"], values["rho"]) == (5.0, 7.0)
+    assert "hosted" in catalog.pools()
