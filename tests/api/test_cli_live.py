@@ -25,6 +25,7 @@ from tests.services.media_files import encoded, picture, video
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
+TYPES_OF_BOTH = ("sdxl_image_fast", "video_fast")
 
 
 def command(*arguments: str) -> list[str]:
@@ -130,6 +131,33 @@ def test_without_a_terminal_watch_writes_lines_and_local_paths(folder: Path) -> 
     file = Path(lines[-1])
     assert file.is_relative_to(folder / "blobs")
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_demo_model_can_draw_is_said(folder: Path) -> None:
+    still, moving = (darkroom(folder, "submit", "a lighthouse", "--type", name) for name in TYPES_OF_BOTH)
+    assert "darkroom: the model sdxl-demo draws one to three flat shapes (circle, square" in still.stderr
+    assert "darkroom: the model wan-demo draws a flat shape" in moving.stderr
+
+
+def test_references_and_media_of_this_machine_are_uploaded(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "fog.png").write_bytes(encoded(picture()))
+    asked = ("submit", "a red circle", "--reference", f"composition={tmp_path / 'fog.png'}@0.9")
+    job = answer(folder, *asked)
+    (reference,) = job["references"]
+    assert (job["task"], reference["type"], reference["strength"]) == ("i2i", "composition", 0.9)
+    media = answer(folder, "upload", str(tmp_path / "fog.png"))
+    assert reference["source"] == f"media:{media['id']}"
+    moving = answer(
+        folder, "submit", "a red circle moving up", "--type", "video_fast", "--image", str(tmp_path / "fog.png")
+    )
+    assert (moving["task"], moving["media"]) == ("i2v", {"image": f"media:{media['id']}"})
+
+
+@pytest.mark.parametrize("reference", ["fog.png", "style=", "style=fog.png@much", "=fog.png"])
+def test_a_reference_that_makes_no_sense_is_bad_usage(folder: Path, reference: str) -> None:
+    refused = darkroom(folder, "submit", "a red circle", "--reference", reference)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "TYPE=FILE[@STRENGTH]" in refused.stderr
 
 
 def test_on_a_terminal_watch_draws_a_bar(folder: Path) -> None:
