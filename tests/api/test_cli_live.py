@@ -25,6 +25,9 @@ from tests.services.media_files import encoded, picture, video
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
+LARGE = ("--set", "width=512", "--set", "height=512")
+"""So large that the job runs for long: the demo model is fast."""
+
 TYPES_OF_BOTH = ("sdxl_image_fast", "video_fast")
 
 
@@ -279,7 +282,7 @@ def test_a_finished_job_has_nothing_to_cancel_or_retry(folder: Path, finished: d
 
 def test_an_interrupted_watch_leaves_the_job_running(folder: Path) -> None:
     watching = subprocess.Popen(
-        command("submit", "a long corridor", "--quantity", "6", "--set", "steps=100", "--watch"),
+        command("submit", "a long corridor", "--quantity", "6", "--set", "steps=100", *LARGE, "--watch"),
         cwd=ROOT,
         env=environment(folder),
         stdout=subprocess.PIPE,

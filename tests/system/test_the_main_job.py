@@ -56,7 +56,7 @@ def test_the_same_seed_makes_the_same_picture_and_another_seed_another(installat
 
 
 def test_a_running_job_is_canceled_between_steps(installation: Installation):
-    job = installation.submit(quantity=6, params={"steps": 100})
+    job = installation.submit(quantity=6, params={"steps": 100, "width": 256, "height": 256})
     installation.job_when(job["id"], "processing")
     began = time.monotonic()
     answer = installation.request("POST", f"/v1/jobs/{job['id']}/cancel")
