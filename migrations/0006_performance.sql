@@ -27,7 +27,4 @@ create table views.performance (
     status in ('queued', 'processing', 'succeeded', 'partially_succeeded', 'failed', 'canceled', 'aborted')),
   constraint performance_end_has_time check ((finished_at is not null) = (status not in ('queued', 'processing')))
 );
--- The last hour, and the sums over all time without reading the rows.
 create index performance_by_end on views.performance (finished_at) where finished_at is not null;
-create index performance_sums on views.performance (pool, job_type, status) include (wait_s, actual_s)
-  where finished_at is not null;

@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 
 from domain.commands import JobCommand, ReportAssetCompleted
 from projections import performance, reads
+from projections.reads import EndedRow
 from services.database import Database
 from services.ledger import Context, Ledger
 from services.rebuild import rebuild
@@ -187,8 +188,7 @@ def test_the_last_hour_by_job_type_and_everything_that_ever_ended(
     assert (hour.job_type, hour.model, hour.jobs, hour.actual_s) == ("sdxl_image_fast", recipe().model, 4, 1)
     assert (hour.ratio_p50, hour.ratio_mean, hour.peak_memory_bytes) == (0.5, pytest.approx(1.75 / 3), 500 * MIB)
     assert hour.ratio_p90 == pytest.approx(0.9)
-    sums = [
-        (one.status, one.jobs, one.waits, one.wait_s, one.runs, one.actual_s) for one in reads.ended_jobs(connection)
-    ]
-    assert sums == [("canceled", 1, 0, 0, 0, 0), ("succeeded", 4, 4, 4, 4, 4)]
+    canceled, succeeded = reads.ended_jobs(connection)
+    assert canceled == EndedRow("sdxl", "sdxl_image_fast", "canceled", jobs=1, waits=0, wait_s=0, runs=0, actual_s=0)
+    assert succeeded == EndedRow("sdxl", "sdxl_image_fast", "succeeded", jobs=4, waits=4, wait_s=4, runs=4, actual_s=4)
     assert reads.queued_jobs(connection) == {("sdxl", "waiting"): 1}
