@@ -1,6 +1,7 @@
 """For administrators: how far the views are, rebuilding one, and how the queues do."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -75,6 +76,19 @@ async def list_queues(request: Request) -> Response:
     return listed(await asyncio.to_thread(_queues, here))
 
 
+@router.get(
+    "/v1/admin/performance",
+    response_model=None,
+    responses=answers({200: schemas.Page[schemas.PerformanceState]}, 403, 503),
+)
+async def list_performance(request: Request) -> Response:
+    """Each job type of which jobs ended within the last hour: seconds beside what was expected, and memory."""
+    require_admin(request)
+    here = running(request)
+    await wait_for_views(request, here.positions, "performance")
+    return listed(await asyncio.to_thread(_performance, here))
+
+
 def projection_states(here: Running) -> list[dict[str, Any]]:
     """`ProjectionState` of every view; a view that was never projected is at 0. Raises `Unavailable`."""
     with here.parts.database.connection() as connection:
@@ -97,6 +111,11 @@ def projection_states(here: Running) -> list[dict[str, Any]]:
     ]
 
 
+def _performance(here: Running) -> list[dict[str, Any]]:
+    with here.parts.database.connection() as connection:
+        return [asdict(row) for row in reads.performance(connection, here.parts.clock())]
+
+
 def _queues(here: Running) -> list[dict[str, Any]]:
     pools = sorted(here.parts.catalog.pools())
     with here.parts.database.connection() as connection:
@@ -107,6 +126,7 @@ def _queues(here: Running) -> list[dict[str, Any]]:
             "backlog": row.waiting,
             "running": row.running,
             "oldest_waiting_s": row.oldest_waiting_s,
+            "wait_mean_s": row.wait_mean_s,
             "wait_p50_s": row.wait_p50_s,
             "wait_p90_s": row.wait_p90_s,
             "throughput_per_h": row.ended_last_hour,

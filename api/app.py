@@ -18,6 +18,7 @@ from api import (
     health,
     jobs,
     library,
+    metrics,
     openapi,
     stream,
     uploads,
@@ -40,7 +41,7 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, health)
+ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
 
 
 def create_app(parts: Parts) -> FastAPI:

@@ -212,10 +212,29 @@ class QueueState(Document):
     backlog: int
     running: int
     oldest_waiting_s: float | None
+    wait_mean_s: float | None
     wait_p50_s: float | None
     wait_p90_s: float | None
     throughput_per_h: int
     error_rate: float | None
+
+
+class PerformanceState(Document):
+    """The jobs of a job type on a model that ended within the last hour; seconds are means over whole jobs.
+
+    `expected_s` is the catalog's, `actual_s` from the last start to the end. A ratio is actual over expected, of jobs
+    that succeeded in one attempt. `peak_memory_bytes` is the most that a worker used: see `asset.completed`.
+    """
+
+    job_type: str
+    model: str
+    jobs: int
+    expected_s: float | None
+    actual_s: float | None
+    ratio_mean: float | None
+    ratio_p50: float | None
+    ratio_p90: float | None
+    peak_memory_bytes: int | None
 
 
 class ModelEntry(Document):

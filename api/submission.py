@@ -180,6 +180,7 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         adjusted=params.adjusted,
         negative_prompt_by=negative.by,
         negative_prompt_error=negative.error,
+        expected_s=sum(entry.expected_s) / 2 * quantity,
         parent_id=given.parent_id,
     )
 
@@ -212,6 +213,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     if isinstance(job, NotSubmitted) or not parent.assets:
         raise NothingToRetry(status_of(job))
     reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
+    expected_s = job.queued.expected_s
     job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
     return SubmitJob(
         job_id=job_id,
@@ -228,6 +230,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         tags=job.queued.tags,
         request_sha256=request_sha256,
         deadline=asked.deadline,
+        expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
     )
 
 

@@ -176,6 +176,36 @@ def _dequeue(event: Any, _: int) -> Iterable[Statement]:
     yield "delete from views.queue where job_id = %s", (event.originator_id,)
 
 
+def _expect(event: Any, _: int) -> Iterable[Statement]:
+    recipe = event.recipe
+    columns: LiteralString = "job_id, owner, job_type, model, pool, quantity, status, queued_at"
+    yield (
+        "insert into views.performance (" + columns + ") values (%s, %s, %s, %s, %s, %s, 'queued', %s)",
+        (
+            event.originator_id,
+            event.owner,
+            recipe["job_type"],
+            recipe["model"],
+            event.pool,
+            len(recipe["seeds"]),
+            event.timestamp,
+        ),
+    )
+
+
+def _begin(event: Any, _: int) -> Iterable[Statement]:
+    update: LiteralString = (
+        "update views.performance set status = 'processing', attempts = %s, started_at = coalesce(started_at, %s),"
+        " last_started_at = %s where job_id = %s"
+    )
+    yield update, (event.attempt, event.timestamp, event.timestamp, event.originator_id)
+
+
+def _end(event: Any, _: int) -> Iterable[Statement]:
+    update: LiteralString = "update views.performance set status = 'succeeded', finished_at = %s where job_id = %s"
+    yield update, (event.timestamp, event.originator_id)
+
+
 _E: Any = Job
 _A: Any = Asset
 
@@ -203,6 +233,8 @@ WRITERS: dict[str, dict[type[Any], Writer]] = {
     "library": _rows("views.library"),
     "history": dict.fromkeys(_JOBS, _remember),
     "queue": {_E.Queued: _enqueue, _E.Started: _run, _E.Succeeded: _dequeue},
+    # Less work than ours, without what the assets add: the library's completion does not say whose job it is.
+    "performance": {_E.Queued: _expect, _E.Started: _begin, _E.Succeeded: _end},
 }
 
 

@@ -33,6 +33,7 @@ class SubmitJob:
     adjusted: Mapping[str, ParamValue] = field(default_factory=dict)
     negative_prompt_by: Literal["owner", "rule"] | None = None
     negative_prompt_error: str | None = None
+    expected_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ class JobQueued(Event):
     `pool` names the workers that can run it. `request_sha256` recognises a repeat of an idempotent request.
     `parent_id` is the job whose outputs this one runs again, or goes on from. `deadline`: not started by then, the job
     is aborted. `adjusted` holds parameters as they were asked for where the model takes only a value beside it.
-    `negative_prompt_by` says whose it is, `negative_prompt_error` why the rule made none.
+    `negative_prompt_by` says whose it is, `negative_prompt_error` why the rule made none. `expected_s` is seconds for
+    the whole job on a common GPU, as the catalog has it: the mean of least and most, times the quantity.
     """
 
     owner: str
@@ -84,6 +85,7 @@ class JobQueued(Event):
     adjusted: dict[str, ParamValue] = Field(default_factory=dict)
     negative_prompt_by: Literal["owner", "rule"] | None = None
     negative_prompt_error: str | None = None
+    expected_s: Annotated[float, Field(gt=0)] | None = None
 
 
 class JobStarted(Event):
@@ -189,7 +191,9 @@ class AssetCompleted(Event):
     """The file exists, with this hash. `bytes` is its size; `render_ms` and `store_ms` are wall milliseconds.
 
     `pixels_sha256` is that of the decoded pixels alone, which says whether two renderings of one recipe are the same.
-    `frames` and `fps` (frames a second) are a video's.
+    `frames` and `fps` (frames a second) are a video's. `peak_memory_bytes` is the most memory that the worker used
+    until this output was rendered: on a GPU what torch had allocated there since the attempt began, elsewhere the
+    resident set of the worker's process since that process began.
     """
 
     attempt: Attempt
@@ -204,6 +208,7 @@ class AssetCompleted(Event):
     render_ms: Annotated[int, Field(ge=0)]
     store_ms: Annotated[int, Field(ge=0)]
     worker_versions: dict[str, str]
+    peak_memory_bytes: Annotated[int, Field(ge=1)] | None = None
 
 
 class AssetFailed(Event):

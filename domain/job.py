@@ -106,6 +106,7 @@ def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
             adjusted=dict(command.adjusted),
             negative_prompt_by=command.negative_prompt_by,
             negative_prompt_error=command.negative_prompt_error,
+            expected_s=command.expected_s,
         )
     ]
 

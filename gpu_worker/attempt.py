@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, JobMemoryLowered, JobNote
 from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
+from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
 from gpu_worker.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
@@ -45,6 +46,7 @@ class Arrival:
 
     position: int
     render_ms: int
+    peak_memory_bytes: int
     stored: Future[Stored]
 
 
@@ -101,6 +103,7 @@ class Attempt:
         workshop = self._workshop
         ended = Ended()
         try:
+            forget_peak_memory()
             self._order = order = self._with_enhanced_prompt()
             request = request_of(order, workshop.blobs)
             engine = workshop.engine(order.recipe.model)
@@ -129,13 +132,13 @@ class Attempt:
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)
-                self._arrived(Arrival(position, 0, failed))
+                self._arrived(Arrival(position, 0, peak_memory_bytes(), failed))
             case _:
                 output = self._order.outputs[rendering.position]
                 stored = self._workshop.storing.submit(
                     store, self._workshop.blobs, self._order, output, rendering, self._revision
                 )
-                self._arrived(Arrival(rendering.position, rendering.render_ms, stored))
+                self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 
     def _note(self, note: JobNote) -> None:
         """Bring a note into the ledger, and wait until it is there. Raises RenderCanceled when it is refused."""
@@ -261,4 +264,5 @@ class Attempt:
             render_ms=arrival.render_ms,
             store_ms=stored.store_ms,
             worker_versions=self._versions(),
+            peak_memory_bytes=arrival.peak_memory_bytes,
         )

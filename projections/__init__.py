@@ -2,8 +2,15 @@
 
 from typing import Final
 
-from projections import history, jobs, library, queue, workspace
+from projections import history, jobs, library, performance, queue, workspace
 from projections.projection import Projection
 
-ALL: Final[tuple[Projection, ...]] = (history.HISTORY, jobs.JOBS, workspace.WORKSPACE, library.LIBRARY, queue.QUEUE)
+ALL: Final[tuple[Projection, ...]] = (
+    history.HISTORY,
+    jobs.JOBS,
+    workspace.WORKSPACE,
+    library.LIBRARY,
+    queue.QUEUE,
+    performance.PERFORMANCE,
+)
 """Every view, in rebuild order."""

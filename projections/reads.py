@@ -140,10 +140,43 @@ class QueueRow:
     waiting: int
     running: int
     oldest_waiting_s: float | None
+    wait_mean_s: float | None
     wait_p50_s: float | None
     wait_p90_s: float | None
     ended_last_hour: int
     error_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceRow:
+    """The jobs of a job type on a model that ended within the last hour. Seconds are means over whole jobs.
+
+    A ratio is actual over expected seconds, of jobs that succeeded in one attempt; null without such a job.
+    """
+
+    job_type: str
+    model: str
+    jobs: int
+    expected_s: float | None
+    actual_s: float | None
+    ratio_mean: float | None
+    ratio_p50: float | None
+    ratio_p90: float | None
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRow:
+    """All jobs that ever ended alike: how many, of how many the wait and the run is known, and those seconds' sums."""
+
+    pool: str
+    job_type: str
+    status: str
+    jobs: int
+    waits: int
+    wait_s: float
+    runs: int
+    actual_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +317,22 @@ def recent_seconds(connection: Connection[TupleRow]) -> dict[str, float]:
 def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime) -> list[QueueRow]:
     """Each pool now, and over the hour before `now`."""
     return _rows(connection, QueueRow, SQL["queues"], {"pools": list(pools), "now": now})
+
+
+def performance(connection: Connection[TupleRow], now: datetime) -> list[PerformanceRow]:
+    """Each job type and model of which jobs ended in the hour before `now`."""
+    return _rows(connection, PerformanceRow, SQL["performance"], {"now": now})
+
+
+def ended_jobs(connection: Connection[TupleRow]) -> list[EndedRow]:
+    """Every job that ended, by pool, job type and how; reads the index over all of them."""
+    return _rows(connection, EndedRow, SQL["ended_jobs"], {})
+
+
+def queued_jobs(connection: Connection[TupleRow]) -> dict[tuple[str, str], int]:
+    """How many jobs there are by pool and status, which is waiting or running; what there is none of is left out."""
+    rows = connection.execute(SQL["queued_jobs"], prepare=True).fetchall()
+    return {(pool, status): jobs for pool, status, jobs in rows}
 
 
 def _rows(

@@ -124,6 +124,7 @@ with backlog as (
   from views.queue group by pool
 ), ended as (
   select pool,
+    avg(extract(epoch from started_at - created_at))::float as wait_mean_s,
     percentile_cont(0.5) within group (order by extract(epoch from started_at - created_at))::float as wait_p50_s,
     percentile_cont(0.9) within group (order by extract(epoch from started_at - created_at))::float as wait_p90_s,
     count(*) as ended,
@@ -133,9 +134,35 @@ with backlog as (
 )
 select pool,
   coalesce(b.waiting, 0) as waiting, coalesce(b.running, 0) as running, b.oldest_waiting_s,
-  e.wait_p50_s, e.wait_p90_s, coalesce(e.ended, 0) as ended_last_hour,
+  e.wait_mean_s, e.wait_p50_s, e.wait_p90_s, coalesce(e.ended, 0) as ended_last_hour,
   e.failed::float / nullif(e.judged, 0) as error_rate
 from unnest(%(pools)s::text[]) as p (pool)
   left join backlog b using (pool)
   left join ended e using (pool)
 order by pool
+
+-- name: performance
+select job_type, model,
+  count(*) as jobs,
+  avg(expected_s)::float as expected_s,
+  avg(actual_s)::float as actual_s,
+  avg(ratio)::float as ratio_mean,
+  percentile_cont(0.5) within group (order by ratio)::float as ratio_p50,
+  percentile_cont(0.9) within group (order by ratio)::float as ratio_p90,
+  max(peak_memory_bytes) as peak_memory_bytes
+from views.performance
+where finished_at > %(now)s::timestamptz - interval '1 hour'
+group by job_type, model
+order by job_type, model
+
+-- name: ended_jobs
+select pool, job_type, status, count(*) as jobs,
+  count(wait_s) as waits, coalesce(sum(wait_s), 0)::float as wait_s,
+  count(actual_s) as runs, coalesce(sum(actual_s), 0)::float as actual_s
+from views.performance
+where finished_at is not null
+group by pool, job_type, status
+order by pool, job_type, status
+
+-- name: queued_jobs
+select pool, status, count(*) as jobs from views.queue group by pool, status

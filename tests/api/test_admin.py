@@ -14,7 +14,7 @@ from services.database import Database
 from services.ledger import Ledger
 from services.rebuild import RebuildRunning, Rebuilt, rebuild
 from tests.api.conftest import bearer
-from tests.api.serving import Json, Site
+from tests.api.serving import GIB, Json, Site
 
 VIEWS = sorted(view.name for view in ALL)
 
@@ -86,6 +86,7 @@ async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> Non
             "backlog": 0,
             "running": 0,
             "oldest_waiting_s": None,
+            "wait_mean_s": None,
             "wait_p50_s": None,
             "wait_p90_s": None,
             "throughput_per_h": 0,
@@ -104,7 +105,36 @@ async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> Non
     (queue, _) = (await site.get("/v1/admin/queues"))["results"]
     assert (queue["backlog"], queue["running"], queue["oldest_waiting_s"]) == (1, 1, 30)
     assert (queue["throughput_per_h"], queue["error_rate"]) == (2, 0.5)
-    assert (queue["wait_p50_s"], queue["wait_p90_s"]) == (5.5, 9.1)
+    assert (queue["wait_mean_s"], queue["wait_p50_s"], queue["wait_p90_s"]) == (5.5, 5.5, 9.1)
+
+
+async def test_performance_tells_seconds_beside_what_was_expected(site: Site) -> None:
+    assert (await site.get("/v1/admin/performance"))["results"] == []
+    await site.finished(quantity=1)  # 1 s of 4
+    slow = await site.submit(quantity=3)
+    await site.start(slow)
+    for index in range(3):
+        site.clock.tick(5)
+        await site.complete(slow, index)  # 18 s of 12
+    failed = await site.submit(quantity=1, job_type="sdxl_image_high")
+    await site.start(failed)
+    await site.fail(failed, 0)
+    fast, high = (await site.get("/v1/admin/performance"))["results"]
+    assert {**fast, "ratio_p90": round(fast["ratio_p90"], 6)} == {
+        "job_type": "sdxl_image_fast",
+        "model": "sdxl-demo",
+        "jobs": 2,
+        "expected_s": 8,
+        "actual_s": 9.5,
+        "ratio_mean": 0.875,
+        "ratio_p50": 0.875,
+        "ratio_p90": 1.375,
+        "peak_memory_bytes": 3 * GIB,
+    }
+    assert (high["job_type"], high["jobs"], high["actual_s"]) == ("sdxl_image_high", 1, 1)
+    assert (high["ratio_mean"], high["peak_memory_bytes"]) == (None, None)
+    site.clock.tick(3_600)
+    assert (await site.get("/v1/admin/performance"))["results"] == []
 
 
 async def test_only_an_administrator_sees_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +142,8 @@ async def test_only_an_administrator_sees_them(site: Site, monkeypatch: pytest.M
     for method, path in [
         ("GET", "/v1/admin/projections"),
         ("GET", "/v1/admin/queues"),
+        ("GET", "/v1/admin/performance"),
+        ("GET", "/metrics"),
         ("POST", "/v1/admin/projections/jobs/rebuild"),
     ]:
         response = await site.http.request(method, path)

@@ -210,6 +210,8 @@ async def test_retry_runs_the_failed_outputs_alone(site: Site) -> None:
     }
     found = await site.get(f"/v1/jobs/{again['id']}")
     assert found == again | {"queue": found["queue"]}
+    (queued, *_) = (await site.get(again["urls"]["history"]))["results"]
+    assert queued["data"]["expected_s"] == 8  # two images of the parent's three
     await site.start(again)
     await site.complete(again, 0)
     await site.complete(again, 1)

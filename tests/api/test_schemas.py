@@ -91,6 +91,7 @@ async def test_documents_are_what_their_schemas_say(site: Site) -> None:
         ("/v1/job-types", schemas.CatalogPage[schemas.JobTypeEntry]),
         ("/v1/admin/projections", schemas.Page[schemas.ProjectionState]),
         ("/v1/admin/queues", schemas.Page[schemas.QueueState]),
+        ("/v1/admin/performance", schemas.Page[schemas.PerformanceState]),
     ]:
         check(model, await site.get(path))
     (asset,) = (await site.get("/v1/library"))["results"]
@@ -141,6 +142,8 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("GET", "/v1/admin/projections"),
         ("POST", "/v1/admin/projections/{}/rebuild"),
         ("GET", "/v1/admin/queues"),
+        ("GET", "/v1/admin/performance"),
+        ("GET", "/metrics"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),
     }

@@ -44,6 +44,18 @@ async def test_a_submission_answers_with_the_job_before_any_view_knows_it(site: 
     assert await site.get(f"/v1/jobs/{job['id']}") == job | {"queue": {"position": 1, "eta_s": 12.0}}
 
 
+@pytest.mark.parametrize(
+    ("job_type", "quantity", "expected_s"),
+    [("sdxl_image_fast", 3, 12), ("sdxl_image_high", 6, 48), ("image_fast", 1, 32.5)],
+)
+async def test_a_submission_says_how_long_the_whole_job_is_expected_to_take(
+    site: Site, job_type: str, quantity: int, expected_s: float
+) -> None:
+    job = await site.submit(job_type=job_type, quantity=quantity)
+    (queued, *_) = (await site.get(job["urls"]["history"]))["results"]
+    assert (queued["type"], queued["data"]["expected_s"]) == ("job.queued", expected_s)
+
+
 async def test_a_job_is_found_before_any_view_knows_it(site: Site) -> None:
     job = await site.submit()
     response = await site.http.get(job["urls"]["get"])

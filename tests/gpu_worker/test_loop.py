@@ -141,6 +141,8 @@ async def test_three_images_become_files_and_each_is_reported(
         assert (fact.width, fact.height) == read_png(content).size == (64, 64)
         assert (fact.attempt, fact.media_type, report.worker) == (1, "image/png", "worker-1")
         assert sorted(fact.worker_versions) == ["darkroom", "diffusers", "model", "torch"]
+        assert fact.peak_memory_bytes is not None
+        assert fact.peak_memory_bytes > 100 * 1024**2  # torch alone takes that
     assert len({report.completed.sha256 for report in completed(peer).values()}) == 3
     assert (peer.progress[-1].step, peer.progress[-1].total) == (2, 2)
 

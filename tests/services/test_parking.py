@@ -17,6 +17,7 @@ from projections import ALL
 from projections.history import HISTORY
 from projections.jobs import JOBS
 from projections.library import LIBRARY
+from projections.performance import PERFORMANCE
 from projections.projection import Projection
 from projections.workspace import WORKSPACE
 from services.database import Database
@@ -114,7 +115,7 @@ def test_a_released_stream_goes_on_and_the_view_equals_a_rebuilt_one(
     assert views.projector.release() == 0
 
 
-@pytest.mark.parametrize("view", [WORKSPACE, LIBRARY], ids=lambda view: view.name)
+@pytest.mark.parametrize("view", [WORKSPACE, LIBRARY, PERFORMANCE], ids=lambda view: view.name)
 def test_assets_of_a_parked_job_wait_with_it(
     database: Database, ledger: Ledger, story: Story, view: Projection
 ) -> None:

@@ -1,0 +1,86 @@
+"""What jobs took, beside what was expected: GET /v1/admin/performance and the sums of GET /metrics."""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from domain import events as facts
+from domain.envelope import Recorded
+from projections.jobs import jobs_touched
+from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
+from projections.sql import load
+
+
+def touched(event: Recorded) -> Iterable[UUID]:
+    """The job that an event tells about; of an asset's events its completion alone does, by its correlation."""
+    if isinstance(event.event, facts.AssetCompleted):
+        return [event.envelope.correlation_id]
+    return jobs_touched(event)
+
+
+def fold(rows: Rows, recorded: Recorded) -> None:
+    """Change the row of a job. Seconds and the ratio are the table's own to compute.
+
+    Raises `LookupError` for an asset without a row: its job is parked, so its completion must be as well.
+    """
+    event = recorded.event
+    if isinstance(event, facts.JobQueued):
+        rows[str(recorded.stream_id)] = _queued(event, recorded)
+        return
+    if isinstance(event, facts.AssetCompleted):
+        made = rows.get(str(recorded.envelope.correlation_id))
+        if made is None:
+            raise LookupError("there is no row for this asset's job: the job is missing here")
+        _made(made, event)
+        return
+    row = rows.get(str(recorded.stream_id))
+    if row is None:
+        return
+    match event:
+        case facts.JobStarted(attempt=attempt):
+            at = recorded.envelope.at
+            row.update(
+                status="processing", attempts=attempt, started_at=row.get("started_at") or at, last_started_at=at
+            )
+        case facts.JobRequeued():
+            row.update(status="queued", last_started_at=None)
+        case (
+            facts.JobSucceeded()
+            | facts.JobPartiallySucceeded()
+            | facts.JobFailed()
+            | facts.JobCanceled()
+            | facts.JobAborted()
+        ):
+            row.update(status=recorded.name.removeprefix("job."), finished_at=recorded.envelope.at)
+        case _:
+            pass
+
+
+def _queued(event: facts.JobQueued, recorded: Recorded) -> Row:
+    return {
+        "job_id": str(recorded.stream_id),
+        "owner": event.owner,
+        "job_type": event.recipe.job_type,
+        "model": event.recipe.model,
+        "pool": event.pool,
+        "quantity": event.recipe.quantity,
+        "status": "queued",
+        "attempts": 0,
+        "queued_at": recorded.envelope.at,
+        "expected_s": event.expected_s,
+    }
+
+
+def _made(row: Row, event: facts.AssetCompleted) -> None:
+    """Largest and smallest, not last: the order of assets beside their job does not matter."""
+    attempt, peak = row.get("oldest_attempt"), row.get("peak_memory_bytes")
+    row["oldest_attempt"] = event.attempt if attempt is None else min(attempt, event.attempt)
+    if event.peak_memory_bytes is not None:
+        row["peak_memory_bytes"] = max(peak or 0, event.peak_memory_bytes)
+
+
+PERFORMANCE: Final[Projection] = FoldedView(
+    "performance",
+    (FoldedTable("performance", "job_id", touched, fold, load("performance.sql")),),
+    aggregates=("job", "asset"),
+)
