@@ -37,7 +37,7 @@ def ended_once(history: list[dict[str, Any]]) -> None:
 
 def test_a_worker_killed_in_mid_job_costs_an_attempt_and_nothing_else(make_installation: Make):
     with make_installation(**QUICK) as running:
-        job = running.submit(quantity=3, params={"steps": 60})
+        job = running.submit(quantity=3, params={"steps": 60, "width": 256, "height": 256})
         running.wait_until(lambda: bool(running.job(job["id"])["progress"]), 60)
         running.worker().kill()
         done = running.job_when(job["id"], "succeeded", "failed")
@@ -53,7 +53,7 @@ def test_a_worker_killed_in_mid_job_costs_an_attempt_and_nothing_else(make_insta
 def test_ctrl_c_gives_the_job_back_and_the_next_start_ends_it(make_installation: Make):
     running = make_installation()
     with running:
-        job = running.submit(quantity=3, params={"steps": 60})
+        job = running.submit(quantity=3, params={"steps": 60, "width": 256, "height": 256})
         running.wait_until(lambda: bool(running.job(job["id"])["progress"]), 60)
         tree = running.tree()
         assert len(tree) >= 4  # itself, Postgres, NATS, the worker
@@ -69,7 +69,7 @@ def test_ctrl_c_gives_the_job_back_and_the_next_start_ends_it(make_installation:
 
 def test_postgres_and_nats_killed_in_mid_job_are_waited_out(make_installation: Make):
     with make_installation(**QUICK) as running:
-        job = running.submit(quantity=3, params={"steps": 60})
+        job = running.submit(quantity=3, params={"steps": 60, "width": 256, "height": 256})
         running.wait_until(lambda: bool(running.job(job["id"])["progress"]), 60)
         for needle in ("postgres -D", "nats-server"):
             killed = running.process(needle)
