@@ -101,6 +101,16 @@ class Residency:
         """Whether its next job begins without loading anything. Any thread may ask."""
         return model_name in self._loaded or model_name in self._hosted
 
+    def ran_out(self, model_name: str) -> None:
+        """Memory ran out while this model rendered: drop the others, and never keep as many bytes loaded again."""
+        others = [name for name in self._loaded if name != model_name]
+        if model_name in self._loaded and others:
+            self._budget_bytes = min(self._budget_bytes, self._taken_bytes() - 1)
+            LOG.warning("memory ran out: dropped %s; from now on models keep less of it", ", ".join(others))
+            for name in others:
+                del self._loaded[name]
+            free_memory()
+
     def release(self) -> None:
         """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
         self._loaded.clear()

@@ -224,6 +224,8 @@ def _shown(value: Any) -> str:
             text = ",".join(value)
         case float():
             text = f"{value:g}"
+        case bool():
+            text = str(value).lower()
         case _:
             text = str(value)
     return without_credentials(text)

@@ -26,6 +26,9 @@ class Engines(Protocol):
     def is_loaded(self, model_name: str) -> bool:
         """Whether its next job begins without loading anything. Any thread may ask."""
 
+    def ran_out(self, model_name: str) -> None:
+        """Memory ran out while this model rendered: those that lie idle beside it leave."""
+
     def release(self) -> None:
         """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
 
@@ -58,6 +61,10 @@ class Workshop:
                 f"which now names {', '.join(sorted(self._models))}."
             )
         return self._engines.engine(model)
+
+    def ran_out(self, model: str) -> None:
+        """Memory ran out while this model rendered; call it in the render thread, before it goes on."""
+        self._engines.ran_out(model)
 
     def is_loaded(self, model: str) -> bool:
         """Whether a job of this model makes the worker load nothing: it is loaded, or the job fails at once."""

@@ -81,6 +81,9 @@ class HostedEngines:
         """True of every hosted model: there is nothing to load."""
         return model_name in self
 
+    def ran_out(self, model_name: str) -> None:
+        """Nothing, as below."""
+
     def release(self) -> None:
         """Nothing: a hosted model takes no memory here."""
 

@@ -70,6 +70,18 @@ def test_a_model_larger_than_the_budget_is_loaded_alone_and_the_log_says_so(
     assert "more than the 1 MB of DARKROOM_MEMORY_BUDGET_MB: it is loaded alone" in said[0]
 
 
+def test_models_that_did_not_leave_enough_to_render_are_not_kept_beside_each_other_again(wan_folder: Path) -> None:
+    residency = Residency({name: str(wan_folder) for name in "abc"}, "cpu")
+    a = residency.engine("a")
+    residency.ran_out("a")
+    residency.engine("b")
+    residency.ran_out("a")
+    assert [residency.is_loaded(name) for name in "abc"] == [True, False, False]
+    assert residency.engine("a") is a
+    residency.engine("c")
+    assert [residency.is_loaded(name) for name in "abc"] == [False, False, True]
+
+
 def test_a_hub_model_that_is_not_here_yet_has_no_known_size_and_a_broken_one_drops_nobody(
     demo_folder: Path, tmp_path: Path
 ) -> None:
