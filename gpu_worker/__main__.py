@@ -22,6 +22,7 @@ from gpu_worker.engines.provider import Account
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker, unless
 from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
+from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
 
@@ -78,7 +79,13 @@ def engines_of(settings: WorkerSettings) -> Engines:
         from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
     except ModuleNotFoundError as error:
         raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
-    return Residency(settings.models, settings.device, hosted=hosted)
+    budget_bytes = None if settings.memory_budget_mb is None else settings.memory_budget_mb * 1_000_000
+    try:
+        return Residency(
+            settings.models, settings.device, budget_bytes=budget_bytes, tuning=settings.tuning, hosted=hosted
+        )
+    except TuningRefused as error:
+        raise SettingsError(str(error)) from None
 
 
 async def serve(settings: WorkerSettings, workshop: Workshop) -> int:

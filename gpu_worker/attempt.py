@@ -124,6 +124,7 @@ class Attempt:
         """Runs in the render thread, which goes on once the ledger has a note; outputs are stored beside it."""
         match rendering:
             case MemoryLowered(profile=profile, error=error):
+                self._workshop.ran_out(self._order.recipe.model)
                 self._note(JobMemoryLowered(attempt=self._order.attempt, profile=profile, error=redacted(error)))
             case HandedOver(position=position, provider=provider, provider_id=provider_id):
                 index = self._order.outputs[position].index

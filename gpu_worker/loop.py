@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, MutableMapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import nats.errors
@@ -14,6 +17,7 @@ from pydantic import ValidationError
 from gpu_worker.attempt import Attempt
 from gpu_worker.keep_alive import KeepAlive
 from gpu_worker.outage import Outage
+from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
 from services.wire import WORK_STREAM, WorkOrder, work_consumer
@@ -22,6 +26,9 @@ LOG = logging.getLogger("darkroom.worker")
 
 PULL_S = 5.0
 """How long one pull waits for an order. NATS forgets a pull when it restarts: that costs no more than this."""
+
+LOOK_S = 0.5
+"""How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
 
 T = TypeVar("T")
 
@@ -43,14 +50,47 @@ class Worker:
 
         Raises `nats.errors.ConnectionClosedError` when NATS refuses this worker for good.
         """
+        busy = False
         while not stop.is_set():
+            wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
+            busy = False
             for pool in self._pools:
-                message = await unless(stop, self._pull(pool))
+                message = await unless(stop, self._pull(pool, wait_s))
                 if message is not None:
-                    await self._work(message, stop)
+                    busy = True
+                    await self._work(await self._preferred(message, stop), stop)
 
-    async def _pull(self, pool: str) -> Msg | None:
-        """The next order of the pool, or None when there was none for a while. Every wait in here is bounded."""
+    async def _preferred(self, first: Msg, stop: asyncio.Event) -> Msg:
+        """The order to work on: before a model is loaded for it, a moment goes into looking for one that needs none.
+
+        The others are given back before the work begins: every worker can take them at once, and their owners can
+        cancel them. See gpu_worker.preference.
+        """
+        held, deadline_s = [first], time.monotonic() + LOOK_S
+        while (index := preferred(list(map(waiting, held)), self._workshop.is_loaded)) is None:
+            more = len(held) < LOOKED_AT_MAX and time.monotonic() < deadline_s and not stop.is_set()
+            # Never cut short: the broker would give what we give back to the pull that nobody reads any more.
+            message = await self._look_further() if more else None
+            if message is None:
+                index = 0
+                break
+            held = sorted((*held, message), key=age_of)
+        chosen = held.pop(index)
+        for message in held:
+            with suppress(nats.errors.Error):  # the broker hands it out again by itself, later
+                await message.nak()
+        return chosen
+
+    async def _look_further(self) -> Msg | None:
+        """One more order, of any pool. While it waits, the dispatcher sees room and hands out more."""
+        for pool in self._pools:
+            message = await self._pull(pool, LOOK_S / len(self._pools))
+            if message is not None:
+                return message
+        return None
+
+    async def _pull(self, pool: str, wait_s: float) -> Msg | None:
+        """The next order of the pool, or None when there was none for so long. Every wait in here is bounded."""
         if self._connection.is_closed:
             raise nats.errors.ConnectionClosedError
         if not self._connection.is_connected:
@@ -59,7 +99,7 @@ class Worker:
             return None
         try:
             pull = self._pulls.get(pool) or await self._bind(pool)
-            return (await pull.fetch(1, timeout=PULL_S / len(self._pools)))[0]
+            return (await pull.fetch(1, timeout=wait_s))[0]
         except nats.errors.ConnectionClosedError:
             raise
         except TimeoutError:  # nats-py's own is one of these: nothing to do
@@ -105,6 +145,21 @@ class Worker:
             await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive, log).run()
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
             await message.ack()
+
+
+def age_of(message: Msg) -> datetime:
+    """When it was handed out."""
+    return message.metadata.timestamp
+
+
+def waiting(message: Msg) -> Waiting:
+    """What decides whether an order is taken now. One that cannot be read is due: it is dropped at once."""
+    try:
+        model = WorkOrder.model_validate_json(message.data).recipe.model
+    except ValidationError:
+        return Waiting("", float("inf"), 0)
+    waited_s = (datetime.now(UTC) - age_of(message)).total_seconds()
+    return Waiting(model, waited_s, (message.metadata.num_delivered or 1) - 1)
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

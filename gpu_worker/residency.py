@@ -1,7 +1,8 @@
-"""Which models are in memory: loaded on first use, the one unused for longest leaves first."""
+"""Which models are in memory: loaded on first use, within a budget; the one unused for longest leaves first."""
 
-import gc
 import json
+import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,20 +13,36 @@ import torch
 from huggingface_hub import hf_hub_download
 
 from gpu_worker.engines import Engine, ModelUnavailable
+from gpu_worker.engines.device_memory import free_memory
 from gpu_worker.engines.hosted import HostedEngines
 from gpu_worker.engines.model_files import pipeline_class
+from gpu_worker.engines.model_size import estimated_bytes
 from gpu_worker.engines.pipelines import HUB_ID
 from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.tuned import dtype_on
 from gpu_worker.engines.wan import WanEngine
+from gpu_worker.tuning import Tuning
+
+LOG = logging.getLogger("darkroom.worker")
+
+MB = 1_000_000
 
 FAILURE_KEPT_S = 30.0
 """Jobs of a broken model fail at once for so long, and then it is tried again: somebody may have repaired it."""
 
 
+class LocalEngine(Engine, Protocol):
+    """A model in this machine's memory."""
+
+    @property
+    def weights_bytes(self) -> int:
+        """What its weights take now; it grows when a part is added, as an IP-Adapter is."""
+
+
 class Load(Protocol):
     """How an engine is loaded from a source. Raises ModelUnavailable or OutOfMemory."""
 
-    def __call__(self, source: str, /, *, device: str | None) -> Engine: ...
+    def __call__(self, source: str, /, *, device: str | None, tuning: Tuning) -> LocalEngine: ...
 
 
 LOADERS: Mapping[str, Load] = {"StableDiffusionXL": SdxlEngine.load, "Wan": WanEngine.load}
@@ -40,21 +57,23 @@ class Residency:
         models: Mapping[str, str],
         device: str | None = None,
         *,
-        loaded_max: int | None = None,
+        budget_bytes: int | None = None,
+        tuning: Tuning | None = None,
         hosted: HostedEngines | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take model names with their folder, file or hub id, and how many may be loaded.
+        """Take model names with their folder, file or hub id, and how much their weights may take together.
 
-        By default that is one model on a GPU, where a full SDXL leaves no room for another, and two on a CPU. Hosted
-        models take no room: they are not counted.
+        By default that is what `default_budget_bytes` says. Hosted models take no room. Raises TuningRefused.
         """
         self._models = dict(models)
         self._hosted = hosted or HostedEngines(models, {})
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._loaded_max = loaded_max or (1 if self._device.startswith("cuda") else 2)
+        self._tuning = tuning or Tuning()
+        self._tuning.refuse_impossible(self._device)
+        self._budget_bytes = default_budget_bytes(self._device) if budget_bytes is None else budget_bytes
         self._clock = clock
-        self._loaded: OrderedDict[str, Engine] = OrderedDict()
+        self._loaded: OrderedDict[str, LocalEngine] = OrderedDict()
         self._failed: dict[str, tuple[float, str]] = {}
 
     def engine(self, model_name: str) -> Engine:
@@ -70,27 +89,70 @@ class Residency:
         failed_at_s, why = self._failed.get(model_name, (float("-inf"), ""))
         if self._clock() - failed_at_s < FAILURE_KEPT_S:
             raise ModelUnavailable(why)
-        self._make_room()
         try:
-            source = self._models[model_name]
-            self._loaded[model_name] = loader_of(source)(source, device=self._device)
+            self._load(model_name)
         except ModelUnavailable as error:
             self._failed[model_name] = (self._clock(), str(error))
             raise
         self._failed.pop(model_name, None)
         return self._loaded[model_name]
 
+    def is_loaded(self, model_name: str) -> bool:
+        """Whether its next job begins without loading anything. Any thread may ask."""
+        return model_name in self._loaded or model_name in self._hosted
+
+    def ran_out(self, model_name: str) -> None:
+        """Memory ran out while this model rendered: drop the others, and never keep as many bytes loaded again."""
+        others = [name for name in self._loaded if name != model_name]
+        if model_name in self._loaded and others:
+            self._budget_bytes = min(self._budget_bytes, self._taken_bytes() - 1)
+            LOG.warning("memory ran out: dropped %s; from now on models keep less of it", ", ".join(others))
+            for name in others:
+                del self._loaded[name]
+            free_memory()
+
     def release(self) -> None:
         """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
         self._loaded.clear()
-        self._make_room()
+        free_memory()
 
-    def _make_room(self) -> None:
-        while len(self._loaded) >= self._loaded_max:
-            self._loaded.popitem(last=False)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _load(self, model_name: str) -> None:
+        """Make room by what the files say, load, and make room again by what the model then takes."""
+        source = self._models[model_name]
+        load = loader_of(source)
+        estimate = estimated_bytes(source, dtype_on(self._device, self._tuning, torch.float16).itemsize)
+        self._make_room(self._budget_bytes if estimate is None else estimate)
+        engine = load(source, device=self._device, tuning=self._tuning)
+        taken_bytes = engine.weights_bytes
+        if taken_bytes > self._budget_bytes:
+            LOG.warning(
+                "the model %s takes %d MB, more than the %d MB of DARKROOM_MEMORY_BUDGET_MB: it is loaded alone",
+                model_name,
+                taken_bytes // MB,
+                self._budget_bytes // MB,
+            )
+        self._make_room(taken_bytes)
+        self._loaded[model_name] = engine
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        """Drop the engines unused for longest until so much fits beside the others, or none is left."""
+        dropped = False
+        while self._loaded and wanted_bytes + self._taken_bytes() > self._budget_bytes:
+            model_name, _ = self._loaded.popitem(last=False)
+            LOG.info("dropped the model %s: another one needs its memory", model_name)
+            dropped = True
+        if dropped:
+            free_memory()
+
+    def _taken_bytes(self) -> int:
+        return sum(engine.weights_bytes for engine in self._loaded.values())
+
+
+def default_budget_bytes(device: str) -> int:
+    """Return 90 % of a GPU's memory, and elsewhere half of the machine's, which other programs need as well."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_properties(device).total_memory * 9 // 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def loader_of(source: str) -> Load:

@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
+from gpu_worker.tuning import Tuning
 from services.wire import HEARTBEAT_S, LEASE_S
 
 PREFIX = "DARKROOM_"
@@ -89,6 +90,22 @@ class WorkerSettings(BaseSettings):
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
+    )
+    memory_budget_mb: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="What the weights of the loaded models may take together, in MB. Default: on cuda 90 % of the "
+        "device's memory, else half of the machine's.",
+    )
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        default="auto",
+        description="Numbers of the weights: `bf16`, `fp16`, `fp32`, or `auto`: on cuda fp16 for SDXL and bf16 for "
+        "Wan, else fp32.",
+    )
+    channels_last: bool = Field(
+        default=False, description="Whether the channels come last in memory, as convolutions of many GPUs like it."
+    )
+    compile: bool = Field(
+        default=False, description="Whether torch.compile makes the UNet or transformer faster; on cuda alone."
     )
     heartbeat_s: Annotated[float, Field(gt=0, le=LEASE_S / 2)] = Field(
         default=HEARTBEAT_S, description=f"Seconds between heartbeats; a job's lease is {LEASE_S:g} s."
@@ -171,6 +188,11 @@ class WorkerSettings(BaseSettings):
         """Every server's URL, with its credentials: not for logs."""
         return [server.strip() for server in self.nats_url.get_secret_value().split(",")]
 
+    @property
+    def tuning(self) -> Tuning:
+        """How local models run on the device."""
+        return Tuning(dtype=self.dtype, channels_last=self.channels_last, compiled=self.compile)
+
     def blobs(self) -> str:
         """The object store's URL, the default filled in."""
         return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()
@@ -202,6 +224,8 @@ def _shown(value: Any) -> str:
             text = ",".join(value)
         case float():
             text = f"{value:g}"
+        case bool():
+            text = str(value).lower()
         case _:
             text = str(value)
     return without_credentials(text)

@@ -18,10 +18,16 @@ from services.wire import WorkOrder
 
 
 class Engines(Protocol):
-    """Where engines come from; asked only in the render thread."""
+    """Where engines come from; asked only in the render thread, except for what is loaded."""
 
     def engine(self, model_name: str) -> Engine:
         """Load it if need be. Raises ModelUnavailable or OutOfMemory."""
+
+    def is_loaded(self, model_name: str) -> bool:
+        """Whether its next job begins without loading anything. Any thread may ask."""
+
+    def ran_out(self, model_name: str) -> None:
+        """Memory ran out while this model rendered: those that lie idle beside it leave."""
 
     def release(self) -> None:
         """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
@@ -55,6 +61,14 @@ class Workshop:
                 f"which now names {', '.join(sorted(self._models))}."
             )
         return self._engines.engine(model)
+
+    def ran_out(self, model: str) -> None:
+        """Memory ran out while this model rendered; call it in the render thread, before it goes on."""
+        self._engines.ran_out(model)
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether a job of this model makes the worker load nothing: it is loaded, or the job fails at once."""
+        return model not in self._models or self._engines.is_loaded(model)
 
 
 def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:

@@ -72,5 +72,7 @@ def as_text(default: object) -> str:
             return ",".join(default)
         case float():
             return f"{default:g}"
+        case bool():
+            return str(default).lower()
         case _:
             return str(default)

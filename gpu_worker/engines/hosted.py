@@ -77,6 +77,13 @@ class HostedEngines:
             self._opened[model_name] = HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
         return self._opened[model_name]
 
+    def is_loaded(self, model_name: str) -> bool:
+        """True of every hosted model: there is nothing to load."""
+        return model_name in self
+
+    def ran_out(self, model_name: str) -> None:
+        """Nothing, as below."""
+
     def release(self) -> None:
         """Nothing: a hosted model takes no memory here."""
 

@@ -34,6 +34,10 @@ from gpu_worker.engines.samplers import scheduler_for
 from gpu_worker.engines.sdxl_files import open_model
 from gpu_worker.engines.sdxl_painter import Painter, TooLarge, Work
 from gpu_worker.engines.sdxl_references import Guidance
+from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
+from gpu_worker.tuning import Tuning
+
+TUNING = Tuning()
 
 NOT_FINITE = "The model's arithmetic overflowed: the image has pixels that are no numbers; try another seed or size."
 
@@ -56,18 +60,23 @@ class SdxlEngine:
         offloads = self._device.type == "cuda" if can_offload is None else can_offload
         self._experience = Experience(can_offload=offloads)
 
+    @property
+    def weights_bytes(self) -> int:
+        """What the model's parts take in memory now."""
+        return weights_bytes(self._pipeline)
+
     @classmethod
-    def load(cls, source: str, *, device: str | None = None) -> Self:
-        """Load an SDXL folder, a single .safetensors file or a hub id; on `cuda` in half precision.
+    def load(cls, source: str, *, device: str | None = None, tuning: Tuning = TUNING) -> Self:
+        """Load an SDXL folder, a single .safetensors file or a hub id; on `cuda` in half precision, unless tuned.
 
         Without a device: `cuda` where there is one, else `cpu`. A folder never asks the network; a single file asks the
         hub for the configuration that it lacks. Raises ModelUnavailable, or OutOfMemory.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.float16 if device.startswith("cuda") else torch.float32
         keep_quiet()
         try:
-            pipeline, revision, folder = open_model(source, dtype)
+            pipeline, revision, folder = open_model(source, dtype_on(device, tuning, torch.float16))
+            tune(pipeline, tuning)
             return cls(pipeline.to(device), revision, folder)
         except ModelUnavailable:
             raise

@@ -35,7 +35,11 @@ from gpu_worker.engines import (
 from gpu_worker.engines.device_memory import is_out_of_memory
 from gpu_worker.engines.model_files import fingerprint, require_wan, weights_variant
 from gpu_worker.engines.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
+from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
 from gpu_worker.engines.wan_request import Abilities, Plan, plan_of
+from gpu_worker.tuning import Tuning
+
+TUNING = Tuning()
 
 VAE_TILING, CPU_OFFLOAD = "vae_tiling", "cpu_offload"
 """Memory profiles, in this order: the frames decoded tile by tile; then each part on the GPU only while it works."""
@@ -64,18 +68,24 @@ class WanEngine:
             self._offloaded = True
             self._unsaid.append(MemoryLowered(CPU_OFFLOAD, too_much))
 
+    @property
+    def weights_bytes(self) -> int:
+        """What the model's parts take in memory, both pipelines sharing them."""
+        return weights_bytes(self._from_words or self._from_picture)
+
     @classmethod
-    def load(cls, source: str, *, device: str | None = None) -> Self:
+    def load(cls, source: str, *, device: str | None = None, tuning: Tuning = TUNING) -> Self:
         """Load a Wan folder or a hub id; on `cuda` in bfloat16, the autoencoder in full precision as Wan asks for it.
 
         Without a device: `cuda` where there is one, else `cpu`. A folder never asks the network. Raises
         ModelUnavailable, or OutOfMemory.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         keep_quiet()
         try:
-            return cls(*open_model(source, dtype), device)
+            pipeline, revision = open_model(source, dtype_on(device, tuning, torch.bfloat16))
+            tune(pipeline, tuning)
+            return cls(pipeline, revision, device)
         except ModelUnavailable:
             raise
         # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.

@@ -70,13 +70,17 @@ class Peer:
         jetstream = self.connection.jetstream()
         work = StreamConfig(name=wire.WORK_STREAM, subjects=["work.>"], retention=RetentionPolicy.WORK_QUEUE)
         await jetstream.add_stream(work)
+        await self.make_queue_of(pool)
+
+    async def make_queue_of(self, pool: str) -> None:
+        """The consumer of a pool, the stream being there."""
         consumer = ConsumerConfig(
             durable_name=wire.work_consumer(pool),
             filter_subject=wire.work_filter(pool),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=30.0,
         )
-        await jetstream.add_consumer(wire.WORK_STREAM, consumer)
+        await self.connection.jetstream().add_consumer(wire.WORK_STREAM, consumer)
 
     async def listen(self) -> None:
         await self.connection.subscribe(wire.REPORTS, wire.RECORDERS, self._report)

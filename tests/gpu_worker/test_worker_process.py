@@ -135,6 +135,8 @@ def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, t
         ("nats_url", "nats://ada:s3cret@host:99999", "Port out of range"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
         ("device", "gpu", "match pattern"),
+        ("dtype", "int8", "'auto', 'bf16', 'fp16' or 'fp32'"),
+        ("memory_budget_mb", "0", "greater than or equal to 1"),
         ("replicate_url", "http://api.replicate.com", "must begin with https://"),
         ("fal_url", "https://ada:s3cret@queue.fal.run", "must look like https://host"),
         ("blobs_url", "ftp://ada:s3cret@/@host/x", "ftp://***@host/x"),
@@ -146,6 +148,13 @@ def test_a_bad_setting_is_one_line_and_status_2(name: str, value: str, words: st
     assert worker.stderr.startswith(f"DARKROOM_{name.upper()}: ")
     assert words in worker.stderr
     assert "s3cret" not in worker.stderr
+    assert worker.stderr.count("\n") == 1
+
+
+def test_compiling_without_cuda_is_one_line_and_status_2(tmp_path: Path) -> None:
+    worker = finished(compile="true", device="cpu", data_dir=str(tmp_path))
+    assert worker.returncode == 2
+    assert worker.stderr.startswith("DARKROOM_COMPILE: models are compiled on cuda alone")
     assert worker.stderr.count("\n") == 1
 
 

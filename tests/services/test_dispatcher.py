@@ -99,6 +99,23 @@ async def test_twice_the_waiting_workers_are_served_and_no_more(
         assert await work(broker) == {(job_id, 1) for job_id in jobs[: 2 * count]}
 
 
+async def test_a_worker_that_looks_for_another_order_while_it_holds_one_has_more_to_choose_from(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    for _ in range(8):
+        story.submit(1)
+    views.catch_up()
+    async with workers(broker, 1) as pulls:
+        await dispatcher.step()
+        await asyncio.gather(*pulls)
+        second = await a_worker(broker)
+        looking = asyncio.create_task(a_worker(broker))
+        async with asyncio.timeout(WAIT_S_MAX):
+            while await dispatcher.step() == 0:  # noqa: ASYNC110 - it has to see the second wait
+                await asyncio.sleep(0.01)
+        assert order_in(await looking).job_id != order_in(second).job_id
+
+
 async def test_each_pool_is_filled_by_its_own_workers(
     database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
 ) -> None:
