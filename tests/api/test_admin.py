@@ -15,6 +15,7 @@ from services.ledger import Ledger
 from services.rebuild import RebuildRunning, Rebuilt, rebuild
 from tests.api.conftest import bearer
 from tests.api.serving import GIB, Json, Site
+from tests.domain.catalogs import TEN
 
 VIEWS = sorted(view.name for view in ALL)
 
@@ -175,6 +176,19 @@ async def test_the_catalog_tells_what_a_form_needs(site: Site) -> None:
     by_task = {group["task"]: group["names"] for group in models["groups"]}
     assert by_task["multi"] == ["sdxl"]
     assert by_task["extend"] == ["wan-2.2-5b", "wan-demo"]
+
+
+async def test_the_job_types_are_those_of_the_table(site: Site) -> None:
+    listed = {entry["name"]: entry for entry in (await site.get("/v1/job-types"))["results"]}
+    assert set(listed) == {row[0] for row in TEN}
+    for name, pool, kind, steps, _, quantities, expected_s, enhance in TEN:
+        entry = listed[name]
+        parameters = entry["parameters"]["properties"]
+        models = {model["name"]: model for model in (await site.get("/v1/models"))["results"]}
+        assert models[entry["model"]]["pool"] == pool
+        assert (entry["kind"], entry["extension"]) == (kind, "png" if kind == "image" else "mp4")
+        assert (entry["quantities"], entry["expected_s"]) == (list(quantities), list(expected_s))
+        assert (parameters["steps"]["default"], entry["enhance"], entry["bucket"]) == (steps, enhance, name)
 
 
 async def test_an_unexpected_error_tells_nothing_of_the_inside(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

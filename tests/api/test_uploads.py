@@ -19,7 +19,7 @@ from services.blobs import Blobs
 from services.ledger import Context
 from tests.api.conftest import serving
 from tests.api.serving import TOKEN, AServer, Json, Site, until
-from tests.services.media_files import encoded, picture, sound, turned, video
+from tests.services.media_files import encoded, picture, png_that_claims, sound, turned, video
 from tests.spec import NOW
 
 PNG = encoded(picture())
@@ -183,7 +183,9 @@ async def test_somebody_elses_upload_is_as_unknown_as_one_that_never_was(site: S
 
 
 async def test_what_is_no_media_is_refused_and_says_what_is_taken(site: Site) -> None:
-    for content in (b"a text\n" * 100, PNG[: len(PNG) // 2], b"", encoded(picture(), "GIF")):
+    three_hours = video("mp4", "mpeg4", frames=10_800, fps=1, size=(16, 16))
+    bomb = png_that_claims(60_000, 60_000)
+    for content in (b"a text\n" * 100, PNG[: len(PNG) // 2], b"", encoded(picture(), "GIF"), bomb, three_hours):
         problem = assert_nothing_was_kept(site, await upload(site.http, content), 422, "media_unreadable")
         assert problem["detail"].endswith(".")
     assert not await site.parts.blobs.exists(upload_path("admin", hashlib.sha256(b"").hexdigest(), "image/png"))

@@ -6,7 +6,7 @@ import pytest
 
 from domain.errors import FieldProblem, InvalidInput
 from domain.recipe import Kind, Task
-from tests.domain.catalogs import SHIPPED, catalog_of
+from tests.domain.catalogs import SHIPPED, TEN, catalog_of
 
 CATALOG = catalog_of(SHIPPED)
 FAST = CATALOG.job_type("sdxl_image_fast")
@@ -21,20 +21,6 @@ GUIDANCE = "must be a number from 0 to 20"
 
 FULL = CATALOG.with_model("sdxl", "sdxl").with_model("wan", "wan-2.1-1.3b")
 """On models without limits of a demonstration."""
-
-TEN = [
-    # Job type, pool, kind, steps, guidance, quantities, least and most seconds, whether the prompt is made richer.
-    ("sdxl_image_fast", "sdxl", Kind.IMAGE, 15, 6.0, (1, 3, 6), (4, 4), False),
-    ("sdxl_image_high", "sdxl", Kind.IMAGE, 25, 7.5, (1, 3, 6), (8, 8), False),
-    ("image_fast", "wan", Kind.IMAGE, 25, 6.5, (1,), (25, 40), False),
-    ("image_high", "wan", Kind.IMAGE, 50, 7.5, (1,), (40, 100), False),
-    ("video_fast", "wan", Kind.VIDEO, 25, 6.5, (1,), (135, 135), False),
-    ("video_high", "wan", Kind.VIDEO, 50, 7.5, (1,), (180, 240), False),
-    ("image7b_fast_enhanced", "wan", Kind.IMAGE, 25, 6.5, (1,), (85, 240), True),
-    ("image7b_high_enhanced", "wan", Kind.IMAGE, 50, 7.5, (1,), (85, 240), True),
-    ("video7b_fast_enhanced", "wan", Kind.VIDEO, 25, 6.5, (1,), (195, 240), True),
-    ("video7b_high_enhanced", "wan", Kind.VIDEO, 50, 7.5, (1,), (195, 240), True),
-]
 
 
 @pytest.mark.parametrize("row", TEN, ids=lambda row: row[0])

@@ -1,6 +1,8 @@
 """Files for the tests, made as people's programs make them: by Pillow and PyAV."""
 
 import io
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,15 @@ def sound(kind: str, codec: str, *, seconds: float = 1.0, rate: int = 48_000, co
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a hundred bytes that says it has so many pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(1_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

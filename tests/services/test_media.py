@@ -1,7 +1,6 @@
 """Media are what decoding them shows; what is broken, too large or no media at all is refused with a sentence."""
 
 import random
-import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from services import media
 from services.media import Media, UnreadableMedia, probe, read_image, read_origin, read_video
-from tests.services.media_files import encoded, picture, sound, turned, video
+from tests.services.media_files import chunk, encoded, picture, png_that_claims, sound, turned, video
 
 AUDIO = [
     ("wav", "pcm_s16le", "audio/wav"),
@@ -108,18 +107,6 @@ def test_text_that_unpacks_to_too_much_is_refused() -> None:
     comment = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000)))
     plain = encoded(picture())
     assert "damaged" in refused(plain[:33] + comment + plain[33:])
-
-
-def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of a hundred bytes that says it has so many pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(1_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A part of a PNG."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 # Videos.
