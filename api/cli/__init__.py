@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Coroutine
@@ -18,6 +19,10 @@ from typer.exceptions import Abort, TyperException
 from services.settings import Settings, SettingsError
 
 app = typer.Typer(name="darkroom", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+CANCEL_AGAIN_S = 0.5
+"""anyio, below httpx, can take a cancellation that comes while it connects for its own, and go on."""
 
 
 class Service(StrEnum):
@@ -105,8 +110,25 @@ def pools_of(workers: str, settings: Settings) -> str:
 
 
 def finish(command: Coroutine[Any, Any, int]) -> None:
-    """Run a client command to its end and exit with its status."""
-    raise typer.Exit(asyncio.run(command))
+    """Run a client command to its end and exit with its status. Raises KeyboardInterrupt on Ctrl-C."""
+    raise typer.Exit(asyncio.run(_unless_interrupted(command)))
+
+
+async def _unless_interrupted(command: Coroutine[Any, Any, int]) -> int:
+    """The command's status. Ctrl-C cancels it, and again until it has ended: who connects may swallow one."""
+    task = asyncio.ensure_future(command)
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if not task.done():
+            task.cancel()
+            loop.call_later(CANCEL_AGAIN_S, interrupt)
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 @app.callback(invoke_without_command=True)
