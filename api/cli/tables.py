@@ -115,6 +115,8 @@ def what_happened(event: Json) -> str:
         case "asset.completed":
             size = f"{data['width']} x {data['height']}, {data['bytes']:,} bytes"
             return f"{data['media_type']}, {size}, {data['render_ms'] / 1000:.1f} s, sha256 {data['sha256'][:12]}…"
+        case "asset.thumbnailed":
+            return f"{data['media_type']}, {data['width']} x {data['height']}, {data['bytes']:,} bytes"
         case "media.uploaded":
             return f"{data['media_type']}, {data['bytes']:,} bytes, sha256 {data['sha256'][:12]}…"
         case _:
