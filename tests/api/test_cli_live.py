@@ -292,7 +292,11 @@ def test_an_interrupted_watch_leaves_the_job_running(folder: Path) -> None:
     assert watching.stdout is not None
     job_id = watching.stdout.readline().removeprefix("job ").strip()
     watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=60)
+    try:
+        _, said = watching.communicate(timeout=60)
+    finally:
+        watching.kill()  # one that hangs is this test's failure, and not the next one's as well
+        watching.wait()
     assert watching.returncode == 130
     assert f"darkroom show {job_id}" in said
     assert "Traceback" not in said
