@@ -29,7 +29,7 @@ class Heard:
 
 
 async def say(broker: Broker, *texts: str) -> None:
-    """Publish on `notes`, and wait until the server has it."""
+    """Publish on `notes`, and wait for an answer of the server."""
     for text in texts:
         await broker.client.publish("notes", text.encode())
     await broker.client.flush(timeout=int(WAIT_S_MAX))
@@ -57,6 +57,7 @@ async def test_subscriptions_survive_a_restart_of_nats(own_nats: OwnNats) -> Non
         heard = Heard()
         await broker.subscribe("notes", heard.hear)
         await say(broker, "before")
+        await until(lambda: heard.texts == ["before"])  # nats-py's flush may be answered before what was published is
         own_nats.kill()
         await until(lambda: not broker.connected)
         own_nats.start()
