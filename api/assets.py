@@ -211,5 +211,5 @@ async def _found(request: Request, text: str) -> ListedAssetRow:
 
 
 def _row(here: Running, owner: str, asset_id: UUID) -> ListedAssetRow | None:
-    with here.parts.database.connection() as connection:
+    with here.parts.views.of(owner) as connection:
         return reads.find_asset(connection, owner, asset_id)

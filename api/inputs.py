@@ -50,6 +50,12 @@ def job_behind(source: object, owner: str, ledger: Ledger) -> UUID | None:
     return job_of(ledger.asset(UUID(found[2]), owner=owner))
 
 
+def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:
+    """The uploads that are among these sources."""
+    found = [SOURCE.fullmatch(source) for source in sources]
+    return tuple(UUID(each[2]) for each in found if each is not None and each[1].lower() == "media")
+
+
 class _Unusable(Exception):
     """Why a source cannot be used, as the rest of a sentence about its field."""
 

@@ -8,7 +8,6 @@ from psycopg.rows import TupleRow
 
 from api.documents import Json, job_document, rows_from_ledger
 from api.parts import Running
-from domain.catalog import Catalog
 from domain.envelope import Recorded
 from domain.errors import NotFound
 from domain.recipe import asset_id
@@ -32,7 +31,7 @@ def identifier(kind: str, text: str) -> UUID:
 
 def read_job(running: Running, owner: str, job_id: UUID) -> Json:
     """The owner's job as it is now. Raises `NotFound` and `Unavailable`."""
-    with running.parts.database.connection() as connection:
+    with running.parts.views.of(owner) as connection:
         row = reads.find_job(connection, owner, job_id)
         if row is not None:
             return _documents(running, connection, [row])[0]
@@ -43,7 +42,7 @@ def read_page(
     running: Running, owner: str, wanted: JobFilter, before: int | None, limit: int
 ) -> tuple[list[Json], int | None]:
     """Documents of the owner's jobs queued before `before`, and the place of the last when more follow."""
-    with running.parts.database.connection() as connection:
+    with running.parts.views.of(owner) as connection:
         rows = reads.list_jobs(connection, owner, wanted, before=before, limit=limit + 1)
         page = rows[:limit]
         more = page[-1].queued_position if len(rows) > limit else None
@@ -52,7 +51,7 @@ def read_page(
 
 def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
     """How many assets the owner's job owes. Raises `NotFound` and `Unavailable`."""
-    with running.parts.database.connection() as connection:
+    with running.parts.views.of(owner) as connection:
         row = reads.find_job(connection, owner, job_id)
     if row is not None:
         return row.quantity
@@ -74,7 +73,7 @@ def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
 
 def _documents(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
     assets = reads.assets_of_jobs(connection, [row.job_id for row in rows])
-    waiting = _waiting(connection, [row for row in rows if row.status == "queued"], running.parts.catalog)
+    waiting = _waiting(running, [row for row in rows if row.status == "queued"])
     return [
         job_document(
             row,
@@ -86,20 +85,26 @@ def _documents(running: Running, connection: Connection[TupleRow], rows: Sequenc
     ]
 
 
-def _waiting(connection: Connection[TupleRow], rows: Sequence[JobRow], catalog: Catalog) -> dict[UUID, Json]:
-    """Place and ETA of waiting jobs. The ETA takes the jobs ahead to be like this one and as many to run as do now."""
-    places = reads.places_in_queue(connection, [row.job_id for row in rows])
-    if not places:
+def _waiting(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
+    """Place and ETA of waiting jobs. The ETA takes the jobs ahead to be like this one and as many to run as do now.
+
+    Everybody's jobs stand in the queue, so this counts beyond what the owner may read.
+    """
+    if not rows:
         return {}
-    running, recent = reads.running_by_pool(connection), reads.recent_seconds(connection)
+    with running.parts.database.connection() as connection:
+        places = reads.places_in_queue(connection, [row.job_id for row in rows])
+        if not places:
+            return {}
+        at_work, recent = reads.running_by_pool(connection), reads.recent_seconds(connection)
     waiting: dict[UUID, Json] = {}
     for row in rows:
         place = places.get(row.job_id)
         if place is None:  # the queue view is a moment ahead: it runs
             continue
         job_type = row.recipe["job_type"]
-        entry = catalog.job_types.get(job_type)
+        entry = running.parts.catalog.job_types.get(job_type)
         expected_s = EXPECTED_S_UNKNOWN if entry is None else sum(entry.expected_s) / 2
         seconds = recent.get(job_type, expected_s) * row.quantity
-        waiting[row.job_id] = {"position": place, "eta_s": round(place * seconds / max(1, running.get(row.pool, 0)), 1)}
+        waiting[row.job_id] = {"position": place, "eta_s": round(place * seconds / max(1, at_work.get(row.pool, 0)), 1)}
     return waiting

@@ -14,7 +14,7 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import job_behind, resolve
+from api.inputs import job_behind, resolve, uploads_among
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -76,7 +76,7 @@ async def _given(here: Running, content: Json, owner: str) -> Given:
         return Given(problems=invalid.problems)
     continued = content.get("media", {}).get("video") if isinstance(content.get("media"), dict) else None
     parent_id = await asyncio.to_thread(job_behind, continued, owner, here.parts.ledger)
-    return Given(files, parent_id=parent_id)
+    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))
@@ -165,12 +165,13 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     seconds = wait_s(request.headers)
     if seconds is not None:
         return await _submit_and_wait(here, command, seconds)
-    try:
-        receipt = await _begin(here, command)
-    except Conflict:  # the Idempotency-Key was used before
-        pass
-    else:
-        return answer(new_job_document(command), 202, position=receipt.last_position)
+    if not command.uploads:
+        try:
+            receipt = await _begin(here, command)
+        except Conflict:  # the Idempotency-Key was used before
+            pass
+        else:
+            return answer(new_job_document(command), 202, position=receipt.last_position)
     executed = await _execute(here, command.owner, command.job_id, command)
     if executed.decision:
         return answer(new_job_document(command), 202, position=executed.position)
@@ -210,7 +211,7 @@ async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob |
 def _history(here: Running, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
     quantity = quantity_of(here, owner, job_id)
     streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
-    with here.parts.database.connection() as connection:
+    with here.parts.views.of(owner) as connection:
         return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)
 
 

@@ -48,5 +48,5 @@ def _rows(
     here: Running, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
 ) -> list[reads.ListedAssetRow]:
     before = None if place is None else place[0]
-    with here.parts.database.connection() as connection:
+    with here.parts.views.of(owner) as connection:
         return reads.list_library(connection, owner, wanted, before=before, limit=limit)

@@ -17,6 +17,7 @@ from services.blobs import Blobs
 from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
+from services.owned_views import OwnedViews
 from services.rebuild import Rebuilt
 from services.settings import UPLOAD_MB_MAX
 
@@ -30,12 +31,14 @@ def utc_now() -> datetime:
 class Parts:
     """What the API needs, opened and closed by whoever made it, on the event loop that serves.
 
+    `views` is what owners read, each what is theirs; `database` is for what nobody owns, like the length of a queue.
     `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
     `upload_bytes_max` bounds the body of an upload.
     """
 
     ledger: Ledger
     database: Database
+    views: OwnedViews
     blobs: Blobs
     catalog: Catalog
     broker: Broker

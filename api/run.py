@@ -21,6 +21,7 @@ from services.database import Database
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from services.reaper import Reaper
 from services.rebuild import rebuild
@@ -188,15 +189,29 @@ class _Server(uvicorn.Server):
 async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event) -> None:
     if core.settings.admin_token is None:
         raise SettingsError("DARKROOM_ADMIN_TOKEN: is needed to run the API alone; choose a long random one.")
+    dsn, _ = servers_of(core.settings)
+    with OwnedViews(dsn) as owned:
+        await _serve_app(core, owned, core.settings.admin_token.get_secret_value(), listening, stop, started)
+
+
+async def _serve_app(
+    core: Core,
+    owned: OwnedViews,
+    admin_token: str,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    started: asyncio.Event,
+) -> None:
     views = {view.name: view for view in ALL}
     app = create_app(
         Parts(
             ledger=core.ledger,
             database=core.database,
+            views=owned,
             blobs=Blobs(core.settings.blobs()),
             catalog=core.catalog,
             broker=core.broker,
-            admin_token=core.settings.admin_token.get_secret_value(),
+            admin_token=admin_token,
             rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
         )

@@ -149,7 +149,7 @@ async def _missed(here: Running, subscription: Subscription, after: int) -> Asyn
 
 
 def _page(here: Running, owner: str, after: int, upto: int) -> list[reads.HistoryRow]:
-    with here.parts.database.connection() as connection:
+    with here.parts.views.of(owner) as connection:
         return reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
 
 

@@ -102,11 +102,15 @@ def wait_s(headers: Headers) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the references and media of a body are, or what is wrong with them. `parent_id`: the job that goes on."""
+    """What the references and media of a body are, or what is wrong with them.
+
+    `parent_id`: the job that goes on. `uploads`: those of the files that are uploads.
+    """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
     problems: Sequence[FieldProblem] = ()
     parent_id: UUID | None = None
+    uploads: tuple[UUID, ...] = ()
 
 
 NOTHING_GIVEN: Final = Given()
@@ -182,6 +186,7 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         negative_prompt_error=negative.error,
         expected_s=sum(entry.expected_s) / 2 * quantity,
         parent_id=given.parent_id,
+        uploads=given.uploads,
     )
 
 
@@ -231,6 +236,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         request_sha256=request_sha256,
         deadline=asked.deadline,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
+        title=job.queued.title,
     )
 
 

@@ -49,5 +49,5 @@ async def dismiss_asset(request: Request, asset_id: str) -> Response:
 
 def _rows(here: Running, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
     before, after_index = (None, 0) if place is None else (place[0], place[1])
-    with here.parts.database.connection() as connection:
+    with here.parts.views.of(owner) as connection:
         return reads.list_workspace(connection, owner, before=before, after_index=after_index, limit=limit)

@@ -141,7 +141,7 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
         case AssetReserved():
             return Reserved(event)
         case AssetCompleted():
-            return Completed(_reservation(asset), event)
+            return Completed(_reservation(asset), event, Curation(title=_reservation(asset).title))
         case AssetFailed():
             return Failed(_reservation(asset), event)
         case AssetCanceled():

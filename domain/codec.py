@@ -35,6 +35,15 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "asset.trashed.v1": events.AssetTrashed,
     "asset.restored.v1": events.AssetRestored,
     "media.uploaded.v1": events.MediaUploaded,
+    "media.used.v1": events.MediaUsed,
+    "media.deleted.v1": events.MediaDeleted,
+    "batch.opened.v1": events.BatchOpened,
+    "batch.item_added.v1": events.BatchItemAdded,
+    "batch.renamed.v1": events.BatchRenamed,
+    "batch.preferred.v1": events.BatchPreferred,
+    "prompt.saved.v1": events.PromptSaved,
+    "prompt.edited.v1": events.PromptEdited,
+    "prompt.deleted.v1": events.PromptDeleted,
     "enhancement.made.v1": events.EnhancementMade,
 }
 """The name under which each class is written today."""

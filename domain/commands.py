@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from domain.events import AssetCompleted, AssetThumbnailed, Failure, JobNote, MediaKind
-from domain.recipe import Kind, ParamValue, Recipe
+from domain.events import AssetCompleted, AssetThumbnailed, Failure, ItemProblem, JobNote, MediaKind
+from domain.recipe import Kind, ParamValue, Recipe, Task
 
 # About a job and its assets: decided in `generation.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
-    """Accept a job and reserve its assets."""
+    """Accept a job and reserve its assets. `uploads` are the media that it starts from: they are kept from now on."""
 
     job_id: UUID
     owner: str
@@ -34,6 +34,8 @@ class SubmitJob:
     negative_prompt_by: Literal["owner", "rule"] | None = None
     negative_prompt_error: str | None = None
     expected_s: float | None = None
+    title: str | None = None
+    uploads: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +248,117 @@ class UploadMedia:
     duration_s: float | None = None
 
 
-MediaCommand = UploadMedia
+@dataclass(frozen=True, slots=True)
+class UseMedia:
+    """A job starts from it."""
+
+    job_id: UUID
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteMedia:
+    """Its owner does not want it any more."""
+
+    now: datetime
+
+
+MediaCommand = UploadMedia | UseMedia | DeleteMedia
+
+# About one batch or comparison: decided in `batch.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted."""
+
+    index: int
+    template: str | None
+    job_id: UUID | None
+    problem: ItemProblem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """Accept jobs together."""
+
+    owner: str
+    kind: Literal["batch", "comparison"]
+    name: str
+    items: tuple[NewItem, ...]
+    now: datetime
+    collection: str | None = None
+    base: str | None = None
+    prompt: str | None = None
+    seed: int | None = None
+    request_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunItemsAgain:
+    """Other jobs stand for these items from now on; they are submitted in the same commit."""
+
+    items: tuple[NewItem, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RenameBatch:
+    """Call it otherwise."""
+
+    name: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PreferAsset:
+    """One asset over another one, of different items."""
+
+    winner: UUID
+    loser: UUID
+    blind: bool
+    now: datetime
+
+
+BatchCommand = OpenBatch | RunItemsAgain | RenameBatch | PreferAsset
+
+# About one saved prompt: decided in `prompt.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class SavePrompt:
+    """Keep a prompt."""
+
+    owner: str
+    title: str
+    prompt: str
+    negative_prompt: str | None
+    model: str
+    job_type: str | None
+    task: Task
+    tags: tuple[str, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EditPrompt:
+    """What is None stays as it is; `negative_prompt` may be taken away with an empty text."""
+
+    now: datetime
+    title: str | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    model: str | None = None
+    job_type: str | None = None
+    task: Task | None = None
+    tags: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePrompt:
+    """Keep it no longer."""
+
+    now: datetime
+
+
+PromptCommand = SavePrompt | EditPrompt | DeletePrompt

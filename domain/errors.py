@@ -8,11 +8,13 @@ Refused
 ├── JobNotStartable          the work is no longer waiting: drop the message
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
-└── AssetInProgress          dismissing what is still being made
+├── AssetInProgress          dismissing what is still being made
+└── MediaInUse               deleting an upload that jobs start from
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 
 class Refused(Exception):
@@ -108,3 +110,13 @@ class AssetInProgress(Refused):
 
     def __init__(self) -> None:
         super().__init__("The asset is still in progress; cancel its job instead of dismissing it.")
+
+
+class MediaInUse(Refused):
+    """What a job starts from is kept as long as there is the job, and no job is ever deleted."""
+
+    code = "media_in_use"
+
+    def __init__(self, job_id: UUID | None) -> None:
+        self.job_id = job_id
+        super().__init__(f"The upload is kept: jobs start from it, first of all job {job_id}.")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import Kind, ParamValue, Recipe
+from domain.recipe import Kind, ParamValue, Recipe, Task
 
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -67,8 +67,9 @@ class JobQueued(Event):
     """A job was accepted; its N assets are reserved in the same commit.
 
     `pool` names the workers that can run it. `request_sha256` recognises a repeat of an idempotent request.
-    `parent_id` is the job whose outputs this one runs again, or goes on from. `deadline`: not started by then, the job
-    is aborted. `adjusted` holds parameters as they were asked for where the model takes only a value beside it.
+    `parent_id` is the job whose outputs this one runs again, or goes on from, or whose inputs it took over. `title` is
+    what its assets are called until their owner calls them otherwise. `deadline`: not started by then, the job is
+    aborted. `adjusted` holds parameters as they were asked for where the model takes only a value beside it.
     `negative_prompt_by` says whose it is, `negative_prompt_error` why the rule made none. `expected_s` is seconds for
     the whole job on a common GPU, as the catalog has it: the mean of least and most, times the quantity.
     """
@@ -86,6 +87,7 @@ class JobQueued(Event):
     negative_prompt_by: Literal["owner", "rule"] | None = None
     negative_prompt_error: str | None = None
     expected_s: Annotated[float, Field(gt=0)] | None = None
+    title: str | None = None
 
 
 class JobStarted(Event):
@@ -176,7 +178,7 @@ class JobAborted(Event):
 
 
 class AssetReserved(Event):
-    """An output the job owes: index 0 … N-1, its seed, and where its file will be."""
+    """An output the job owes: index 0 … N-1, its seed, and where its file will be. `title`: as its job says."""
 
     owner: str
     job_id: UUID
@@ -185,6 +187,7 @@ class AssetReserved(Event):
     kind: Kind
     bucket: str
     path: str
+    title: str | None = None
 
 
 class AssetCompleted(Event):
@@ -297,6 +300,107 @@ class MediaUploaded(Event):
     path: str
 
 
+class MediaUsed(Event):
+    """For the first time a job starts from it, in the commit that queues this job: from now on it is kept."""
+
+    job_id: UUID
+
+
+class MediaDeleted(Event):
+    """Its owner does not want it any more, and no job ever started from it. Its file goes."""
+
+
+# Batch
+
+
+class ItemProblem(BaseModel):
+    """Why an item of a batch was not accepted. `problems` are paths in the item's body, each with a sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str
+    detail: str
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+class BatchOpened(Event):
+    """Jobs were submitted together: templates of a batch, or variants of a comparison (one prompt, one seed).
+
+    `base` is the source (`media:ID`) of the picture that every item starts from. `prompt` and `seed` are those of a
+    comparison. Its `batch.item_added` follow in the same commit, with the jobs of those items that were accepted.
+    """
+
+    owner: str
+    kind: Literal["batch", "comparison"]
+    name: str
+    collection: str | None = None
+    base: str | None = None
+    prompt: str | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    request_sha256: str | None = None
+
+
+class BatchItemAdded(Event):
+    """What became of an item: its job, queued in the same commit, or why there is none.
+
+    The same index again: the item runs again, and this job stands for it from now on.
+    """
+
+    index: Annotated[int, Field(ge=0)]
+    template: str | None = None
+    job_id: UUID | None = None
+    problem: ItemProblem | None = None
+
+
+class BatchRenamed(Event):
+    """It is called otherwise from now on."""
+
+    name: str
+
+
+class BatchPreferred(Event):
+    """Of two assets of different items the owner likes `winner` more; of two preferences on one pair the later counts.
+
+    `blind`: without knowing which model or settings made which.
+    """
+
+    winner: UUID
+    loser: UUID
+    blind: bool = False
+
+
+# Prompt
+
+
+class PromptSaved(Event):
+    """A prompt worth keeping. `task` follows from the model, or from the job type where one is named."""
+
+    owner: str
+    title: str
+    prompt: str
+    negative_prompt: str | None = None
+    model: str
+    job_type: str | None = None
+    task: Task
+    tags: tuple[str, ...] = ()
+
+
+class PromptEdited(Event):
+    """All of it, as it is from now on."""
+
+    title: str
+    prompt: str
+    negative_prompt: str | None = None
+    model: str
+    job_type: str | None = None
+    task: Task
+    tags: tuple[str, ...] = ()
+
+
+class PromptDeleted(Event):
+    """Kept no longer."""
+
+
 # Enhancement
 
 
@@ -328,4 +432,6 @@ AssetEvent = (
     | AssetTrashed
     | AssetRestored
 )
-MediaEvent = MediaUploaded
+MediaEvent = MediaUploaded | MediaUsed | MediaDeleted
+BatchEvent = BatchOpened | BatchItemAdded | BatchRenamed | BatchPreferred
+PromptEvent = PromptSaved | PromptEdited | PromptDeleted

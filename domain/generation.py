@@ -150,6 +150,7 @@ def _submit(command: SubmitJob, generation: Generation) -> Decision:
                 kind=command.kind,
                 bucket=command.bucket,
                 path=asset_path(command.bucket, command.owner, command.job_id, index, command.extension),
+                title=command.title,
             ),
         )
         for index, seed in enumerate(command.recipe.seeds)

@@ -107,6 +107,7 @@ def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
             negative_prompt_by=command.negative_prompt_by,
             negative_prompt_error=command.negative_prompt_error,
             expected_s=command.expected_s,
+            title=command.title,
         )
     ]
 

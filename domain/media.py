@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 from uuid import UUID, uuid5
 
-from domain.commands import MediaCommand, UploadMedia
-from domain.events import MediaEvent, MediaUploaded
+from domain.commands import DeleteMedia, MediaCommand, UploadMedia, UseMedia
+from domain.errors import MediaInUse, NotFound
+from domain.events import MediaDeleted, MediaEvent, MediaUploaded, MediaUsed
 
 OWNERS: Final = UUID("5f1c7a92-3d0e-4b6a-8a44-27c9d1e06b53")
 """Namespace of the owners, whose namespaces hold what they uploaded. Never changes, and is not that of the jobs, where
@@ -35,28 +36,52 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """The file exists."""
+    """The file exists. `used_by` is the first job that started from it; None: it may still be deleted."""
+
+    uploaded: MediaUploaded
+    used_by: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Its owner took it away; the same content may come again."""
 
     uploaded: MediaUploaded
 
 
-Media = Unknown | Uploaded
+Media = Unknown | Uploaded | Deleted
 
 
 def decide(command: MediaCommand, media: Media) -> list[MediaEvent]:
-    """An upload is accepted once: the id follows from owner and content, so the same file again returns nothing."""
-    match media:
-        case Unknown():
-            return [_uploaded(command)]
-        case Uploaded():
-            return []
+    """What may be made of an upload. A repeated command returns nothing.
+
+    The id follows from owner and content, so the same file again is the same media. What a job starts from is kept:
+    using and deleting append to the same stream, so of the two one comes first and the other one sees it.
+    """
+    match command:
+        case UploadMedia():
+            return [] if isinstance(media, Uploaded) else [_uploaded(command)]
+        case UseMedia(job_id=job_id):
+            if not isinstance(media, Uploaded):
+                raise NotFound("media", "under this id")
+            return [MediaUsed(job_id=job_id)] if media.used_by is None else []
+        case DeleteMedia():
+            return _delete(media)
         case _:
-            assert_never(media)
+            assert_never(command)
 
 
-def evolve(_: Media, event: MediaEvent) -> Media:
+def evolve(media: Media, event: MediaEvent) -> Media:
     """Fold one fact. Total, and without rules: history has already happened."""
-    return Uploaded(event)
+    match event:
+        case MediaUploaded():
+            return Uploaded(event)
+        case MediaUsed(job_id=job_id):
+            return Uploaded(media.uploaded, job_id) if isinstance(media, Uploaded) else media
+        case MediaDeleted():
+            return Deleted(media.uploaded) if isinstance(media, Uploaded) else media
+        case _:
+            assert_never(event)
 
 
 def owner_of(media: Media) -> str | None:
@@ -72,6 +97,20 @@ def media_id(owner: str, sha256: str) -> UUID:
 def upload_path(owner: str, sha256: str, media_type: str) -> str:
     """Where an uploaded file lives in the object store. `media_type` is one of `EXTENSIONS`."""
     return f"uploads/{owner}/{sha256}.{EXTENSIONS[media_type]}"
+
+
+def _delete(media: Media) -> list[MediaEvent]:
+    match media:
+        case Unknown():
+            raise NotFound("media", "under this id")
+        case Uploaded(used_by=None):
+            return [MediaDeleted()]
+        case Uploaded(used_by=job_id):
+            raise MediaInUse(job_id)
+        case Deleted():
+            return []
+        case _:
+            assert_never(media)
 
 
 def _uploaded(command: UploadMedia) -> MediaUploaded:

@@ -48,7 +48,13 @@ def rows_of_queued_job(queued: Recorded) -> Iterable[tuple[str, Row]]:
 
 def reserved(event: facts.AssetReserved) -> Row:
     """The columns that a reservation sets."""
-    return {"seed": event.seed, "kind": event.kind, "bucket": event.bucket, "path": event.path}
+    return {
+        "seed": event.seed,
+        "kind": event.kind,
+        "bucket": event.bucket,
+        "path": event.path,
+        "title": event.title,
+    }
 
 
 def change(row: Row, recorded: Recorded) -> None:

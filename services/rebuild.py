@@ -157,6 +157,7 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
             there = Identifier(schema, table)
             connection.execute(sql.SQL(SQL["drop_table"]).format(there))
             connection.execute(sql.SQL(SQL["create_table"]).format(there, Identifier("views", table)))
+            connection.execute(SQL["secure_table"], (f"{schema}.{table}",))
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:

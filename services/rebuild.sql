@@ -34,6 +34,9 @@ create table {} (like {} including all)
 -- name: create_temporary
 create temporary table {} (like {} including all)
 
+-- name: secure_table
+select views_secure(%s::regclass)
+
 -- name: drop_table
 drop table if exists {}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
@@ -17,13 +17,12 @@ from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob
+from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob, UseMedia
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
 from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
-from domain.media import Unknown as NotUploaded
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
@@ -106,8 +105,11 @@ class Ledger(Application[UUID]):
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
 
-        The future also holds `Unavailable`. For callers that cannot spare a thread for each commit.
+        The future also holds `Unavailable`. For callers that cannot spare a thread for each commit. Reads nothing:
+        what starts from uploads goes by `execute`.
         """
+        if command.uploads:
+            raise ValueError("what a job starts from is read first")
         decision = generations.decide(command, NOTHING.generation)
         after = generations.evolve(NOTHING.generation, decision)
         return self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
@@ -137,9 +139,9 @@ class Ledger(Application[UUID]):
         return self._read_one(ASSET, asset, owner)
 
     def media(self, media_id: UUID, *, owner: str | None = None) -> Uploaded:
-        """The upload as it is now. Raises `NotFound`, also for somebody else's."""
+        """The upload as it is now. Raises `NotFound`, also for somebody else's and for one that was deleted."""
         media = self._read_one(MEDIA, media_id, owner)
-        if isinstance(media, NotUploaded):
+        if not isinstance(media, Uploaded):
             raise NotFound("media", media_id)
         return media
 
@@ -197,9 +199,17 @@ class Ledger(Application[UUID]):
         receipt = self._given.write(commit)
         if receipt.repeated:
             return self._served(job_id, command, decision, receipt)
-        versions = loaded.versions | {event.stream_id: event.version for event in commit.events}
+        own = {job_id, *(asset_id(job_id, index) for index in range(len(after.assets)))}
+        versions = loaded.versions | {each.stream_id: each.version for each in commit.events if each.stream_id in own}
         self._recent.put(job_id, Loaded(after, versions, receipt.last_position))
         return JobExecuted(after, decision, receipt.last_position)
+
+    def _new_job(self, command: SubmitJob, context: Context) -> Sequence[NewEvent]:
+        """The events of a new job and its assets."""
+        decision = generations.decide(command, NOTHING.generation)
+        after = generations.evolve(NOTHING.generation, decision)
+        alone = replace(command, uploads=())
+        return self._job_commit(command.job_id, alone, context, NOTHING, decision, after).events
 
     def _job_commit(
         self,
@@ -219,9 +229,26 @@ class Ledger(Application[UUID]):
         for index, asset_events in sorted(decision.assets.items()):
             self._encode_onto(events, versions, asset_id(job_id, index), asset_events, envelope)
         self._encode_onto(events, versions, job_id, closing, envelope)
+        if isinstance(command, SubmitJob) and command.uploads:
+            events += self._first_uses([command], context)
         touched = {event.stream_id for event in events}
         guards = [Guard(stream, version) for stream, version in loaded.versions.items() if stream not in touched]
         return Commit(envelope.command_id, events, guards)
+
+    def _first_uses(self, submissions: Sequence[SubmitJob], context: Context) -> list[NewEvent]:
+        """A `media.used` for each upload that nothing started from yet: of using and deleting, one conflicts.
+
+        Raises `NotFound` for an upload that is not there any more, or not the owner's.
+        """
+        first = {media_id: command for command in reversed(submissions) for media_id in reversed(command.uploads)}
+        events: list[NewEvent] = []
+        for media_id, command in reversed(first.items()):
+            media, version, _ = self._load_one(MEDIA, media_id)
+            _require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
+            used = MEDIA.decide(UseMedia(command.job_id, command.now), media)
+            envelope = _new_envelope(context, command.owner, command.now, media_id)
+            self._encode_onto(events, {media_id: version}, media_id, used, envelope)
+        return events
 
     def _served(self, job_id: UUID, command: JobCommand, decision: Decision, receipt: Receipt) -> JobExecuted:
         """The command id was served before, or its answer was lost: the ledger counts, not what was decided now."""
@@ -235,8 +262,14 @@ class Ledger(Application[UUID]):
         return JobExecuted(generation, decision, receipt.last_position)
 
     def _decide_one(
-        self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, command: CommandT, context: Context
+        self,
+        kind: Aggregate[StateT, CommandT, EventT],
+        stream: UUID,
+        command: CommandT,
+        context: Context,
+        submissions: Sequence[SubmitJob] = (),
     ) -> Executed[StateT, EventT]:
+        """Decide and append, with new jobs in the same commit."""
         state, version, position = self._load_one(kind, stream)
         if version or not isinstance(command, kind.opening):
             _require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
@@ -249,6 +282,9 @@ class Ledger(Application[UUID]):
         envelope = _new_envelope(context, cast("str", kind.owner_of(state)), command.now, correlation_id)
         events: list[NewEvent] = []
         self._encode_onto(events, {stream: version}, stream, decided, envelope)
+        for submission in submissions:
+            events += self._new_job(submission, context)
+        events += self._first_uses(submissions, context)
         receipt = self._given.write(Commit(envelope.command_id, events))
         if receipt.repeated:
             state, _, _ = self._load_one(kind, stream)

@@ -15,6 +15,7 @@ from services.broker import Broker
 from services.database import Database
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from services.settings import Settings
 from tests.api.serving import BLOBS_URL, TOKEN, AServer, Site, until
@@ -46,11 +47,26 @@ def flusher(dsn: str, broker: Broker) -> Iterator[Flusher]:
 
 
 @pytest.fixture
-def parts(database: Database, recorder: PostgresRecorder, broker: Broker, catalog: Catalog, clock: Clock) -> Parts:
+def owned_views(dsn: str) -> Iterator[OwnedViews]:
+    """The views of the fresh database, for one owner at a time."""
+    with OwnedViews(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def parts(
+    database: Database,
+    owned_views: OwnedViews,
+    recorder: PostgresRecorder,
+    broker: Broker,
+    catalog: Catalog,
+    clock: Clock,
+) -> Parts:
     """What `darkroom run api` would be given, with a clock that stands still."""
     return Parts(
         ledger=Ledger(recorder),
         database=database,
+        views=owned_views,
         blobs=Blobs(BLOBS_URL),
         catalog=catalog,
         broker=broker,

@@ -260,6 +260,7 @@ async def test_history_is_every_event_in_ledger_order(site: Site) -> None:
 async def test_postgres_gone_is_503_everywhere(site: Site) -> None:
     job = await site.submit()
     site.parts.database.close()
+    site.parts.views.close()
     for path in ("/v1/jobs", f"/v1/jobs/{job['id']}", "/v1/library", "/v1/workspace", "/v1/admin/projections"):
         response = await site.http.get(path)
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")

@@ -11,6 +11,7 @@ from domain.codec import CURRENT, UPCASTERS, Codec, UnknownEvent, name_of
 from domain.events import (
     AssetEvent,
     AssetTitled,
+    BatchEvent,
     EnhancementMade,
     ErrorClass,
     Event,
@@ -18,13 +19,15 @@ from domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
-    MediaUploaded,
+    MediaEvent,
+    PromptEvent,
     RequeueReason,
 )
 from tests.spec import NOW, recipe
 
 GOLDEN = {path.name.removesuffix(".json"): path for path in (Path(__file__).parents[1] / "golden").glob("*.json")}
 RELEASED = {*CURRENT, *UPCASTERS}
+UNIONS = (JobEvent, AssetEvent, MediaEvent, BatchEvent, PromptEvent)
 CODEC = Codec()
 
 
@@ -40,7 +43,7 @@ def test_every_released_event_has_a_golden_file_and_every_golden_file_is_of_a_re
 def test_every_event_class_has_exactly_one_current_name() -> None:
     classes = list(CURRENT.values())
     assert len(classes) == len(set(classes))
-    assert set(classes) == {*get_args(JobEvent), *get_args(AssetEvent), MediaUploaded, EnhancementMade}
+    assert set(classes) == {event for union in UNIONS for event in get_args(union)} | {EnhancementMade}
 
 
 @pytest.mark.parametrize("topic", sorted(GOLDEN))

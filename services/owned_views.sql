@@ -1,0 +1,2 @@
+-- name: of_owner
+select set_config('darkroom.owner', %s, false)
