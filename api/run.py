@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import psycopg
 import uvicorn
 import uvloop
 
@@ -17,17 +18,17 @@ from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
 from services.broker import Broker
-from services.database import Database
+from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, acting_as_role, why_unfit
 from services.projector import Projector
 from services.reaper import Reaper
 from services.rebuild import rebuild
 from services.recorder import Recorder
 from services.relay import Relay
-from services.settings import Settings, SettingsError
+from services.settings import PREFIX, Settings, SettingsError
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,23 @@ def servers_of(settings: Settings) -> tuple[str, str]:
     if settings.nats_url is None:
         raise SettingsError("DARKROOM_NATS_URL: is needed to run a service alone; `darkroom up` starts a server.")
     return settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+
+
+def views_dsn(settings: Settings) -> str:
+    """How the API reads the views, as a user who sees the rows of one owner alone. Raises `SettingsError`."""
+    dsn, _ = servers_of(settings)
+    given = settings.postgres_api_dsn
+    asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
+    try:
+        reason = why_unfit(asked, logs_in=given is not None)
+    except psycopg.ProgrammingError:
+        reason = "is not a connection string; it looks like postgresql://user:password@host/name"
+    except Unavailable as error:
+        log.warning("whether the views can be read is not known yet: %s", error)
+        reason = None
+    if reason is not None:
+        raise SettingsError(f"{PREFIX}{variable}: {reason}.")
+    return acting_as_role(dsn) if given is None else asked
 
 
 def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
@@ -189,8 +207,7 @@ class _Server(uvicorn.Server):
 async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event) -> None:
     if core.settings.admin_token is None:
         raise SettingsError("DARKROOM_ADMIN_TOKEN: is needed to run the API alone; choose a long random one.")
-    dsn, _ = servers_of(core.settings)
-    with OwnedViews(dsn) as owned:
+    with OwnedViews(await asyncio.to_thread(views_dsn, core.settings)) as owned:
         await _serve_app(core, owned, core.settings.admin_token.get_secret_value(), listening, stop, started)
 
 
