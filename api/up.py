@@ -44,12 +44,11 @@ def up(settings: Settings, *, workers: str) -> int:
         given = {
             "data_dir": folder,
             "postgres_dsn": SecretStr(dsn),
-            "postgres_api_dsn": settings.postgres_api_dsn
-            if settings.postgres_dsn
-            else SecretStr(logging_in_as_role(dsn)),
             "nats_url": SecretStr(nats_url),
             "admin_token": SecretStr(token),
         }
+        if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
+            given["postgres_api_dsn"] = SecretStr(logging_in_as_role(dsn))
         run_on_loop(_run(settings.model_copy(update=given), folder, workers))
     return 0
 
