@@ -54,7 +54,7 @@ class OwnedViews:
 
 def logging_in_as_role(dsn: str) -> str:
     """The same server without a way back to more; for one that trusts whoever reaches it, as the bundled one does."""
-    return make_conninfo(dsn, user=ROLE, password=None)
+    return make_conninfo(dsn, user=ROLE)
 
 
 def acting_as_role(dsn: str) -> str:
