@@ -171,9 +171,9 @@ class AServer:
             await self._serving
 
     @asynccontextmanager
-    async def events(self, after: int | None = None) -> AsyncIterator["Events"]:
+    async def events(self, after: int | None = None, token: str = TOKEN) -> AsyncIterator["Events"]:
         """An open event stream."""
-        headers = {"Authorization": f"Bearer {TOKEN}"} | ({} if after is None else {"Last-Event-ID": str(after)})
+        headers = {"Authorization": f"Bearer {token}"} | ({} if after is None else {"Last-Event-ID": str(after)})
         async with (
             httpx.AsyncClient(base_url=self.url, timeout=20, trust_env=False) as client,
             client.stream("GET", "/v1/events", headers=headers) as response,

@@ -105,12 +105,12 @@ def test_of_every_table_an_owner_sees_his_own_rows_and_nobody_any_without_one(
     with database.connection() as connection:
         tables = fill_every_table(connection)
         assert {table: seen(connection, table) for table in tables} == dict.fromkeys(tables, sorted(OWNERS))
-    assert {table: seen(api, table) for table in tables} == dict.fromkeys(tables, [])
+    assert {table: seen(api, table) for table in tables} == {table: [] for table in tables}
     for owner, rows in {"ada": ["ada", "ada"], "bob": ["bob"], "ADA": [], "carl": [], "": []}.items():
         act_for(api, owner)
         assert {table: seen(api, table) for table in tables} == dict.fromkeys(tables, rows), owner
     api.execute("reset darkroom.owner")
-    assert {table: seen(api, table) for table in tables} == dict.fromkeys(tables, [])
+    assert {table: seen(api, table) for table in tables} == {table: [] for table in tables}
 
 
 def test_the_connections_of_the_api_see_what_is_the_owners_whoever_had_them_before(
@@ -209,7 +209,7 @@ def test_a_rebuild_leaves_every_table_secured(
             there = {table: seen(connection, table) for table in tables}
         assert {"ada", "bob"} == set(there["history"]) == set(there["jobs"])
         act_for(api, "")
-        assert {table: seen(api, table) for table in tables} == dict.fromkeys(tables, [])
+        assert {table: seen(api, table) for table in tables} == {table: [] for table in tables}
         act_for(api, "ada")
         assert {table: seen(api, table) for table in tables} == {
             table: [owner for owner in owners if owner == "ada"] for table, owners in there.items()
