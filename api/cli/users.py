@@ -5,13 +5,20 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Users, each with an API key. Works directly on the database, as migrate does.",
-)
+app = typer.Typer()
 
 DataDir = Annotated[Path | None, typer.Option(help="The data folder. Default: DARKROOM_DATA_DIR.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user: a to z, 0 to 9, - and _.")]
+
+
+@app.callback(invoke_without_command=True)
+def users(context: typer.Context) -> None:
+    """Add, list and revoke users.
+
+    Each has an API key, and sees what is his own. Works directly on the database, as `darkroom migrate` does.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -29,7 +36,10 @@ def add(name: Name, data_dir: DataDir = None) -> None:
 def list_users(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False, data_dir: DataDir = None
 ) -> None:
-    """List users, with when each got the latest key and when it was revoked."""
+    """List users.
+
+    With when each got the latest key, and when it was revoked.
+    """
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 
     raise typer.Exit(user_keys.list_users(operate.find_dsn(data_dir), as_json=as_json))
