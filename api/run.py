@@ -124,6 +124,8 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
     async def run() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
+        if "api" in names:
+            _admin_token(settings)  # before anything is opened
         listening = listen(settings.host, settings.port) if "api" in names else None
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
@@ -139,7 +141,7 @@ async def serve(
     listening: socket.socket | None,
     on_ready: Callable[[], None],
 ) -> None:
-    """Run services until `stop`; one that fails unexpectedly is started again."""
+    """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
     started = asyncio.Event()
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: Projector(core.database, core.ledger, ALL).run(core.broker, stop),
@@ -152,7 +154,9 @@ async def serve(
         ),
     }
     if listening is not None:
-        services["api"] = lambda: _serve_http(core, listening, stop, started)
+        admin_token = _admin_token(core.settings)
+        dsn = await asyncio.to_thread(views_dsn, core.settings)
+        services["api"] = lambda: _serve_http(core, dsn, admin_token, listening, stop, started)
     else:
         started.set()
     async with asyncio.TaskGroup() as group:
@@ -204,11 +208,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event) -> None:
-    if core.settings.admin_token is None:
+def _admin_token(settings: Settings) -> str:
+    if settings.admin_token is None:
         raise SettingsError("DARKROOM_ADMIN_TOKEN: is needed to run the API alone; choose a long random one.")
-    with OwnedViews(await asyncio.to_thread(views_dsn, core.settings)) as owned:
-        await _serve_app(core, owned, core.settings.admin_token.get_secret_value(), listening, stop, started)
+    return settings.admin_token.get_secret_value()
+
+
+async def _serve_http(
+    core: Core, dsn: str, admin_token: str, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event
+) -> None:
+    """`dsn` is that of the views."""
+    with OwnedViews(dsn) as owned:
+        await _serve_app(core, owned, admin_token, listening, stop, started)
 
 
 async def _serve_app(
@@ -249,8 +260,6 @@ async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop:
     while not stop.is_set():
         try:
             await service()
-        except SettingsError:
-            raise
         except Exception:
             log.exception("the %s failed and is started again in %g s", name, pause_s)
             await _first(stop, asyncio.sleep(pause_s))

@@ -20,6 +20,8 @@ from services.owned_views import OwnedViews, acting_as_role, logging_in_as_role,
 from services.projector import Projector
 from services.rebuild import rebuild
 from services.settings import Settings, SettingsError
+from tests.api.serving import TOKEN
+from tests.api.test_cli import darkroom
 from tests.histories import Story
 from tests.spec import NOW
 
@@ -144,3 +146,22 @@ def test_a_server_that_is_not_up_yet_is_waited_for(caplog: pytest.LogCaptureFixt
     assert views_dsn(settings_of(login, login)) == login
     assert "is not known yet" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("given", ["no token", "a login that sees everything", "a login that is none"])
+def test_an_api_that_cannot_run_is_one_line_and_status_2(given: str, dsn: str, nats_url: str, tmp_path: Path) -> None:
+    environment = {
+        "DARKROOM_POSTGRES_DSN": dsn,
+        "DARKROOM_NATS_URL": nats_url,
+        "DARKROOM_PORT": "0",
+        "DARKROOM_ADMIN_TOKEN": "" if given == "no token" else TOKEN,
+        "DARKROOM_POSTGRES_API_DSN": {
+            "no token": "",
+            "a login that sees everything": dsn,
+            "a login that is none": "hunter2",
+        }[given],
+    }
+    refused = darkroom("run", "api", data_dir=tmp_path, environment=environment)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
+    assert ("DARKROOM_ADMIN_TOKEN" if given == "no token" else "DARKROOM_POSTGRES_API_DSN") in refused.stderr
+    assert "hunter2" not in refused.stderr
