@@ -37,6 +37,12 @@ where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped and a.at
   and (a.attnotnull or a.attname = 'owner') and a.attname <> 'owner'
 """
 
+DEFINERS = """
+select p.oid::regprocedure::text, p.proconfig
+from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where p.prosecdef and n.nspname in ('public', 'views')
+"""
+
 OWNERS = ("ada", "ada", "bob", "")
 
 
@@ -193,6 +199,13 @@ def test_the_planners_statistics_tell_nothing_of_others(database: Database, api:
         connection.execute("analyze")
         assert connection.execute("select 1 from pg_stats where schemaname = 'views'").fetchone()
     assert api.execute("select 1 from pg_stats where schemaname = 'views'").fetchone() is None
+
+
+def test_a_function_that_runs_as_its_maker_cannot_be_led_astray(database: Database) -> None:
+    """Whoever calls it could else put a table or an operator of his own in the way."""
+    with database.connection() as connection:
+        found = connection.execute(DEFINERS).fetchall()
+    assert [name for name, settings in found if not any(one.startswith("search_path=") for one in settings or [])] == []
 
 
 def test_a_rebuild_leaves_every_table_secured(
