@@ -254,7 +254,7 @@ async def test_the_same_file_of_two_owners_is_two_uploads(ada: Somebody, bob: So
 
 
 def test_nobody_reads_past_the_role_but_for_what_nobody_owns() -> None:
-    """Positions, lengths of queues, figures for administrators. Whoever adds a module here says what nobody owns in it."""
+    """Positions, lengths of queues, figures for administrators: add a module only for what is a number about all."""
     folder = Path(api.__file__).parent
     past = {file.stem for file in folder.rglob("*.py") if "parts.database" in file.read_text("utf-8")}
     assert past == {"admin", "app", "health", "job_reading", "metrics"}
