@@ -38,7 +38,7 @@ BODIES: Final[Mapping[tuple[str, str], Json]] = {
     ("PATCH", "/v1/batches/{batch_id}"): {"name": "dusk"},
     ("POST", "/v1/batches/{batch_id}/retry"): {},
     ("POST", "/v1/batches/{batch_id}/preferences"): {"winner": str(uuid4()), "loser": str(uuid4())},
-    ("PATCH", "/v1/prompts/{prompt_id}"): {"title": "dusk"},
+    ("PATCH", "/v1/prompts/{prompt}"): {"title": "dusk"},
 }
 """A body that the route takes, for every route that has one but for the form of an upload."""
 
@@ -58,7 +58,24 @@ SOURCED: Final[Sequence[tuple[str, Callable[[str], Json]]]] = [
 ]
 """Bodies that name a file of somebody."""
 
-MAKERS: Final = {"batch_id": ("/v1/batches", BATCH), "prompt_id": ("/v1/prompts", PROMPT)}
+COMPARISON: Final = {
+    "kind": "comparison",
+    "prompt": "a lighthouse",
+    "seed": 3,
+    "variants": [{"job_type": name, "quantity": 1} for name in ("sdxl_image_fast", "sdxl_image_high")],
+}
+
+WITHIN: Final[Sequence[tuple[str, str, Json, Callable[[str], Json]]]] = [
+    (
+        "/v1/batches/{batch_id}/preferences",
+        "/v1/batches",
+        COMPARISON,
+        lambda asset: {"winner": asset, "loser": str(uuid4())},
+    ),
+]
+"""A route below something of one's own, how that is made, and a body that names something of somebody else's."""
+
+MAKERS: Final = {"batch_id": ("/v1/batches", BATCH), "prompt": ("/v1/prompts", PROMPT)}
 """Path parameters whose ids a call gives."""
 
 NAMED: Final = {"name": ["jobs", "history"]}
@@ -163,12 +180,13 @@ async def make_one_of_everything(site: Site, paths: set[str]) -> dict[str, list[
     await _done(site, "POST", "/v1/enhance", json={"prompt": "a fox", "job_type": "sdxl_image_fast"})
     form = {"file": ("fog.png", encoded(picture(64, 64), "png"))}
     upload = await _done(site, "POST", "/v1/uploads", files=form)
-    jobs = [finished, other, partly, running, canceled, waiting]
+    begun = await site.submit(quantity=1, media={"image": f"media:{upload['id']}"})
+    again = await _done(site, "POST", f"/v1/jobs/{partly['id']}/retry")
+    jobs = [finished, other, partly, running, canceled, waiting, begun, again]
     ids = {
         "job_id": [job["id"] for job in jobs],
         "asset_id": [asset["id"] for job in jobs for asset in job["assets"]],
         "media": [upload["id"]],
-        "media_id": [upload["id"]],
     }
     for parameter, (path, made_of) in MAKERS.items():
         if path in paths:

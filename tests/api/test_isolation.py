@@ -5,11 +5,12 @@ here until tests/api/isolation.py says how to call it.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ import pytest_asyncio
 
 import api
 from api.app import Parts
-from domain.recipe import asset_id
+from domain.envelope import Recorded
 from services import users
 from services.database import Database
 from services.ledger import Ledger
@@ -26,13 +27,14 @@ from tests.api.isolation import (
     NAMED,
     QUERIES,
     SOURCED,
+    WITHIN,
     WITHOUT_OWNER,
     Route,
     Somebody,
     make_one_of_everything,
     routes_of,
 )
-from tests.api.serving import AServer, Json, Site
+from tests.api.serving import AServer, Site
 from tests.conftest import Clock
 
 pytestmark = pytest.mark.timeout(180)
@@ -122,21 +124,28 @@ async def test_a_second_owner_finds_nothing_of_the_first(
         before, head = await everything(ada, routes), ledger.head()
         assert await everything(bob, lists(routes)) == empty
         await _foreign_ids_are_as_unknown_as_random_ones(ada, bob, routes, head)
-        await _foreign_sources_are_as_unknown_as_random_ones(ada, bob, routes)
         await _nothing_of_hers_comes_of_a_filter_or_a_cursor(ada, bob, routes)
         assert ledger.head() == head, "somebody else changed something"
+        await _foreign_sources_are_as_unknown_as_random_ones(ada, bob, routes)
+        await _foreign_ids_are_as_unknown_within_what_is_his(ada, bob, routes)
         assert await everything(ada, routes) == before
-
-        job = UUID((await bob.http.post("/v1/jobs", json=Json(job_type="sdxl_image_fast", prompt="his"))).json()["id"])
+        await bob.http.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "his"})
+        his = _streams_of(bob, ledger, after=head)
         await asyncio.to_thread(hers.project)
-        his = {str(job), *(str(asset_id(job, index)) for index in range(6))}
         heard = await live.until(ledger.head())
     async with server.events(0, token=bob.key) as resumed:
         heard += await resumed.until(ledger.head())
-    assert {data["stream"] for _, _, data in heard} <= his
+    assert {data["stream"] for _, _, data in heard} == his
     async with server.events(0, token=ada.key) as own:
         heard = await own.until(head)
-    assert {data["stream"] for _, _, data in heard} >= set(ada.ids["job_id"] + ada.ids["asset_id"] + ada.ids["media"])
+    assert {data["stream"] for _, _, data in heard} >= {one for ids in ada.ids.values() for one in ids}
+
+
+def _streams_of(who: Somebody, ledger: Ledger, after: int) -> set[str]:
+    """What happened after a position, all of it to what is this one's."""
+    events = [event for event in ledger.read(after, 1_000) if isinstance(event, Recorded)]
+    assert {event.envelope.owner for event in events} == {who.name}
+    return {str(event.stream_id) for event in events}
 
 
 async def _foreign_ids_are_as_unknown_as_random_ones(
@@ -163,15 +172,28 @@ def _ways_to_ask(route: Route, head: int) -> list[dict[str, str]]:
 async def _foreign_sources_are_as_unknown_as_random_ones(ada: Somebody, bob: Somebody, routes: list[Route]) -> None:
     paths = {route.path for route in routes}
     for path, made_of in SOURCED:
-        if path not in paths:
-            continue
-        for kind in ("media", "asset"):
+        for kind in ("media", "asset") if path in paths else ():
             unknown, *foreign = [
-                _comparable(await bob.http.post(path, json=made_of(f"{kind}:{identifier}")), identifier)
-                for identifier in (str(uuid4()), *ada.ids_for(f"{kind}_id"))
+                _comparable(await bob.http.post(path, json=made_of(f"{kind}:{one}")), one)
+                for one in (str(uuid4()), *ada.ids_for({"media": "media", "asset": "asset_id"}[kind]))
             ]
-            assert unknown[0] == 422, (path, unknown)
+            assert unknown[0] == 422 or b'"error"' in unknown[1], (path, unknown)
             assert set(foreign) == {unknown}, (path, kind)
+
+
+async def _foreign_ids_are_as_unknown_within_what_is_his(ada: Somebody, bob: Somebody, routes: list[Route]) -> None:
+    paths = {route.path for route in routes}
+    for path, maker, made_of, naming in WITHIN:
+        if path in paths:
+            made = await bob.http.post(maker, json=made_of)
+            assert made.status_code == 202, made.text
+            address = re.sub(r"{\w+}", made.json()["id"], path)
+            unknown, *foreign = [
+                _comparable(await bob.http.post(address, json=naming(one)), one)
+                for one in (str(uuid4()), *ada.ids_for("asset_id"))
+            ]
+            assert unknown[0] in {404, 422}, (path, unknown)
+            assert set(foreign) == {unknown}, path
 
 
 async def _nothing_of_hers_comes_of_a_filter_or_a_cursor(ada: Somebody, bob: Somebody, routes: list[Route]) -> None:
@@ -188,9 +210,13 @@ async def _nothing_of_hers_comes_of_a_filter_or_a_cursor(ada: Somebody, bob: Som
 
 
 def _comparable(answer: httpx.Response, identifier: str) -> tuple[int, bytes, frozenset[tuple[str, str]]]:
-    """The answer but for the id that it repeats."""
+    """The answer but for the id that it repeats, and for the name and place of something new that it says was made."""
+    content = answer.content.replace(identifier.encode(), b"ID")
     headers = {(name, value) for name, value in answer.headers.items() if name not in INCIDENTAL}
-    return answer.status_code, answer.content.replace(identifier.encode(), b"ID"), frozenset(headers)
+    if answer.status_code == 202:
+        content = content.replace(answer.json()["id"].encode(), b"NEW")
+        headers = {(name, value) for name, value in headers if name != "darkroom-position"}
+    return answer.status_code, content, frozenset(headers)
 
 
 async def test_the_first_owner_can_do_all_that_the_walk_tries(

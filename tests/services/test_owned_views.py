@@ -90,6 +90,7 @@ def _some_value(kind: str, number: int) -> sql.Composable:
         "boolean": sql.SQL("false"),
         "timestamp with time zone": sql.SQL("now()"),
         "bytea": sql.SQL("'x'"),
+        "tsvector": sql.SQL("''"),
     }
     return given.get(kind) or sql.Literal(number)
 
