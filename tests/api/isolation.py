@@ -49,12 +49,18 @@ QUERIES: Final[Mapping[str, Sequence[Mapping[str, str]]]] = {
 }
 """What a list cannot be asked without."""
 
+
+def _guide(source: str) -> Json:
+    """A picture that a job starts from."""
+    return {"type": "composition", "source": source, "strength": 0.5}
+
+
 SOURCED: Final[Sequence[tuple[str, Callable[[str], Json]]]] = [
-    ("/v1/jobs", lambda source: SUBMIT | {"media": {"image": source}}),
+    ("/v1/jobs", lambda source: SUBMIT | {"references": [_guide(source)]}),
+    ("/v1/jobs", lambda source: SUBMIT | {"job_type": "video_fast", "media": {"image": source}}),
     ("/v1/jobs", lambda source: SUBMIT | {"job_type": "video_fast", "media": {"video": source}}),
-    ("/v1/jobs", lambda source: SUBMIT | {"references": [{"type": "style", "source": source, "strength": 0.5}]}),
     ("/v1/batches", lambda source: BATCH | {"base": source}),
-    ("/v1/batches", lambda source: BATCH | {"items": [ITEM | {"media": {"image": source}}]}),
+    ("/v1/batches", lambda source: BATCH | {"items": [ITEM | {"references": [_guide(source)]}]}),
 ]
 """Bodies that name a file of somebody."""
 
@@ -180,7 +186,7 @@ async def make_one_of_everything(site: Site, paths: set[str]) -> dict[str, list[
     await _done(site, "POST", "/v1/enhance", json={"prompt": "a fox", "job_type": "sdxl_image_fast"})
     form = {"file": ("fog.png", encoded(picture(64, 64), "png"))}
     upload = await _done(site, "POST", "/v1/uploads", files=form)
-    begun = await site.submit(quantity=1, media={"image": f"media:{upload['id']}"})
+    begun = await site.submit(quantity=1, references=[_guide(f"media:{upload['id']}")])
     again = await _done(site, "POST", f"/v1/jobs/{partly['id']}/retry")
     jobs = [finished, other, partly, running, canceled, waiting, begun, again]
     ids = {

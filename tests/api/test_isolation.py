@@ -39,6 +39,9 @@ from tests.conftest import Clock
 
 pytestmark = pytest.mark.timeout(180)
 
+SOURCES = {"media": "media", "asset": "asset_id"}
+"""What a source begins with, and the path parameter of such ids."""
+
 INCIDENTAL = {"date"}
 """Headers that differ from call to call, whoever asks for what."""
 
@@ -172,10 +175,10 @@ def _ways_to_ask(route: Route, head: int) -> list[dict[str, str]]:
 async def _foreign_sources_are_as_unknown_as_random_ones(ada: Somebody, bob: Somebody, routes: list[Route]) -> None:
     paths = {route.path for route in routes}
     for path, made_of in SOURCED:
-        for kind in ("media", "asset") if path in paths else ():
+        for kind in SOURCES if path in paths else {}:
             unknown, *foreign = [
                 _comparable(await bob.http.post(path, json=made_of(f"{kind}:{one}")), one)
-                for one in (str(uuid4()), *ada.ids_for({"media": "media", "asset": "asset_id"}[kind]))
+                for one in (str(uuid4()), *ada.ids_for(SOURCES[kind]))
             ]
             assert unknown[0] == 422 or b'"error"' in unknown[1], (path, unknown)
             assert set(foreign) == {unknown}, (path, kind)
@@ -228,6 +231,14 @@ async def test_the_first_owner_can_do_all_that_the_walk_tries(
         for query in QUERIES.get(query_of.path, [{}]):
             document = (await ada.ask(query_of, params=query)).json()
             assert document.get("results"), (query_of.path, query)
+    paths = {route.path for route in routes}
+    for path, made_of in SOURCED:
+        for kind in SOURCES if path in paths else {}:
+            own, unknown = [
+                _comparable(await ada.http.post(path, json=made_of(f"{kind}:{one}")), one)
+                for one in (ada.ids[SOURCES[kind]][0], str(uuid4()))
+            ]
+            assert own != unknown, (path, kind)
     for route in sorted(with_ids(routes), key=lambda one: one.method == "DELETE"):
         tried = [await ada.ask(route, one) for name in route.parameters for one in ada.ids[name]]
         # What is hers is at worst in no state for it: it is there.
