@@ -23,6 +23,9 @@ WITHOUT_OWNER: Final = {
 ADMINS: Final = ("/v1/admin/", "/metrics")
 """What begins so is the administrator's alone."""
 
+NOBODYS: Final = str(uuid4())
+"""An id that nothing has."""
+
 SUBMIT: Final = body(quantity=1)
 ITEM: Final = {"template": "fog", "job_type": "sdxl_image_fast", "prompt": "a lighthouse", "quantity": 1}
 BATCH: Final = {"name": "harbour", "collection": "sea", "items": [ITEM]}
@@ -37,7 +40,7 @@ BODIES: Final[Mapping[tuple[str, str], Json]] = {
     ("PATCH", "/v1/assets/{asset_id}"): {"title": "dusk", "tags": ["sea"]},
     ("PATCH", "/v1/batches/{batch_id}"): {"name": "dusk"},
     ("POST", "/v1/batches/{batch_id}/retry"): {},
-    ("POST", "/v1/batches/{batch_id}/preferences"): {"winner": str(uuid4()), "loser": str(uuid4())},
+    ("POST", "/v1/batches/{batch_id}/preferences"): {"winner": NOBODYS, "loser": str(uuid4())},
     ("PATCH", "/v1/prompts/{prompt}"): {"title": "dusk"},
 }
 """A body that the route takes, for every route that has one but for the form of an upload."""
@@ -76,7 +79,7 @@ WITHIN: Final[Sequence[tuple[str, str, Json, Callable[[str], Json]]]] = [
         "/v1/batches/{batch_id}/preferences",
         "/v1/batches",
         COMPARISON,
-        lambda asset: {"winner": asset, "loser": str(uuid4())},
+        lambda asset: {"winner": asset, "loser": NOBODYS},
     ),
 ]
 """A route below something of one's own, how that is made, and a body that names something of somebody else's."""
