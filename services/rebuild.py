@@ -157,15 +157,16 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
             there = Identifier(schema, table)
             connection.execute(sql.SQL(SQL["drop_table"]).format(there))
             connection.execute(sql.SQL(SQL["create_table"]).format(there, Identifier("views", table)))
-            connection.execute(SQL["secure_table"], (f"{schema}.{table}",))
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:
+    """What is not live is nobody's to read: a table is secured, and given to who reads, as it becomes the live one."""
     for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
         connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
             connection.execute(moved)
+        connection.execute(SQL["secure_table"], (f"views.{table}",))
     connection.execute(SQL["forget_parked"], (view.name, "live"))
     connection.execute(SQL["promote_parked"], (view.name,))
     connection.execute(SQL["end_next"], (view.name,))
