@@ -69,8 +69,8 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
-Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, "upload"])
-Steps = st.lists(st.tuples(Word, st.integers(0, 1), st.integers(0, 5)), min_size=30, max_size=60)
+Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, "upload", "prefer"])
+Steps = st.lists(st.tuples(Word, st.integers(0, 4), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -108,12 +108,17 @@ def _emptied(views: Views) -> Views:
 def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
     """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
+    batch_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
+    jobs += compared
     for word, which, number in steps:
         job_id = jobs[which % len(jobs)]
         generation = story.ledger.generation(job_id)
         with suppress(Refused):  # what the rules do not allow leaves no trace
             if word == "upload":
                 story.upload(number)
+            elif word == "prefer":
+                winner, loser = ((0, 1), (1, 0), (1, 2), (2, 0), (0, 2), (2, 1))[number]
+                story.prefer(batch_id, compared[winner], compared[loser], index=which % 2)
             elif word in OWNERS_SAY:
                 story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
             else:

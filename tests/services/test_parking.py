@@ -48,6 +48,10 @@ class Faulty:
     def aggregates(self) -> Sequence[str]:
         return self.view.aggregates
 
+    @property
+    def version(self) -> int:
+        return self.view.version
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.view.project(events, cursor)
         if any(event.stream_id in self.cannot_take for event in events):
