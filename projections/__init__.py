@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import history, jobs, library, performance, queue, scores, workspace
+from projections import history, jobs, library, performance, prompts, queue, scores, workspace
 from projections.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
@@ -13,5 +13,6 @@ ALL: Final[tuple[Projection, ...]] = (
     queue.QUEUE,
     performance.PERFORMANCE,
     scores.SCORES,
+    prompts.PROMPTS,
 )
 """Every view, in rebuild order."""

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.commands import AssetCommand, JobCommand, UploadMedia
+from domain.commands import AssetCommand, JobCommand, PromptCommand, SavePrompt, UploadMedia
 from domain.envelope import Envelope
 from domain.events import BatchItemAdded, BatchOpened, BatchPreferred, Event
 from domain.media import media_id
-from domain.recipe import Kind, asset_id
+from domain.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
@@ -99,6 +99,30 @@ class Story:
         """Of these two jobs' assets at `index`, the first is the better one."""
         said = BatchPreferred(winner=asset_id(winner, index), loser=asset_id(loser, index))
         self.append(batch_id, owner, said)
+
+    def save_prompt(self, title: str = "Fog", owner: str = OWNER) -> UUID:
+        """A prompt, kept; its id."""
+        identifier = uuid4()
+        asked = SavePrompt(
+            owner=owner,
+            title=title,
+            prompt="a lighthouse in fog",
+            negative_prompt="blurry",
+            model="sdxl-demo",
+            job_type="sdxl_image_fast",
+            task=Task.TEXT_TO_IMAGE,
+            tags=("fog", "sea"),
+            now=self._now(),
+        )
+        self.ledger.execute_prompt(identifier, asked, Context(owner, owner))
+        self.then()
+        return identifier
+
+    def change_prompt(self, identifier: UUID, *commands: PromptCommand) -> None:
+        """These commands about the prompt."""
+        for command in commands:
+            self.ledger.execute_prompt(identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
+            self.then()
 
     def append(self, stream_id: UUID, owner: str, *events: Event) -> None:
         """These events on their stream, past its decider."""

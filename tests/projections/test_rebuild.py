@@ -11,7 +11,7 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import DismissAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
+from domain.commands import DismissAsset, EditPrompt, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
 from projections import ALL
 from projections.projection import Projection
@@ -78,6 +78,7 @@ def everything(story: Story) -> None:
     story.submit(1)
     batch_id, (one, other) = story.compared("sdxl-demo", "flux")
     story.prefer(batch_id, one, other)
+    story.change_prompt(story.save_prompt(), EditPrompt(NOW, title="Sea fog"))
 
 
 @contextmanager
