@@ -19,6 +19,5 @@ create table views.prompts (
   constraint prompts_pkey primary key (prompt_id)
 );
 create index prompts_of_owner on views.prompts (owner, saved_position desc);
-create index prompts_words on views.prompts using gin (words);
 
 select views_secure('views.prompts');

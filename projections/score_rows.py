@@ -107,7 +107,7 @@ def columns(keys: Collection[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[key[part] for key in keys] for part in range(width)]
 
 
-def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row]) -> None:
+def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row | Job]) -> None:
     """Give the rows to a statement; nothing happens without any."""
     if rows:
         cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)

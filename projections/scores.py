@@ -6,7 +6,6 @@ of that prompt. Every job counts as a use, also one that failed, was canceled, o
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Final
 from uuid import UUID
 
@@ -72,7 +71,7 @@ def _add_jobs(
             change.jobs += 1
             change.beginning = change.beginning or (value, recorded.position)
     if jobs:
-        store(cursor, "add_jobs", [asdict(job) for job in jobs.values()])
+        store(cursor, "add_jobs", list(jobs.values()))
     return jobs
 
 
