@@ -107,6 +107,8 @@ def rebuild_outdated(
     outdated = [view for view in views if versions.get(view.name, view.version) != view.version]
     done = True
     for view in outdated:
+        if stopping():
+            return False
         try:
             rebuilt = rebuild(database, ledger, view, stopping)
         except (RebuildRunning, RebuildStopped):

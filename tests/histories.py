@@ -32,7 +32,7 @@ class Story:
     def __init__(self, ledger: Ledger, now: Callable[[], datetime], then: Callable[[], object] = lambda: None) -> None:
         self.ledger = ledger
         self._now = now
-        self.then = then
+        self._then = then
 
     def submit(
         self,
@@ -62,14 +62,14 @@ class Story:
             now=self._now(),
         )
         self.ledger.execute(job_id, asked, Context(owner, owner))
-        self.then()
+        self._then()
         return job_id
 
     def tell(self, job_id: UUID, *commands: JobCommand) -> JobExecuted:
         """These commands about the job, one after the other; what the last one did."""
         for command in commands:
             executed = self.ledger.execute(job_id, replace(command, now=self._now()), Context(WORKER))
-            self.then()
+            self._then()
         return executed
 
     def curate(self, job_id: UUID, index: int, *commands: AssetCommand) -> AssetExecuted:
@@ -77,7 +77,7 @@ class Story:
         for command in commands:
             moment = replace(command, now=self._now())
             executed = self.ledger.execute_asset(asset_id(job_id, index), moment, Context(OWNER, OWNER))
-            self.then()
+            self._then()
         return executed
 
     def finished(self, quantity: int = 1, **about: Any) -> UUID:
@@ -115,14 +115,14 @@ class Story:
             now=self._now(),
         )
         self.ledger.execute_prompt(identifier, asked, Context(owner, owner))
-        self.then()
+        self._then()
         return identifier
 
     def change_prompt(self, identifier: UUID, *commands: PromptCommand) -> None:
         """These commands about the prompt."""
         for command in commands:
             self.ledger.execute_prompt(identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
-            self.then()
+            self._then()
 
     def append(self, stream_id: UUID, owner: str, *events: Event) -> None:
         """These events on their stream, past its decider."""
@@ -130,7 +130,7 @@ class Story:
         envelope = Envelope(owner, owner, self._now(), uuid4(), correlation_id=stream_id)
         new = [MAPPER.encode(stream_id, version + number, event, envelope) for number, event in enumerate(events, 1)]
         cast("PostgresRecorder", self.ledger.recorder).write(Commit(envelope.command_id, new))
-        self.then()
+        self._then()
 
     def upload(self, number: int, owner: str = OWNER) -> UUID:
         """A file of theirs, another one for each number; its id."""
@@ -138,7 +138,7 @@ class Story:
         asked = UploadMedia(owner, "image", "image/png", 9, sha256, self._now(), 64, 48)
         identifier = media_id(owner, sha256)
         self.ledger.execute_media(identifier, asked, Context(owner, owner))
-        self.then()
+        self._then()
         return identifier
 
 

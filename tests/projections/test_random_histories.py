@@ -33,6 +33,7 @@ from projections import ALL
 from services import projector, rebuild
 from services.database import Database
 from services.ledger import InMemoryRecorder, Ledger
+from tests.afresh import scores_afresh, scores_shown
 from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.spec import (
@@ -92,6 +93,7 @@ def test_a_view_is_the_same_however_it_came_about(
         then = views.all_rows()
         _project_in_cuts(views, cuts, patch, ledger.head())
         live = views.all_rows()
+        assert scores_shown(views) == scores_afresh(ledger)
         patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
         for view in ALL:
             assert rebuild.rebuild(database, ledger, view).same

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import threading
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,16 +10,17 @@ from uuid import UUID
 
 import pytest
 
-from domain import events as facts
 from domain import scoring
 from domain.commands import CancelJob, RateAsset, TrashAsset
-from domain.envelope import Recorded
 from domain.recipe import asset_id
+from projections.jobs import JOBS
 from projections.scores import SCORES, Scores
 from services.database import Database
 from services.ledger import Ledger
 from services.projector import Projector
 from services.rebuild import matches_ledger, rebuild, rebuild_outdated
+from tests.afresh import scores_afresh, scores_shown
+from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.services.beside import opened, running, until
 from tests.services.commits import WAIT_S_MAX
@@ -30,11 +30,9 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(params=["command by command", "in one batch"])
-def told(request: pytest.FixtureRequest, story: Story, views: Views) -> Story:
+def told(request: pytest.FixtureRequest, ledger: Ledger, clock: Clock, views: Views) -> Story:
     """Seen by the view at once, or only when somebody looks."""
-    if request.param == "command by command":
-        story.then = views.catch_up
-    return story
+    return Story(ledger, clock.tick, views.catch_up if request.param == "command by command" else lambda: None)
 
 
 def score_of(views: Views, by: str, value: str, owner: str = OWNER) -> Row:
@@ -149,61 +147,6 @@ def test_a_preference_whose_job_is_not_here_is_parked_until_it_is(
 # The formula.
 
 
-def afresh(ledger: Ledger) -> dict[tuple[str, str, str], Row]:
-    """Every row of `scores` but its key and first position, straight from the ledger: all jobs, then all opinions."""
-    events = [event for event in ledger.read(0, 100_000) if isinstance(event, Recorded)]
-    values: dict[UUID, tuple[str, dict[str, str]]] = {}
-    jobs_of_assets: dict[UUID, UUID] = {}
-    latest: dict[UUID, int] = {}
-    preferred: dict[frozenset[UUID], tuple[UUID, UUID]] = {}
-    for event in events:
-        match event.event:
-            case facts.JobQueued(owner=owner, recipe=recipe):
-                about = {"prompt": recipe.prompt, "model": recipe.model, "job_type": recipe.job_type}
-                values[event.stream_id] = (owner, about)
-            case facts.AssetReserved(job_id=job_id):
-                jobs_of_assets[event.stream_id] = job_id
-            case facts.AssetRated(score=score):
-                latest[event.stream_id] = score
-            case facts.BatchPreferred(winner=winner, loser=loser):
-                preferred[frozenset((winner, loser))] = (winner, loser)
-            case _:
-                pass
-    found: dict[tuple[str, str, str], Row] = {}
-    for by in ("prompt", "model", "job_type"):
-        name_of = {job_id: (owner, about[by]) for job_id, (owner, about) in values.items()}
-        wins: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-        for winner, loser in preferred.values():
-            owner, better = name_of[jobs_of_assets[winner]]
-            _, worse = name_of[jobs_of_assets[loser]]
-            if better != worse:
-                wins[owner][better, worse] += 1
-        for (owner, value), jobs in Counter(name_of.values()).items():
-            given = [score for asset, score in latest.items() if name_of[jobs_of_assets[asset]] == (owner, value)]
-            distribution = [given.count(score) for score in scoring.SCORES]
-            found[owner, by, value] = {
-                "jobs": jobs,
-                "rated": len(given),
-                "distribution": distribution,
-                "mean": round(sum(given) / len(given), 4) if given else None,
-                "score": scoring.bayesian_average(distribution),
-                "won": sum(number for (winner, _), number in wins[owner].items() if winner == value),
-                "lost": sum(number for (_, loser), number in wins[owner].items() if loser == value),
-                "strength": scoring.strengths(wins[owner]).get(value),
-                "formula": scoring.FORMULA,
-            }
-    return found
-
-
-def shown(views: Views, schema: str = "views") -> dict[tuple[str, str, str], Row]:
-    """The rows of the view, as `afresh` gives them."""
-    return {
-        (row.pop("owner"), row.pop("by"), row.pop("value")): row
-        for row in views.rows("scores", schema=schema)
-        if [row.pop("key"), row.pop("first_position")]
-    }
-
-
 def many_opinions(story: Story) -> None:
     """Ratings, ratings again, and preferences in a circle, in pieces and of the same."""
     jobs = [story.finished(3, prompt=f"fog {number % 3}", owner=("ada", "bob")[number % 2]) for number in range(6)]
@@ -234,7 +177,7 @@ def another_formula(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_every_row_is_as_computed_afresh(ledger: Ledger, told: Story, views: Views) -> None:
     many_opinions(told)
     views.catch_up()
-    assert shown(views) == afresh(ledger)
+    assert scores_shown(views) == scores_afresh(ledger)
     assert views.parked() == []
 
 
@@ -243,21 +186,21 @@ def test_a_new_formula_is_a_rebuild_and_gives_the_same_as_computing_afresh(
 ) -> None:
     many_opinions(story)
     views.catch_up()
-    old = shown(views)
+    old = scores_shown(views)
     assert {row["formula"] for row in old.values()} == {1}
     another_formula()
     many_opinions(story)
     views.catch_up()  # all other views; this one stays as it is
-    assert shown(views) == old
+    assert scores_shown(views) == old
     assert views.positions()["scores"] < views.positions()["jobs"] == ledger.head()
     assert rebuild_outdated(database, ledger, [SCORES])
     assert views.ask("select version from view_progress where view = 'scores' and slot = 'live'") == [(2,)]
-    assert shown(views, "views_previous") == old
+    assert scores_shown(views, "views_previous") == old
     many_opinions(story)
     views.catch_up()  # from where the rebuild ended
-    new = shown(views)
+    new = scores_shown(views)
     assert {row["formula"] for row in new.values()} == {2}
-    assert new == afresh(ledger)
+    assert new == scores_afresh(ledger)
     assert any(new[key]["score"] != row["score"] for key, row in old.items())
     assert matches_ledger(database, ledger, SCORES).same
 
@@ -290,7 +233,7 @@ async def test_a_projector_that_starts_rebuilds_what_another_version_made(
     )
     async with opened(nats_url) as broker, running(lambda stop: projector.run(broker, stop)):
         await until(lambda: views.positions()["scores"] == ledger.head())
-    assert shown(views) == afresh(ledger)
+    assert scores_shown(views) == scores_afresh(ledger)
     assert "the view scores went from version 1 to 2" in caplog.text
 
 
@@ -330,19 +273,42 @@ async def test_of_two_projectors_that_start_together_one_rebuilds_and_the_other_
     assert {row["formula"] for row in views.rows("scores")} == {2}
 
 
+async def test_other_views_go_on_while_one_is_rebuilt(
+    database: Database, ledger: Ledger, story: Story, views: Views, another_formula: Callable[[], None], nats_url: str
+) -> None:
+    story.finished(1)
+    views.catch_up()
+    another_formula()
+    story.finished(1)
+    go_on = threading.Event()
+
+    def rebuild_in_a_while(stopping: Callable[[], bool]) -> bool:
+        assert go_on.wait(WAIT_S_MAX)
+        return rebuild_outdated(database, ledger, [SCORES], stopping)
+
+    projector = Projector(database, ledger, [JOBS, SCORES], rebuild_in_a_while)
+    async with opened(nats_url) as broker, running(lambda stop: projector.run(broker, stop)):
+        await until(lambda: views.positions()["jobs"] == ledger.head())
+        assert views.positions()["scores"] < ledger.head()
+        go_on.set()
+        await until(lambda: views.positions()["scores"] == ledger.head())
+
+
 def test_a_rebuild_stops_with_its_program(
     database: Database, ledger: Ledger, story: Story, views: Views, another_formula: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     many_opinions(story)
     views.catch_up()
-    old = shown(views)
+    old = scores_shown(views)
     another_formula()
     monkeypatch.setattr("services.rebuild.NEARLY_THERE_EVENTS", 0)
-    assert not rebuild_outdated(database, ledger, [SCORES], stopping=lambda: True)
-    assert shown(views) == old
+    stopping = iter([False, True])  # after it has begun
+    assert not rebuild_outdated(database, ledger, [SCORES], lambda: next(stopping))
+    assert not rebuild_outdated(database, ledger, [SCORES], lambda: True)
+    assert scores_shown(views) == old
     assert rebuild_outdated(database, ledger, [SCORES])
-    assert shown(views) == afresh(ledger)
+    assert scores_shown(views) == scores_afresh(ledger)
 
 
 def test_an_older_program_leaves_the_rows_of_a_newer_one_alone(
