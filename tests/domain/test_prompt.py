@@ -1,9 +1,12 @@
 """Saved prompts: what may be made of one, and what a repeat does."""
 
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.errors import IdempotencyKeyReused, NotFound
@@ -144,3 +147,39 @@ def test_it_belongs_to_who_saved_it_also_when_it_is_gone() -> None:
 def test_a_key_has_one_id_for_each_owner() -> None:
     assert prompt_id(OWNER, "k") == prompt_id(OWNER, "k") == UUID("d1b259ad-48c3-5bb0-9119-e93fb34300b4")
     assert len({prompt_id(owner, key) for owner in ("ada", "bob") for key in ("k", "l")}) == 4
+
+
+Commands = st.lists(
+    st.one_of(
+        st.just(SAVE),
+        st.just(DELETE),
+        st.builds(
+            EditPrompt,
+            now=st.just(NOW),
+            title=st.none() | st.sampled_from(["Fox", "Cat"]),
+            negative_prompt=st.none() | st.sampled_from(["", "text"]),
+            tags=st.none() | st.sampled_from([(), ("b", "a")]),
+        ),
+        st.sampled_from([
+            EditPrompt(NOW, model="wan", task=Task.TEXT_TO_VIDEO),
+            EditPrompt(NOW, model="wan", job_type="video_fast", task=Task.TEXT_TO_VIDEO),
+            EditPrompt(NOW, model="sdxl-demo", job_type="sdxl_image_fast", task=Task.TEXT_TO_IMAGE),
+        ]),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@hypothesis.given(Commands)
+def test_whatever_is_said_a_repeat_changes_nothing_and_nothing_follows_the_end(commands: list[PromptCommand]) -> None:
+    facts: list[PromptEvent] = []
+    for command in commands:
+        with suppress(NotFound):
+            facts += decide(command, given(*facts))
+            assert decide(command, given(*facts)) == []
+    assert sum(isinstance(fact, PromptSaved) for fact in facts) <= 1
+    assert all(not isinstance(fact, PromptDeleted) for fact in facts[:-1])
+    prompt = given(*facts)
+    if isinstance(prompt, Saved):
+        assert (prompt.content.task == Task.TEXT_TO_VIDEO) == (prompt.content.model == "wan")
+        assert prompt.content.job_type in {None, "video_fast" if prompt.content.model == "wan" else "sdxl_image_fast"}

@@ -17,6 +17,7 @@ from projections.jobs import JOBS
 from projections.scores import SCORES, Scores
 from services.database import Database
 from services.ledger import Ledger
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from services.rebuild import matches_ledger, rebuild, rebuild_outdated
 from tests.afresh import scores_afresh, scores_shown
@@ -142,6 +143,25 @@ def test_a_preference_whose_job_is_not_here_is_parked_until_it_is(
     assert views.projector.release() == 3
     assert score_of(views, "model", "sdxl-demo")["won"] == 1
     assert matches_ledger(database, ledger, view).same
+
+
+def test_each_owner_sees_his_own_rows_also_after_a_rebuild(
+    database: Database, dsn: str, ledger: Ledger, story: Story, views: Views
+) -> None:
+    batch_id, jobs = story.compared("sdxl-demo", "flux")
+    rate(story, jobs[0], 4)
+    story.prefer(batch_id, *jobs)
+    story.submit(1, owner="bob")
+    views.catch_up()
+    with OwnedViews(dsn) as owned:
+        for _ in range(2):
+            for table in SCORES.tables:
+                rows = views.rows(table)
+                for owner in (OWNER, "bob", "eve"):
+                    with owned.of(owner) as connection:
+                        seen = connection.execute(f"select owner from views.{table}".encode()).fetchall()
+                    assert seen == [(row["owner"],) for row in rows if row["owner"] == owner]
+            rebuild(database, ledger, SCORES)
 
 
 # The formula.
