@@ -48,7 +48,8 @@ def count_preferences(
         ):
             if won != lost:  # what was compared with itself tells nothing
                 moves[owner, by, won, lost] += 1
-                moves[owner, by, lost, won] -= before is not None
+                if before is not None:  # it was the other way round
+                    moves[owner, by, lost, won] -= 1
     rows = [
         {"one": one, "other": other, "owner": owner, "winner": winners[one, other]}
         for (one, other), owner in pairs.items()

@@ -21,7 +21,10 @@ from projections.score_rows import SQL, Change, Job, Subject, apply, facts_of, p
 
 
 class Scores:
-    """Counts per owner and value, and what `domain.scoring` makes of them. No more rows are read than events touch."""
+    """Counts per owner and value, and what `domain.scoring` makes of them.
+
+    No more rows are read than events touch, and than preferences connect with those.
+    """
 
     name = "scores"
     tables = ("score_jobs", "score_preferences", "score_ratings", "score_wins", "scores")
