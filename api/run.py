@@ -25,7 +25,7 @@ from services.ledger import Ledger, PostgresRecorder
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
 from services.projector import Projector
 from services.reaper import Reaper
-from services.rebuild import rebuild
+from services.rebuild import rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
@@ -144,7 +144,7 @@ async def serve(
     """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
     started = asyncio.Event()
     services: dict[str, Callable[[], Awaitable[None]]] = {
-        "projector": lambda: Projector(core.database, core.ledger, ALL).run(core.broker, stop),
+        "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
         "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
@@ -165,6 +165,15 @@ async def serve(
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+def _projector(core: Core) -> Projector:
+    """Of every view, each in the version of this program."""
+
+    def rebuild_others(stopping: Callable[[], bool]) -> bool:
+        return rebuild_outdated(core.database, core.ledger, ALL, stopping)
+
+    return Projector(core.database, core.ledger, ALL, rebuild_others)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
