@@ -32,7 +32,7 @@ def export_to(
     """Write the bundle of a job, a batch, or (None) of everything."""
     asked = Asked(None if what is None else _id_of(what), version("darkroom"), datetime.now(UTC), unfinished)
     with _opened(data_dir) as (database, blobs):
-        made = export(database, blobs, asked, file, force=force, told=_Teller("exporting", as_json=as_json))
+        made = export(database, blobs, asked, file, force=force, told=_Teller(silent=as_json))
     if as_json:
         typer.echo(json.dumps({"file": str(file), **made.model_dump(mode="json")}))
         return 0
@@ -45,7 +45,7 @@ def export_to(
 def import_from(file: Path, data_dir: Path | None, *, as_json: bool) -> int:
     """Take a bundle in; what is here already stays as it is."""
     with _opened(data_dir) as (database, blobs):
-        done = take_in(database, blobs, file, told=_Teller("importing", as_json=as_json))
+        done = take_in(database, blobs, file, told=_Teller(silent=as_json))
     made = done.manifest
     if as_json:
         found: dict[str, Any] = {
@@ -86,15 +86,14 @@ def _opened(data_dir: Path | None) -> Iterator[tuple[Database, Blobs]]:
 class _Teller:
     """A line on stderr now and then, for whoever waits."""
 
-    def __init__(self, verb: str, *, as_json: bool) -> None:
-        self._verb = verb
-        self._silent = as_json
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
         self._next = time.monotonic() + TELL_S
 
     def __call__(self, what: str, number: int, count: int) -> None:
         if not self._silent and time.monotonic() >= self._next:
             self._next = time.monotonic() + TELL_S
-            complain(f"{self._verb} {what}: {number:,} of {count:,}")
+            complain(f"{number:,} of {count:,} {what}")
 
 
 def _id_of(text: str) -> UUID:

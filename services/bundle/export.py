@@ -27,7 +27,7 @@ COMPRESSION: Final = 3
 """Of the events, 1 … 9: the sixth of the size, at three times the speed of the default."""
 
 Told = Callable[[str, int, int], None]
-"""Hears how far it is: of what (`events`, `files`), how many are done, and of how many."""
+"""Hears how far it is: what is done (`events checked`), to how many, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _write_events(
                 ) from None
             commit += begins
             lines.write(line_of(Line(commit, stored)))
-            told("events", census.events, count)
+            told("events written", census.events, count)
     census.finish()
     return census, commit
 
@@ -156,7 +156,7 @@ def _write_files(blobs: Blobs, files: list[NamedFile], zipped: ZipFile, told: To
             content = _content_of(blobs, file)
             zipped.writestr(ZipInfo(FILES + file.sha256), content, ZIP_STORED)
             written[file.sha256] = len(content)
-        told("files", number, len(files))
+        told("files written", number, len(files))
     return written
 
 

@@ -119,7 +119,7 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
                         version=first.version,
                     )
             appended += sum(map(len, lacking))
-            told("events", appended, count)
+            told("events appended", appended, count)
     return appended
 
 
@@ -171,7 +171,7 @@ def _write_files(blobs: Blobs, bundle: Bundle, files: Sequence[NamedFile], told:
     for number, file in enumerate(to_write, start=1):
         if not blobs.put_once(file.path, bundle.content(file.sha256)) and not _is_there(blobs, file):
             raise FileLost(f"The file of {file} could not be written.")
-        told("files", number, len(to_write))
+        told("files written", number, len(to_write))
     return len(to_write)
 
 
@@ -216,4 +216,4 @@ def _hashes_here(blobs: Blobs, census: Census, deleted_since: set[UUID], told: T
             yield blobs.describe(file.path).sha256
         except BlobMissing:
             raise FileLost(f"The file of {file} is missing from the object store here.") from None
-        told("files", number, len(census.files))
+        told("files read again", number, len(census.files))

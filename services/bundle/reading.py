@@ -96,7 +96,7 @@ class Bundle:
             except Unfit as reason:
                 raise BundleDamaged(f"The event in line {number} of the bundle {reason}.") from None
             commits = line.commit
-            told("events", number, self.manifest.events)
+            told("events checked", number, self.manifest.events)
         try:
             census.finish()
         except Unfit as reason:
@@ -127,7 +127,7 @@ class Bundle:
                     digest.update(chunk)
             if digest.hexdigest() != sha256:
                 raise BundleDamaged(f"The file {sha256} in the bundle has another content than its name says.")
-            told("files", number, len(there))
+            told("files checked", number, len(there))
 
     def _require_manifest(self, census: Census, commits: int) -> None:
         said = self.manifest

@@ -27,7 +27,7 @@ from domain.media import media_id, upload_path
 from domain.recipe import InputFile, Recipe, Task, asset_id
 from projections import ALL
 from services.blobs import Blobs
-from services.bundle.export import Asked, export
+from services.bundle.export import Asked, Told, export
 from services.bundle.intake import Imported, take_in
 from services.bundle.layout import Manifest
 from services.database import Database
@@ -180,9 +180,9 @@ class Place:
         asked = Asked(identifier, "0.1.0", NOW, unfinished)
         return export(self.database, self.blobs, asked, file, force=force, told=_nobody)
 
-    def take_in(self, file: Path) -> Imported:
+    def take_in(self, file: Path, told: Told | None = None) -> Imported:
         """Import a bundle."""
-        return take_in(self.database, self.blobs, file, told=_nobody)
+        return take_in(self.database, self.blobs, file, told=told or _nobody)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """The whole ledger: position, stream, version, topic and state."""

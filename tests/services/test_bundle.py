@@ -189,6 +189,26 @@ def test_a_stream_that_went_on_apart_refuses_the_whole_import(here: Place, there
     assert other not in there.streams()
 
 
+def test_what_is_written_meanwhile_is_seen_and_refuses_the_whole_import(
+    here: Place, there: Place, bundle: Path
+) -> None:
+    job_id = here.finished(1)
+    here.export(job_id, bundle)
+    there.take_in(bundle)
+    here.thumbnail(job_id, 0)
+    here.finished()
+    here.export(None, bundle, force=True)
+    before = set(there.streams())
+
+    def rate_there(what: str, *_: int) -> None:
+        if what == "files written":  # compared already, not appended yet
+            there.story.curate(job_id, 0, RateAsset(3, NOW))
+
+    with pytest.raises(BundleConflict, match=r"asset\.rated here and another asset\.thumbnailed in the bundle"):
+        there.take_in(bundle, rate_there)
+    assert set(there.streams()) == before
+
+
 def test_another_file_in_its_place_refuses_the_whole_import(here: Place, there: Place, bundle: Path) -> None:
     job_id = here.finished()
     path = sorted(here.files())[1]
