@@ -65,9 +65,7 @@ def import_from(file: Path, data_dir: Path | None, *, as_json: bool) -> int:
     had = made.events - done.appended
     typer.echo(f"imported {_named(made)}: {counted}" + (f"; {had:,} of the events were here already" if had else ""))
     if made.unfinished:
-        typer.echo(
-            f"darkroom: {made.unfinished:,} jobs had not ended and go on here; stop the other Darkroom.", err=True
-        )
+        complain(f"{_many(made.unfinished, 'job')} had not ended: here they go on, there they must not run any more.")
     return 0
 
 
@@ -110,18 +108,23 @@ def _named(made: Manifest) -> str:
 
 
 def _counted(made: Manifest) -> str:
-    return f"{made.events:,} events of {made.jobs:,} jobs, {made.files:,} files of {made.bytes:,} bytes"
+    files = f"{_many(made.files, 'file')} of {_many(made.bytes, 'byte')}"
+    return f"{_many(made.events, 'event')}, {_many(made.jobs, 'job')}, {files}"
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}{'es' if word.endswith('ch') else 's'}"
 
 
 def _cautions_of_export(made: Manifest) -> Iterator[str]:
     left = made.left_out
     if left.jobs:
         yield (
-            f"left out {left.jobs:,} jobs and {left.batches:,} batches: those jobs that have not ended, and what hangs "
-            "together with them; export again once they have, or take them along with --unfinished."
+            f"left out {_many(left.jobs, 'job')} and {_many(left.batches, 'batch')}: what has not ended and what hangs "
+            "together with it. Export again once it has, or take it along with --unfinished."
         )
     if made.unfinished:
         yield (
-            f"{made.unfinished:,} jobs have not ended and go on where the bundle is imported: "
+            f"{_many(made.unfinished, 'job')} had not ended, to go on where the bundle is imported: "
             "stop this Darkroom for good, or they run twice."
         )

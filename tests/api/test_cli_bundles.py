@@ -47,11 +47,11 @@ def test_a_job_goes_from_one_place_to_another(
     file = tmp_path / "job.zip"
     assert run(here, "export", job_id, file) == 0
     exported = capsys.readouterr().out
-    assert exported.startswith(f"exported job {job_id} to {file}: 7 events of 1 jobs, 2 files of ")
+    assert exported.startswith(f"exported job {job_id} to {file}: 7 events, 1 job, 2 files of ")
     checksum = exported.rpartition("checksum ")[2].strip()
     assert run(there, "import", file) == 0
     imported = capsys.readouterr()
-    assert imported.out.startswith(f"imported job {job_id}: 7 events of 1 jobs, 2 files of ")
+    assert imported.out.startswith(f"imported job {job_id}: 7 events, 1 job, 2 files of ")
     assert imported.out.endswith(f"checksum {checksum}; head at position 7\n")
     assert imported.err == ""
     assert there.rows() == here.rows()
@@ -71,11 +71,11 @@ def test_everything_and_what_it_leaves_out(
     assert run(here, "export", "--all", file) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("exported everything to")
-    assert "left out 1 jobs and 0 batches" in printed.err
+    assert "left out 1 job and 0 batches" in printed.err
     assert run(here, "export", "--all", "--unfinished", "--force", file) == 0
-    assert "1 jobs have not ended" in capsys.readouterr().err
+    assert "1 job had not ended, to go on where" in capsys.readouterr().err
     assert run(there, "import", file) == 0
-    assert "the other Darkroom must not run any more" in capsys.readouterr().err
+    assert "there they must not run any more" in capsys.readouterr().err
     assert there.rows() == here.rows()
 
 
