@@ -134,17 +134,17 @@ class Census:
         if missing := [job_id for job_id in self._jobs_of_batches if job_id not in self._streams]:
             raise Unfit(f"job {missing[0]} of a batch is not among them")
 
-    def streams(self) -> dict[UUID, int]:
-        """How long each stream is."""
-        return {stream_id: stream.version for stream_id, stream in self._streams.items()}
+    def streams(self) -> list[UUID]:
+        """All streams by id."""
+        return sorted(self._streams)
 
-    def kinds(self) -> dict[UUID, str]:
-        """Of which kind each stream is."""
-        return {stream_id: stream.kind for stream_id, stream in self._streams.items()}
+    def version_of(self, stream_id: UUID) -> int:
+        """How long a stream is."""
+        return self._streams[stream_id].version
 
     def checksum(self) -> str:
         """See `layout.checksum`."""
-        ends = {stream_id: (stream.version, stream.chain) for stream_id, stream in self._streams.items()}
+        ends = ((each, self._streams[each].version, self._streams[each].chain) for each in self.streams())
         return checksum(ends, (file.sha256 for file in self.files.values()))
 
     def _follow(self, recorded: Recorded) -> None:

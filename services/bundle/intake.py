@@ -192,19 +192,26 @@ def _is_there(blobs: Blobs, file: NamedFile) -> bool:
 
 def _checksum_here(database: Database, blobs: Blobs, census: Census, told: Told) -> str:
     """The bundle's checksum, from what the ledger and the object store hold now."""
-    lengths = census.streams()
-    wanted = sorted(lengths)
-    ends: dict[UUID, tuple[int, bytes]] = dict.fromkeys(wanted, (0, EMPTY))
     deleted_since: set[UUID] = set()
     with database.connection() as connection:
-        for start in range(0, len(wanted), STREAMS_AT_ONCE):
-            rows = connection.execute(SQL["by_stream"], (wanted[start : start + STREAMS_AT_ONCE],), binary=True)
-            for stream_id, version, topic, state in rows:
-                if version <= lengths[stream_id]:
-                    ends[stream_id] = (version, chained(ends[stream_id][1], version, topic, bytes(state)))
-                elif name_of(topic) == "media.deleted":
-                    deleted_since.add(stream_id)
-    return checksum(ends, _hashes_here(blobs, census, deleted_since, told))
+        streams = _streams_here(connection, census, deleted_since)  # read to their end before the first file
+        return checksum(streams, _hashes_here(blobs, census, deleted_since, told))
+
+
+def _streams_here(
+    connection: Connection[TupleRow], census: Census, deleted_since: set[UUID]
+) -> Iterator[tuple[UUID, int, bytes]]:
+    """The bundle's streams as far as it has them; leaves uploads that were deleted later in `deleted_since`."""
+    wanted = census.streams()
+    for start in range(0, len(wanted), STREAMS_AT_ONCE):
+        together = wanted[start : start + STREAMS_AT_ONCE]
+        ends: dict[UUID, tuple[int, bytes]] = dict.fromkeys(together, (0, EMPTY))
+        for stream_id, version, topic, state in connection.execute(SQL["by_stream"], (together,), binary=True):
+            if version <= census.version_of(stream_id):
+                ends[stream_id] = (version, chained(ends[stream_id][1], version, topic, bytes(state)))
+            elif name_of(topic) == "media.deleted":
+                deleted_since.add(stream_id)
+        yield from ((stream_id, *ends[stream_id]) for stream_id in together)
 
 
 def _hashes_here(blobs: Blobs, census: Census, deleted_since: set[UUID], told: Told) -> Iterator[str]:

@@ -6,7 +6,7 @@ headers; with the seal a changed byte is found wherever it is.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, BinaryIO, Final, Literal
@@ -127,15 +127,14 @@ def chained(before: bytes, version: int, topic: str, state: bytes) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def checksum(streams: Mapping[UUID, tuple[int, bytes]], files: Iterable[str]) -> str:
-    """SHA-256, in hex, over the streams (version and `chained` hash of each) by id, then over the files' hashes.
+def checksum(streams: Iterable[tuple[UUID, int, bytes]], files: Iterable[str]) -> str:
+    """SHA-256, in hex, over the streams (id, version, `chained` hash) by id, then over the files' hashes.
 
     Streams count by id and not by position: in a ledger that held some of them before they stand in another order, and
-    are still the same.
+    are still the same. They come sorted.
     """
     digest = hashlib.sha256()
-    for stream_id in sorted(streams):
-        version, chain = streams[stream_id]
+    for stream_id, version, chain in streams:
         digest.update(stream_id.bytes + version.to_bytes(8, "big") + chain)
     for sha256 in sorted(set(files)):
         digest.update(bytes.fromhex(sha256))

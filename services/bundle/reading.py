@@ -38,9 +38,6 @@ MANIFEST_BYTES_MAX: Final = 64 * 1024
 COMMIT_EVENTS_MAX: Final = 100_000
 """The largest commit of Darkroom is a batch of 1,000 items with six outputs each: some 8,000 events."""
 
-EXPANSION_MAX: Final = 200
-"""So many times smaller than they are, at most, the events are packed: ids are random, which leaves about 10."""
-
 ENCRYPTED: Final = 0x1
 """The bit of a ZIP entry's flags."""
 
@@ -68,6 +65,8 @@ class Bundle:
         """The events, one by one, by commits counted from 1."""
         commit, events = 0, 0
         for number, text in enumerate(self._texts(), start=1):
+            if number > self.manifest.events:
+                raise BundleDamaged(f"The bundle holds more than the {self.manifest.events} events of its manifest.")
             line = read_line(text, number)
             if line.commit not in {commit, commit + 1}:
                 raise BundleDamaged(f"Line {number} of {EVENTS} in the bundle does not count its commit on.")
@@ -163,7 +162,7 @@ def too_new(evidence: str, darkroom: object) -> BundleTooNew:
 
 
 def _entries_of(zipped: ZipFile) -> dict[str, ZipInfo]:
-    """The entries by name: nothing but what a bundle is made of, each once, and none that grows beyond measure."""
+    """The entries by name: nothing but what a bundle is made of, each once; files are not packed."""
     entries: dict[str, ZipInfo] = {}
     for entry in zipped.infolist():
         name = entry.filename
@@ -173,10 +172,6 @@ def _entries_of(zipped: ZipFile) -> dict[str, ZipInfo]:
             raise BundleDamaged(f"The bundle holds {name!r} in a form that is not read.")
         if name.startswith(FILES) and (entry.compress_type != ZIP_STORED or entry.file_size != entry.compress_size):
             raise BundleDamaged(f"The bundle holds {name!r} packed; files are stored as they are.")
-        if entry.file_size > EXPANSION_MAX * max(entry.compress_size, 1):
-            raise BundleDamaged(
-                f"The bundle holds {name!r}, which unpacked is more than {EXPANSION_MAX} times as large."
-            )
         entries[name] = entry
     for name in (MANIFEST, EVENTS):
         if name not in entries:

@@ -185,8 +185,12 @@ def test_files_that_are_packed_are_not_unpacked(written: Path, there: Place) -> 
     require_refused(there, packed({**entries, name: bytes(10_000_000)}, method=ZIP_DEFLATED), "stored as they are")
 
 
-def test_events_that_grow_beyond_measure_are_not_unpacked(written: Path, there: Place) -> None:
-    require_refused(there, packed({**unpacked(written), EVENTS: bytes(100_000_000)}), "200 times")
+def test_events_that_unpack_to_more_than_they_may_are_not_read_to_their_end(written: Path, there: Place) -> None:
+    entries = unpacked(written)
+    require_refused(there, packed({**entries, EVENTS: bytes(100_000_000)}), "Line 1 of .* is no event")
+    fewer = {**json.loads(entries[MANIFEST]), "events": 3}
+    require_refused(there, packed({**entries, MANIFEST: json.dumps(fewer).encode()}), "more than the 3 events")
+    require_refused(there, packed({**entries, MANIFEST: b" " * 100_000}), "larger than")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +199,8 @@ def test_events_that_grow_beyond_measure_are_not_unpacked(written: Path, there: 
         (lambda lines: lines.pop(), "a file that no event names"),
         (lambda lines: lines[-1].update(commit=lines[-1]["commit"] - 1), "counts"),
         (lambda lines: lines.reverse(), "does not count its commit on"),
-        (lambda lines: lines.append(dict(lines[-1])), "does not follow version"),
+        (lambda lines: lines.append(dict(lines[-1])), "more than the 8 events"),
+        (lambda lines: lines[-1].update(version=1), "does not follow version"),
         (lambda lines: lines[-1].update(commit=99), "does not count its commit on"),
         (lambda lines: lines[0].update(version=2), "does not follow version 0"),
         (lambda lines: lines[0].update(stream=str(uuid4())), "is no upload of its owner"),
@@ -234,7 +239,7 @@ def test_a_manifest_that_says_something_else_is_refused(written: Path, there: Pl
     entries = unpacked(written)
     said = json.loads(entries[MANIFEST])
     for change, why in (
-        ({"events": 1}, "counts"),
+        ({"events": 100}, "counts"),
         ({"checksum": "0" * 64}, "checksum"),
         ({"bytes": 1}, "checksum"),
         ({"format": "tar"}, "not valid: format"),
@@ -248,7 +253,7 @@ def test_the_same_asset_is_not_made_twice(written: Path, there: Place) -> None:
     def change(lines: list[dict[str, Any]]) -> None:
         completed = next(line for line in lines if line["topic"] == "asset.completed.v1")
         last = next(line for line in reversed(lines) if line["stream"] == completed["stream"])
-        lines.append({**completed, "version": last["version"] + 1, "commit": lines[-1]["commit"]})
+        last.update(topic=completed["topic"], state=completed["state"])
 
     require_refused(there, packed(with_events(unpacked(written), change)), "ends an asset for the second time")
 

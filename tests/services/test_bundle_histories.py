@@ -202,6 +202,7 @@ def test_a_process_that_dies_in_mid_import_leaves_nothing_and_it_is_imported_aga
             if what == "events appended":
                 landed = number
                 assert there.rows() == []  # nobody sees a part
+                assert there.files() == here.files()  # before the ledger names them
                 if number > count / 2:
                     raise Killed
 
