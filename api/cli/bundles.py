@@ -123,6 +123,11 @@ def _cautions_of_export(made: Manifest) -> Iterator[str]:
             f"left out {_many(left.jobs, 'job')} and {_many(left.batches, 'batch')}: what has not ended and what hangs "
             "together with it. Export again once it has, or take it along with --unfinished."
         )
+    if made.without_thumbnail:
+        yield (
+            f"{_many(made.without_thumbnail, 'asset')} had no thumbnail yet. Each gets one of its own where the bundle "
+            "is imported, and later bundles of its job would not fit there: better export again in a moment."
+        )
     if made.unfinished:
         yield (
             f"{_many(made.unfinished, 'job')} had not ended, to go on where the bundle is imported: "

@@ -142,6 +142,12 @@ class Census:
         """How long a stream is."""
         return self._streams[stream_id].version
 
+    @property
+    def without_thumbnail(self) -> int:
+        """How many completed assets have none yet."""
+        roles = [role for role, _ in self.files]
+        return roles.count("asset") - roles.count("thumbnail")
+
     def checksum(self) -> str:
         """See `layout.checksum`."""
         ends = ((each, self._streams[each].version, self._streams[each].chain) for each in self.streams())

@@ -78,16 +78,19 @@ def everything(connection: Connection[TupleRow], *, unfinished: bool) -> Content
 def of_one(connection: Connection[TupleRow], identifier: UUID) -> Contents:
     """The streams of a job or a batch, of what it starts from, and of the jobs that made that.
 
-    A parent that gave it nothing but its inputs stays: `parent_id` goes along as it is, and names the same job in every
-    installation that has it. Raises `NothingToExport`, `JobUnfinished` and `LedgerUnfit`.
+    A batch is never torn apart: a job of one brings it whole. Were a job to arrive alone and its batch later, the
+    ledger there would say that the job joined the batch after it had ended. A parent that gave a job nothing but its
+    inputs stays: `parent_id` goes along as it is, and names the same job in every installation that has it.
+
+    Raises `NothingToExport`, `JobUnfinished` and `LedgerUnfit`.
     """
     events = _streams(connection, [identifier]).get(identifier, [])
     match events[0].event if events else None:
         case JobQueued():
-            return Contents("job", identifier, frozenset(_with_parents(connection, {identifier})))
-        case BatchOpened(base=base):
-            jobs = {one.event.job_id for one in events if isinstance(one.event, BatchItemAdded) and one.event.job_id}
-            streams = {identifier, *_with_parents(connection, jobs), *_uploads([base] if base else [])}
+            streams = _hanging_together(connection, jobs={identifier}, batches=set())
+            return Contents("job", identifier, frozenset(streams))
+        case BatchOpened():
+            streams = _hanging_together(connection, jobs=set(), batches={identifier})
             return Contents("batch", identifier, frozenset(streams))
         case _:
             raise NothingToExport(identifier)
@@ -108,13 +111,22 @@ def commits(connection: Connection[TupleRow]) -> Iterator[tuple[int, int]]:
         yield from cast("Iterator[tuple[int, int]]", cursor.execute(SQL["commits"]))
 
 
-def _with_parents(connection: Connection[TupleRow], jobs: set[UUID]) -> set[UUID]:
-    """The streams of these jobs, of their assets and uploads, and of the jobs whose assets they start from."""
+def _hanging_together(connection: Connection[TupleRow], *, jobs: set[UUID], batches: set[UUID]) -> set[UUID]:
+    """The streams of these, of their assets and uploads, and of the jobs and batches that must go along."""
     streams: set[UUID] = set()
     known: set[UUID] = set()
-    while jobs:
-        known |= jobs
+    while jobs or batches:
+        known |= jobs | batches
+        named: set[UUID] = set()
         assets: set[UUID] = set()
+        more_batches: set[UUID] = set()
+        for batch_id, events in _streams(connection, batches).items():
+            streams.add(batch_id)
+            for event in (one.event for one in events):
+                if isinstance(event, BatchOpened) and event.base:
+                    streams |= _uploads([event.base])
+                elif isinstance(event, BatchItemAdded) and event.job_id:
+                    named.add(event.job_id)
         found = _streams(connection, jobs)
         for job_id in sorted(jobs):
             queued = _require_ended(job_id, found.get(job_id, []))
@@ -122,7 +134,9 @@ def _with_parents(connection: Connection[TupleRow], jobs: set[UUID]) -> set[UUID
             streams |= {job_id, *(asset_id(job_id, index) for index in range(queued.recipe.quantity))}
             streams |= _uploads(sources)
             assets |= {identifier for kind, identifier in map(read_source, sources) if kind == "asset"}
-        jobs = {_job_of(asset, events) for asset, events in _streams(connection, assets).items()} - known
+            more_batches |= {queued.batch_id} if queued.batch_id else set()
+        named |= {_job_of(asset, events) for asset, events in _streams(connection, assets).items()}
+        jobs, batches = named - known, more_batches - known
     return streams
 
 

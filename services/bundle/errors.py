@@ -38,7 +38,8 @@ class JobUnfinished(BundleRefused):
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
         super().__init__(
-            f"Job {job_id} has not ended, and in two installations it would run twice: wait for its end, or cancel it."
+            f"Job {job_id}, which belongs to the bundle, has not ended, and in two installations it would run twice: "
+            "wait for its end, or cancel it."
         )
 
 

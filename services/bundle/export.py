@@ -68,6 +68,7 @@ def export(database: Database, blobs: Blobs, asked: Asked, file: Path, *, force:
                 streams=len(census.streams()),
                 jobs=census.jobs,
                 unfinished=len(census.unfinished),
+                without_thumbnail=census.without_thumbnail,
                 files=len(files),
                 bytes=sum(files.values()),
                 left_out=contents.left_out,

@@ -50,7 +50,8 @@ class LeftOut(BaseModel):
 class Manifest(BaseModel):
     """What a bundle says of itself. `id` is that of the job or batch; `bytes` is the size of its files together.
 
-    `unfinished` counts the jobs in it that go on where it is imported. `darkroom` is the version that wrote it.
+    `unfinished` counts the jobs that go on where it is imported, `without_thumbnail` the completed assets that get a
+    thumbnail there. `darkroom` is the version that wrote it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,6 +67,7 @@ class Manifest(BaseModel):
     streams: Count
     jobs: Count
     unfinished: Count
+    without_thumbnail: Count
     files: Count
     bytes: Count
     left_out: LeftOut

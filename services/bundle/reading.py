@@ -130,9 +130,18 @@ class Bundle:
 
     def _require_manifest(self, census: Census, commits: int) -> None:
         said = self.manifest
-        counted = (census.events, commits, len(census.streams()), census.jobs, len(census.unfinished), len(self.files))
-        if counted != (said.events, said.commits, said.streams, said.jobs, said.unfinished, said.files):
-            raise BundleDamaged("The bundle does not hold what its manifest counts.")
+        counted = {
+            "events": census.events,
+            "commits": commits,
+            "streams": len(census.streams()),
+            "jobs": census.jobs,
+            "unfinished": len(census.unfinished),
+            "without_thumbnail": census.without_thumbnail,
+            "files": len(self.files),
+        }
+        for name, count in counted.items():
+            if getattr(said, name) != count:
+                raise BundleDamaged(f"The bundle's {name} count {count}, and its manifest says otherwise.")
         if said.bytes != sum(self.files.values()) or said.checksum != census.checksum():
             raise BundleDamaged("The bundle does not have the checksum that its manifest says.")
 

@@ -46,7 +46,9 @@ def test_a_job_goes_from_one_place_to_another(
     job_id = here.finished(2)
     file = tmp_path / "job.zip"
     assert run(here, "export", job_id, file) == 0
-    exported = capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "2 assets had no thumbnail yet" in printed.err
+    exported = printed.out
     assert exported.startswith(f"exported job {job_id} to {file}: 7 events, 1 job, 2 files of ")
     checksum = exported.rpartition("checksum ")[2].strip()
     assert run(there, "import", file) == 0
@@ -104,7 +106,7 @@ def test_what_does_not_work_is_one_sentence(
     taken = tmp_path / "taken.zip"
     taken.write_bytes(b"mine")
     for status, arguments, sentence in (
-        (1, ("export", running, file), f"Job {running} has not ended"),
+        (1, ("export", running, file), f"Job {running}, which belongs to the bundle, has not ended"),
         (1, ("export", nobody, file), f"There is no job and no batch {nobody}"),
         (1, ("export", "--all", taken), "exists; name another file, or --force"),
         (1, ("import", taken), "not a bundle of Darkroom"),

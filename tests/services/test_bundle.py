@@ -163,14 +163,28 @@ def test_a_later_bundle_brings_what_was_added_since(here: Place, there: Place, b
 
 
 def test_one_commit_may_come_in_two_bundles(here: Place, there: Place, bundle: Path) -> None:
+    photo = here.upload()
+    first, second = (
+        here.finish(here.submit(here.from_upload(photo), uploads=[photo])) for _ in range(2)
+    )  # fmt: skip
+    here.export(second, bundle)
+    there.take_in(bundle)  # the photo was first used in the commit that queued the first job
+    made = here.export(first, bundle, force=True)
+    assert there.take_in(bundle).checksum == made.checksum
+    require_same(here, there, of_job(here, first, second) | {photo})
+
+
+def test_a_batch_is_never_torn_apart(here: Place, there: Place, bundle: Path) -> None:
     batch_id, jobs = here.batch(2)
     for job_id in jobs:
         here.finish(job_id)
-    here.export(jobs[0], bundle)
+    child = here.finish(here.submit(here.from_asset(jobs[1], 0)))
+    made = here.export(child, bundle)
+    assert (made.what, made.id, made.jobs) == ("job", child, 3)
     there.take_in(bundle)
-    made = here.export(batch_id, bundle, force=True)
-    assert there.take_in(bundle).checksum == made.checksum
-    require_same(here, there, of_job(here, *jobs) | {batch_id})
+    require_same(here, there, of_job(here, child, *jobs) | {batch_id})
+    here.export(batch_id, bundle, force=True)
+    assert there.take_in(bundle).appended == 0
 
 
 def test_a_stream_that_went_on_apart_refuses_the_whole_import(here: Place, there: Place, bundle: Path) -> None:

@@ -197,7 +197,7 @@ def test_events_that_unpack_to_more_than_they_may_are_not_read_to_their_end(writ
     ("change", "why"),
     [
         (lambda lines: lines.pop(), "a file that no event names"),
-        (lambda lines: lines[-1].update(commit=lines[-1]["commit"] - 1), "counts"),
+        (lambda lines: lines[-1].update(commit=lines[-1]["commit"] - 1), "count "),
         (lambda lines: lines.reverse(), "does not count its commit on"),
         (lambda lines: lines.append(dict(lines[-1])), "more than the 8 events"),
         (lambda lines: lines[-1].update(version=1), "does not follow version"),
@@ -239,7 +239,7 @@ def test_a_manifest_that_says_something_else_is_refused(written: Path, there: Pl
     entries = unpacked(written)
     said = json.loads(entries[MANIFEST])
     for change, why in (
-        ({"events": 100}, "counts"),
+        ({"events": 100}, "count "),
         ({"checksum": "0" * 64}, "checksum"),
         ({"bytes": 1}, "checksum"),
         ({"format": "tar"}, "not valid: format"),
