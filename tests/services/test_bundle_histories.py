@@ -125,6 +125,7 @@ Steps = st.lists(
 )
 
 
+# Without shrinking: each try fills three databases, and the steps of the first failure tell enough.
 @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(steps=Steps, unfinished=st.booleans(), cut=st.floats(0, 1, exclude_max=True))
 def test_whatever_happened_arrives(
