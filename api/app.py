@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
@@ -32,6 +34,7 @@ from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.submission import SubmitBody
+from projections.reads import RunningAttempt, running_attempts
 
 __all__ = ["Parts", "create_app", "end_streams"]
 
@@ -48,7 +51,8 @@ def create_app(parts: Parts) -> FastAPI:
     """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
     feed = Feed(parts.ledger)
     decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
-    running = Running(parts, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
+    board = ProgressBoard(partial(_who_works, parts), feed.progress)
+    running = Running(parts, feed, board, ViewPositions(parts.database), decoding)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -66,6 +70,11 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(Gate, identities=identities)
     openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
     return app
+
+
+def _who_works(parts: Parts, job_ids: Sequence[UUID]) -> Sequence[RunningAttempt]:
+    with parts.database.connection() as connection:
+        return running_attempts(connection, job_ids)
 
 
 def end_streams(app: FastAPI) -> None:

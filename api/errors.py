@@ -168,6 +168,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "asset_in_progress": Answer(409, "Asset in progress"),
     "media_in_use": Answer(409, "Media in use"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
+    "attempt_of_another": Answer(409, "Attempt of another worker"),
     "job_not_startable": Answer(409, "Job not startable"),
     "rebuild_running": Answer(409, "Rebuild running"),
     "refused": Answer(409, "Refused"),

@@ -41,7 +41,7 @@ class Worker:
         self._workshop = workshop
         self._pools = tuple(pools)
         self._heartbeat_s = heartbeat_s
-        self._reporter = Reporter(connection)
+        self._reporter = Reporter(connection, workshop.worker)
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
         self._outage = Outage(LOG, f"The work queue of {', '.join(pools)}")
 

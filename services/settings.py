@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     nats_url: SecretStr | None = Field(
         default=None, description="NATS URL; without it `darkroom up` starts its own server."
     )
+    worker_nats_url: SecretStr | None = Field(
+        default=None,
+        description="NATS URL that `darkroom up` gives its worker, of a user with a worker's rights alone.",
+    )
     blobs_url: str | None = Field(
         default=None,
         description="Object store: `file:///…`, `s3://…`, `gs://…` or `az://…`. Default: `blobs` in the data folder.",

@@ -132,7 +132,7 @@ def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, t
         ("models", "sdxl", "'sdxl' is not name=source"),
         ("models", "a=/x,a=/y", "the model a is there twice"),
         ("nats_url", "http://ada:s3cret@host", "nats://host:4222"),
-        ("nats_url", "nats://ada:s3cret@host:99999", "Port out of range"),
+        ("nats_url", "nats://ada:s3cret@host:99999", "from 0 to 65535"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
         ("device", "gpu", "match pattern"),
         ("dtype", "int8", "'auto', 'bf16', 'fp16' or 'fp32'"),
