@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import psycopg
 import uvicorn
 import uvloop
 
 from api.app import Parts, create_app, end_streams
+from api.errors import RebuildUnavailable
 from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
@@ -22,9 +24,9 @@ from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.owned_views import OwnedViews
-from services.projector import Projector
+from services.projector import Projector, View
 from services.reaper import Reaper
-from services.rebuild import rebuild
+from services.rebuild import Rebuilt, rebuild
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import Settings, SettingsError
@@ -212,7 +214,7 @@ async def _serve_app(
             catalog=core.catalog,
             broker=core.broker,
             admin_token=admin_token,
-            rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
+            rebuild=lambda name: _rebuild(core, views[name]),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
         )
     )
@@ -225,6 +227,13 @@ async def _serve_app(
     end_streams(app)
     server.should_exit = True
     await serving
+
+
+def _rebuild(core: Core, view: View) -> Rebuilt:
+    try:
+        return rebuild(core.database, core.ledger, view)
+    except psycopg.errors.InsufficientPrivilege:  # the views are the projector's: see docs/least-rights.md
+        raise RebuildUnavailable from None
 
 
 async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

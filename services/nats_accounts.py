@@ -17,7 +17,6 @@ SERVICES_ACCOUNT: Final = "DARKROOM"
 WORKERS_ACCOUNT: Final = "WORKERS"
 
 NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{WORK_STREAM}"
-INFO: Final = f"$JS.API.CONSUMER.INFO.{WORK_STREAM}"
 ACK: Final = f"$JS.ACK.{WORK_STREAM}"
 CANCELS: Final = "cancel.>"
 
@@ -38,7 +37,7 @@ class Login:
 def services_permissions() -> Json:
     """What the services and the API need. They make the streams, and neither read nor delete them."""
     streams = [f"$JS.API.STREAM.{call}.{name}" for name in (LEDGER_STREAM, WORK_STREAM) for call in ("INFO", "CREATE")]
-    consumers = [f"{INFO}.*", *(f"$JS.API.CONSUMER.{call}.{WORK_STREAM}.>" for call in ("CREATE", "DURABLE.CREATE"))]
+    consumers = [f"$JS.API.CONSUMER.{call}.{WORK_STREAM}.>" for call in ("INFO", "CREATE", "DURABLE.CREATE")]
     answers = ["_R_.>", "_INBOX.>"]
     return {
         "publish": {"allow": [WAKE, "ledger.>", "work.>", CANCELS, ENHANCE, *streams, *consumers, *answers]},
@@ -52,7 +51,7 @@ def worker_permissions(user: str, pools: Sequence[str] = ANY_POOL) -> Json:
     `enhance` is heard in the queue group of the language models; the answer goes out by `allow_responses`.
     """
     consumers = ["*" if pool == "*" else work_consumer(pool) for pool in pools]
-    pulling = [subject for name in consumers for subject in (f"{NEXT}.{name}", f"{INFO}.{name}", f"{ACK}.{name}.>")]
+    pulling = [subject for name in consumers for subject in (f"{NEXT}.{name}", f"{ACK}.{name}.>")]
     return {
         "publish": {"allow": [*pulling, f"reports.{user}.>", f"progress.{user}.>"]},
         "subscribe": {"allow": [f"_INBOX.{user}.>", f"cancel.{user}.>", f"{ENHANCE} {ENHANCERS}"]},
@@ -65,7 +64,7 @@ def accounts(operator: Login, services: Login, workers: Mapping[Login, Sequence[
 
     `workers` maps each worker's login to its pools.
     """
-    called = [f"{NEXT}.*", f"{INFO}.*", f"{ACK}.>", REPORTS, PROGRESS]
+    called = [f"{NEXT}.*", f"{ACK}.>", REPORTS, PROGRESS]
     of_workers = [_user(login, worker_permissions(login.user, pools)) for login, pools in workers.items()]
     return {
         SERVICES_ACCOUNT: {
