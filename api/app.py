@@ -30,6 +30,7 @@ from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, AdminToken, Gate
+from api.limits import BoundedRequests, RateLimit, Rates
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -67,7 +68,9 @@ def create_app(parts: Parts) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
+    app.add_middleware(BoundedRequests)
     openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
     return app
 

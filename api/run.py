@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 
 from api.app import Parts, create_app, end_streams
+from api.connections import BoundedConnection
 from api.errors import RebuildUnavailable
 from domain.catalog import Catalog
 from projections import ALL
@@ -216,10 +217,18 @@ async def _serve_app(
             admin_token=admin_token,
             rebuild=lambda name: _rebuild(core, views[name]),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
+            requests_per_s_max=core.settings.requests_per_s_max,
+            requests_at_once_max=core.settings.requests_at_once_max,
         )
     )
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=HTTP_STOP_S_MAX
+        app,
+        http=BoundedConnection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=HTTP_STOP_S_MAX,
     )
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))

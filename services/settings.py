@@ -18,6 +18,11 @@ UPLOAD_MB_MAX = 64
 """A minute of 1080p video, or the largest picture that is read; a file is held in memory while it is decoded."""
 
 
+REQUESTS_PER_S_MAX = 50.0
+REQUESTS_AT_ONCE_MAX = 500
+"""A page of a hundred pictures is a hundred requests; nobody looks at one more often than every two seconds."""
+
+
 class SettingsError(Exception):
     """A setting has a bad value; the sentence names the variable and what is allowed."""
 
@@ -78,6 +83,12 @@ class Settings(BaseSettings):
     )
     upload_mb_max: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=UPLOAD_MB_MAX, description="The largest upload that the API takes, in MB."
+    )
+    requests_per_s_max: Annotated[float, Field(ge=0.01)] = Field(
+        default=REQUESTS_PER_S_MAX, description="Requests per second that the API takes of each owner, on average."
+    )
+    requests_at_once_max: Annotated[int, Field(ge=1)] = Field(
+        default=REQUESTS_AT_ONCE_MAX, description="Requests that each owner may send at once, after a pause."
     )
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
