@@ -35,7 +35,7 @@ def connections_max() -> int:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's connection with bounds: what is over them is answered with a problem, where that is possible, and closed."""
+    """uvicorn's connection with bounds: what is over them is answered with a problem if possible, and closed."""
 
     _in_head = True
     _heads = 0

@@ -14,13 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
 from gpu_worker.tuning import Tuning
-from services.wire import HEARTBEAT_S, LEASE_S, worker_name
+from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
 
 PREFIX = "DARKROOM_"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
-NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 NATS_USER = re.compile(r"[A-Za-z0-9_-]+")
 USER_UNKNOWN = "worker"
 """Who a worker is to a NATS server without users."""
@@ -40,16 +39,6 @@ class SettingsError(Exception):
 def without_credentials(text: str) -> str:
     """The text with the user and password of every URL in it replaced by `***`."""
     return CREDENTIALS.sub("***", text)
-
-
-def check_port(parts: SplitResult) -> None:
-    """Raises `ValueError`. Not in the library's words: what it takes for a port may be a piece of a password."""
-    try:
-        _ = parts.port
-    except ValueError:
-        raise ValueError(
-            "the port must be a number from 0 to 65535; write /, @ and : of a password as %2F, %40, %3A"
-        ) from None
 
 
 def default_data_dir() -> Path:
@@ -137,12 +126,9 @@ class WorkerSettings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _nats_urls(cls, url: SecretStr) -> SecretStr:
-        for server in url.get_secret_value().split(","):
-            parts = urlsplit(server.strip())
-            if parts.scheme not in NATS_SCHEMES or not parts.hostname:
-                raise ValueError("must look like nats://host:4222")
-            check_port(parts)
-            if (user := _user_of(parts)) is not None and not NATS_USER.fullmatch(user):
+        for server in nats_servers(url.get_secret_value()):
+            user = _user_of(urlsplit(server))
+            if user is not None and not NATS_USER.fullmatch(user):
                 raise ValueError("a worker's user is named by letters, digits, - and _: it reports under that name")
         return url
 
@@ -203,7 +189,7 @@ class WorkerSettings(BaseSettings):
     @property
     def nats_servers(self) -> list[str]:
         """Every server's URL, with its credentials: not for logs."""
-        return [server.strip() for server in self.nats_url.get_secret_value().split(",")]
+        return nats_servers(self.nats_url.get_secret_value())
 
     @property
     def worker(self) -> str:

@@ -5,12 +5,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Self
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.catalog import Catalog
 from domain.catalog_file import CatalogError, CatalogFile, read_catalog
-from services.wire import LEASE_S
+from services.wire import LEASE_S, nats_servers
 
 PREFIX = "DARKROOM_"
 
@@ -37,7 +39,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """What the services and the command line read from the environment. Workers have their own, without a database."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder that holds everything of `darkroom up`."
@@ -105,6 +109,28 @@ class Settings(BaseSettings):
             raise ValueError("must have at least 16 characters")
         return token
 
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
+        """In words of our own: what libpq takes for a host or a port may be a piece of a password."""
+        try:
+            parts = conninfo_to_dict(dsn.get_secret_value()) if dsn is not None else {}
+        except ProgrammingError:
+            parts = {"host": "@"}
+        ports = str(parts.get("port") or "").split(",")
+        if "@" in str(parts.get("host") or "") or not all(port.isdecimal() for port in ports if port):
+            raise ValueError(
+                "must look like postgresql://user:password@host/name; / : @ % in a password are written %2F %3A %40 %25"
+            )
+        return dsn
+
+    @field_validator("nats_url", "worker_nats_url")
+    @classmethod
+    def _nats_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            nats_servers(url.get_secret_value())
+        return url
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, level: str) -> str:
@@ -118,7 +144,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
             reason = first["msg"].removeprefix("Value error, ")
             raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None

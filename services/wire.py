@@ -1,6 +1,7 @@
 """What services and workers say to each other over NATS: subjects and messages. Nothing here talks to a broker."""
 
 from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -39,9 +40,33 @@ ENHANCERS = "enhancers"
 ENHANCE_S_MAX = 20.0
 """A person waits for the answer: after so long the API goes by the rules, and the worker does not begin any more."""
 
+NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+
 HEARTBEAT_S = 10.0
 LEASE_S = 30.0
 """A worker reports every 10 s; unheard of for 30 s, its attempt is over. Figures of DESIGN.md."""
+
+
+def nats_servers(url: str) -> list[str]:
+    """The servers of a NATS URL; several, separated by commas, are a cluster.
+
+    Raises `ValueError` in words of our own: what a library takes for a port may be a piece of a password.
+    """
+    servers = [server.strip() for server in url.split(",")]
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.scheme not in NATS_SCHEMES or not parts.hostname:
+            raise ValueError("must look like nats://host:4222")
+        check_port(parts)
+    return servers
+
+
+def check_port(parts: SplitResult) -> None:
+    """Raises `ValueError`, as `nats_servers`."""
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be from 0 to 65535; / : @ in a password are written %2F %3A %40") from None
 
 
 def ledger_subject(owner: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Bounds over real sockets: what an owner may ask, how large and slow a request may be, how many connections there are."""
+"""Bounds over real sockets: what an owner may ask, how large and slow a request may be, how many connections hold."""
 
 import asyncio
 import json
