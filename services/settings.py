@@ -5,8 +5,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Self
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -113,8 +111,13 @@ class Settings(BaseSettings):
     @classmethod
     def _connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
         """In words of our own: what libpq takes for a host or a port may be a piece of a password."""
+        if dsn is None:
+            return None
+        from psycopg import ProgrammingError  # noqa: PLC0415 - most commands have no database, and start faster without
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
         try:
-            parts = conninfo_to_dict(dsn.get_secret_value()) if dsn is not None else {}
+            parts = conninfo_to_dict(dsn.get_secret_value())
         except ProgrammingError:
             parts = {"host": "@"}
         ports = str(parts.get("port") or "").split(",")

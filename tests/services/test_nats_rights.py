@@ -3,7 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from services.broker import Broker, ensure_ledger_stream, ensure_work_stream
 from services.embedded.nats import Nats
-from services.nats_accounts import Login, accounts
+from services.nats_accounts import Json, Login, accounts
 from services.wire import (
     CANCEL,
     ENHANCE,
@@ -39,17 +39,36 @@ OTHER = "gpu-2.host-8"
 NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{WORK_STREAM}"
 
 
-class Rights(OwnNats):
-    """A server whose users are the services, and a worker for each of two pools."""
+USERS = ("operator", "services", "gpu-1")
+PRODUCTION = Path(__file__).parents[2] / "nats.conf"
 
-    def __init__(self, folder: Path) -> None:
+
+def our_accounts(conf: Json, logins: Mapping[str, Login]) -> str:
+    """As `darkroom up` writes them, but for the worker's one pool."""
+    operator, services, worker = (logins[user] for user in USERS)
+    return json.dumps({**conf, "accounts": accounts(operator, services, {worker: ("sdxl",)})})
+
+
+def accounts_of_production(conf: Json, logins: Mapping[str, Login]) -> str:
+    """As docker-compose.yml has them, for a worker of one pool and another name: what the file says is to be done."""
+    text = PRODUCTION.read_text().replace("user: worker", "user: gpu-1").replace(".worker.>", ".gpu-1.>")
+    lines = [line for line in text.splitlines() if "pool-wan" not in line and not line.startswith("http_port")]
+    text = "\n".join(lines).replace("/data", str(conf["jetstream"]["store_dir"]))
+    text = text.replace("port: 4222", f"port: {conf['port']}").replace(": darkroom", f": {conf['server_name']}")
+    for user, variable in zip(USERS, ("OPERATOR", "SERVICES", "WORKER"), strict=True):
+        assert f"$NATS_{variable}_PASSWORD" in text
+        text = text.replace(f"$NATS_{variable}_PASSWORD", f'"{logins[user].password}"')
+    return text
+
+
+class Rights(OwnNats):
+    """A server whose users are an operator, the services, and a worker for one pool."""
+
+    def __init__(self, folder: Path, conf_of: Callable[[Json, Mapping[str, Login]], str]) -> None:
         super().__init__(folder)
-        self._conf = folder / "nats.conf"
-        conf = json.loads(self._conf.read_text())
-        self._logins = {name: Login(name, secrets.token_urlsafe(24)) for name in ("op", "services", "gpu-1", "gpu-2")}
-        pools = {self._logins["gpu-1"]: ("sdxl",), self._logins["gpu-2"]: ("wan",)}
-        conf["accounts"] = accounts(self._logins["op"], self._logins["services"], pools)
-        self._conf.write_text(json.dumps(conf))
+        self._logins = {user: Login(user, secrets.token_urlsafe(24)) for user in USERS}
+        file = folder / "nats.conf"
+        file.write_text(conf_of(json.loads(file.read_text()), self._logins))
 
     def url_of(self, user: str) -> str:
         """With the user's password."""
@@ -85,10 +104,10 @@ async def connected(server: Rights, user: str, worker: str | None = None) -> Som
     return somebody
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rights]:
+@pytest.fixture(scope="module", params=[our_accounts, accounts_of_production])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rights]:
     """Running."""
-    started = Rights(tmp_path_factory.mktemp("nats"))
+    started = Rights(tmp_path_factory.mktemp("nats"), request.param)
     started.start()
     yield started
     started.kill()
@@ -109,7 +128,7 @@ async def services(server: Rights) -> AsyncIterator[Broker]:
 @pytest.fixture
 async def operator(server: Rights, services: Broker) -> AsyncIterator[Client]:
     """Who may see everything of the services' account."""
-    somebody = await connected(server, "op")
+    somebody = await connected(server, "operator")
     yield somebody.client
     for stream in (WORK_STREAM, LEDGER_STREAM):
         await somebody.client.jetstream().purge_stream(stream)
