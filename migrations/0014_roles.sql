@@ -44,6 +44,7 @@ grant usage on schema views to darkroom_reader;
 grant usage, create on schema views, views_next, views_previous, views_as_of to darkroom_projector;
 
 grant select on ledger, ledger_commits, ledger_commands, migrations, view_progress, parked_events to darkroom_reader;
+grant select on api_keys to darkroom_writer;
 grant select, insert, update, delete on leases, thumbnail_tries to darkroom_writer;
 grant insert, update, delete on view_progress, parked_events to darkroom_projector;
 

@@ -47,6 +47,11 @@ class Settings(BaseSettings):
     postgres_dsn: SecretStr | None = Field(
         default=None, description="PostgreSQL connection string; without it `darkroom up` starts its own server."
     )
+    postgres_api_dsn: SecretStr | None = Field(
+        default=None,
+        description="Connection string with which the API reads the views; without it as the role `darkroom_api` "
+        "by way of the other one.",
+    )
     nats_url: SecretStr | None = Field(
         default=None, description="NATS URL; without it `darkroom up` starts its own server."
     )
@@ -107,7 +112,7 @@ class Settings(BaseSettings):
             raise ValueError("must have at least 16 characters")
         return token
 
-    @field_validator("postgres_dsn")
+    @field_validator("postgres_dsn", "postgres_api_dsn")
     @classmethod
     def _connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
         """In words of our own: what libpq takes for a host or a port may be a piece of a password."""

@@ -67,6 +67,7 @@ BAD_SETTINGS = {
         f"host=host password=a {SECRET}",
         f"postgresql://ada:{SECRET}%zz@host/db",
     ),
+    "DARKROOM_POSTGRES_API_DSN": (f"{SECRET} {SECRET}",),
     "DARKROOM_NATS_URL": (f"nats://ada:{SECRET}/{SECRET}@host", f"{SECRET}", f"http://ada:{SECRET}@host"),
     "DARKROOM_ADMIN_TOKEN": (SECRET,),
 }
