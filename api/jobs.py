@@ -35,13 +35,14 @@ from domain.errors import InvalidInput
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
+from domain.job import Running as RunningJob
 from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
 from services.ledger import Context, JobExecuted
-from services.wire import cancel_subject
+from services.wire import CANCEL, cancel_subject
 
 router = APIRouter(tags=["jobs"])
 
@@ -122,9 +123,10 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     require_broker(here)
     executed = await _execute(here, identity_of(request).owner, found, CancelJob(here.parts.clock()))
     result = _cancel_result(executed)
-    if result == "cancel_requested":  # a lost message costs one heartbeat: its answer says the same
+    job = executed.generation.job
+    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(found), b"")
+            await here.parts.broker.client.publish(cancel_subject(job.worker, found), CANCEL)
     return answer({"result": result}, 202, position=executed.position)
 
 

@@ -132,9 +132,31 @@ class AbortJob:
     now: datetime
 
 
+WorkerCommand = NoteOfAttempt | ReportAssetCompleted | ReportAssetFailed | FailAttempt | ReleaseAttempt | ConfirmCancel
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a worker says of an attempt: it counts only if that worker has it. `worker` is who sent it, for certain."""
+
+    worker: str
+    command: WorkerCommand
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the worker believes is current."""
+        return self.command.attempt
+
+    @property
+    def now(self) -> datetime:
+        """When it was reported."""
+        return self.command.now
+
+
 JobCommand = (
     SubmitJob
     | StartAttempt
+    | Reported
     | NoteOfAttempt
     | ReportAssetCompleted
     | ReportAssetFailed

@@ -72,6 +72,17 @@ class AttemptSuperseded(Refused):
         super().__init__(f"Attempt {reported} does not run any more; the last one that started is {current}.")
 
 
+class AttemptOfAnother(Refused):
+    """Another worker has this attempt. Nothing that this one says of it counts."""
+
+    code = "attempt_of_another"
+
+    def __init__(self, *, attempt: int, worker: str) -> None:
+        self.attempt = attempt
+        self.worker = worker
+        super().__init__(f"Attempt {attempt} is not with {worker}: another worker has it.")
+
+
 class JobNotStartable(Refused):
     """The job is not waiting for this attempt: canceled, finished or running elsewhere. Drop the message."""
 
