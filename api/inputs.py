@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.asset import Completed, job_of, status_of
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
 from domain.recipe import InputFile
 from services.ledger import Ledger
@@ -48,6 +48,17 @@ def job_behind(source: object, owner: str, ledger: Ledger) -> UUID | None:
     if found is None or found[1].lower() != "asset":
         return None
     return job_of(ledger.asset(UUID(found[2]), owner=owner))
+
+
+def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
+    """What to say when an upload went away between reading and using it: where the body names it."""
+    source = f"media:{error.identifier}"
+    problems = [
+        FieldProblem(path, f"{ALLOWED}; there is no {source}")
+        for path, named, _ in sources
+        if error.kind == "media" and isinstance(named, str) and named.lower() == source
+    ]
+    return InvalidInput(problems) if problems else error
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:

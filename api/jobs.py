@@ -14,7 +14,7 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import job_behind, resolve, uploads_among
+from api.inputs import gone, job_behind, resolve, uploads_among
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -31,7 +31,7 @@ from api.submission import (
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, NotFound
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
@@ -62,7 +62,10 @@ async def submit_job(request: Request) -> Response:
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
     command = submission_of(content, asked, here.parts.catalog, given)
-    return await _submit(request, here, command)
+    try:
+        return await _submit(request, here, command)
+    except NotFound as error:
+        raise gone(error, sources_of(content)) from error
 
 
 async def _given(here: Running, content: Json, owner: str) -> Given:

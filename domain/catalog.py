@@ -217,7 +217,7 @@ class Catalog(Entry):
             detail = f"the model {job_type.model} cannot do {task}; it does {', '.join(possible)}"
             problems.append(FieldProblem(field, detail))
         problems += [
-            FieldProblem(f"media.{name}", f"is not used by a job type that does {', '.join(possible)}")
+            FieldProblem(f"media.{name}", f"is not used by a job type that does {', '.join(possible)}{_by_none(name)}")
             for name in media
             if name != MEDIA_OF.get(task)
         ]
@@ -283,6 +283,10 @@ class Catalog(Entry):
         if problems:
             raise InvalidInput(problems)
         return CompleteParams(values, adjusted)
+
+
+def _by_none(medium: str) -> str:
+    return "" if medium in MEDIA_OF.values() else f"; no model starts from {medium}"
 
 
 def _task_for(job_type: JobType, references: int, media: Sequence[str]) -> Task:

@@ -145,6 +145,11 @@ class Ledger(Application[UUID]):
             raise NotFound("media", media_id)
         return media
 
+    def any_media(self, media_id: UUID) -> Media:
+        """The upload as it is now, also where there is none, or none any more. For who is about to store one."""
+        media, _, _ = self._load_one(MEDIA, media_id)
+        return media
+
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
         """The next events in ledger order; no position is ever skipped."""
         return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
@@ -238,14 +243,18 @@ class Ledger(Application[UUID]):
     def _first_uses(self, submissions: Sequence[SubmitJob], context: Context) -> list[NewEvent]:
         """A `media.used` for each upload that nothing started from yet: of using and deleting, one conflicts.
 
-        Raises `NotFound` for an upload that is not there any more, or not the owner's.
+        Raises `NotFound` for an upload that is not there any more, not where the recipe has it, or not the owner's.
         """
         first = {media_id: command for command in reversed(submissions) for media_id in reversed(command.uploads)}
         events: list[NewEvent] = []
         for media_id, command in reversed(first.items()):
             media, version, _ = self._load_one(MEDIA, media_id)
             _require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
-            used = MEDIA.decide(UseMedia(command.job_id, command.now), media)
+            use = UseMedia(command.job_id, command.now, _file_of(command, media_id))
+            try:
+                used = MEDIA.decide(use, media)
+            except NotFound:
+                raise NotFound("media", media_id) from None
             envelope = _new_envelope(context, command.owner, command.now, media_id)
             self._encode_onto(events, {media_id: version}, media_id, used, envelope)
         return events
@@ -364,6 +373,13 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
         correlation_id=correlation_id,
         causation_id=context.causation_id,
     )
+
+
+def _file_of(command: SubmitJob, media_id: UUID) -> str | None:
+    """Where the recipe has an upload; None where it names no such file."""
+    sources = {source.lower(): file for source, file in command.recipe.files.items()}
+    file = sources.get(f"media:{media_id}")
+    return None if file is None else file.path
 
 
 def _require_owner(kind: str, identifier: UUID, actual: str | None, wanted: str | None) -> None:

@@ -132,6 +132,7 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("POST", "/v1/assets/{}/restore"),
         ("POST", "/v1/uploads"),
         ("GET", "/v1/uploads/{}"),
+        ("DELETE", "/v1/uploads/{}"),
         ("GET", "/v1/uploads/{}/content"),
         ("GET", "/v1/workspace"),
         ("DELETE", "/v1/workspace/{}"),
