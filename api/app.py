@@ -20,6 +20,7 @@ from api import (
     library,
     metrics,
     openapi,
+    reuse,
     stream,
     uploads,
     workspace,
@@ -41,7 +42,7 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
+ROUTERS: Final = (jobs, reuse, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
 
 
 def create_app(parts: Parts) -> FastAPI:

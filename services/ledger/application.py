@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
 
+import orjson
 from eventsourcing.application import Application
 from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, Mapper, Notification
 from eventsourcing.popo import POPOFactory
@@ -133,6 +134,22 @@ class Ledger(Application[UUID]):
         generation = self._load(job_id).generation
         _require_owner("job", job_id, jobs.owner_of(generation.job), owner)
         return generation
+
+    def request_of(self, job_id: UUID, *, owner: str) -> dict[str, Any]:
+        """The `job.queued` of the owner's job as JSON, also where this version cannot read it as an event.
+
+        Raises `NotFound`, also where it cannot be told whose it is.
+        """
+        for stored in self._given.read_streams([job_id])[:1]:
+            recorded = self._mapper.decode(stored)
+            if isinstance(recorded, Recorded):
+                if recorded.name == "job.queued" and recorded.envelope.owner == owner:
+                    return recorded.data
+            elif stored.topic.startswith("job.queued."):
+                state = _json_of(stored.state)
+                if _json_of_field(state, "meta").get("owner") == owner:
+                    return _json_of_field(state, "data")
+        raise NotFound("job", job_id)
 
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
@@ -373,6 +390,19 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
         correlation_id=correlation_id,
         causation_id=context.causation_id,
     )
+
+
+def _json_of(state: bytes) -> object:
+    try:
+        return orjson.loads(state)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _json_of_field(value: object, name: str) -> dict[str, Any]:
+    """The object under `name`; an empty one for anything else."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def _file_of(command: SubmitJob, media_id: UUID) -> str | None:

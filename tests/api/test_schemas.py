@@ -121,6 +121,7 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("POST", "/v1/jobs/{}/cancel"),
         ("POST", "/v1/jobs/{}/retry"),
         ("GET", "/v1/jobs/{}/history"),
+        ("GET", "/v1/jobs/{}/inputs"),
         ("GET", "/v1/assets/{}"),
         ("GET", "/v1/assets/{}/content"),
         ("GET", "/v1/assets/{}/thumbnail"),
