@@ -1,4 +1,4 @@
-"""Catalogs as nobody would write them, their conditions nested to any depth, and jobs that were submitted under them."""
+"""Catalogs as nobody would write them, their conditions nested deep, and jobs that were submitted under them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ def params(draw: st.DrawFn) -> Json:
 
 def allowed(entry: Json) -> st.SearchStrategy[Any]:
     """Values that fulfil a condition on such a parameter: one, or several, and most often its default."""
-    one = VALUES[entry["type"]].filter(lambda value: Param.model_validate(entry).problem_with(value) is None)
+    one = taken_by(Param.model_validate(entry))
     return st.one_of(st.just(entry["default"]), one, st.lists(one, min_size=1, max_size=2))
 
 
@@ -65,10 +65,9 @@ def catalogs(draw: st.DrawFn) -> Catalog:
     """Two models of images and one of videos, with up to four job types."""
     taken = draw(params())
     models: Json = {}
-    for name in draw(st.sets(st.sampled_from(["m0", "m1"]), min_size=1)) | {"film"}:
-        tasks = (
-            ["t2v", "i2v", "extend"] if name == "film" else draw(st.sampled_from([["t2i", "i2i", "multi"], ["t2i"]]))
-        )
+    for name in sorted(draw(st.sets(st.sampled_from(["m0", "m1"]), min_size=1)) | {"film"}):
+        painted = draw(st.sampled_from([["t2i", "i2i", "multi"], ["t2i"]]))
+        tasks = ["t2v", "i2v", "extend"] if name == "film" else painted
         references = ["style", "composition", "character"] if len(tasks) > 1 and name != "film" else []
         models[name] = {
             "label": name, "pool": "sdxl", "tasks": tasks, "width": 128, "height": 128,
@@ -134,6 +133,11 @@ def submitted(draw: st.DrawFn) -> Submitted:
     return Submitted(catalog, body, accepted(catalog, body))
 
 
+def taken_by(param: Param) -> st.SearchStrategy[ParamValue]:
+    """Values that the parameter may have."""
+    return VALUES[param.type].filter(lambda value: param.problem_with(value) is None)
+
+
 @st.composite
 def values_for(draw: st.DrawFn, catalog: Catalog, entry: JobType) -> dict[str, ParamValue]:
     """Some of the parameters that mean something beside each other; the others are as nobody says them."""
@@ -144,9 +148,7 @@ def values_for(draw: st.DrawFn, catalog: Catalog, entry: JobType) -> dict[str, P
             continue
         value = catalog.default(entry, name)
         if name not in SIZES and draw(st.booleans()):
-            value = asked[name] = draw(
-                VALUES[param.type].filter(lambda one, param=param: param.problem_with(one) is None)
-            )
+            value = asked[name] = draw(taken_by(param))
         assert value is not None
         values[name] = value
     return asked
