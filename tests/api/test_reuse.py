@@ -7,14 +7,16 @@ data, the one answer; of a user interface that is not blocked, an API that answe
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import orjson
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -66,8 +68,13 @@ def catalog() -> Catalog:
     return catalog_of(SHIPPED, NESTED)
 
 
-async def sources_of(site: Site) -> dict[str, list[str]]:
-    """Two pictures and two videos to start from, by kind: uploads, and an asset among the pictures."""
+Sources = dict[str, list[str]]
+"""What there is to start from, by kind."""
+
+
+@pytest_asyncio.fixture
+async def sources(site: Site) -> Sources:
+    """Three pictures and two videos: uploads, and an asset among the pictures."""
     (asset,) = (await site.finished(quantity=1))["assets"]
     pictures = [described(await upload(site.http, encoded(picture(width)))) for width in (64, 80)]
     videos = [described(await upload(site.http, video(frames=frames))) for frames in (3, 5)]
@@ -78,7 +85,7 @@ async def sources_of(site: Site) -> dict[str, list[str]]:
 
 
 @st.composite
-def bodies(draw: st.DrawFn, sources: dict[str, list[str]]) -> Json:
+def bodies(draw: st.DrawFn, sources: Sources) -> Json:
     """Submissions of an image or a video, with or without files that they start from."""
     asked: Json = {"prompt": draw(PROMPTS), "seed": draw(st.integers(0, 10_000)), "params": {}}
     if draw(st.booleans()):
@@ -135,71 +142,52 @@ def submission(inputs: Json) -> Json:
 # Properties 4 to 7.
 
 
-async def test_property_04_media_path_storage(site: Site) -> None:
-    sources = await sources_of(site)
-
-    @HUNDRED
-    @given(asked=bodies(sources))
-    def check(asked: Json) -> None:
-        run(holds(asked))
-
-    async def holds(asked: Json) -> None:
-        job = (await site.http.post("/v1/jobs", json=asked)).json()
-        recipe = site.ledger.request_of(UUID(job["id"]), owner="admin")["recipe"]
-        assert recipe["media"] == asked.get("media", {})
-        assert [each["source"] for each in recipe["references"]] == [
-            each["source"] for each in asked.get("references", [])
-        ]
-        started_from = {*recipe["media"].values(), *(each["source"] for each in recipe["references"])}
-        assert set(recipe["files"]) == started_from
-        for file in recipe["files"].values():
-            assert (await asyncio.to_thread(site.parts.blobs.describe, file["path"])).sha256 == file["sha256"]
-
-    run = runner()
-    await asyncio.to_thread(check)
+@HUNDRED
+@given(data=st.data())
+async def test_property_04_media_path_storage(site: Site, sources: Sources, data: st.DataObject) -> None:
+    asked = data.draw(bodies(sources))
+    job = (await site.http.post("/v1/jobs", json=asked)).json()
+    recipe = site.ledger.request_of(UUID(job["id"]), owner="admin")["recipe"]
+    assert recipe["media"] == asked.get("media", {})
+    named = [each["source"] for each in asked.get("references", [])]
+    assert [each["source"] for each in recipe["references"]] == named
+    assert set(recipe["files"]) == {*recipe["media"].values(), *named}
+    for file in recipe["files"].values():
+        assert (await asyncio.to_thread(site.parts.blobs.describe, file["path"])).sha256 == file["sha256"]
 
 
-def runner() -> Any:
-    """Runs a coroutine of this event loop from another thread: Hypothesis calls functions, and the API lives here."""
-    loop = asyncio.get_running_loop()
-    return lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
-
-
-async def test_property_05_event_dispatching(site: Site) -> None:
-    sources = await sources_of(site)
-
-    @HUNDRED
-    @given(asked=bodies(sources))
-    def check(asked: Json) -> None:
-        run(holds(asked))
-
-    async def holds(asked: Json) -> None:
-        job = (await site.http.post("/v1/jobs", json=asked)).json()
-        inputs = await inputs_of(site, job)
-        for name in ("job_type", "model", "task", "prompt", "media", "references"):
-            assert inputs[name] == job[name]
-        values = values_of(inputs)
-        assert {name: values[name] for name in job["params"]} == job["params"]
-        assert (values["seed"], values["quantity"]) == (job["seed"], job["quantity"])
-        assert values.get("negative_prompt") == asked.get("negative_prompt")
-        assert set(values) - set(job["params"]) <= {"seed", "quantity", "negative_prompt"}
-        assert (inputs["job_id"], inputs["skipped"], inputs["warnings"]) == (job["id"], [], [])
-        again = await site.http.post("/v1/jobs", json=submission(inputs))
-        assert again.status_code == 202, again.text
-        same = ("job_type", "model", "task", "prompt", "negative_prompt", "params", "seed", "references", "media")
-        assert {name: again.json()[name] for name in same} == {name: job[name] for name in same}
-
-    run = runner()
-    await asyncio.to_thread(check)
+@HUNDRED
+@given(data=st.data())
+async def test_property_05_event_dispatching(site: Site, sources: Sources, data: st.DataObject) -> None:
+    asked = data.draw(bodies(sources))
+    job = (await site.http.post("/v1/jobs", json=asked)).json()
+    inputs = await inputs_of(site, job)
+    for name in ("job_type", "model", "task", "prompt", "media", "references"):
+        assert inputs[name] == job[name]
+    values = values_of(inputs)
+    assert {name: values[name] for name in job["params"]} == job["params"]
+    assert (values["seed"], values["quantity"]) == (job["seed"], job["quantity"])
+    assert values.get("negative_prompt") == asked.get("negative_prompt")
+    assert set(values) - set(job["params"]) <= {"seed", "quantity", "negative_prompt"}
+    assert (inputs["job_id"], inputs["skipped"], inputs["warnings"]) == (job["id"], [], [])
+    again = await site.http.post("/v1/jobs", json=submission(inputs))
+    assert again.status_code == 202, again.text
+    same = ("job_type", "model", "task", "prompt", "negative_prompt", "params", "seed", "references", "media")
+    assert {name: again.json()[name] for name in same} == {name: job[name] for name in same}
 
 
 class SlowStore(Blobs):
-    """An object store that answers whether a file is there once it is told to; nobody reads a file meanwhile."""
+    """An object store that says whether a file is there once it is told to; nobody reads a file meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(BLOBS_URL)
         self.asked = 0
         self.answers = asyncio.Event()
+
+    def begin(self) -> None:
+        """Be slow again."""
+        self.asked = 0
+        self.answers.clear()
 
     async def exists(self, path: str) -> bool:
         """Yes, later."""
@@ -212,70 +200,64 @@ class SlowStore(Blobs):
         raise AssertionError(f"{path} was read")
 
 
-async def test_property_06_async_file_loading(site: Site) -> None:
-    sources = await sources_of(site)
-    store = SlowStore()
-    app = create_app(replace(site.parts, blobs=store))
+@asynccontextmanager
+async def on_store(site: Site, blobs: Blobs) -> AsyncIterator[httpx.AsyncClient]:
+    """The same API on another object store."""
+    app = create_app(replace(site.parts, blobs=blobs))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-
-    @HUNDRED
-    @given(asked=bodies(sources).filter(lambda asked: asked.get("media") or asked.get("references")))
-    def check(asked: Json) -> None:
-        run(holds(asked))
-
-    async def holds(asked: Json) -> None:
-        store.asked = 0
-        store.answers.clear()
-        job = (await site.http.post("/v1/jobs", json=asked)).json()
-        waiting = asyncio.create_task(http.get(job["urls"]["inputs"]))
-        await until(lambda: store.asked == 1)
-        others = await asyncio.gather(http.get("/healthz"), http.get(f"/v1/jobs/{job['id']}"))
-        assert [other.status_code for other in others] == [200, 200]
-        assert not waiting.done()
-        store.answers.set()
-        inputs = (await asyncio.wait_for(waiting, 20)).json()
-        assert (inputs["media"], inputs["references"]) == (job["media"], job["references"])
-
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://x", headers=site.http.headers) as http,
     ):
-        run = runner()
-        await asyncio.to_thread(check)
+        yield http
 
 
-async def test_property_07_error_handling(
-    site: Site, recorder: PostgresRecorder, caplog: pytest.LogCaptureFixture
+@pytest_asyncio.fixture
+async def slow(site: Site, sources: Sources) -> AsyncIterator[tuple[SlowStore, httpx.AsyncClient]]:
+    """The store, and the API on it."""
+    blobs = SlowStore()
+    async with on_store(site, blobs) as http:
+        yield blobs, http
+
+
+@HUNDRED
+@given(data=st.data())
+async def test_property_06_async_file_loading(
+    slow: tuple[SlowStore, httpx.AsyncClient], sources: Sources, data: st.DataObject
 ) -> None:
-    sources = await sources_of(site)
+    blobs, http = slow
+    blobs.begin()
+    asked = data.draw(bodies(sources).filter(lambda asked: asked.get("media") or asked.get("references")))
+    job = (await http.post("/v1/jobs", json=asked)).json()
+    waiting = asyncio.create_task(http.get(job["urls"]["inputs"]))
+    await until(lambda: blobs.asked == 1)
+    others = await asyncio.gather(http.get("/healthz"), http.get(f"/v1/jobs/{job['id']}"))
+    assert [other.status_code for other in others] == [200, 200]
+    assert not waiting.done()
+    blobs.answers.set()
+    inputs = (await asyncio.wait_for(waiting, 20)).json()
+    assert (inputs["media"], inputs["references"]) == (job["media"], job["references"])
 
-    @HUNDRED
-    @given(asked=bodies(sources), data=st.data())
-    def check(asked: Json, data: st.DataObject) -> None:
-        job = run(submitted(asked))
-        request = site.ledger.request_of(UUID(job["id"]), owner="admin")
-        run(holds(job, data.draw(damaged(request))))
 
-    async def submitted(asked: Json) -> Json:
-        document: Json = (await site.http.post("/v1/jobs", json=asked)).json()
-        return document
-
-    async def holds(job: Json, request: Json) -> None:
-        stored_as = await asyncio.to_thread(store, recorder, request)
+@HUNDRED
+@given(data=st.data())
+async def test_property_07_error_handling(
+    site: Site, sources: Sources, recorder: PostgresRecorder, caplog: pytest.LogCaptureFixture, data: st.DataObject
+) -> None:
+    job = (await site.http.post("/v1/jobs", json=data.draw(bodies(sources)))).json()
+    request = data.draw(damaged(site.ledger.request_of(UUID(job["id"]), owner="admin")))
+    stored_as = store(recorder, request)
+    with caplog.at_level(logging.WARNING, logger="api.reuse"):
         caplog.clear()
         inputs = await inputs_of(site, {"urls": {"inputs": f"/v1/jobs/{stored_as}/inputs"}})
-        told = {each["code"] for each in inputs["warnings"]}
-        assert {record.getMessage().split(": ")[1] for record in caplog.records} >= told
-        assert all(record.levelno == logging.WARNING for record in caplog.records)
-        if not isinstance(request.get("recipe"), dict):
-            assert told == {"options_invalid"}
-        elif request["recipe"].get("prompt") == job["prompt"]:
-            assert inputs["prompt"] == job["prompt"]
-        assert (await inputs_of(site, job))["warnings"] == []
-
-    run = runner()
-    with caplog.at_level(logging.WARNING, logger="api.reuse"):
-        await asyncio.to_thread(check)
+    told = {each["code"] for each in inputs["warnings"]}
+    assert {record.getMessage().split(": ")[1] for record in caplog.records} == told
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    if not isinstance(request.get("recipe"), dict):
+        assert told == {"options_invalid"}
+    elif request["recipe"].get("prompt") == job["prompt"]:
+        assert inputs["prompt"] == job["prompt"]
+    assert (await inputs_of(site, job))["warnings"] == []
 
 
 def store(recorder: PostgresRecorder, request: Json, owner: str = "admin") -> UUID:
@@ -315,8 +297,7 @@ async def test_inputs_are_there_at_once_and_whatever_becomes_of_the_job(site: Si
     assert before["prompt"] == "a lighthouse in fog"
 
 
-async def test_a_file_that_is_gone_from_the_store_is_skipped_and_said(site: Site) -> None:
-    sources = await sources_of(site)
+async def test_a_file_that_is_gone_from_the_store_is_skipped_and_said(site: Site, sources: Sources) -> None:
     reference = {"type": "composition", "source": sources["image"][1], "strength": 0.5}
     job = await site.submit(references=[reference])
     media = site.ledger.media(UUID(sources["image"][1][6:])).uploaded
@@ -329,9 +310,8 @@ async def test_a_file_that_is_gone_from_the_store_is_skipped_and_said(site: Site
 
 
 async def test_an_upload_that_was_deleted_before_uploads_were_kept_is_skipped(
-    site: Site, recorder: PostgresRecorder
+    site: Site, sources: Sources, recorder: PostgresRecorder
 ) -> None:
-    sources = await sources_of(site)
     job = await site.submit(references=[{"type": "composition", "source": sources["image"][2], "strength": 0.5}])
     request = site.ledger.request_of(UUID(job["id"]), owner="admin")
     unused = described(await upload(site.http, encoded(picture(96))))
@@ -353,19 +333,13 @@ async def test_an_asset_in_the_trash_is_still_given(site: Site) -> None:
     assert (await inputs_of(site, job))["references"] == [reference]
 
 
-async def test_a_store_that_does_not_answer_costs_no_input(site: Site) -> None:
+async def test_a_store_that_does_not_answer_costs_no_input(site: Site, sources: Sources) -> None:
     class Silent(Blobs):
         async def exists(self, path: str) -> bool:
             raise BlobStoreUnavailable(f"The object store could not look for {path}: refused")
 
-    sources = await sources_of(site)
     job = await site.submit(references=[{"type": "composition", "source": sources["image"][0], "strength": 0.5}])
-    app = create_app(replace(site.parts, blobs=Silent(BLOBS_URL)))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://x", headers=site.http.headers) as http,
-    ):
+    async with on_store(site, Silent(BLOBS_URL)) as http:
         inputs = (await http.get(job["urls"]["inputs"])).json()
     assert (inputs["references"], inputs["skipped"]) == (job["references"], [])
 
@@ -435,8 +409,7 @@ async def test_a_video_that_goes_on_keeps_its_own_parent_only_when_none_is_given
     assert (await site.submit(**extend, parent_id=other["id"]))["parent_id"] == other["id"]
 
 
-async def test_an_upload_of_a_reused_job_is_still_kept_for_it(site: Site) -> None:
-    sources = await sources_of(site)
+async def test_an_upload_of_a_reused_job_is_still_kept_for_it(site: Site, sources: Sources) -> None:
     source = sources["image"][1]
     job = await site.submit(references=[{"type": "composition", "source": source, "strength": 0.5}])
     again = await site.http.post("/v1/jobs", json=submission(await inputs_of(site, job)) | {"parent_id": job["id"]})
