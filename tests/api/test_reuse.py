@@ -6,6 +6,7 @@ data, the one answer; of a user interface that is not blocked, an API that answe
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,6 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import httpx
-import orjson
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
@@ -267,7 +267,7 @@ def store(recorder: PostgresRecorder, request: Json, owner: str = "admin") -> UU
         "actor": owner, "owner": owner, "at": datetime.now(UTC), "command_id": command_id, "correlation_id": job_id,
         "causation_id": None,
     }  # fmt: skip
-    state = orjson.dumps({"meta": meta, "data": request}, default=str)
+    state = json.dumps({"meta": meta, "data": request}, default=str).encode()
     recorder.write(Commit(command_id, [NewEvent(job_id, 1, "job.queued.v1", state)]))
     return job_id
 
