@@ -14,7 +14,7 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import gone, job_behind, parent_of, resolve, uploads_among
+from api.inputs import gone
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -25,22 +25,23 @@ from api.submission import (
     Given,
     SubmitBody,
     asked_by,
+    given_of,
     retry_of,
     sources_of,
     submission_of,
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import NotFound
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
-from domain.recipe import InputFile, asset_id
+from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
-from services.ledger import Context, JobExecuted, Ledger
+from services.ledger import Context, JobExecuted
 from services.wire import cancel_subject
 
 router = APIRouter(tags=["jobs"])
@@ -72,26 +73,7 @@ async def _given(here: Running, content: Json, owner: str) -> Given:
     """The files and the job that a body names; nothing is read for a body that names none."""
     if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
-    return await asyncio.to_thread(_look_up, content, owner, here.parts.ledger)
-
-
-def _look_up(content: Json, owner: str, ledger: Ledger) -> Given:
-    problems: list[FieldProblem] = []
-    files: dict[str, InputFile] = {}
-    parent_id = None
-    try:
-        parent_id = parent_of(content, owner, ledger)
-    except InvalidInput as invalid:
-        problems += invalid.problems
-    try:
-        files = resolve(sources_of(content), owner, ledger)
-    except InvalidInput as invalid:
-        problems += invalid.problems
-    if problems:
-        return Given(problems=problems)
-    if parent_id is None and isinstance(content.get("media"), dict):
-        parent_id = job_behind(content["media"].get("video"), owner, ledger)
-    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
+    return await asyncio.to_thread(given_of, content, owner, here.parts.ledger)
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))

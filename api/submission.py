@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source
+from api.inputs import Source, job_behind, parent_of, resolve, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -25,6 +25,7 @@ from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
 from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from services.ledger import Ledger
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
@@ -133,6 +134,26 @@ def sources_of(content: Json) -> list[Source]:
         kinds: Sequence[MediaKind] = ("image", "video", "audio")
         sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
     return sources
+
+
+def given_of(content: Json, owner: str, ledger: Ledger) -> Given:
+    """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
+    problems: list[FieldProblem] = []
+    files: dict[str, InputFile] = {}
+    parent_id = None
+    try:
+        parent_id = parent_of(content, owner, ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    try:
+        files = resolve(sources_of(content), owner, ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    if problems:
+        return Given(problems=problems)
+    if parent_id is None and isinstance(content.get("media"), dict):
+        parent_id = job_behind(content["media"].get("video"), owner, ledger)
+    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:

@@ -114,7 +114,7 @@ async def test_an_upload_that_goes_while_a_job_is_read_is_a_bad_field(
         site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
         return found
 
-    monkeypatch.setattr("api.jobs.resolve", and_then_deleted)
+    monkeypatch.setattr("api.submission.resolve", and_then_deleted)
     reference = {"type": "composition", "source": f"media:{media['id']}", "strength": 0.5}
     refused = await site.http.post("/v1/jobs", json=body(references=[reference]))
     [problem] = refused.json()["errors"]
