@@ -21,8 +21,9 @@ from api.parts import Parts, running
 from api.submission import sources_of
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
+from domain.inputs import Inputs
 from domain.recipe import InputFile
-from domain.reuse import Inputs, inputs_of
+from domain.reuse import inputs_of
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Ledger
 

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from api.cli.client import Client, ClientError
+from domain.inputs import BESIDE_PARAMS
 
 Json = dict[str, Any]
-
-BESIDE_PARAMS: Final = ("quantity", "seed", "negative_prompt")
-"""The inputs that are fields of a submission; all others are its `params`."""
 
 FILES: Final = frozenset({"references", "media"})
 OF_FILES: Final = frozenset({"media_gone", "task_changed"})

@@ -12,9 +12,10 @@ from domain import generation as generations
 from domain.catalog import Catalog, JobType
 from domain.commands import SubmitJob
 from domain.generation import Generation
+from domain.inputs import Inputs
 from domain.params import Param
 from domain.recipe import SEED_MAX, InputFile, Kind, ParamValue
-from domain.reuse import Inputs, inputs_of
+from domain.reuse import inputs_of
 from tests.spec import NOW, OWNER
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Reuse: the inputs of a job under the catalog of today. Properties 4 to 7, of the system: tests/api/test_reuse.py.
+"""Reuse: the inputs of a job under the catalog of today. Properties 4 to 7, of the system: tests/api/test_job_inputs.py.
 
 The twelve properties are those of the job-input-reuse design. Where it speaks of a form, a form that is filled from the
 answer and submitted is meant; "visible" is what the answer lists.
@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from domain.catalog import Catalog
 from domain.errors import InvalidInput
+from domain.inputs import BESIDE_PARAMS, Inputs
 from domain.params import Param
 from domain.recipe import SEED_MAX, ParamValue
-from domain.reuse import BESIDE_PARAMS, Inputs, inputs_of
+from domain.reuse import inputs_of
 from tests.domain.catalogs import SHIPPED, catalog_of
 from tests.domain.random_catalogs import Submitted, accepted, catalogs, submitted
 

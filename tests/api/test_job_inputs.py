@@ -325,6 +325,16 @@ async def test_an_upload_that_was_deleted_before_uploads_were_kept_is_skipped(
     assert gone["reason"].endswith(f"there is no {source}")
 
 
+async def test_a_file_whose_event_cannot_be_read_is_skipped(site: Site, recorder: PostgresRecorder) -> None:
+    job, media = await site.submit(), uuid4()
+    recorder.write(Commit(uuid4(), [NewEvent(media, 1, "media.uploaded.v1", b"{")]))
+    request = site.ledger.request_of(UUID(job["id"]), owner="admin")
+    request["recipe"]["references"] = [{"type": "composition", "source": f"media:{media}", "strength": 0.5}]
+    inputs = await inputs_of(site, {"urls": {"inputs": f"/v1/jobs/{store(recorder, request)}/inputs"}})
+    assert (inputs["references"], inputs["prompt"]) == ([], job["prompt"])
+    assert "cannot be read" in inputs["skipped"][0]["reason"]
+
+
 async def test_an_asset_in_the_trash_is_still_given(site: Site) -> None:
     (asset,) = (await site.finished(quantity=1))["assets"]
     reference = {"type": "composition", "source": f"asset:{asset['id']}", "strength": 0.5}
