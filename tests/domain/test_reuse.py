@@ -1,4 +1,4 @@
-"""Reuse: the inputs of a job under the catalog of today. Properties 4 to 7, of the system: tests/api/test_job_inputs.py.
+"""Reuse: the inputs of a job under the catalog of today. Properties 4 to 7, of the system: api/test_job_inputs.py.
 
 The twelve properties are those of the job-input-reuse design. Where it speaks of a form, a form that is filled from the
 answer and submitted is meant; "visible" is what the answer lists.
