@@ -414,6 +414,52 @@ def migrate(data_dir: DataDir = None) -> None:
     raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
 
 
+@app.command()
+def export(
+    given: Annotated[list[str], typer.Argument(metavar="[ID] FILE", help="The job or batch, and the file to write.")],
+    every: Annotated[bool, typer.Option("--all", help="Everything, of every owner.")] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            help="With --all: also jobs that have not ended. They go on where it is imported, and this Darkroom must "
+            "not run any more: for moving an installation for good."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it exists.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a job, a batch or everything into one file, a bundle.
+
+    `darkroom import` takes it in elsewhere: events, ids and files are the same there. Keys and tokens are not in it.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    if len(given) != (1 if every else 2):
+        raise typer.BadParameter("name a job or a batch and a file, or --all and a file")
+    if unfinished and not every:
+        raise typer.BadParameter("--unfinished goes with --all: a single job is exported once it has ended")
+    what = None if every else given[0]
+    raise typer.Exit(
+        bundles.export_to(what, Path(given[-1]), data_dir, unfinished=unfinished, force=force, as_json=as_json)
+    )
+
+
+@app.command(name="import")
+def import_bundle(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `darkroom export` wrote.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take in a bundle of another installation, all of it or nothing.
+
+    What is here already stays as it is; the same bundle again changes nothing. Everything may go on meanwhile.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
+
+
 @app.command(name="settings")
 def list_settings() -> None:
     """List every setting; secrets are hidden.
