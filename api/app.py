@@ -23,6 +23,7 @@ from api import (
     metrics,
     openapi,
     prompts,
+    reuse,
     scores,
     stream,
     uploads,
@@ -49,6 +50,7 @@ UPLOADS_DECODED_AT_ONCE: Final = 4
 
 ROUTERS: Final = (
     jobs,
+    reuse,
     enhance,
     assets,
     uploads,

@@ -220,6 +220,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "asset_not_completed": Answer(409, "Asset not completed"),
     "asset_in_progress": Answer(409, "Asset in progress"),
     "media_in_use": Answer(409, "Media in use"),
+    "media_moved": Answer(409, "Media moved"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
     "attempt_of_another": Answer(409, "Attempt of another worker"),
     "job_not_startable": Answer(409, "Job not startable"),

@@ -1,12 +1,12 @@
 """What a job starts from: sources as a body names them become files, or a problem for each that cannot be used."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from domain.asset import Completed, job_of, status_of
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
 from domain.recipe import InputFile
 from services.ledger import Ledger
@@ -48,6 +48,35 @@ def job_behind(source: object, owner: str, ledger: Ledger) -> UUID | None:
     if found is None or found[1].lower() != "asset":
         return None
     return job_of(ledger.asset(UUID(found[2]), owner=owner))
+
+
+def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
+    """What to say when an upload went away between reading and using it: where the body names it."""
+    source = f"media:{error.identifier}"
+    problems = [
+        FieldProblem(path, f"{ALLOWED}; there is no {source}")
+        for path, named, _ in sources
+        if error.kind == "media" and isinstance(named, str) and named.lower() == source
+    ]
+    return InvalidInput(problems) if problems else error
+
+
+def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | None:
+    """The owner's job whose inputs a body says it took over; None where it names none, or nothing that is an id.
+
+    Raises `InvalidInput`, for somebody else's job as for one that never was. Blocks.
+    """
+    named = content.get("parent_id")
+    try:
+        parent_id = UUID(named) if isinstance(named, str) else None
+        if parent_id is not None:
+            ledger.generation(parent_id, owner=owner)
+    except ValueError:
+        return None  # pydantic says so
+    except NotFound:
+        detail = f"must be the id of a job of yours; there is no job {named}"
+        raise InvalidInput([FieldProblem("parent_id", detail)]) from None
+    return parent_id
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:

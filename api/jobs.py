@@ -14,7 +14,7 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import job_behind, resolve, uploads_among
+from api.inputs import gone
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -25,13 +25,14 @@ from api.submission import (
     Given,
     SubmitBody,
     asked_by,
+    given_of,
     retry_of,
     sources_of,
     submission_of,
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
-from domain.errors import InvalidInput
+from domain.errors import NotFound
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
@@ -63,21 +64,17 @@ async def submit_job(request: Request) -> Response:
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
     command = submission_of(content, asked, here.parts.catalog, given)
-    return await _submit(request, here, command)
+    try:
+        return await _submit(request, here, command)
+    except NotFound as error:
+        raise gone(error, sources_of(content)) from error
 
 
 async def _given(here: Running, content: Json, owner: str) -> Given:
-    """The files that a body names; nothing is read for a body that names none."""
-    sources = sources_of(content)
-    if not sources:
+    """The files and the job that a body names; nothing is read for a body that names none."""
+    if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
-    try:
-        files = await asyncio.to_thread(resolve, sources, owner, here.parts.ledger)
-    except InvalidInput as invalid:
-        return Given(problems=invalid.problems)
-    continued = content.get("media", {}).get("video") if isinstance(content.get("media"), dict) else None
-    parent_id = await asyncio.to_thread(job_behind, continued, owner, here.parts.ledger)
-    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
+    return await asyncio.to_thread(given_of, content, owner, here.parts.ledger)
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))

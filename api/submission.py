@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source
+from api.inputs import Source, job_behind, parent_of, resolve, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -24,9 +24,9 @@ from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from services.ledger import Ledger
 
-PROMPT_CHARACTERS_MAX: Final = 10_000
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
@@ -71,6 +71,9 @@ class SubmitBody(BaseModel):
     media: dict[str, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     tags: Tags = Field(default_factory=list)
+    parent_id: Annotated[
+        UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def wait_s(headers: Headers) -> int | None:
 class Given:
     """What the references and media of a body are, or what is wrong with them.
 
-    `parent_id`: the job that goes on. `uploads`: those of the files that are uploads.
+    `parent_id`: the job whose inputs were taken over, else the one that goes on. `uploads`: those of the files that
+    are uploads.
     """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
@@ -130,6 +134,26 @@ def sources_of(content: Json) -> list[Source]:
         kinds: Sequence[MediaKind] = ("image", "video", "audio")
         sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
     return sources
+
+
+def given_of(content: Json, owner: str, ledger: Ledger) -> Given:
+    """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
+    problems: list[FieldProblem] = []
+    files: dict[str, InputFile] = {}
+    parent_id = None
+    try:
+        parent_id = parent_of(content, owner, ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    try:
+        files = resolve(sources_of(content), owner, ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    if problems:
+        return Given(problems=problems)
+    if parent_id is None and isinstance(content.get("media"), dict):
+        parent_id = job_behind(content["media"].get("video"), owner, ledger)
+    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
@@ -235,6 +259,8 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         tags=job.queued.tags,
         request_sha256=request_sha256,
         deadline=asked.deadline,
+        negative_prompt_by=job.queued.negative_prompt_by,
+        negative_prompt_error=job.queued.negative_prompt_error,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
         title=job.queued.title,
     )
@@ -303,9 +329,9 @@ class _Problems:
         return task
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
-        for name, entry in catalog.job_types.items():
-            if entry.model == model and task in catalog.tasks_of(entry):
-                return name, entry
+        found = catalog.job_type_with(model, task)
+        if found is not None:
+            return found
         known = sorted(
             {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
         )

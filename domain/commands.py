@@ -255,7 +255,10 @@ AssetCommand = (
 
 @dataclass(frozen=True, slots=True)
 class UploadMedia:
-    """Accept a file that is stored already; what it is was found by decoding it."""
+    """Accept a file that is stored already; what it is was found by decoding it.
+
+    `stored_at` is its path in the object store; None: where it belongs, whatever comes between.
+    """
 
     owner: str
     kind: MediaKind
@@ -268,14 +271,16 @@ class UploadMedia:
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
+    stored_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UseMedia:
-    """A job starts from it."""
+    """A job starts from it, at `path` as its recipe has it; None: wherever it is."""
 
     job_id: UUID
     now: datetime
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ Refused
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
 ├── AssetInProgress          dismissing what is still being made
-└── MediaInUse               deleting an upload that jobs start from
+├── MediaInUse               deleting an upload that jobs start from
+└── MediaMoved               an upload was stored where it does not belong any more
 """
 
 from collections.abc import Sequence
@@ -131,3 +132,13 @@ class MediaInUse(Refused):
     def __init__(self, job_id: UUID | None) -> None:
         self.job_id = job_id
         super().__init__(f"The upload is kept: jobs start from it, first of all job {job_id}.")
+
+
+class MediaMoved(Refused):
+    """Meanwhile the upload was deleted, or came again: store the file at `path` and say so once more."""
+
+    code = "media_moved"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__("The upload was deleted while it came again; send it once more.")
