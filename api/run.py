@@ -70,7 +70,7 @@ async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
     """Connections to Postgres and NATS; neither needs to be up yet. Raises `SettingsError`."""
     dsn, nats_url = servers_of(settings)
     catalog = settings.catalog()
-    broker = Broker(nats_url, f"darkroom-{name}")
+    broker = Broker(nats_url, f"darkroom-{name}", settings.nats_replicas)
     with (
         Database(dsn) as database,
         Flusher(dsn, broker.wake) as flusher,

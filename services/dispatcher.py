@@ -52,7 +52,7 @@ class Dispatcher:
     async def step(self) -> int:
         """Fill WORK where there is room; how many attempts were handed out."""
         jetstream = self._broker.jetstream
-        await ensure_work_stream(jetstream, self._pools)
+        await ensure_work_stream(jetstream, self._pools, self._broker.replicas)
         handed_out = 0
         for pool in self._pools:
             handed_out += await self._fill(jetstream, pool)

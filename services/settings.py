@@ -53,7 +53,12 @@ class Settings(BaseSettings):
         "by way of the other one.",
     )
     nats_url: SecretStr | None = Field(
-        default=None, description="NATS URL; without it `darkroom up` starts its own server."
+        default=None,
+        description="NATS URL, several of a cluster separated by commas; without it `darkroom up` starts its own.",
+    )
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
+        default=1,
+        description="How many servers of a NATS cluster keep each stream: 3 outlive the loss of one.",
     )
     worker_nats_url: SecretStr | None = Field(
         default=None,
