@@ -36,7 +36,11 @@ class Login:
 
 def services_permissions() -> Json:
     """What the services and the API need. They make the streams, and neither read nor delete them."""
-    streams = [f"$JS.API.STREAM.{call}.{name}" for name in (LEDGER_STREAM, WORK_STREAM) for call in ("INFO", "CREATE")]
+    streams = [
+        f"$JS.API.STREAM.{call}.{name}"
+        for name in (LEDGER_STREAM, WORK_STREAM)
+        for call in ("INFO", "CREATE", "UPDATE")
+    ]
     consumers = [f"$JS.API.CONSUMER.{call}.{WORK_STREAM}.>" for call in ("INFO", "CREATE", "DURABLE.CREATE")]
     answers = ["_R_.>", "_INBOX.>"]
     return {

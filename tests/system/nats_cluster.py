@@ -12,6 +12,7 @@ import httpx
 
 from services.embedded.child import Child
 from services.embedded.nats import _nats_bin
+from services.nats_accounts import ANY_POOL, Login, accounts
 
 NODES = 3
 STARTED_S_MAX = 60.0
@@ -47,14 +48,20 @@ class NatsCluster:
 
     def __init__(self, folder: Path) -> None:
         self.nodes = [Node(f"n{number}", folder / f"n{number}") for number in range(1, NODES + 1)]
-        self._password = secrets.token_urlsafe(12)
+        self._logins = [Login(user, secrets.token_urlsafe(12)) for user in ("operator", "services")]
+        self._worker = Login("worker", secrets.token_urlsafe(12))
         for node in self.nodes:
             self._write_conf(node)
 
     @property
-    def url(self) -> str:
+    def services_url(self) -> str:
         """All of them, as `DARKROOM_NATS_URL` takes it."""
-        return ",".join(f"nats://darkroom:{self._password}@127.0.0.1:{node.client_port}" for node in self.nodes)
+        return self._url_of(self._logins[1])
+
+    @property
+    def worker_url(self) -> str:
+        """The same for `DARKROOM_WORKER_NATS_URL`."""
+        return self._url_of(self._worker)
 
     def __enter__(self) -> "NatsCluster":
         for node in self.nodes:
@@ -99,6 +106,10 @@ class NatsCluster:
             assert time.monotonic() < deadline, "the cluster did not get there in time"
             time.sleep(0.05)
 
+    def _url_of(self, login: Login) -> str:
+        where = [f"127.0.0.1:{node.client_port}" for node in self.nodes]
+        return ",".join(f"nats://{login.user}:{login.password}@{one}" for one in where)
+
     def _write_conf(self, node: Node) -> None:
         routes = [f"nats://127.0.0.1:{one.route_port}" for one in self.nodes]
         conf = {
@@ -106,7 +117,7 @@ class NatsCluster:
             "host": "127.0.0.1",
             "port": node.client_port,
             "http": f"127.0.0.1:{node.monitor_port}",
-            "authorization": {"user": "darkroom", "password": self._password},
+            "accounts": accounts(*self._logins, {self._worker: ANY_POOL}),
             "jetstream": {"store_dir": str(node.folder / "store"), "sync_interval": "always"},
             "cluster": {"name": "darkroom", "listen": f"127.0.0.1:{node.route_port}", "routes": routes},
         }

@@ -26,7 +26,10 @@ def test_a_cluster_loses_a_server_and_then_its_leader_and_work_goes_on(
     with (
         databases.migrated() as dsn,
         make_installation(
-            DARKROOM_POSTGRES_DSN=dsn, DARKROOM_NATS_URL=cluster.url, DARKROOM_NATS_REPLICAS="3"
+            DARKROOM_POSTGRES_DSN=dsn,
+            DARKROOM_NATS_URL=cluster.services_url,
+            DARKROOM_WORKER_NATS_URL=cluster.worker_url,
+            DARKROOM_NATS_REPLICAS="3",
         ) as running,
     ):
         first = running.done(running.submit(quantity=3))
