@@ -126,7 +126,9 @@ async def serve(
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: Projector(core.database, core.ledger, ALL).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
-        "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
+        "dispatcher": lambda: Dispatcher(
+            core.database, core.ledger, core.broker, pools_of(core.catalog), core.settings.running_per_owner_max
+        ).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
         "reaper": lambda: Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(

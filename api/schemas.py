@@ -77,10 +77,16 @@ class Steps(Document):
 
 
 class Place(Document):
-    """The place among the waiting jobs of the pool, from 1, and roughly how many seconds until this one is finished."""
+    """The place among the waiting jobs of the pool, from 1, and in how many seconds this one is finished.
+
+    `position` follows the order of dispatch: priority, then owners in turn, then first come. Deep in a long queue it is
+    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by the times of
+    jobs of this type that ended, else by the catalog.
+    """
 
     position: int
     eta_s: float | None
+    eta_p90_s: float | None
 
 
 class JobUrls(Document):

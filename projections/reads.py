@@ -122,6 +122,14 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long something takes: half of all times no longer than `p50`, nine of ten no longer than `p90`."""
+
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
 class ParkedRow:
     """An event that a view could not take."""
 
@@ -294,24 +302,15 @@ def history_of_owner(
     return _rows(connection, HistoryRow, SQL["history_of_owner"], arguments)
 
 
-def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The place of each waiting job among those of its pool, from 1; jobs that do not wait are left out."""
-    if not job_ids:
-        return {}
-    if len(job_ids) == 1:  # counting what is ahead reads the index alone; numbering reads the whole backlog
-        row = connection.execute(SQL["place_in_queue"], {"job_id": job_ids[0]}, prepare=True).fetchone()
-        return {job_ids[0]: int(row[0])} if row else {}
-    return dict(connection.execute(SQL["places_in_queue"], {"job_ids": list(job_ids)}).fetchall())
-
-
 def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
     """How many jobs run in each pool; pools where nothing runs are left out."""
     return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
 
 
-def recent_seconds(connection: Connection[TupleRow]) -> dict[str, float]:
-    """Seconds per asset of each job type, averaged over its jobs among the last 500 that ended."""
-    return dict(connection.execute(SQL["recent_seconds"], prepare=True).fetchall())
+def recent_seconds(connection: Connection[TupleRow]) -> dict[str, Seconds]:
+    """Seconds per asset of each job type, of its jobs among the last 500 that ended."""
+    rows = connection.execute(SQL["recent_seconds"], prepare=True).fetchall()
+    return {job_type: Seconds(p50, p90) for job_type, p50, p90 in rows}
 
 
 def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime) -> list[QueueRow]:

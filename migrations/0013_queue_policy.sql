@@ -1,0 +1,29 @@
+-- 0013 Who is next: what each owner waits for and was given, so that owners take turns and nobody reads a whole backlog.
+-- The view `queue` is folded anew from the ledger when the projector starts; until it has caught up, nothing is handed out
+-- that the ledger does not know to wait.
+delete from views.queue;
+update view_progress set position = 0 where view = 'queue' and slot = 'live';
+delete from parked_events where view = 'queue' and slot = 'live';
+
+-- What its owner is charged for a job: seconds that it is expected to take.
+alter table views.queue add column cost_s double precision not null;
+
+drop index views.queue_order;
+create index queue_line on views.queue (pool, priority desc, owner, queued_position) where status = 'waiting';
+
+-- By pool, priority and owner: how many jobs wait, how long they are expected to take, how much the owner was given since
+-- the first round (`used_s`), and where the round began that his last job was started in. See domain/fairness.py.
+create table views.turns (
+  pool text not null,
+  priority int not null,
+  owner text not null,
+  waiting int not null,
+  waiting_s double precision not null,
+  used_s double precision not null,
+  round_s double precision not null,
+  constraint turns_pkey primary key (pool, priority, owner),
+  constraint turns_waiting_counted check (waiting >= 0)
+);
+create index turns_round on views.turns (pool, priority, round_s desc);
+create index turns_waiting on views.turns (pool) where waiting > 0;
+select views_secure('views.turns');
