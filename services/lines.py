@@ -31,16 +31,21 @@ class Backlog:
 
 
 def read_backlog(
-    connection: Connection[TupleRow], pool: str, handed_out: Sequence[tuple[UUID, int]] = (), *, due: bool
+    connection: Connection[TupleRow],
+    pool: str,
+    handed_out: Sequence[tuple[UUID, int]] = (),
+    *,
+    due: bool,
+    depth: int = DEPTH,
 ) -> Backlog:
     """The pool without what is handed out, for which its owner is charged already; `due`: only what may start now.
 
-    Reads `DEPTH` jobs of each owner and priority by an index.
+    Reads `depth` jobs of each owner and priority by an index.
     """
     arguments = {
         "pool": pool,
         "due": due,
-        "depth": DEPTH + 1,
+        "depth": depth + 1,
         "job_ids": [job_id for job_id, _ in handed_out],
         "attempts": [attempt for _, attempt in handed_out],
     }
@@ -52,7 +57,7 @@ def read_backlog(
     found = connection.execute(SQL["lines"], arguments, prepare=True).fetchall()
     for (owner, priority, used_s, waiting, waiting_s), rows in groupby(found, lambda row: row[:5]):
         jobs = [WaitingJob(*row[5:]) for row in rows if row[5] is not None]
-        lines[owner, priority] = Line(owner, priority, used_s, jobs[:DEPTH], len(jobs) > DEPTH, waiting, waiting_s)
+        lines[owner, priority] = Line(owner, priority, used_s, jobs[:depth], len(jobs) > depth, waiting, waiting_s)
     for owner, priority, cost_s in handed:
         at_work[owner] = at_work.get(owner, 0) + 1
         line = lines.get((owner, priority))

@@ -14,6 +14,9 @@ from services.lines import Backlog, read_backlog
 
 SQL = load("places.sql", "services")
 
+FRONT: Final = 4
+"""Jobs of each line whose places are found by ordering them all; those behind are reckoned."""
+
 COUNTED_MAX: Final = 1_000
 """Jobs of a line that are counted one by one; those behind are placed by where they stand in the ledger."""
 
@@ -35,7 +38,7 @@ def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -
     found = connection.execute(SQL["asked"], (list(job_ids),), prepare=True).fetchall() if job_ids else []
     places: dict[UUID, int] = {}
     for pool, asked in groupby(map(_Asked._make, found), lambda job: job.pool):
-        backlog = read_backlog(connection, pool, due=False)
+        backlog = read_backlog(connection, pool, due=False, depth=FRONT)
         front = {job.job_id: place for place, job in enumerate(in_order(backlog.lines, backlog.rounds, {}), start=1)}
         jobs = list(asked)
         places |= {job.job_id: front[job.job_id] for job in jobs if job.job_id in front}
