@@ -168,6 +168,8 @@ TABLE: Final[Mapping[str, Answer]] = {
     "asset_in_progress": Answer(409, "Asset in progress"),
     "media_in_use": Answer(409, "Media in use"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
+    "asset_ended": Answer(409, "Asset ended"),
+    "prompt_already_enhanced": Answer(409, "Prompt already enhanced"),
     "job_not_startable": Answer(409, "Job not startable"),
     "rebuild_running": Answer(409, "Rebuild running"),
     "refused": Answer(409, "Refused"),

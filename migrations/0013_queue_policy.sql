@@ -27,3 +27,11 @@ create table views.turns (
 create index turns_round on views.turns (pool, priority, round_s desc);
 create index turns_waiting on views.turns (pool) where waiting > 0;
 select views_secure('views.turns');
+
+-- How far the ledger was looked through for assets that ended without a file, in each pass of the sweeper. Not history:
+-- without its rows everything is looked through again.
+create table file_sweeps (
+  pass int not null,
+  position bigint not null,
+  constraint file_sweeps_pkey primary key (pass)
+);

@@ -71,6 +71,7 @@ COMMANDS: dict[str, JobCommand] = {
 
 NONE = "not_found"
 LATE = "attempt_superseded"
+OVER = "asset_ended"
 BUSY = "job_not_startable"
 STOP = "JobCanceled AssetCanceled"
 BACK = "JobRequeued"
@@ -82,7 +83,7 @@ TABLE: dict[str, list[str]] = {
     "start 1":         [NONE, "JobStarted", "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
     "start 2":         [NONE, BUSY, BUSY, BUSY, "JobStarted", "", BUSY, BUSY, BUSY, BUSY, BUSY],
     "note":            [NONE, LATE, "JobPromptEnhanced", "JobPromptEnhanced", LATE, LATE, LATE, LATE, LATE, LATE, LATE],
-    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", LATE, LATE, LATE, LATE],
+    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
     "asset failed":    [NONE, LATE, "AssetFailed", "AssetFailed", LATE, LATE, LATE, "", "", LATE, LATE],
     "fail":            [NONE, LATE, BACK, STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "fail for good":   [NONE, LATE, "JobFailed AssetFailed", STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
