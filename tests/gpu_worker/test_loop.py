@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -198,8 +199,10 @@ async def test_a_cancel_stops_between_steps_and_is_confirmed(
     order = an_order(steps=LONG)
     async with working(broker, workshop):
         await in_work(peer, order)
+        began_s = time.monotonic()
         await peer.connection.publish(wire.cancel_subject(order.job_id))
         await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
+        assert time.monotonic() - began_s < 2.0
         await peer.until_acked()
     assert peer.progress[-1].step < LONG / 4
     assert stored(files) == []
