@@ -13,6 +13,7 @@ from api import (
     admin,
     assets,
     catalog,
+    dead_jobs,
     enhance,
     errors,
     health,
@@ -41,7 +42,20 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
+ROUTERS: Final = (
+    jobs,
+    enhance,
+    assets,
+    uploads,
+    workspace,
+    library,
+    stream,
+    catalog,
+    admin,
+    dead_jobs,
+    metrics,
+    health,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:

@@ -225,6 +225,35 @@ class QueueState(Document):
     error_rate: float | None
 
 
+class DeadJob(Document):
+    """A job of anybody that failed: it was given up after `attempts`, or at once where trying again could not help.
+
+    `quarantined`: it lost two workers, and probably kills them. `retried_as`: the job by which an administrator ran it
+    again. What was asked for is its owner's and not shown.
+    """
+
+    id: UUID
+    owner: str
+    job_type: str
+    model: str
+    pool: str
+    quantity: int
+    attempts: int
+    error: FailureDocument
+    quarantined: bool
+    created_at: datetime
+    finished_at: datetime
+    retried_as: UUID | None
+
+
+class RetriedJob(Document):
+    """The job `id` runs the lost outputs of `parent_id` again, for the same owner."""
+
+    id: UUID
+    parent_id: UUID
+    owner: str
+
+
 class PerformanceState(Document):
     """The jobs of a job type on a model that ended within the last hour; seconds are means over whole jobs.
 

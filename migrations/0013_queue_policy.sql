@@ -35,3 +35,6 @@ create table file_sweeps (
   position bigint not null,
   constraint file_sweeps_pkey primary key (pass)
 );
+
+-- What an administrator looks through: jobs that were given up, newest first.
+create index jobs_dead on views.jobs (queued_position desc) where status = 'failed';

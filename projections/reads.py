@@ -58,6 +58,27 @@ class JobRow:
 
 
 @dataclass(slots=True)
+class DeadJobRow:
+    """A job that failed, without what was asked for."""
+
+    job_id: UUID
+    owner: str
+    job_type: str
+    model: str
+    pool: str
+    quantity: int
+    attempts: int
+    error: Json
+    created_at: datetime
+    finished_at: datetime
+    queued_position: int
+
+    def __post_init__(self) -> None:
+        self.created_at = self.created_at.astimezone(UTC)
+        self.finished_at = self.finished_at.astimezone(UTC)
+
+
+@dataclass(slots=True)
 class AssetRow:
     """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed.
 
@@ -237,6 +258,19 @@ def list_jobs(
         "batch_id": wanted.batch_id,
     }
     return _rows(connection, JobRow, SQL["list_jobs"], arguments)
+
+
+def dead_jobs(
+    connection: Connection[TupleRow], *, error_class: str | None, before: int | None, limit: int
+) -> list[DeadJobRow]:
+    """Everybody's jobs that failed, queued before position `before`, newest first."""
+    arguments = {"error_class": error_class, "before": before, "limit": limit}
+    return _rows(connection, DeadJobRow, SQL["dead_jobs"], arguments)
+
+
+def which_exist(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these that are jobs, whoever's."""
+    return {job_id for (job_id,) in connection.execute(SQL["which_exist"], (list(job_ids),)).fetchall()}
 
 
 def find_job(connection: Connection[TupleRow], owner: str, job_id: UUID) -> JobRow | None:

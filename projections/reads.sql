@@ -22,6 +22,19 @@ where owner = %(owner)s
 order by queued_position desc
 limit %(limit)s
 
+-- name: dead_jobs
+select job_id, owner, job_type, recipe ->> 'model' as model, pool, jsonb_array_length(recipe -> 'seeds') as quantity,
+  attempt as attempts, error, created_at, finished_at, queued_position
+from views.jobs
+where status = 'failed'
+  and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+  and (%(error_class)s::text is null or error ->> 'error_class' = %(error_class)s::text)
+order by queued_position desc
+limit %(limit)s
+
+-- name: which_exist
+select job_id from views.jobs where job_id = any (%s::uuid[])
+
 -- name: find_job
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
   created_at, started_at, finished_at, queued_position, enhanced_prompt

@@ -29,8 +29,8 @@ LOOK_S: Final = 10.0
 """How often it looks. Nobody waits for it."""
 
 AFTER_S: Final = (60.0, 86_400.0)
-"""How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for one
-that was held up and died before it asked what to do with the file."""
+"""How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for a
+worker that was held up and died before it asked what to do with the file."""
 
 STRIDE: Final = 1_000
 """Commits of the ledger that are looked through at a time."""

@@ -36,6 +36,16 @@ def jobs_table(jobs: Sequence[Json]) -> Table:
     return table
 
 
+def dead_jobs_table(jobs: Sequence[Json]) -> Table:
+    """A line for each."""
+    table = _table("id", "owner", "type", "attempts", "failed", "why", "retried as")
+    for job in jobs:
+        why = ("quarantined: " if job["quarantined"] else "") + error_text(job["error"])
+        _row(table, job["id"], printable(job["owner"]), job["job_type"], str(job["attempts"]),
+             local_time(job["finished_at"]), why, job["retried_as"] or "")  # fmt: skip
+    return table
+
+
 def history_table(events: Sequence[Json]) -> Table:
     """A line for each event: its position, its time, its type, and what it says.
 
