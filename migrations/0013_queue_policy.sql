@@ -1,12 +1,8 @@
 -- 0013 Who is next: what each owner waits for and was given, so that owners take turns and nobody reads a whole backlog.
--- The view `queue` is folded anew from the ledger when the projector starts; until it has caught up, nothing is handed out
--- that the ledger does not know to wait.
-delete from views.queue;
-update view_progress set position = 0 where view = 'queue' and slot = 'live';
-delete from parked_events where view = 'queue' and slot = 'live';
+-- The projector rebuilds the view `queue` when it starts with this version; until then nothing new is handed out.
 
 -- What its owner is charged for a job: seconds that it is expected to take.
-alter table views.queue add column cost_s double precision not null;
+alter table views.queue add column cost_s double precision not null default 10;
 
 drop index views.queue_order;
 create index queue_line on views.queue (pool, priority desc, owner, queued_position) where status = 'waiting';

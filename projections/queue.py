@@ -123,6 +123,7 @@ class Queue:
     name: str = "queue"
     tables: Sequence[str] = ("queue", "turns")
     aggregates: Sequence[str] = ("job",)
+    version: int = 2  # since jobs have a cost, and owners turns
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`. Five statements, however many events."""
