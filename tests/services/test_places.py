@@ -12,7 +12,7 @@ from services.database import Database
 from services.lines import DEPTH, read_backlog
 from services.places import COUNTED_MAX, FRONT, places_in_queue
 from tests.histories import Story, Views
-from tests.spec import CANCEL, start
+from tests.spec import CANCEL, release, report_completed, start
 
 
 def places(database: Database, jobs: list[UUID]) -> list[int | None]:
@@ -54,6 +54,25 @@ def test_deep_in_a_line_a_place_counts_the_turns_of_others(database: Database, s
     views.catch_up()
     last_two = places(database, ada[-2:])
     assert last_two == [5 * DEPTH, 5 * DEPTH + 1]
+
+
+def test_the_turns_of_an_owner_count_what_waits_and_what_was_started(story: Story, views: Views) -> None:
+    canceled, running, again, done, ended = (story.submit(2) for _ in range(5))
+    waiting = story.submit(3, priority=1)
+    story.tell(canceled, CANCEL)
+    story.tell(running, start(1))
+    story.tell(again, start(1), release(1))
+    story.tell(done, start(1), report_completed(0), report_completed(1))
+    views.catch_up()
+    story.tell(ended, start(1), CANCEL, release(1))  # as it was in the view between two batches
+    views.catch_up()
+    told = "select priority, waiting, waiting_s, used_s from views.turns order by priority"
+    seen = (
+        "select priority, count(*), sum(cost_s) from views.queue where status = 'waiting' group by priority order by 1"
+    )
+    assert views.ask(told) == [(0, 1, 20.0, 80.0), (1, 1, 30.0, 0.0)]  # four attempts of two images were started
+    assert [row[:3] for row in views.ask(told)] == views.ask(seen)
+    assert {again, waiting} == {row["job_id"] for row in views.rows("queue") if row["status"] == "waiting"}
 
 
 WAITING = 100_000
