@@ -15,6 +15,7 @@ from api import (
     admin,
     assets,
     catalog,
+    dead_jobs,
     enhance,
     errors,
     health,
@@ -61,6 +62,7 @@ ROUTERS: Final = (
     stream,
     catalog,
     admin,
+    dead_jobs,
     metrics,
     health,
 )

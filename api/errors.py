@@ -223,6 +223,8 @@ TABLE: Final[Mapping[str, Answer]] = {
     "media_moved": Answer(409, "Media moved"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
     "attempt_of_another": Answer(409, "Attempt of another worker"),
+    "asset_ended": Answer(409, "Asset ended"),
+    "prompt_already_enhanced": Answer(409, "Prompt already enhanced"),
     "job_not_startable": Answer(409, "Job not startable"),
     "rebuild_running": Answer(409, "Rebuild running"),
     "refused": Answer(409, "Refused"),

@@ -31,6 +31,7 @@ from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
+from services.sweeper import Sweeper
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -146,9 +147,11 @@ async def serve(
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
-        "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
+        "dispatcher": lambda: Dispatcher(
+            core.database, core.ledger, core.broker, pools_of(core.catalog), core.settings.running_per_owner_max
+        ).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
-        "reaper": lambda: Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+        "reaper": lambda: _reap(core, stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
             stop
         ),
@@ -165,6 +168,13 @@ async def serve(
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+async def _reap(core: Core, stop: asyncio.Event) -> None:
+    """What nobody works on any more, and the files of it."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
+        group.create_task(Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop))
 
 
 def _projector(core: Core) -> Projector:

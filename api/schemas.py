@@ -77,10 +77,16 @@ class Steps(Document):
 
 
 class Place(Document):
-    """The place among the waiting jobs of the pool, from 1, and roughly how many seconds until this one is finished."""
+    """The place among the waiting jobs of the pool, from 1, and in how many seconds this one is finished.
+
+    `position` follows the order of dispatch: priority, then owners in turn, then first come. Deep in a long queue it is
+    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by the times of
+    jobs of this type that ended, else by the catalog.
+    """
 
     position: int
     eta_s: float | None
+    eta_p90_s: float | None
 
 
 class JobUrls(Document):
@@ -309,6 +315,35 @@ class QueueState(Document):
     wait_p90_s: float | None
     throughput_per_h: int
     error_rate: float | None
+
+
+class DeadJob(Document):
+    """A job of anybody that failed: it was given up after `attempts`, or at once where trying again could not help.
+
+    `quarantined`: it lost two workers, and probably kills them. `retried_as`: the job by which an administrator ran it
+    again. What was asked for is its owner's and not shown.
+    """
+
+    id: UUID
+    owner: str
+    job_type: str
+    model: str
+    pool: str
+    quantity: int
+    attempts: int
+    error: FailureDocument
+    quarantined: bool
+    created_at: datetime
+    finished_at: datetime
+    retried_as: UUID | None
+
+
+class RetriedJob(Document):
+    """The job `id` runs the lost outputs of `parent_id` again, for the same owner."""
+
+    id: UUID
+    parent_id: UUID
+    owner: str
 
 
 class PerformanceState(Document):

@@ -347,12 +347,17 @@ class _Problems:
             self._by_path.setdefault(problem.path, problem)
 
 
+def id_under_key(owner: str, key: str) -> UUID:
+    """The id of the job that the owner's key names."""
+    return uuid5(uuid5(OWNERS, owner), key)
+
+
 def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
     """The job's id, and the hash that recognises the same request under the same key; random without a key."""
     if asked.key is None:
         return uuid4(), None
     canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return uuid5(uuid5(OWNERS, asked.owner), asked.key), hashlib.sha256(canonical).hexdigest()
+    return id_under_key(asked.owner, asked.key), hashlib.sha256(canonical).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

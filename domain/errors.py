@@ -5,6 +5,8 @@ Refused
 ├── NotFound                 unknown, or somebody else's: deliberately the same
 ├── IdempotencyKeyReused     the key was used before with another body
 ├── AttemptSuperseded        a report of an attempt that is not the current one
+├── AssetEnded               a file for an asset that ended without one: delete it
+├── PromptAlreadyEnhanced    a second, other text where the ledger has one
 ├── JobNotStartable          the work is no longer waiting: drop the message
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
@@ -82,6 +84,25 @@ class AttemptOfAnother(Refused):
         self.attempt = attempt
         self.worker = worker
         super().__init__(f"Attempt {attempt} is not with {worker}: another worker has it.")
+
+
+class AssetEnded(Refused):
+    """The asset failed or was canceled: no attempt will ever complete it, so a file of it is to be deleted."""
+
+    code = "asset_ended"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"The asset is {status}; nobody wants its file any more.")
+
+
+class PromptAlreadyEnhanced(Refused):
+    """The job has its richer prompt. End the attempt: the order of the next one carries it."""
+
+    code = "prompt_already_enhanced"
+
+    def __init__(self) -> None:
+        super().__init__("The prompt was made richer before, and otherwise; the next attempt renders what is recorded.")
 
 
 class JobNotStartable(Refused):

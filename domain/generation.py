@@ -27,7 +27,7 @@ from domain.commands import (
     StartAttempt,
     SubmitJob,
 )
-from domain.errors import AttemptSuperseded, FieldProblem, InvalidInput, NotFound, NothingToRetry
+from domain.errors import AssetEnded, AttemptSuperseded, FieldProblem, InvalidInput, NotFound, NothingToRetry
 from domain.events import (
     AssetCanceled,
     AssetEvent,
@@ -171,6 +171,8 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
     if not isinstance(asset, Reserved):
         if _repeats(command, asset):
             return Decision()
+        if isinstance(command, ReportAssetCompleted) and not isinstance(asset, Completed):
+            raise AssetEnded(assets_of.status_of(asset))
         raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
     jobs.require_current(generation.job, command.attempt)
     event: AssetEvent = (

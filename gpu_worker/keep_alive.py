@@ -24,6 +24,8 @@ class Interrupt(StrEnum):
     """Its owner wants it stopped."""
     SUPERSEDED = "superseded"
     """Another attempt has the job: whatever this one makes is worth nothing."""
+    GIVING_BACK = "giving back"
+    """The ledger has decided otherwise on something that the next order says: that attempt goes on with it."""
     STOPPING = "stopping"
     """This worker was told to end."""
 

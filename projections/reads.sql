@@ -22,6 +22,19 @@ where owner = %(owner)s
 order by queued_position desc
 limit %(limit)s
 
+-- name: dead_jobs
+select job_id, owner, job_type, recipe ->> 'model' as model, pool, jsonb_array_length(recipe -> 'seeds') as quantity,
+  attempt as attempts, error, created_at, finished_at, queued_position
+from views.jobs
+where status = 'failed'
+  and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+  and (%(error_class)s::text is null or error ->> 'error_class' = %(error_class)s::text)
+order by queued_position desc
+limit %(limit)s
+
+-- name: which_exist
+select job_id from views.jobs where job_id = any (%s::uuid[])
+
 -- name: find_job
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
   created_at, started_at, finished_at, queued_position, enhanced_prompt
@@ -88,34 +101,18 @@ limit %(limit)s
 -- name: running_attempts
 select job_id, owner, attempt, worker from views.queue where status = 'running' and job_id = any(%(job_ids)s)
 
--- name: place_in_queue
-select
-  (select count(*) from views.queue a
-    where a.status = 'waiting' and a.pool = q.pool and a.priority > q.priority)
-  + (select count(*) from views.queue a
-    where a.status = 'waiting' and a.pool = q.pool and a.priority = q.priority
-      and a.queued_position <= q.queued_position) as place
-from views.queue q
-where q.job_id = %(job_id)s and q.status = 'waiting'
-
--- name: places_in_queue
-select job_id, place
-from (
-  select job_id, row_number() over (partition by pool order by priority desc, queued_position) as place
-  from views.queue where status = 'waiting'
-) waiting
-where job_id = any (%(job_ids)s::uuid[])
-
 -- name: running_by_pool
 select pool, count(*) as running from views.queue where status = 'running' group by pool
 
 -- name: recent_seconds
-select job_type, avg(extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds'))::float as seconds
+select job_type,
+  percentile_cont(0.5) within group (order by seconds)::float as p50,
+  percentile_cont(0.9) within group (order by seconds)::float as p90
 from (
-  select job_type, started_at, finished_at, status, recipe
+  select job_type, status, extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds') as seconds
   from views.jobs where finished_at is not null order by finished_at desc limit 500
 ) recent
-where status = 'succeeded' and started_at is not null
+where status = 'succeeded' and seconds is not null
 group by job_type
 
 -- name: queues

@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
     )
+    running_per_owner_max: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="How many jobs of one owner may run at a time, over all pools. Default: no limit."
+    )
     disk_free_min_mb: Annotated[int, Field(ge=0)] = Field(
         default=256, description="`darkroom up` refuses to start with less free disk space than this, in MB."
     )

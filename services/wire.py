@@ -263,7 +263,8 @@ class ReportReply(Message):
     """The recorder's answer, sent after the commit.
 
     `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
-    (`attempt_superseded`, `job_not_startable`: drop the work), or `unavailable` (ask again later).
+    (`attempt_superseded`, `job_not_startable`: drop the work; `asset_ended`: and delete its file;
+    `prompt_already_enhanced`: give the job back), or `unavailable` (ask again later).
     """
 
     accepted: bool

@@ -302,6 +302,7 @@ def jobs(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 20,
+    dead: Annotated[bool, typer.Option("--dead", help="Everybody's jobs that failed. For administrators.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -310,7 +311,11 @@ def jobs(
     """List jobs, newest first."""
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
+    if dead and (status or job_type):
+        raise typer.BadParameter("--dead lists everybody's failed jobs; leave --status and --type away")
     server = commands.find_server(url, token, data_dir)
+    if dead:
+        finish(commands.dead_jobs(server, limit=limit, as_json=as_json))
     finish(commands.jobs(server, status=status, job_type=job_type, limit=limit, as_json=as_json))
 
 
@@ -364,12 +369,18 @@ def cancel(
 
 @app.command()
 def retry(
-    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+    job_id: JobId,
+    dead: Annotated[bool, typer.Option("--dead", help="Anybody's job of `jobs --dead`, for its owner.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Run the failed and canceled outputs of a job again."""
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
-    finish(commands.retry(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+    run = commands.retry_dead if dead else commands.retry
+    finish(run(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
 
 @app.command()

@@ -156,6 +156,14 @@ class Client:
         """Run the failed outputs again, as a new job; a lost answer is asked for again as in `submit`."""
         return await self._json("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": str(uuid4())})
 
+    async def dead_jobs(self, *, limit: int) -> list[Json]:
+        """Everybody's newest jobs that failed, `limit` at most. For administrators."""
+        return await self._list("/v1/admin/dead-jobs", {"limit": str(min(limit, 100))}, limit)
+
+    async def retry_dead(self, job_id: str) -> Json:
+        """Run one of them again for its owner; a second time it is the same job."""
+        return await self._json("POST", f"/v1/admin/dead-jobs/{job_id}/retry")
+
     async def upload(self, file: Path) -> Json:
         """Bring a file. A lost answer is asked for again: the same content is the same media. Raises `NoFile`."""
         try:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from api.cli.client import Client, ClientError, NoServer
 from api.cli.like import RANDOM_SEED, submission_like
-from api.cli.tables import error_text, history_table, job_lines, jobs_table, printable, standing
+from api.cli.tables import dead_jobs_table, error_text, history_table, job_lines, jobs_table, printable, standing
 from api.cli.watch import outcome, screen_for, watch
 from services.settings import Settings
 
@@ -195,6 +195,19 @@ async def jobs(server: Server, *, status: str | None, job_type: str | None, limi
     return 0
 
 
+async def dead_jobs(server: Server, *, limit: int, as_json: bool) -> int:
+    """Everybody's jobs that failed."""
+    async with server.client() as client:
+        found = await client.dead_jobs(limit=limit)
+    if as_json:
+        _print_json(found)
+    elif found:
+        _console().print(dead_jobs_table(found))
+    else:
+        typer.echo("No job has failed.")
+    return 0
+
+
 async def show(server: Server, job_id: str, *, as_json: bool) -> int:
     """One job."""
     async with server.client() as client:
@@ -239,6 +252,14 @@ async def retry(server: Server, job_id: str, *, as_json: bool) -> int:
     async with server.client() as client:
         job = await client.retry(job_id)
     _print_json(job) if as_json else typer.echo(f"{job['id']}  {standing(job)}. Look: darkroom show {job['id']}")
+    return 0
+
+
+async def retry_dead(server: Server, job_id: str, *, as_json: bool) -> int:
+    """Run anybody's job that failed again, for its owner."""
+    async with server.client() as client:
+        job = await client.retry_dead(job_id)
+    _print_json(job) if as_json else typer.echo(f"{job['id']}  queued for {printable(job['owner'])}.")
     return 0
 
 

@@ -112,7 +112,7 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
     urgent = await site.submit(priority=5)
     places = {job["id"]: job["queue"]["position"] for job in (await site.get("/v1/jobs"))["results"]}
     assert places == {urgent["id"]: 1, first["id"]: 2, second["id"]: 3}
-    assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"] == {"position": 3, "eta_s": 72.0}
+    assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"] == {"position": 3, "eta_s": 72.0, "eta_p90_s": 72.0}
     await site.start(urgent)
     assert (await site.get(f"/v1/jobs/{urgent['id']}"))["queue"] is None
     assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"]["position"] == 2
@@ -121,7 +121,7 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
 async def test_the_eta_learns_from_jobs_that_ended(site: Site) -> None:
     await site.finished(quantity=1)  # it took one second of the test's clock
     waiting = await site.submit(quantity=6)
-    assert (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"] == {"position": 1, "eta_s": 6.0}
+    assert (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"] == {"position": 1, "eta_s": 6.0, "eta_p90_s": 6.0}
 
 
 async def test_progress_shows_while_a_job_runs(site: Site) -> None:

@@ -92,6 +92,7 @@ async def test_documents_are_what_their_schemas_say(site: Site) -> None:
         ("/v1/admin/projections", schemas.Page[schemas.ProjectionState]),
         ("/v1/admin/queues", schemas.Page[schemas.QueueState]),
         ("/v1/admin/performance", schemas.Page[schemas.PerformanceState]),
+        ("/v1/admin/dead-jobs", schemas.Page[schemas.DeadJob]),
     ]:
         check(model, await site.get(path))
     (asset,) = (await site.get("/v1/library"))["results"]
@@ -151,6 +152,8 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("POST", "/v1/admin/projections/{}/rebuild"),
         ("GET", "/v1/admin/queues"),
         ("GET", "/v1/admin/performance"),
+        ("GET", "/v1/admin/dead-jobs"),
+        ("POST", "/v1/admin/dead-jobs/{}/retry"),
         ("GET", "/metrics"),
         ("GET", "/healthz"),
         ("GET", "/readyz"),

@@ -75,6 +75,7 @@ COMMANDS: dict[str, JobCommand] = {
 NONE = "not_found"
 LATE = "attempt_superseded"
 ANOTHER = "attempt_of_another"
+OVER = "asset_ended"
 BUSY = "job_not_startable"
 STOP = "JobCanceled AssetCanceled"
 BACK = "JobRequeued"
@@ -86,9 +87,9 @@ TABLE: dict[str, list[str]] = {
     "start 1":         [NONE, "JobStarted", "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
     "start 2":         [NONE, BUSY, BUSY, BUSY, "JobStarted", "", BUSY, BUSY, BUSY, BUSY, BUSY],
     "note":            [NONE, LATE, "JobPromptEnhanced", "JobPromptEnhanced", LATE, LATE, LATE, LATE, LATE, LATE, LATE],
-    "reported":        [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", LATE, LATE, LATE, LATE],
-    "reported by another": [NONE, LATE, ANOTHER, ANOTHER, LATE, LATE, "", LATE, LATE, LATE, LATE],
-    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", LATE, LATE, LATE, LATE],
+    "reported":        [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
+    "reported by another": [NONE, LATE, ANOTHER, ANOTHER, LATE, LATE, "", OVER, OVER, OVER, OVER],
+    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
     "asset failed":    [NONE, LATE, "AssetFailed", "AssetFailed", LATE, LATE, LATE, "", "", LATE, LATE],
     "fail":            [NONE, LATE, BACK, STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "fail for good":   [NONE, LATE, "JobFailed AssetFailed", STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
