@@ -190,7 +190,10 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class LibraryFilter:
-    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5."""
+    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5.
+
+    `trashed`: what is in the trash, and nothing else; without it what is not.
+    """
 
     kind: str | None = None
     saved: bool | None = None
@@ -198,6 +201,7 @@ class LibraryFilter:
     words: str | None = None
     min_score: int | None = None
     model: str | None = None
+    trashed: bool = False
 
 
 def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:
@@ -274,6 +278,7 @@ def list_library(
         "words": wanted.words,
         "min_score": wanted.min_score,
         "model": wanted.model,
+        "trashed": wanted.trashed,
     }
     return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
 
