@@ -39,7 +39,7 @@ create function library_page(
   in_trash boolean, before bigint, rows_max int)
 returns table (asset_id uuid, completed_position bigint)
 language plpgsql stable security definer rows 50
-set search_path = pg_catalog, pg_temp set enable_seqscan = off
+set search_path = pg_catalog, pg_temp set enable_seqscan = off set max_parallel_workers_per_gather = 0
 as $$
 declare
   newest_max constant int := 1000;

@@ -267,7 +267,7 @@ def list_workspace(
 def list_library(
     connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
 ) -> list[ListedAssetRow]:
-    """Assets completed before position `before`, newest first."""
+    """Assets completed before position `before`, newest first: of the owner that `connection` stands for."""
     arguments = {
         "owner": owner,
         "before": before,
