@@ -32,6 +32,16 @@ def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> 
     return described
 
 
+def files(*problems: int) -> Responses:
+    """What a call may answer that sends a file, or a range of it, or says that it has not changed.
+
+    Such a call says `response_class=Response`: else FastAPI adds that it may be JSON.
+    """
+    content: dict[str, Any] = {f"{kind}/*": {} for kind in ("image", "video", "audio")}
+    sent: Responses = {status: {"description": "As asked.", "content": content} for status in (200, 206)}
+    return answers({304: None}, *problems) | sent
+
+
 def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, Any]:
     """The part of an operation for a body and headers that are read by hand."""
     extra: dict[str, Any] = {

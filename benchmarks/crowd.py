@@ -48,10 +48,10 @@ JOB_LISTS: Final[Paths] = (
     ("waiting", "/v1/jobs?status=queued"),
     ("status of none", "/v1/jobs?status=canceled"),
     ("common type", "/v1/jobs?job_type=sdxl_image_fast"),
-    ("type of the oldest", "/v1/jobs?job_type=wan_video_fast"),
+    ("type of the oldest", "/v1/jobs?job_type=video_fast"),
     ("type of none", "/v1/jobs?job_type=flux"),
     ("type and status", "/v1/jobs?job_type=sdxl_image_high&status=failed"),
-    ("type and status of none", "/v1/jobs?job_type=wan_video_fast&status=queued"),
+    ("type and status of none", "/v1/jobs?job_type=video_fast&status=queued"),
     ("batch", f"/v1/jobs?batch_id={_made_up('batch 3')}"),
     ("batch and status", f"/v1/jobs?batch_id={_made_up('batch 3')}&status=failed"),
 )

@@ -31,7 +31,7 @@ from (
     case when mod(n, 2) = 1 then 'admin' else 'owner-' || mod(n / 2, 100) end as owner,
     case when n > jobs - 400 then 'queued' when n > jobs - 420 then 'processing'
       when mod(n, 997) = 1 then 'failed' else 'succeeded' end as status,
-    case when n < jobs / 10 then 'wan_video_fast' when mod(n, 20) < 4 then 'sdxl_image_high' else 'sdxl_image_fast' end
+    case when n < jobs / 10 then 'video_fast' when mod(n, 20) < 4 then 'sdxl_image_high' else 'sdxl_image_fast' end
       as job_type,
     case when n < jobs / 10 then 'wan-demo' when mod(n, 3001) = 1 then 'qwen-demo' else 'sdxl-demo' end as model
   from (select %(jobs)s::int as jobs) total, generate_series(1, jobs) n
@@ -43,7 +43,7 @@ insert into views.assets (
   rating, saved, title, tags, trashed, completed_at)
 select
   md5(j.job_id || ' ' || i)::uuid, j.job_id, j.owner, i, i,
-  case when j.job_type = 'wan_video_fast' then 'video' else 'image' end, j.job_type,
+  case when j.job_type = 'video_fast' then 'video' else 'image' end, j.job_type,
   format('%s/%s/%s_%s.png', j.job_type, j.owner, j.job_id, i),
   a.status, case when made then 'image/png' end, case when made then 81234 end,
   case when made then repeat(md5(j.job_id::text), 2) end, case when made then 256 end, case when made then 256 end, j.error,
@@ -52,7 +52,7 @@ select
   array_remove(array[
     case when made and h % 2 = 0 then 'sea' end,
     case when made and h % 9973 = 1 then 'Keep & frame' end,
-    case when made and j.job_type = 'wan_video_fast' then 'clip' end], null),
+    case when made and j.job_type = 'video_fast' then 'clip' end], null),
   made and h % 100 = 3, case when made then j.finished_at end
 from views.jobs j
   cross join generate_series(0, 2) i
