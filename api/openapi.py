@@ -21,6 +21,14 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
+PATTERNS: Final[Mapping[str, str]] = {
+    "Idempotency-Key": "^[!-~]{1,255}$",
+    "Cancel-After": "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$",
+    "Last-Event-ID": "^[0-9]{1,19}$",
+}
+"""What a header looks like, where anything else is refused."""
+
+
 def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
     """What a call may answer: these documents, and problems with these statuses beside 401."""
     described: Responses = {}
@@ -51,7 +59,7 @@ def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, A
                 "in": "header",
                 "required": False,
                 "description": HEADERS[name],
-                "schema": {"type": "string"},
+                "schema": {"type": "string"} | ({"pattern": PATTERNS[name]} if name in PATTERNS else {}),
             }
             for name in headers
         ]
