@@ -1,4 +1,4 @@
--- 0011 Lists that stay quick over 100,000 assets: an index for each way of asking, and the library's filters behind one function.
+-- 0011 Lists that stay quick over 100,000 assets: an index for each way of asking, the library's filters in one function.
 
 create extension if not exists btree_gin;
 
@@ -32,8 +32,8 @@ create index jobs_of_batch on views.jobs (owner, batch_id, queued_position desc)
 -- others. So it asks for the owner itself, and says nothing but which assets; the caller reads those as the owner.
 --
 -- The newest thousand are looked through in order, which finds a full page of whatever is common at once. What is rarer is
--- fetched by the index over the filters, and then put in order (+ 0: not by the index that has the order, which would walk
--- through everything). The table is named at run time: a rebuild swaps it.
+-- fetched by the index over the filters, and then put in order; `trashed::int` is there to keep Postgres from the index
+-- that has the order, by which it would walk through everything. The table is named at run time: a rebuild swaps it.
 create function library_page(
   wanted_kind text, wanted_saved boolean, wanted_tag text, wanted_words tsquery, least_rating int, wanted_model text,
   in_trash boolean, before bigint, rows_max int)
@@ -51,26 +51,28 @@ declare
     case when wanted_words is not null then ' and words @@ $7' end,
     case when least_rating is not null then ' and rating >= $8' end,
     case when wanted_model is not null then ' and model = $9' end);
-  theirs constant text := 'from views.library where owner = $1 and status = ''completed'' and '
-    || case when in_trash then 'trashed' else 'not trashed' end || ' and completed_position < $2';
+  completed constant text := 'from views.library where owner = $1 and status = ''completed'' and completed_position < $2';
+  in_order constant text := completed || case when in_trash then ' and trashed' else ' and not trashed' end
+    || ' order by completed_position desc';
   below bigint := coalesce(before, 9223372036854775807);
   found int;
 begin
   return query execute
-    'select asset_id, completed_position from (select * ' || theirs || ' order by completed_position desc limit '
-    || newest_max || ') newest where true' || filters || ' order by completed_position desc limit $3'
+    'select asset_id, completed_position from (select * ' || in_order || ' limit ' || newest_max || ') newest where true'
+    || filters || ' order by completed_position desc limit $3'
     using whose, below, rows_max, wanted_kind, wanted_saved, wanted_tag, wanted_words, least_rating, wanted_model;
   get diagnostics found = row_count;
   if found = rows_max then
     return;
   end if;
-  execute 'select completed_position ' || theirs || ' order by completed_position desc offset '
-    || newest_max - 1 || ' limit 1' into below using whose, below;
+  execute 'select completed_position ' || in_order || ' offset ' || newest_max - 1 || ' limit 1'
+    into below using whose, below;
   if below is null then
     return;
   end if;
   return query execute
-    'select asset_id, completed_position ' || theirs || filters || ' order by completed_position + 0 desc limit $3'
+    'select asset_id, completed_position ' || completed || ' and trashed::int = ' || in_trash::int || filters
+    || ' order by completed_position desc limit $3'
     using whose, below, rows_max - found, wanted_kind, wanted_saved, wanted_tag, wanted_words, least_rating, wanted_model;
 end $$;
 revoke all on function library_page from public;
