@@ -53,12 +53,12 @@ class NotFound(Refused):
 
 
 class IdempotencyKeyReused(Refused):
-    """The key names a job that was submitted with another body."""
+    """The key names a job, batch or prompt that was submitted with another body."""
 
     code = "idempotency_key_reused"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used before with another body; use a new key for a new job.")
+        super().__init__("This Idempotency-Key was used before with another body; use a new key for a new request.")
 
 
 class AttemptSuperseded(Refused):

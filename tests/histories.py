@@ -3,23 +3,27 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.commands import AssetCommand, JobCommand, UploadMedia
+from domain.commands import AssetCommand, JobCommand, PromptCommand, SavePrompt, UploadMedia
+from domain.envelope import Envelope
+from domain.events import BatchItemAdded, BatchOpened, BatchPreferred, Event
 from domain.media import media_id
-from domain.recipe import Kind, asset_id
+from domain.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
-from services.ledger import AssetExecuted, Context, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import AssetExecuted, Context, EventMapper, JobExecuted, Ledger, PostgresRecorder
 from services.projector import Projector, View
 from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
 
 Row = dict[str, Any]
+
+MAPPER = EventMapper()
 
 
 class Story:
@@ -40,18 +44,21 @@ class Story:
         kind: Kind = Kind.IMAGE,
         priority: int = 0,
         deadline: datetime | None = None,
+        batch_id: UUID | None = None,
+        **of_recipe: str,
     ) -> UUID:
-        """A new job; its id."""
+        """A new job; its id. `of_recipe` are `model` and `job_type` where they are not the usual ones."""
         job_id = uuid4()
         asked = replace(
             SUBMIT,
             job_id=job_id,
             owner=owner,
-            recipe=recipe(quantity).model_copy(update={"prompt": prompt}),
+            recipe=recipe(quantity).model_copy(update={"prompt": prompt, **of_recipe}),
             pool=pool,
             kind=kind,
             priority=priority,
             deadline=deadline,
+            batch_id=batch_id,
             now=self._now(),
         )
         self.ledger.execute(job_id, asked, Context(owner, owner))
@@ -78,6 +85,52 @@ class Story:
         job_id = self.submit(quantity, **about)
         self.tell(job_id, start(1), *(report_completed(index) for index in range(quantity)))
         return job_id
+
+    def compared(self, *models: str, owner: str = OWNER, **about: Any) -> tuple[UUID, list[UUID]]:
+        """A comparison of these models, an item and a job each, all of them completed; the ids of batch and jobs."""
+        batch_id = uuid4()
+        jobs = [self.finished(batch_id=batch_id, owner=owner, model=model, **about) for model in models]
+        opened = BatchOpened(owner=owner, kind="comparison", name="Which one?", prompt="a lighthouse in fog", seed=42)
+        items = [BatchItemAdded(index=index, job_id=job_id) for index, job_id in enumerate(jobs)]
+        self.append(batch_id, owner, opened, *items)
+        return batch_id, jobs
+
+    def prefer(self, batch_id: UUID, winner: UUID, loser: UUID, *, index: int = 0, owner: str = OWNER) -> None:
+        """Of these two jobs' assets at `index`, the first is the better one."""
+        said = BatchPreferred(winner=asset_id(winner, index), loser=asset_id(loser, index))
+        self.append(batch_id, owner, said)
+
+    def save_prompt(self, title: str = "Fog", owner: str = OWNER) -> UUID:
+        """A prompt, kept; its id."""
+        identifier = uuid4()
+        asked = SavePrompt(
+            owner=owner,
+            title=title,
+            prompt="a lighthouse in fog",
+            negative_prompt="blurry",
+            model="sdxl-demo",
+            job_type="sdxl_image_fast",
+            task=Task.TEXT_TO_IMAGE,
+            tags=("fog", "sea"),
+            now=self._now(),
+        )
+        self.ledger.execute_prompt(identifier, asked, Context(owner, owner))
+        self._then()
+        return identifier
+
+    def change_prompt(self, identifier: UUID, *commands: PromptCommand) -> None:
+        """These commands about the prompt."""
+        for command in commands:
+            self.ledger.execute_prompt(identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
+            self._then()
+
+    def append(self, stream_id: UUID, owner: str, *events: Event) -> None:
+        """These events on their stream, past its decider."""
+        version = len(self.ledger.stream(stream_id))
+        envelope = Envelope(owner, owner, self._now(), uuid4(), correlation_id=stream_id)
+        new = [MAPPER.encode(stream_id, version + number, event, envelope) for number, event in enumerate(events, 1)]
+        cast("PostgresRecorder", self.ledger.recorder).write(Commit(envelope.command_id, new))
+        self._then()
 
     def upload(self, number: int, owner: str = OWNER) -> UUID:
         """A file of theirs, another one for each number; its id."""

@@ -10,6 +10,7 @@ from services.ledger.application import (
     JobExecuted,
     Ledger,
     MediaExecuted,
+    PromptExecuted,
     RawEvent,
 )
 from services.ledger.mapper import EventMapper
@@ -24,5 +25,6 @@ __all__ = [
     "Ledger",
     "MediaExecuted",
     "PostgresRecorder",
+    "PromptExecuted",
     "RawEvent",
 ]

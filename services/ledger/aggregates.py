@@ -1,4 +1,7 @@
-"""Aggregates of one stream each: an asset by itself, an upload. A job is none: it is decided on with all its assets."""
+"""Aggregates of one stream each: an asset by itself, an upload, a saved prompt.
+
+A job is none: it is decided on with all its assets.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +11,12 @@ from uuid import UUID
 
 from domain import asset as assets_of
 from domain import media as media_of
+from domain import prompt as prompts_of
 from domain.asset import Asset
-from domain.commands import AssetCommand, MediaCommand, UploadMedia
-from domain.events import AssetEvent, Event, MediaEvent
+from domain.commands import AssetCommand, MediaCommand, PromptCommand, SavePrompt, UploadMedia
+from domain.events import AssetEvent, Event, MediaEvent, PromptEvent
 from domain.media import Media
+from domain.prompt import Prompt
 
 
 class Timed(Protocol):
@@ -70,4 +75,13 @@ MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
     owner_of=media_of.owner_of,
     conversation_of=lambda stream, _: stream,
     opening=(UploadMedia,),
+)
+PROMPT: Final[Aggregate[Prompt, PromptCommand, PromptEvent]] = Aggregate(
+    kind="prompt",
+    unknown=prompts_of.Unknown(),
+    decide=prompts_of.decide,
+    evolve=prompts_of.evolve,
+    owner_of=prompts_of.owner_of,
+    conversation_of=lambda stream, _: stream,
+    opening=(SavePrompt,),
 )

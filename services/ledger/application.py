@@ -17,16 +17,17 @@ from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob, UseMedia
+from domain.commands import AssetCommand, JobCommand, MediaCommand, PromptCommand, SubmitJob, UseMedia
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent
+from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
+from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
-from services.ledger.aggregates import ASSET, MEDIA, Aggregate, CommandT, EventT, Executed, StateT
+from services.ledger.aggregates import ASSET, MEDIA, PROMPT, Aggregate, CommandT, EventT, Executed, StateT
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -72,6 +73,7 @@ class JobExecuted:
 
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
+PromptExecuted = Executed[Prompt, PromptEvent]
 
 
 class Ledger(Application[UUID]):
@@ -121,6 +123,10 @@ class Ledger(Application[UUID]):
     def execute_media(self, media_id: UUID, command: MediaCommand, context: Context) -> MediaExecuted:
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
+
+    def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
+        """The same for one saved prompt."""
+        return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
 
     def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
         """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""

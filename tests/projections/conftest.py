@@ -6,7 +6,7 @@ import pytest
 
 from services.database import Database
 from services.ledger import Ledger
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, logging_in_as_role
 from tests.conftest import Clock
 from tests.histories import Story, Views
 
@@ -26,5 +26,5 @@ def views(database: Database, ledger: Ledger) -> Views:
 @pytest.fixture
 def owned_views(dsn: str) -> Iterator[OwnedViews]:
     """The views of the fresh database, for one owner at a time."""
-    with OwnedViews(dsn) as opened:
+    with OwnedViews(logging_in_as_role(dsn)) as opened:
         yield opened

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from domain.asset import Asset, Completed, Reserved
 from domain.commands import (
     AssetCommand,
+    DeletePrompt,
     DismissAsset,
+    EditPrompt,
     JobCommand,
     RateAsset,
     RestoreAsset,
@@ -31,6 +33,7 @@ from projections import ALL
 from services import projector, rebuild
 from services.database import Database
 from services.ledger import InMemoryRecorder, Ledger
+from tests.afresh import scores_afresh, scores_shown
 from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.spec import (
@@ -69,8 +72,10 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
-Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, "upload"])
-Steps = st.lists(st.tuples(Word, st.integers(0, 1), st.integers(0, 5)), min_size=30, max_size=60)
+Word = st.sampled_from(
+    [*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, "upload", "prefer", "prompt"]
+)
+Steps = st.lists(st.tuples(Word, st.integers(0, 4), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -88,6 +93,7 @@ def test_a_view_is_the_same_however_it_came_about(
         then = views.all_rows()
         _project_in_cuts(views, cuts, patch, ledger.head())
         live = views.all_rows()
+        assert scores_shown(views) == scores_afresh(ledger)
         patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
         for view in ALL:
             assert rebuild.rebuild(database, ledger, view).same
@@ -108,17 +114,35 @@ def _emptied(views: Views) -> Views:
 def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
     """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
+    batch_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
+    jobs += compared
+    prompts = [story.save_prompt()]
     for word, which, number in steps:
         job_id = jobs[which % len(jobs)]
         generation = story.ledger.generation(job_id)
         with suppress(Refused):  # what the rules do not allow leaves no trace
             if word == "upload":
                 story.upload(number)
+            elif word == "prompt":
+                _change_prompt(story, prompts, which, number)
+            elif word == "prefer":
+                winner, loser = ((0, 1), (1, 0), (1, 2), (2, 0), (0, 2), (2, 1))[number]
+                story.prefer(batch_id, compared[winner], compared[loser], index=which % 2)
             elif word in OWNERS_SAY:
                 story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
             else:
                 index = _pick(generation, Reserved, number)
                 story.tell(job_id, WORKERS_SAY[word](attempt_of(generation.job), index))
+
+
+def _change_prompt(story: Story, prompts: list[UUID], which: int, number: int) -> None:
+    if number == 0:
+        prompts.append(story.save_prompt(f"Fog {which}"))
+    elif number == 1:
+        story.change_prompt(prompts[which % len(prompts)], DeletePrompt(NOW))
+    else:
+        edited = EditPrompt(NOW, title=f"{which}", prompt=f"fog {number}", tags=("ö", "sea")[: number % 3])
+        story.change_prompt(prompts[which % len(prompts)], edited)
 
 
 def _pick(generation: Generation, state: type[Asset], number: int) -> int:

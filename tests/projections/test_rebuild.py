@@ -11,7 +11,7 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import DismissAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
+from domain.commands import DismissAsset, EditPrompt, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
 from projections import ALL
 from projections.projection import Projection
@@ -57,6 +57,10 @@ class Held:
     def aggregates(self) -> Sequence[str]:
         return self.view.aggregates
 
+    @property
+    def version(self) -> int:
+        return self.view.version
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.backend_pid = cursor.connection.info.backend_pid
         self.begun.set()
@@ -72,6 +76,9 @@ def everything(story: Story) -> None:
     story.curate(job_id, 0, ThumbnailAsset(thumbnail_of(0), NOW))
     story.curate(job_id, 2, TrashAsset(NOW), ThumbnailAsset(thumbnail_of(2), NOW))
     story.submit(1)
+    batch_id, (one, other) = story.compared("sdxl-demo", "flux")
+    story.prefer(batch_id, one, other)
+    story.change_prompt(story.save_prompt(), EditPrompt(NOW, title="Sea fog"))
 
 
 @contextmanager
@@ -134,7 +141,7 @@ def test_a_query_that_joins_the_tables_of_a_view_is_not_deadlocked_by_the_swap(
         swap = thread.submit(rebuild.rebuild, database, ledger, BY_NAME["jobs"])
         waits = "select 1 from pg_locks where not granted and mode = 'AccessExclusiveLock' and relation is not null"
         eventually(lambda: views.ask(waits))
-        assert reader.execute("select count(*) from views.jobs").fetchone() == (2,)
+        assert reader.execute("select count(*) from views.jobs").fetchone() == (4,)
         reader.commit()
         assert swap.result(timeout=WAIT_S_MAX).same
 
