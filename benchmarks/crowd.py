@@ -101,10 +101,22 @@ DETAILS: Final[Paths] = (
     ("asset", f"/v1/assets/{ASSET}"),
 )
 
+SCORES: Final[Paths] = (("prompts", "/v1/scores?by=prompt"), ("full page", "/v1/scores?by=prompt&limit=200"))
+
+PROMPTS: Final[Paths] = (
+    ("all", "/v1/prompts"),
+    ("old page", f"/v1/prompts?cursor={cursor_of('prompts', OLD)}"),
+    ("word of all", "/v1/prompts?q=lighthouse"),
+    ("word of none", "/v1/prompts?q=zebra"),
+)
+"""1,300 of admin, 67 of each of the others."""
+
 LISTS: Final[Mapping[str, Paths]] = {
     "jobs": JOB_LISTS,
     "library": LIBRARY,
     "workspace": WORKSPACE,
     "details": DETAILS,
+    "scores": SCORES,
+    "prompts": PROMPTS,
 }
 """What is asked, by list. Whatever else reads views for people belongs here: plans, times and benchmarks follow."""

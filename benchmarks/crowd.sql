@@ -93,3 +93,17 @@ select queued_position + place, job_id, 1 + place, case when place = 0 then 'job
   created_at, owner, owner, job_id, jsonb_build_object('attempt', 1, 'about', repeat('x', 200))
 from views.jobs cross join generate_series(0, 10) place
 where owner = 'admin'
+
+-- name: scores
+insert into views.scores (
+  owner, by, key, value, first_position, jobs, rated, distribution, mean, score, won, lost, formula)
+select owner, 'prompt', md5(job_id || (recipe ->> 'prompt')), recipe ->> 'prompt', queued_position, 1, 1,
+  '{0,0,0,1,0}', 4, 3 + mod(queued_position, 1000) / 1000.0, 0, 0, 1
+from views.jobs
+
+-- name: prompts
+insert into views.prompts (
+  prompt_id, owner, title, prompt, prompt_sha256, model, task, tags, created_at, updated_at, saved_position)
+select job_id, owner, 'Prompt ' || queued_position, recipe ->> 'prompt', md5(job_id || (recipe ->> 'prompt')),
+  recipe ->> 'model', 't2i', '{}', created_at, created_at, queued_position + 11
+from views.jobs where mod(queued_position, case owner when 'admin' then 25 else 5 end) = 0

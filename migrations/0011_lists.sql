@@ -16,6 +16,7 @@ create function words_of(prompt text, title text, tags text[]) returns tsvector 
 return to_tsvector('simple', searchable(prompt || ' ' || coalesce(title, '') || ' ' || array_to_string(tags, ' ')));
 
 alter table views.library alter column words set expression as (words_of(prompt, title, tags));
+alter table views.prompts alter column words set expression as (words_of(prompt, title, tags));
 
 -- Words and filters of the library in one index: what is common in one of them is skipped by what is rare in another.
 drop index views.library_words;

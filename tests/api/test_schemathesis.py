@@ -102,12 +102,15 @@ async def existing(site: Site) -> dict[str, list[str]]:
     await site.start(failed)
     await site.fail(failed, 0)
     upload = await site.http.post("/v1/uploads", files={"file": encoded(picture())})
+    body = {"title": "Fog", "prompt": "a lighthouse in fog", "job_type": JOB_TYPES[0]}
+    prompt = await site.http.post("/v1/prompts", json=body)
     await site.get("/v1/jobs")
     jobs = [finished, waiting, failed]
     return {
         "job_id": [job["id"] for job in jobs],
         "asset_id": [asset["id"] for job in [finished, failed] for asset in job["assets"]],
         "media": [upload.json()["id"]],
+        "prompt": [prompt.json()["id"]],
     }
 
 
