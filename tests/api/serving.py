@@ -154,6 +154,7 @@ class AServer:
     async def start(self) -> None:
         """Serve from now on."""
         listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvloop has it
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
             self.app,
