@@ -12,6 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
+    batch_bodies,
+    batches,
     catalog,
     enhance,
     errors,
@@ -41,7 +43,7 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
+ROUTERS: Final = (jobs, batches, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -64,7 +66,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(Gate, identities=identities)
-    openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
+    openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     return app
 
 

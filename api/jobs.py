@@ -14,7 +14,7 @@ from api.answers import answer, listed
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import job_behind, resolve, uploads_among
+from api.inputs import Files
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -25,13 +25,13 @@ from api.submission import (
     Given,
     SubmitBody,
     asked_by,
+    given_of,
     retry_of,
     sources_of,
     submission_of,
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
-from domain.errors import InvalidInput
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
@@ -67,16 +67,9 @@ async def submit_job(request: Request) -> Response:
 
 async def _given(here: Running, content: Json, owner: str) -> Given:
     """The files that a body names; nothing is read for a body that names none."""
-    sources = sources_of(content)
-    if not sources:
+    if not sources_of(content):
         return NOTHING_GIVEN
-    try:
-        files = await asyncio.to_thread(resolve, sources, owner, here.parts.ledger)
-    except InvalidInput as invalid:
-        return Given(problems=invalid.problems)
-    continued = content.get("media", {}).get("video") if isinstance(content.get("media"), dict) else None
-    parent_id = await asyncio.to_thread(job_behind, continued, owner, here.parts.ledger)
-    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
+    return await asyncio.to_thread(given_of, content, Files(owner, here.parts.ledger))
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))
@@ -120,12 +113,18 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
-    executed = await _execute(here, identity_of(request).owner, found, CancelJob(here.parts.clock()))
+    result, position = await cancel(here, identity_of(request).owner, found)
+    return answer({"result": result}, 202, position=position)
+
+
+async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
+    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
+    executed = await _execute(here, owner, job_id, CancelJob(here.parts.clock()))
     result = _cancel_result(executed)
     if result == "cancel_requested":  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(found), b"")
-    return answer({"result": result}, 202, position=executed.position)
+            await here.parts.broker.client.publish(cancel_subject(job_id), b"")
+    return result, executed.position
 
 
 @router.post(

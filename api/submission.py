@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source
+from api.inputs import Files, Source, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -132,6 +132,25 @@ def sources_of(content: Json) -> list[Source]:
     return sources
 
 
+def given_of(content: Json, files: Files) -> Given:
+    """The files that a body names, or what is wrong with them. Blocks. Raises `Unavailable`."""
+    sources = sources_of(content)
+    if not sources:
+        return NOTHING_GIVEN
+    try:
+        found = files.resolve(sources)
+    except InvalidInput as invalid:
+        return Given(problems=invalid.problems)
+    continued = content["media"].get("video") if isinstance(content.get("media"), dict) else None
+    return Given(found, parent_id=files.job_behind(continued), uploads=uploads_among(found))
+
+
+def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
+    """The job type that a body names, one way or the other; None where it names none."""
+    found = _Problems(()).job_type(content, catalog)
+    return None if found is None else found[1]
+
+
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
     """The command for a body. Raises `InvalidInput` with every problem of it."""
     problems = _Problems(given.problems)
@@ -214,14 +233,23 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
     recipe = recipe_of_retry(parent)
-    job = parent.job
-    if isinstance(job, NotSubmitted) or not parent.assets:
-        raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
-    expected_s = job.queued.expected_s
     job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
+    command = successor_of(parent_id, parent, recipe, asked)
+    return replace(command, job_id=job_id, request_sha256=request_sha256)
+
+
+def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
+    """The command for a new job, under a random id, that does `recipe` and is in all else like another one.
+
+    Raises `NothingToRetry` for a job that was never queued.
+    """
+    job = like.job
+    if isinstance(job, NotSubmitted) or not like.assets:
+        raise NothingToRetry(status_of(job))
+    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, Unknown))
+    expected_s = job.queued.expected_s
     return SubmitJob(
-        job_id=job_id,
+        job_id=uuid4(),
         owner=asked.owner,
         recipe=recipe,
         pool=job.queued.pool,
@@ -233,7 +261,6 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         batch_id=job.queued.batch_id,
         parent_id=parent_id,
         tags=job.queued.tags,
-        request_sha256=request_sha256,
         deadline=asked.deadline,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
         title=job.queued.title,
@@ -325,8 +352,12 @@ def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | N
     """The job's id, and the hash that recognises the same request under the same key; random without a key."""
     if asked.key is None:
         return uuid4(), None
-    canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return uuid5(uuid5(OWNERS, asked.owner), asked.key), hashlib.sha256(canonical).hexdigest()
+    return uuid5(uuid5(OWNERS, asked.owner), asked.key), sha256_of(request)
+
+
+def sha256_of(request: Mapping[str, Any]) -> str:
+    """The hash by which a request is recognised, whatever the order of its fields."""
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""Aggregates of one stream each: an asset by itself, an upload. A job is none: it is decided on with all its assets."""
+"""Aggregates of one stream each: an asset by itself, an upload, a batch. A job is decided on with all its assets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from domain import asset as assets_of
+from domain import batch as batch_of
 from domain import media as media_of
 from domain.asset import Asset
-from domain.commands import AssetCommand, MediaCommand, UploadMedia
-from domain.events import AssetEvent, Event, MediaEvent
+from domain.batch import Batch
+from domain.commands import AssetCommand, BatchCommand, MediaCommand, OpenBatch, UploadMedia
+from domain.events import AssetEvent, BatchEvent, Event, MediaEvent
 from domain.media import Media
 
 
@@ -70,4 +72,13 @@ MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
     owner_of=media_of.owner_of,
     conversation_of=lambda stream, _: stream,
     opening=(UploadMedia,),
+)
+BATCH: Final[Aggregate[Batch, BatchCommand, BatchEvent]] = Aggregate(
+    kind="batch",
+    unknown=batch_of.Unknown(),
+    decide=batch_of.decide,
+    evolve=batch_of.evolve,
+    owner_of=batch_of.owner_of,
+    conversation_of=lambda stream, _: stream,
+    opening=(OpenBatch,),
 )

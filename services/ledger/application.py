@@ -16,17 +16,18 @@ from domain import asset as assets_of
 from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
+from domain.batch import Batch, Opened
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, MediaCommand, SubmitJob, UseMedia
+from domain.commands import AssetCommand, BatchCommand, JobCommand, MediaCommand, SubmitJob, UseMedia
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent
+from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
-from services.ledger.aggregates import ASSET, MEDIA, Aggregate, CommandT, EventT, Executed, StateT
+from services.ledger.aggregates import ASSET, BATCH, MEDIA, Aggregate, CommandT, EventT, Executed, StateT
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -72,6 +73,7 @@ class JobExecuted:
 
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
+BatchExecuted = Executed[Batch, BatchEvent]
 
 
 class Ledger(Application[UUID]):
@@ -122,6 +124,12 @@ class Ledger(Application[UUID]):
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
 
+    def execute_batch(
+        self, batch_id: UUID, command: BatchCommand, context: Context, submissions: Sequence[SubmitJob] = ()
+    ) -> BatchExecuted:
+        """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
+        return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
+
     def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
         """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""
         envelope = _new_envelope(context, made.owner, now, identifier)
@@ -144,6 +152,12 @@ class Ledger(Application[UUID]):
         if not isinstance(media, Uploaded):
             raise NotFound("media", media_id)
         return media
+
+    def batch(self, batch_id: UUID, *, owner: str | None = None) -> tuple[Opened, int]:
+        """The batch as it is now, and the position of its last event. Raises `NotFound`, also for somebody else's."""
+        batch, _, position = self._load_one(BATCH, batch_id)
+        _require_owner(BATCH.kind, batch_id, BATCH.owner_of(batch), owner)
+        return cast("Opened", batch), position
 
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
         """The next events in ledger order; no position is ever skipped."""
