@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, ValidationError
 
 from api.body import Json, nul_problems, problems_of
 from api.submission import Prompt, SubmitBody
@@ -54,12 +54,6 @@ SHARED: Final = ("prompt", "seed")
 """What the variants of a comparison have in common."""
 
 
-def _each(kind: type[BaseModel], least: int, most: int) -> WithJsonSchema:
-    """Each is looked at by itself: here only how many there are."""
-    reference = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    return WithJsonSchema({"type": "array", "minItems": least, "maxItems": most, "items": reference})
-
-
 class _Envelope(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -74,11 +68,11 @@ class _Envelope(BaseModel):
 
 
 class BatchBody(_Envelope):
-    """Templates to run together. Each item is accepted or rejected by itself."""
+    """Templates to run together. Each item is accepted or rejected by itself, so here it may be anything."""
 
     kind: Literal["batch"] = "batch"
     name: Name
-    items: Annotated[list[Any], Field(min_length=1, max_length=ITEMS_MAX), _each(BatchItem, 1, ITEMS_MAX)]
+    items: Annotated[list[SkipValidation[BatchItem]], Field(min_length=1, max_length=ITEMS_MAX)]
 
 
 class ComparisonBody(_Envelope):
@@ -88,11 +82,7 @@ class ComparisonBody(_Envelope):
     name: Name | None = None
     prompt: Prompt
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
-    variants: Annotated[
-        list[Any],
-        Field(min_length=VARIANTS_MIN, max_length=VARIANTS_MAX),
-        _each(Variant, VARIANTS_MIN, VARIANTS_MAX),
-    ]
+    variants: Annotated[list[SkipValidation[Variant]], Field(min_length=VARIANTS_MIN, max_length=VARIANTS_MAX)]
 
 
 class NewBatch(RootModel[BatchBody | ComparisonBody]):
@@ -125,7 +115,7 @@ class PreferenceBody(BaseModel):
     blind: bool = False
 
 
-ALL: Final = (NewBatch, BatchItem, Variant, BatchPatch, RetryBody, PreferenceBody)
+ALL: Final = (NewBatch, BatchPatch, RetryBody, PreferenceBody)
 """Every body that is about batches, for the OpenAPI document."""
 
 

@@ -3,23 +3,37 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.commands import AssetCommand, JobCommand, UploadMedia
+from domain.batch import item_job_id, title_of
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    JobCommand,
+    NewItem,
+    OpenBatch,
+    RunItemsAgain,
+    SubmitJob,
+    UploadMedia,
+)
+from domain.events import ItemProblem
+from domain.generation import recipe_of_retry
 from domain.media import media_id
 from domain.recipe import Kind, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
-from services.ledger import AssetExecuted, Context, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import AssetExecuted, BatchExecuted, Context, JobExecuted, Ledger, PostgresRecorder
 from services.projector import Projector, View
 from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
 
 Row = dict[str, Any]
+
+REJECTED = ItemProblem(code="invalid_input", detail="prompt: too short", problems=(("prompt", "too short"),))
 
 
 class Story:
@@ -87,6 +101,51 @@ class Story:
         self.ledger.execute_media(identifier, asked, Context(owner, owner))
         self._then()
         return identifier
+
+    def open_batch(
+        self,
+        *quantities: int,
+        owner: str = OWNER,
+        kind: Literal["batch", "comparison"] = "batch",
+        name: str = "Foxes",
+        collection: str | None = "Autumn",
+        deadline: datetime | None = None,
+    ) -> tuple[UUID, list[UUID]]:
+        """A batch of jobs with so many assets each; 0 for an item that is rejected. Its id, and those of its jobs."""
+        identifier, now = uuid4(), self._now()
+        items: list[NewItem] = []
+        jobs: list[SubmitJob] = []
+        for index, quantity in enumerate(quantities):
+            template = f"Template {index}"
+            if quantity == 0:
+                items.append(NewItem(index, template, None, REJECTED))
+                continue
+            job_id = item_job_id(identifier, index)
+            items.append(NewItem(index, template, job_id))
+            title = title_of(collection, template)
+            job = replace(SUBMIT, job_id=job_id, owner=owner, recipe=recipe(quantity), request_sha256=None, now=now)
+            jobs.append(replace(job, batch_id=identifier, title=title, deadline=deadline))
+        command = OpenBatch(owner=owner, kind=kind, name=name, items=tuple(items), now=now, collection=collection)
+        self.ledger.execute_batch(identifier, command, Context(owner, owner), jobs)
+        self._then()
+        return identifier, [job.job_id for job in jobs]
+
+    def tell_batch(self, identifier: UUID, command: BatchCommand, *jobs: SubmitJob) -> BatchExecuted:
+        """A command about a batch, with the jobs that it starts."""
+        moment = replace(command, now=self._now())
+        executed = self.ledger.execute_batch(identifier, moment, Context(OWNER, OWNER), jobs)
+        self._then()
+        return executed
+
+    def run_again(self, identifier: UUID, index: int) -> UUID:
+        """The lost outputs of an item, as a new job: its id. Raises what the rules do not allow."""
+        item = self.ledger.batch(identifier)[0].items[index]
+        before = item.jobs[-1]
+        again = recipe_of_retry(self.ledger.generation(before))
+        job = replace(SUBMIT, job_id=uuid4(), recipe=again, request_sha256=None, now=self._now(), parent_id=before)
+        entry = NewItem(index, item.template, job.job_id, instead_of=before)
+        self.tell_batch(identifier, RunItemsAgain((entry,), job.now), replace(job, batch_id=identifier))
+        return job.job_id
 
 
 class Views:

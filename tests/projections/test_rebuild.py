@@ -11,8 +11,9 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import DismissAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
+from domain.commands import DismissAsset, PreferAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
+from domain.recipe import asset_id
 from projections import ALL
 from projections.projection import Projection
 from services import projector, rebuild
@@ -72,6 +73,10 @@ def everything(story: Story) -> None:
     story.curate(job_id, 0, ThumbnailAsset(thumbnail_of(0), NOW))
     story.curate(job_id, 2, TrashAsset(NOW), ThumbnailAsset(thumbnail_of(2), NOW))
     story.submit(1)
+    batch_id, (one, other) = story.open_batch(1, 1, 0, kind="comparison")
+    story.tell(one, start(1), report_completed(0))
+    pair = asset_id(one, 0), asset_id(other, 0)
+    story.tell_batch(batch_id, PreferAsset(*pair, blind=True, now=NOW, winner_job=one, loser_job=other))
 
 
 @contextmanager
@@ -134,7 +139,7 @@ def test_a_query_that_joins_the_tables_of_a_view_is_not_deadlocked_by_the_swap(
         swap = thread.submit(rebuild.rebuild, database, ledger, BY_NAME["jobs"])
         waits = "select 1 from pg_locks where not granted and mode = 'AccessExclusiveLock' and relation is not null"
         eventually(lambda: views.ask(waits))
-        assert reader.execute("select count(*) from views.jobs").fetchone() == (2,)
+        assert reader.execute("select count(*) from views.jobs").fetchone() == (4,)
         reader.commit()
         assert swap.result(timeout=WAIT_S_MAX).same
 
