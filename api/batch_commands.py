@@ -17,7 +17,7 @@ from api.inputs import Files
 from api.parts import Parts
 from api.submission import Asked, sha256_of
 from domain.asset import Completed, job_of, status_of
-from domain.batch import Batch, Opened, batch_id
+from domain.batch import Batch, Opened, batch_id, rerun_job_id
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
 from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
@@ -105,6 +105,20 @@ def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[in
         if executed.events:
             return Answered(_run_again(identifier, batch, again), executed.position, new=True)
     raise Unavailable("The items of this batch are being run again by other requests; look at it and try again.")
+
+
+def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID) -> Answered | None:
+    """Run the item again for which a job of this batch stands; None for a job that stands for none, or does no more."""
+    try:
+        opened, _ = parts.ledger.batch(batch, owner=asked.owner)
+    except NotFound:
+        return None
+    index = opened.index_of(job_id)
+    if index is None:
+        return None
+    item = opened.items[index]
+    repeated = asked.key is not None and rerun_job_id(batch, asked.key, index) in item.jobs
+    return run_again(parts, asked, batch, [index]) if repeated or item.job_id == job_id else None
 
 
 def statuses_of_jobs(parts: Parts, owner: str, batch: Opened) -> dict[UUID, str]:

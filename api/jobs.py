@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
+from api.batch_commands import run_job_again
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
@@ -134,13 +135,24 @@ async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
     responses=answers({202: schemas.Job, 200: schemas.Job}, 404, 409, 422, 503),
 )
 async def retry_job(request: Request, job_id: str) -> Response:
-    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none."""
+    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none.
+
+    Of an item of a batch the new job takes the place.
+    """
     here = running(request)
     found = identifier("job", job_id)
     asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
     await read_nothing(request)
     parent: Generation = await asyncio.to_thread(here.parts.ledger.generation, found, owner=asked.owner)
-    return await _submit(request, here, retry_of(found, parent, asked))
+    command = retry_of(found, parent, asked)
+    if command.batch_id is not None:
+        require_broker(here)
+        again = await asyncio.to_thread(run_job_again, here.parts, asked, command.batch_id, found)
+        if again is not None:
+            successor = again.document["items"][0]["job_id"]
+            document = await asyncio.to_thread(job_from_ledger, here, asked.owner, successor)
+            return answer(document, 202 if again.new else 200, position=again.position)
+    return await _submit(request, here, command)
 
 
 @router.get(

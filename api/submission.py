@@ -356,8 +356,15 @@ def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | N
 
 
 def sha256_of(request: Mapping[str, Any]) -> str:
-    """The hash by which a request is recognised, whatever the order of its fields."""
-    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """The hash by which a request is recognised, whatever the order of its fields.
+
+    Raises `InvalidInput` for one that nests deeper than can be written again.
+    """
+    try:
+        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

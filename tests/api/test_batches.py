@@ -201,6 +201,16 @@ async def test_what_is_no_json_or_too_much_of_it(site: Site) -> None:
     assert (await site.http.post("/v1/batches", content=b" " * (8 * 1024**2 + 1), headers=json)).status_code == 413
 
 
+async def test_an_item_that_nests_without_end(site: Site) -> None:
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    raw = f'{{"name": "Foxes", "items": [{{"prompt": "a fox", "params": {deep}}}, {{"prompt": {deep}}}]}}'.encode()
+    json = {"content-type": "application/json"}
+    response = await site.http.post("/v1/batches", content=raw, headers=json)
+    assert (response.status_code, response.json()["counts"]) == (202, counts(rejected=2))
+    response = await site.http.post("/v1/batches", content=raw, headers=json | {"Idempotency-Key": "deep"})
+    assert (response.status_code, response.json()["errors"][0]["path"]) == (422, "body")
+
+
 # The base picture.
 
 
@@ -526,6 +536,37 @@ async def test_of_two_who_run_an_item_again_at_once_one_does(site: Site) -> None
     assert sorted(response.status_code for response in responses) == [202, 409, 409, 409, 409]
     shown = await site.get(f"/v1/batches/{document['id']}")
     assert [len(one["jobs"]) for one in shown["items"]] == [2, 2]
+
+
+async def test_retrying_the_job_of_an_item_runs_the_item_again(site: Site) -> None:
+    document = await opened(site, batch(item("A", quantity=3), item("B")))
+    first, second = document["items"]
+    await finish(site, first, fail=(1,))
+    path, headers = f"/v1/jobs/{first['job_id']}/retry", {"Idempotency-Key": "again-1"}
+    response = await site.http.post(path, headers=headers)
+    assert response.status_code == 202
+    job = response.json()
+    assert (job["parent_id"], job["batch_id"], job["quantity"]) == (first["job_id"], document["id"], 1)
+    assert int(response.headers["Darkroom-Position"]) == site.ledger.head()
+    head = site.ledger.head()
+    again = await site.http.post(path, headers=headers)
+    assert (again.status_code, again.json()) == (200, job)
+    assert site.ledger.head() == head
+    shown = await site.get(f"/v1/batches/{document['id']}")
+    assert shown["items"][0]["jobs"] == [first["job_id"], job["id"]]
+    waiting = await site.http.post(f"/v1/jobs/{second['job_id']}/retry")
+    assert (waiting.status_code, waiting.json()["code"]) == (409, "nothing_to_retry")
+
+
+async def test_a_job_that_no_longer_stands_for_its_item_is_retried_beside_it(site: Site) -> None:
+    document = await opened(site, batch(item("A")))
+    (old,) = document["items"]
+    await finish(site, old, fail=(0,))
+    (standing,) = (await retried(site, document))["items"]
+    response = await site.http.post(f"/v1/jobs/{old['job_id']}/retry")
+    assert response.status_code == 202
+    shown = await site.get(f"/v1/batches/{document['id']}")
+    assert shown["items"][0]["jobs"] == [old["job_id"], standing["job_id"]]
 
 
 # Whose it is.
