@@ -8,8 +8,8 @@ import pytest
 from api import schemas
 from domain.envelope import Recorded
 from domain.events import BatchPreferred
+from tests.api.batching import counts, finish, item, job_of, opened, retried, uploaded
 from tests.api.serving import Json, Site
-from tests.api.test_batches import counts, finish, item, job_of, opened, retried, uploaded
 from tests.api.test_schemas import check
 
 PROMPT = "a red circle left of a blue square"
