@@ -22,6 +22,8 @@ from api import (
     library,
     metrics,
     openapi,
+    prompts,
+    scores,
     stream,
     uploads,
     workspace,
@@ -29,7 +31,7 @@ from api import (
 from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
-from api.identity import COOKIE, COOKIE_S_MAX, AdminToken, Gate
+from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -43,14 +45,30 @@ THREADS: Final = 64
 UPLOADS_DECODED_AT_ONCE: Final = 4
 """Each holds its file in memory, and a processor while it is decoded."""
 
-ROUTERS: Final = (jobs, batches, enhance, assets, uploads, workspace, library, stream, catalog, admin, metrics, health)
+ROUTERS: Final = (
+    jobs,
+    batches,
+    enhance,
+    assets,
+    uploads,
+    workspace,
+    library,
+    prompts,
+    scores,
+    stream,
+    catalog,
+    admin,
+    metrics,
+    health,
+)
 
 
 def create_app(parts: Parts) -> FastAPI:
     """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
     feed = Feed(parts.ledger)
     decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
-    running = Running(parts, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
+    identities = Identities(parts.admin_token, parts.database)
+    running = Running(parts, identities, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -60,13 +78,13 @@ def create_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.running = running
-    identities = AdminToken(parts.admin_token)
     errors.install(app)
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(Gate, identities=identities)
-    openapi.install(app, SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
+    openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
 
 
@@ -93,14 +111,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 class _Index:
     """`/`: signs a browser in by the link that is printed at start, and says where things are."""
 
-    def __init__(self, identities: AdminToken) -> None:
+    def __init__(self, identities: Identities) -> None:
         self._identities = identities
 
     async def __call__(self, request: Request) -> Response:
         token = request.query_params.get("token")
         if token is None:
             return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
-        if self._identities.identify(token) is None:
+        if await self._identities.identify(token) is None:
             raise Unauthorized(given=True)
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(

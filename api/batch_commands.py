@@ -179,7 +179,7 @@ def _require_same(parts: Parts, owner: str, started: NewItem, request_sha256: st
         raise AssertionError("what was started has a job")
     job = parts.ledger.generation(started.job_id, owner=owner).job
     if isinstance(job, NotSubmitted) or job.queued.request_sha256 != request_sha256:
-        raise IdempotencyKeyReused("request")
+        raise IdempotencyKeyReused
 
 
 def _accepted(identifier: UUID, asked: Asked, executed: BatchExecuted, items: Sequence[NewItem]) -> Json:
@@ -194,7 +194,7 @@ def _repeated(parts: Parts, owner: str, identifier: UUID, request_sha256: str | 
     except NotFound:
         return None
     if batch.opened.request_sha256 != request_sha256:
-        raise IdempotencyKeyReused("batch")
+        raise IdempotencyKeyReused
     statuses = statuses_of_jobs(parts, owner, batch)
     counts = Counter(
         "rejected" if item.job_id is None else statuses.get(item.job_id, "queued") for item in batch.items.values()

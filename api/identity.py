@@ -1,19 +1,31 @@
 """Who asks: a token, in the Authorization header or in the cookie that a browser gets once, becomes an identity."""
 
+import asyncio
 import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import MutableHeaders, QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Forbidden, Unauthorized, problem_of
+from services.database import Database, Unavailable
+from services.users import ADMIN, fingerprint, is_key, owners_of
 
 COOKIE: Final = "darkroom_token"
 
 COOKIE_S_MAX: Final = 400 * 24 * 3600
 """The longest that browsers keep a cookie; the token itself has no end."""
+
+KNOWN_S: Final = 1.0
+"""So long a revoked key may go on to work: one look into the database a second for each key in use."""
+
+KNOWN_MAX: Final = 10_000
+"""Keys that are remembered; the one looked up longest ago is forgotten first."""
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token."""
@@ -30,26 +42,69 @@ class Identity:
     is_admin: bool = False
 
 
-class Identities(Protocol):
-    """Tokens to identities: today one administrator's token, tomorrow a key for each user."""
+class Identities:
+    """Tokens to identities: the administrator's, and the keys that the database knows. For one event loop.
 
-    def identify(self, token: str) -> Identity | None:
-        """Whom the token stands for; None for a token that is not ours."""
-        ...
+    A key that was looked up is remembered for `KNOWN_S`; the administrator's token works without a database.
+    """
 
-
-class AdminToken:
-    """The one token of an installation; its owner is `admin`."""
-
-    def __init__(self, token: str) -> None:
-        if not token:
+    def __init__(self, admin_token: str, database: Database) -> None:
+        if not admin_token:
             raise ValueError("An empty administrator's token would let everybody in.")
-        self._token = token.encode()
-        self._admin = Identity("admin", is_admin=True)
+        self._admin = fingerprint(admin_token)
+        self._database = database
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._asked: set[bytes] = set()
+        self._answering: asyncio.Task[Mapping[bytes, str]] | None = None
 
-    def identify(self, token: str) -> Identity | None:
-        """See `Identities`. Takes the same time for every wrong token of the same length."""
-        return self._admin if hmac.compare_digest(token.encode(), self._token) else None
+    async def identify(self, token: str) -> Identity | None:
+        """Whom the token stands for; None for one that is not ours, or was revoked. Raises `Unavailable`.
+
+        Only fingerprints are compared, so the time that it takes says nothing of the tokens that there are.
+        """
+        given = fingerprint(token)
+        if hmac.compare_digest(given, self._admin):
+            return Identity(ADMIN, is_admin=True)
+        if not is_key(token):
+            return None
+        known = self._known.get(given)
+        if known is not None and time.monotonic() < known.until:
+            return Identity(known.owner)
+        owner = await self._owner_of(given)
+        return None if owner is None else Identity(owner)
+
+    async def _owner_of(self, given: bytes) -> str | None:
+        """Ask the database, together with all who ask while it answers those before: one question at a time."""
+        self._asked.add(given)
+        if len(self._asked) == 1:
+            self._answering = asyncio.create_task(self._answer(self._answering))
+        answering = cast("asyncio.Task[Mapping[bytes, str]]", self._answering)
+        return (await asyncio.shield(answering)).get(given)  # one who gives up must not end the question of the others
+
+    async def _answer(self, before: "asyncio.Task[Mapping[bytes, str]] | None") -> Mapping[bytes, str]:
+        if before is not None:
+            await asyncio.wait([before])
+        asked, self._asked = self._asked, set()
+        until = time.monotonic() + KNOWN_S  # from before the question: what it says may be old at once
+        owners = await asyncio.to_thread(self._read, list(asked))
+        for each, owner in owners.items():
+            self._known[each] = _Known(owner, until)
+            self._known.move_to_end(each)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return owners
+
+    def _read(self, asked: Sequence[bytes]) -> Mapping[bytes, str]:
+        with self._database.connection() as connection:
+            return owners_of(connection, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A key's owner, and until when that may be believed, by the monotonic clock."""
+
+    owner: str
+    until: float
 
 
 def identity_of(connection: HTTPConnection) -> Identity:
@@ -83,15 +138,22 @@ class Gate:
             await send(message)
 
         path = scope["path"]
-        if path not in OPEN:
-            token = token_of(scope)
-            identity = None if token is None else self._identities.identify(token)
-            signs_in = path == SIGN_IN and b"token=" in scope["query_string"]
-            if identity is None and not signs_in:
-                await problem_of(Unauthorized(given=token is not None))(scope, receive, sealed)
+        signs_in = path == SIGN_IN and "token" in QueryParams(scope["query_string"])
+        if path not in OPEN and not signs_in:
+            try:
+                scope["darkroom.identity"] = await self._known(scope)
+            except (Unauthorized, Unavailable) as error:
+                await problem_of(error)(scope, receive, sealed)
                 return
-            scope["darkroom.identity"] = identity
         await self._app(scope, receive, sealed)
+
+    async def _known(self, scope: Scope) -> Identity:
+        """Who asks. Raises `Unauthorized` and `Unavailable`."""
+        token = token_of(scope)
+        identity = None if token is None else await self._identities.identify(token)
+        if identity is None:
+            raise Unauthorized(given=token is not None)
+        return identity
 
 
 def token_of(scope: Scope) -> str | None:

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from api.errors import BrokerUnavailable
 from api.feed import Feed
+from api.identity import Identities
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from domain.catalog import Catalog
@@ -50,12 +51,13 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The parts, and what runs beside the requests: the event feed, the latest progress, the views' positions.
+    """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
 
     `decoding` bounds how many uploads are in memory, and decoded, at a time; the others wait on disk.
     """
 
     parts: Parts
+    identities: Identities
     feed: Feed
     progress: ProgressBoard
     positions: ViewPositions

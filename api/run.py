@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import psycopg
 import uvicorn
 import uvloop
 
@@ -17,17 +18,17 @@ from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
 from services.broker import Broker
-from services.database import Database
+from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, acting_as_role, why_unfit
 from services.projector import Projector
 from services.reaper import Reaper
-from services.rebuild import rebuild
+from services.rebuild import rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
-from services.settings import Settings, SettingsError
+from services.settings import PREFIX, Settings, SettingsError
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,23 @@ def servers_of(settings: Settings) -> tuple[str, str]:
     return settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
 
 
+def views_dsn(settings: Settings) -> str:
+    """How the API reads the views, as a user who sees the rows of one owner alone. Raises `SettingsError`."""
+    dsn, _ = servers_of(settings)
+    given = settings.postgres_api_dsn
+    asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
+    try:
+        reason = why_unfit(asked, logs_in=given is not None)
+    except psycopg.ProgrammingError:
+        reason = "is not a connection string; it looks like postgresql://user:password@host/name"
+    except Unavailable as error:
+        log.warning("whether the views can be read is not known yet: %s", error)
+        reason = None
+    if reason is not None:
+        raise SettingsError(f"{PREFIX}{variable}: {reason}.")
+    return acting_as_role(dsn) if given is None else asked
+
+
 def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run` on uvloop: submissions over HTTP go nearly three times as fast.
 
@@ -106,6 +124,8 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
     async def run() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
+        if "api" in names:
+            _admin_token(settings)  # before anything is opened
         listening = listen(settings.host, settings.port) if "api" in names else None
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
@@ -121,10 +141,10 @@ async def serve(
     listening: socket.socket | None,
     on_ready: Callable[[], None],
 ) -> None:
-    """Run services until `stop`; one that fails unexpectedly is started again."""
+    """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
     started = asyncio.Event()
     services: dict[str, Callable[[], Awaitable[None]]] = {
-        "projector": lambda: Projector(core.database, core.ledger, ALL).run(core.broker, stop),
+        "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
         "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
@@ -134,7 +154,9 @@ async def serve(
         ),
     }
     if listening is not None:
-        services["api"] = lambda: _serve_http(core, listening, stop, started)
+        admin_token = _admin_token(core.settings)
+        dsn = await asyncio.to_thread(views_dsn, core.settings)
+        services["api"] = lambda: _serve_http(core, dsn, admin_token, listening, stop, started)
     else:
         started.set()
     async with asyncio.TaskGroup() as group:
@@ -143,6 +165,15 @@ async def serve(
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+def _projector(core: Core) -> Projector:
+    """Of every view, each in the version of this program."""
+
+    def rebuild_others(stopping: Callable[[], bool]) -> bool:
+        return rebuild_outdated(core.database, core.ledger, ALL, stopping)
+
+    return Projector(core.database, core.ledger, ALL, rebuild_others)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -186,12 +217,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve_http(core: Core, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event) -> None:
-    if core.settings.admin_token is None:
+def _admin_token(settings: Settings) -> str:
+    if settings.admin_token is None:
         raise SettingsError("DARKROOM_ADMIN_TOKEN: is needed to run the API alone; choose a long random one.")
-    dsn, _ = servers_of(core.settings)
+    return settings.admin_token.get_secret_value()
+
+
+async def _serve_http(
+    core: Core, dsn: str, admin_token: str, listening: socket.socket, stop: asyncio.Event, started: asyncio.Event
+) -> None:
+    """`dsn` is that of the views."""
     with OwnedViews(dsn) as owned:
-        await _serve_app(core, owned, core.settings.admin_token.get_secret_value(), listening, stop, started)
+        await _serve_app(core, owned, admin_token, listening, stop, started)
 
 
 async def _serve_app(
@@ -232,8 +269,6 @@ async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop:
     while not stop.is_set():
         try:
             await service()
-        except SettingsError:
-            raise
         except Exception:
             log.exception("the %s failed and is started again in %g s", name, pause_s)
             await _first(stop, asyncio.sleep(pause_s))

@@ -161,6 +161,55 @@ class Enhancement(Document):
     enhancer: str
 
 
+class Preferences(Document):
+    """How often it was preferred to something else, and something else to it."""
+
+    won: int
+    lost: int
+
+
+class Score(Document):
+    """What people think of a prompt, model or job type. `value` is its name, for a prompt the SHA-256 of its text.
+
+    `jobs` counts its uses, `count` the assets that are rated. `mean` is theirs; `score` is the Bayesian average, which
+    stays near 3 while there are few. `distribution` says how many have each rating. `strength` is that of Bradley and
+    Terry: of two, `a` is preferred with probability a / (a + b); null without a preference.
+    """
+
+    by: Literal["prompt", "model", "job_type"]
+    value: str
+    prompt: str | None
+    jobs: int
+    count: int
+    mean: float | None
+    distribution: dict[str, int]
+    score: float
+    preferences: Preferences
+    strength: float | None
+    formula: int
+
+
+class SavedPrompt(Document):
+    """A prompt worth keeping. `task` follows from the job type, or from the model.
+
+    `usage_count` says how many jobs have exactly this prompt. `mean_score` and `score` come from their assets' ratings.
+    """
+
+    id: UUID
+    title: str
+    prompt: str
+    negative_prompt: str | None
+    model: str
+    job_type: str | None
+    task: str
+    tags: list[str]
+    usage_count: int
+    mean_score: float | None
+    score: float | None
+    created_at: datetime
+    updated_at: datetime
+
+
 class HistoryItem(Document):
     """An event. `type` is its stable name without the version."""
 

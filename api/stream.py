@@ -18,7 +18,7 @@ from api.answers import encoded
 from api.documents import history_document
 from api.errors import ViewBehind
 from api.feed import Ended, Frame, Subscription, TooSlow, frame_of
-from api.identity import identity_of
+from api.identity import identity_of, token_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, running
 from api.positions import position_of
@@ -64,7 +64,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     except BaseException:
         here.feed.unsubscribe(subscription)
         raise
-    return EventStream(here, subscription, start)
+    return EventStream(here, subscription, start, token_of(request.scope) or "")
 
 
 def _start(here: Running, after: int | None) -> int:
@@ -76,11 +76,11 @@ def _start(here: Running, after: int | None) -> int:
 
 
 class EventStream(Response):
-    """The answer to one client. Ends when the client leaves, does not keep up, or the server stops."""
+    """The answer to one client. Ends when the client leaves, does not keep up or is revoked, or the server stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, here: Running, subscription: Subscription, after: int) -> None:
+    def __init__(self, here: Running, subscription: Subscription, after: int, token: str) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -89,20 +89,31 @@ class EventStream(Response):
         self._here = here
         self._subscription = subscription
         self._after = after
+        self._token = token
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
+        revoking = asyncio.create_task(self._end_when_revoked())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
             self._here.feed.unsubscribe(self._subscription)
-            for task in (sending, leaving):
+            for task in (sending, leaving, revoking):
                 task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await asyncio.gather(sending, leaving, revoking, return_exceptions=True)
+
+    async def _end_when_revoked(self) -> None:
+        """Look again as often as a comment is sent. While Postgres is away nobody can have been revoked."""
+        while True:
+            await asyncio.sleep(COMMENT_S)
+            with contextlib.suppress(Unavailable):
+                if await self._here.identities.identify(self._token) is None:
+                    self._subscription.end()
+                    return
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -133,6 +144,8 @@ async def _missed(here: Running, subscription: Subscription, after: int) -> Asyn
     """What happened after `after`, up to where the subscription's queue goes on."""
     upto = subscription.since
     while after < upto or subscription.lost:
+        if subscription.ended:
+            raise Ended
         if subscription.lost:  # the feed was faster than the backlog: read on from the view
             upto = here.feed.restart(subscription)
         try:

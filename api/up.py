@@ -20,6 +20,7 @@ from api.run import SERVICES, Core, listen, open_core, run_on_loop, serve, stop_
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
+from services.owned_views import logging_in_as_role
 from services.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def up(settings: Settings, *, workers: str) -> int:
             "nats_url": SecretStr(nats_url),
             "admin_token": SecretStr(token),
         }
+        if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
+            given["postgres_api_dsn"] = SecretStr(logging_in_as_role(dsn))
         run_on_loop(_run(settings.model_copy(update=given), folder, workers))
     return 0
 
@@ -131,7 +134,7 @@ async def _keep_worker(core: Core, folder: Path, pools: str, stop: asyncio.Event
 
 def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
     """What a worker is told: NATS and the object store. No database, no token."""
-    hidden = {"DARKROOM_POSTGRES_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_TOKEN"}
+    hidden = {"DARKROOM_POSTGRES_DSN", "DARKROOM_POSTGRES_API_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_TOKEN"}
     given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
     nats_url = settings.nats_url.get_secret_value() if settings.nats_url else ""
     return {

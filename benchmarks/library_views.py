@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from benchmarks.histories import ASSETS
 from benchmarks.library_app import Asset, Job
 from domain.recipe import asset_id
+from projections.score_rows import prompt_key
 
 Statement = tuple[LiteralString, Sequence[Any]]
 Writer = Callable[[Any, int], Iterable[Statement]]
@@ -206,6 +207,31 @@ def _end(event: Any, _: int) -> Iterable[Statement]:
     yield update, (event.timestamp, event.originator_id)
 
 
+def _use(event: Any, position: int) -> Iterable[Statement]:
+    recipe = event.recipe
+    sha256 = prompt_key(recipe["prompt"])
+    job = (event.originator_id, event.owner, len(recipe["seeds"]), sha256, recipe["model"], recipe["job_type"])
+    columns: LiteralString = "job_id, owner, quantity, prompt_sha256, model, job_type"
+    yield "insert into views.score_jobs (" + columns + ") values (%s, %s, %s, %s, %s, %s)", job
+    upsert: LiteralString = (
+        "insert into views.scores as s"
+        " (owner, by, key, value, first_position, jobs, rated, distribution, score, won, lost, formula)"
+        " values (%s, %s, %s, %s, %s, 1, 0, '{0,0,0,0,0}', 3, 0, 0, 1)"
+        " on conflict (owner, by, key) do update set jobs = s.jobs + 1"
+    )
+    for by, key, value in (
+        ("prompt", sha256, recipe["prompt"]),
+        ("model", recipe["model"], recipe["model"]),
+        ("job_type", recipe["job_type"], recipe["job_type"]),
+    ):
+        yield upsert, (event.owner, by, key, value, position)
+
+
+def _opine(event: Any, _: int) -> Iterable[Statement]:
+    insert: LiteralString = "insert into views.score_ratings (asset_id, owner, score) values (%s, 'admin', %s)"
+    yield insert, (event.originator_id, event.score)
+
+
 _E: Any = Job
 _A: Any = Asset
 
@@ -235,6 +261,8 @@ WRITERS: dict[str, dict[type[Any], Writer]] = {
     "queue": {_E.Queued: _enqueue, _E.Started: _run, _E.Succeeded: _dequeue},
     # Less work than ours, without what the assets add: the library's completion does not say whose job it is.
     "performance": {_E.Queued: _expect, _E.Started: _begin, _E.Succeeded: _end},
+    # The same: its rating does not say whose asset it is, so it moves no average.
+    "scores": {_E.Queued: _use, _A.Rated: _opine},
 }
 
 

@@ -122,7 +122,7 @@ def _open(command: OpenBatch, batch: Batch) -> list[BatchEvent]:
     if isinstance(batch, Opened):
         if batch.opened.request_sha256 is not None and batch.opened.request_sha256 == command.request_sha256:
             return []
-        raise IdempotencyKeyReused("batch")
+        raise IdempotencyKeyReused
     opened = BatchOpened(
         owner=command.owner,
         kind=command.kind,

@@ -348,7 +348,10 @@ class SavePrompt:
 
 @dataclass(frozen=True, slots=True)
 class EditPrompt:
-    """What is None stays as it is; `negative_prompt` may be taken away with an empty text."""
+    """What is None stays as it is; `negative_prompt` may be taken away with an empty text.
+
+    `model`, `job_type` and `task` go together: where a model is named, all three are as they are named.
+    """
 
     now: datetime
     title: str | None = None

@@ -60,12 +60,12 @@ class NotFound(Refused):
 
 
 class IdempotencyKeyReused(Refused):
-    """The key names a job, or a batch, that was submitted with another body."""
+    """The key names a job, batch or prompt that was submitted with another body."""
 
     code = "idempotency_key_reused"
 
-    def __init__(self, kind: str = "job") -> None:
-        super().__init__(f"This Idempotency-Key was used before with another body; use a new key for a new {kind}.")
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used before with another body; use a new key for a new request.")
 
 
 class AttemptSuperseded(Refused):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import batches, history, jobs, library, performance, queue, workspace
+from projections import batches, history, jobs, library, performance, prompts, queue, scores, workspace
 from projections.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
@@ -13,5 +13,7 @@ ALL: Final[tuple[Projection, ...]] = (
     library.LIBRARY,
     queue.QUEUE,
     performance.PERFORMANCE,
+    scores.SCORES,
+    prompts.PROMPTS,
 )
 """Every view, in rebuild order."""

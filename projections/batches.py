@@ -67,6 +67,7 @@ class Batches:
     name = "batches"
     tables = ("batches", "batch_items", "batch_preferences")
     aggregates = ("batch", "job")
+    version = 1
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`. An item is added before anything happens to its job: both are of one commit."""

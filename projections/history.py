@@ -20,6 +20,7 @@ class History:
     name = "history"
     tables = ("history",)
     aggregates = ()
+    version = 1
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`."""

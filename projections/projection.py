@@ -34,6 +34,11 @@ class Projection(Protocol):
         """The kinds of aggregates (`job`, `asset`, `media`) whose events it takes; empty for all."""
         ...
 
+    @property
+    def version(self) -> int:
+        """Goes up when the same events make other rows: a view that another version made is rebuilt first."""
+        ...
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Take events in ledger order."""
         ...
@@ -78,6 +83,7 @@ class FoldedView:
     name: str
     folded: tuple[FoldedTable, ...]
     aggregates: tuple[str, ...] = ()
+    version: int = 1
 
     @property
     def tables(self) -> Sequence[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
@@ -17,6 +18,12 @@ class MigrationChanged(Exception):
     """A migration that was applied differs from the file of that name: this is another version's database."""
 
     code = "migration_changed"
+
+
+class MigrationRefused(Exception):
+    """The database user may not do what a migration does; nothing was applied."""
+
+    code = "migration_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def all_migrations() -> list[Migration]:
 def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | None = None) -> list[str]:
     """Apply what is missing, all in one transaction; the names of what was applied. A second call applies nothing.
 
-    Raises `MigrationChanged` before anything is applied.
+    Raises `MigrationChanged` before anything is applied, and `MigrationRefused` with nothing applied.
     """
     wanted = all_migrations() if migrations is None else migrations
     with connection.transaction():
@@ -51,7 +58,11 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
         _refuse_foreign(wanted, applied)
         missing = [migration for migration in wanted if migration.name not in applied]
         for migration in missing:
-            connection.execute(migration.sql.encode())
+            try:
+                connection.execute(migration.sql.encode())
+            except psycopg.errors.InsufficientPrivilege as error:
+                reason = (error.diag.message_primary or str(error)).rstrip(".")
+                raise MigrationRefused(f"{migration.name} cannot be applied: {reason}; then migrate again.") from error
             connection.execute(SQL["record"], (migration.name, migration.sha256))
     return [migration.name for migration in missing]
 

@@ -4,25 +4,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import psycopg
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from projections.sql import load
-from services.database import Database
+from services.database import CONNECTING, Database, translated
 
 SQL = load("owned_views.sql", "services")
 
 ROLE: Final = "darkroom_api"
-"""Made by a migration. It may read the views, each row for its owner, and nothing else."""
+"""Made by a migration. It may read the live views, each row for its owner, and nothing else."""
+
+
+PLANNING: Final = "-c plan_cache_mode=force_custom_plan"
+"""Plans are made for each query: which of a list's filters are set decides how it is best read."""
 
 
 class OwnedViews:
     """Reads of the live views, each for one owner. A query that forgets its owner finds nothing of anybody's."""
 
     def __init__(self, dsn: str) -> None:
-        """`dsn` is that of a user who may act as `ROLE`, as whoever migrated the database may."""
-        self._database = Database(_as_role(dsn))
+        """`dsn` logs in as `ROLE` or as a member of it, or is one of `acting_as_role`."""
+        self._database = Database(_with_options(dsn, PLANNING))
 
     def open(self) -> "OwnedViews":
         """Start the connections in the background."""
@@ -47,7 +52,34 @@ class OwnedViews:
             yield connection
 
 
-def _as_role(dsn: str) -> str:
-    """Plans are made for each query: which of a list's filters are set decides how it is best read."""
+def logging_in_as_role(dsn: str) -> str:
+    """The same server without a way back to more; for one that trusts whoever reaches it, as the bundled one does."""
+    return make_conninfo(dsn, user=ROLE)
+
+
+def acting_as_role(dsn: str) -> str:
+    """For the user of a server that has no login of its own for the API: he takes the role when he connects."""
+    return _with_options(dsn, f"-c role={ROLE}")
+
+
+def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
+    """Why the views cannot be read by this user each for its owner: the rest of a sentence about him; None if they can.
+
+    `logs_in`: by what he may do himself; else by acting as `ROLE`. Raises `Unavailable`, and psycopg's ProgrammingError
+    for what is no connection string.
+    """
+    with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
+        row = connection.execute(SQL["rights"], {"role": ROLE}).fetchone()
+    if row is None:
+        raise AssertionError("one row of rights")
+    user, is_member, may_act, sees_all = row
+    if not logs_in:
+        return None if may_act else f"its user {user} may not act as the role {ROLE}; `grant {ROLE} to {user}`"
+    if sees_all:
+        return f"its user {user} may read more than the rows of one owner; use {ROLE} or a mere member of it"
+    return None if is_member else f"its user {user} is no member of the role {ROLE}; `grant {ROLE} to {user}`"
+
+
+def _with_options(dsn: str, more: str) -> str:
     options = conninfo_to_dict(dsn).get("options") or ""
-    return make_conninfo(dsn, options=f"{options} -c role={ROLE} -c plan_cache_mode=force_custom_plan".strip())
+    return make_conninfo(dsn, options=f"{options} {more}".strip())

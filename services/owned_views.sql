@@ -1,2 +1,14 @@
 -- name: of_owner
 select set_config('darkroom.owner', %s, false)
+
+-- name: rights
+-- Whoever may become the owner of the views, or a user that row-level security leaves alone, may read all of them.
+select current_user::text,
+  coalesce((select pg_has_role(oid, 'usage') from pg_roles where rolname = %(role)s), true) as is_member,
+  coalesce((select pg_has_role(oid, 'set') from pg_roles where rolname = %(role)s), true) as may_act,
+  exists (select from pg_roles where (rolsuper or rolbypassrls) and pg_has_role(oid, 'member'))
+  or exists (
+    select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'r' and (n.nspname = 'views' or (n.nspname = 'public' and c.relname = 'ledger'))
+      and (pg_has_role(c.relowner, 'member') or (c.relname = 'ledger' and has_table_privilege(c.oid, 'select')))
+  ) as sees_all

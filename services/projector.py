@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -51,21 +51,53 @@ class View(Protocol):
         """The kinds of aggregates whose events it takes; empty for all."""
         ...
 
+    @property
+    def version(self) -> int:
+        """Of the code that makes its rows."""
+        ...
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Take events in ledger order."""
         ...
 
 
 class Projector:
-    """All views of an installation. Several projectors may run; a row lock lets one work at a time."""
+    """All views of an installation. Several projectors may run; a row lock lets one work at a time.
 
-    def __init__(self, database: Database, ledger: Ledger, views: Sequence[View]) -> None:
+    A view goes on only in the version of its code that made its rows: rows of two versions never mix. One that another
+    version made stays as it is, and can be read, until it is rebuilt.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        views: Sequence[View],
+        rebuild_outdated: Callable[[Callable[[], bool]], bool] = lambda _: True,
+    ) -> None:
+        """`rebuild_outdated` rebuilds what another version made, until it is told to stop; False: not all of it yet."""
         self._database = database
         self._ledger = ledger
         self._views = {view.name: view for view in views}
+        self._rebuild_outdated = rebuild_outdated
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
-        """Project until stopped; an outage of Postgres is waited out."""
+        """Project until stopped; an outage of Postgres is waited out. Views of another version are rebuilt."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._rebuild_others(broker, stop))
+            await self._follow(broker, stop)
+
+    async def _rebuild_others(self, broker: Broker, stop: asyncio.Event) -> None:
+        follower = broker.follower()
+        while not stop.is_set():
+            try:
+                if await asyncio.to_thread(self._rebuild_outdated, stop.is_set):
+                    return
+            except Unavailable as error:
+                log.warning("the rebuild of views waits: %s", error)
+            await follower.woken()
+
+    async def _follow(self, broker: Broker, stop: asyncio.Event) -> None:
         follower = broker.follower()
         released = False
         while not stop.is_set():
@@ -84,15 +116,14 @@ class Projector:
             await follower.woken()
 
     def step(self) -> int:
-        """Project the next batch into every view; how many events. 0: all views are at the ledger's end."""
+        """Project the next batch into every view; how many events. 0: all views of our version are at the end."""
         with self._database.connection() as connection:
             progress = connection.execute(SQL["progress"], (list(self._views),), prepare=True).fetchall()
             if len(progress) < len(self._views):
                 self._register(connection)
                 progress = connection.execute(SQL["progress"], (list(self._views),)).fetchall()
-            groups = [
-                (position, [view for view, _ in rows]) for position, rows in groupby(progress, lambda row: row[1])
-            ]
+            ours = [(view, position) for view, position, version in progress if version == self._views[view].version]
+            groups = [(position, [view for view, _ in rows]) for position, rows in groupby(ours, lambda row: row[1])]
             return sum(self._advance(connection, names, position) for position, names in groups)
 
     def release(self) -> int:
@@ -101,7 +132,8 @@ class Projector:
             return sum(self._release_view(connection, view) for view in self._views.values())
 
     def _register(self, connection: Connection[TupleRow]) -> None:
-        connection.cursor().executemany(SQL["register"], [(name, LIVE) for name in self._views])
+        rows = [(name, LIVE, view.version) for name, view in self._views.items()]
+        connection.cursor().executemany(SQL["register"], rows)
 
     def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
         """Take the next batch into views that are all at `position`."""
@@ -115,7 +147,7 @@ class Projector:
             use_schema(connection, "views")
             cursor = connection.cursor()
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
-            if any(at != position for _, at in locked):
+            if any(at != position or version != self._views[name].version for name, at, version in locked):
                 return upto - position  # another projector or a rebuild was faster: look again
             for name in names:
                 take(self._views[name], LIVE, batch, cursor)
@@ -129,7 +161,9 @@ class Projector:
                 with connection.transaction():
                     use_schema(connection, "views")
                     cursor = connection.cursor()
-                    ((_, position),) = cursor.execute(SQL["lock_progress"], ([view.name],)).fetchall()
+                    ((_, position, version),) = cursor.execute(SQL["lock_progress"], ([view.name],)).fetchall()
+                    if version != view.version:
+                        return released
                     unparked = cursor.execute(SQL["unpark"], (view.name, LIVE, stream_id)).fetchall()
                     if not unparked:
                         continue  # another projector was faster

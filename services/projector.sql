@@ -1,11 +1,11 @@
 -- name: register
-insert into view_progress (view, slot) values (%s, %s) on conflict do nothing
+insert into view_progress (view, slot, version) values (%s, %s, %s) on conflict do nothing
 
 -- name: progress
-select view, position from view_progress where slot = 'live' and view = any(%s) order by position, view
+select view, position, version from view_progress where slot = 'live' and view = any(%s) order by position, view
 
 -- name: lock_progress
-select view, position from view_progress where slot = 'live' and view = any(%s) order by view for update
+select view, position, version from view_progress where slot = 'live' and view = any(%s) order by view for update
 
 -- name: advance
 update view_progress set position = %s where slot = %s and view = any(%s)

@@ -1,7 +1,8 @@
 """Build a view anew from the ledger, beside the live one, and swap; or build it as it was at a position."""
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from services.database import Database
 from services.ledger import Ledger
 from services.projector import View, checksum, take, use_schema
 
+log = logging.getLogger(__name__)
+
 SQL = load("rebuild.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 5_000
@@ -30,6 +33,12 @@ class RebuildRunning(Exception):
     """The view is being rebuilt by somebody else. Wait for that one to end."""
 
     code = "rebuild_running"
+
+
+class RebuildStopped(Exception):
+    """The program ends. The live view is as it was; the next rebuild begins anew."""
+
+    code = "rebuild_stopped"
 
 
 class PositionUnknown(Exception):
@@ -55,21 +64,24 @@ class Rebuilt:
         return self.position / max(self.seconds, 1e-9)
 
 
-def rebuild(database: Database, ledger: Ledger, view: View) -> Rebuilt:
+def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[], bool] = lambda: False) -> Rebuilt:
     """Build `view` beside the live one, swap in one transaction, keep the old one in `views_previous`.
 
     Jobs keep flowing: the live view goes on all the while, and holds still only for the last events, the checksums and
-    the swap. Raises `RebuildRunning`.
+    the swap. Raises `RebuildRunning`, and `RebuildStopped` when it is told that the program is `stopping`.
     """
     started = time.monotonic()
     with database.connection() as connection, _alone(connection, view):
-        connection.execute(SQL["register_live"], (view.name,))
-        connection.execute(SQL["begin_next"], (view.name,))
+        log.info("the view %s is rebuilt", view.name)
+        connection.execute(SQL["register_live"], (view.name, view.version))
+        connection.execute(SQL["begin_next"], (view.name, view.version))
         _create_tables(connection, view, "views_next")
         position = 0
         while (live := _position(connection, view, SQL["live_position"])) - position > NEARLY_THERE_EVENTS:
             for reached in fill(connection, ledger, view, "next", position, live):
                 connection.execute(SQL["advance_next"], (reached, view.name))
+                if stopping():
+                    raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {reached}.")
             position = live
         with connection.transaction():
             live = _position(connection, view, SQL["hold_live"])
@@ -79,6 +91,32 @@ def rebuild(database: Database, ledger: Ledger, view: View) -> Rebuilt:
             _, before = _checksum(connection, view, "views")
             _swap(connection, view)
     return Rebuilt(view.name, live, time.monotonic() - started, rows, fresh, same=fresh == before)
+
+
+def rebuild_outdated(
+    database: Database, ledger: Ledger, views: Sequence[View], stopping: Callable[[], bool] = lambda: False
+) -> bool:
+    """Rebuild each of `views` whose rows another version of its code made; whether all are up to date then.
+
+    False: somebody else rebuilds one of them right now, or the program is `stopping`; ask again. Until the swap the
+    rows of the other version can be read. Raises `Unavailable`.
+    """
+    with database.connection() as connection:
+        rows = connection.execute(SQL["live_versions"], ([view.name for view in views],)).fetchall()
+    versions: dict[str, int] = dict(rows)
+    outdated = [view for view in views if versions.get(view.name, view.version) != view.version]
+    done = True
+    for view in outdated:
+        if stopping():
+            return False
+        try:
+            rebuilt = rebuild(database, ledger, view, stopping)
+        except (RebuildRunning, RebuildStopped):
+            done = False
+        else:
+            was, now = versions[view.name], view.version
+            log.info("the view %s went from version %d to %d in %.1f s", view.name, was, now, rebuilt.seconds)
+    return done
 
 
 def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int) -> Rebuilt:
@@ -157,17 +195,19 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
             there = Identifier(schema, table)
             connection.execute(sql.SQL(SQL["drop_table"]).format(there))
             connection.execute(sql.SQL(SQL["create_table"]).format(there, Identifier("views", table)))
-            connection.execute(SQL["secure_table"], (f"{schema}.{table}",))
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:
+    """What is not live is nobody's to read: a table is secured, and given to who reads, as it becomes the live one."""
     for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
         connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
             connection.execute(moved)
+        connection.execute(SQL["secure_table"], (f"views.{table}",))
     connection.execute(SQL["forget_parked"], (view.name, "live"))
     connection.execute(SQL["promote_parked"], (view.name,))
+    connection.execute(SQL["promote_version"], (view.version, view.name))
     connection.execute(SQL["end_next"], (view.name,))
 
 

@@ -11,16 +11,23 @@ delete from parked_events where view = %s and slot = %s
 update parked_events set slot = 'live' where view = %s and slot = 'next'
 
 -- name: begin_next
-insert into view_progress (view, slot) values (%s, 'next') on conflict (view, slot) do update set position = 0
+insert into view_progress (view, slot, version) values (%s, 'next', %s)
+on conflict (view, slot) do update set position = 0, version = excluded.version
 
 -- name: advance_next
 update view_progress set position = %s where view = %s and slot = 'next'
+
+-- name: promote_version
+update view_progress set version = %s where view = %s and slot = 'live'
 
 -- name: end_next
 delete from view_progress where view = %s and slot = 'next'
 
 -- name: register_live
-insert into view_progress (view, slot) values (%s, 'live') on conflict do nothing
+insert into view_progress (view, slot, version) values (%s, 'live', %s) on conflict do nothing
+
+-- name: live_versions
+select view, version from view_progress where slot = 'live' and view = any(%s)
 
 -- name: live_position
 select position from view_progress where view = %s and slot = 'live'

@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     postgres_dsn: SecretStr | None = Field(
         default=None, description="PostgreSQL connection string; without it `darkroom up` starts its own server."
     )
+    postgres_api_dsn: SecretStr | None = Field(
+        default=None,
+        description="Connection string with which the API reads the views; without it as the role `darkroom_api` "
+        "by way of the other one.",
+    )
     nats_url: SecretStr | None = Field(
         default=None, description="NATS URL; without it `darkroom up` starts its own server."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
@@ -16,24 +16,36 @@ from domain.commands import (
     JobCommand,
     NewItem,
     OpenBatch,
+    PromptCommand,
     RunItemsAgain,
+    SavePrompt,
     SubmitJob,
     UploadMedia,
 )
-from domain.events import ItemProblem
+from domain.envelope import Envelope
+from domain.events import BatchPreferred, Event, ItemProblem
 from domain.generation import recipe_of_retry
 from domain.media import media_id
-from domain.recipe import Kind, asset_id
+from domain.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
-from services.ledger import AssetExecuted, BatchExecuted, Context, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import (
+    AssetExecuted,
+    BatchExecuted,
+    Context,
+    EventMapper,
+    JobExecuted,
+    Ledger,
+    PostgresRecorder,
+)
 from services.projector import Projector, View
 from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
 
 Row = dict[str, Any]
 
 REJECTED = ItemProblem(code="invalid_input", detail="prompt: too short", problems=(("prompt", "too short"),))
+MAPPER = EventMapper()
 
 
 class Story:
@@ -44,9 +56,16 @@ class Story:
         self._now = now
         self._then = then
 
-    def submit(
+    def submit(self, quantity: int = 3, **about: Any) -> UUID:
+        """A new job; its id."""
+        asked = self._job(quantity, **about)
+        self.ledger.execute(asked.job_id, asked, Context(asked.owner, asked.owner))
+        self._then()
+        return asked.job_id
+
+    def _job(
         self,
-        quantity: int = 3,
+        quantity: int,
         *,
         owner: str = OWNER,
         prompt: str = "a lighthouse in fog",
@@ -54,23 +73,22 @@ class Story:
         kind: Kind = Kind.IMAGE,
         priority: int = 0,
         deadline: datetime | None = None,
-    ) -> UUID:
-        """A new job; its id."""
-        job_id = uuid4()
-        asked = replace(
+        batch_id: UUID | None = None,
+        **of_recipe: str,
+    ) -> SubmitJob:
+        """A job as it is asked for. `of_recipe` are `model` and `job_type` where they are not the usual ones."""
+        return replace(
             SUBMIT,
-            job_id=job_id,
+            job_id=uuid4(),
             owner=owner,
-            recipe=recipe(quantity).model_copy(update={"prompt": prompt}),
+            recipe=recipe(quantity).model_copy(update={"prompt": prompt, **of_recipe}),
             pool=pool,
             kind=kind,
             priority=priority,
             deadline=deadline,
+            batch_id=batch_id,
             now=self._now(),
         )
-        self.ledger.execute(job_id, asked, Context(owner, owner))
-        self._then()
-        return job_id
 
     def tell(self, job_id: UUID, *commands: JobCommand) -> JobExecuted:
         """These commands about the job, one after the other; what the last one did."""
@@ -92,6 +110,55 @@ class Story:
         job_id = self.submit(quantity, **about)
         self.tell(job_id, start(1), *(report_completed(index) for index in range(quantity)))
         return job_id
+
+    def compared(self, *models: str, owner: str = OWNER, quantity: int = 1, **about: Any) -> tuple[UUID, list[UUID]]:
+        """A comparison of these models, an item and a job each, all of them completed; the ids of batch and jobs."""
+        batch_id = uuid4()
+        jobs = [self._job(quantity, batch_id=batch_id, owner=owner, model=model, **about) for model in models]
+        items = tuple(NewItem(index, None, job.job_id) for index, job in enumerate(jobs))
+        asked = OpenBatch(owner, "comparison", "Which one?", items, self._now(), prompt="a lighthouse in fog", seed=42)
+        self.ledger.execute_batch(batch_id, asked, Context(owner, owner), jobs)
+        self._then()
+        for job in jobs:
+            self.tell(job.job_id, start(1), *(report_completed(index) for index in range(quantity)))
+        return batch_id, [job.job_id for job in jobs]
+
+    def prefer(self, batch_id: UUID, winner: UUID, loser: UUID, *, index: int = 0, owner: str = OWNER) -> None:
+        """Of these two jobs' assets at `index`, the first is the better one."""
+        said = BatchPreferred(winner=asset_id(winner, index), loser=asset_id(loser, index))
+        self.append(batch_id, owner, said)
+
+    def save_prompt(self, title: str = "Fog", owner: str = OWNER) -> UUID:
+        """A prompt, kept; its id."""
+        identifier = uuid4()
+        asked = SavePrompt(
+            owner=owner,
+            title=title,
+            prompt="a lighthouse in fog",
+            negative_prompt="blurry",
+            model="sdxl-demo",
+            job_type="sdxl_image_fast",
+            task=Task.TEXT_TO_IMAGE,
+            tags=("fog", "sea"),
+            now=self._now(),
+        )
+        self.ledger.execute_prompt(identifier, asked, Context(owner, owner))
+        self._then()
+        return identifier
+
+    def change_prompt(self, identifier: UUID, *commands: PromptCommand) -> None:
+        """These commands about the prompt."""
+        for command in commands:
+            self.ledger.execute_prompt(identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
+            self._then()
+
+    def append(self, stream_id: UUID, owner: str, *events: Event) -> None:
+        """These events on their stream, past its decider."""
+        version = len(self.ledger.stream(stream_id))
+        envelope = Envelope(owner, owner, self._now(), uuid4(), correlation_id=stream_id)
+        new = [MAPPER.encode(stream_id, version + number, event, envelope) for number, event in enumerate(events, 1)]
+        cast("PostgresRecorder", self.ledger.recorder).write(Commit(envelope.command_id, new))
+        self._then()
 
     def upload(self, number: int, owner: str = OWNER) -> UUID:
         """A file of theirs, another one for each number; its id."""

@@ -16,9 +16,11 @@ from uuid import UUID
 import typer
 from typer.exceptions import Abort, TyperException
 
+from api.cli import users
 from services.settings import Settings, SettingsError
 
 app = typer.Typer(name="darkroom", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(users.app, name="users")
 
 
 CANCEL_AGAIN_S = 0.5

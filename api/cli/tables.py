@@ -36,6 +36,14 @@ def jobs_table(jobs: Sequence[Json]) -> Table:
     return table
 
 
+def users_table(users: Sequence[Json]) -> Table:
+    """A line for each user."""
+    table = _table("name", "created", "revoked")
+    for user in users:
+        _row(table, user["name"], local_time(user["created"]), local_time(user["revoked"]))
+    return table
+
+
 def history_table(events: Sequence[Json]) -> Table:
     """A line for each event: its position, its time, its type, and what it says.
 

@@ -11,6 +11,7 @@ from services.ledger.application import (
     JobExecuted,
     Ledger,
     MediaExecuted,
+    PromptExecuted,
     RawEvent,
 )
 from services.ledger.mapper import EventMapper
@@ -26,5 +27,6 @@ __all__ = [
     "Ledger",
     "MediaExecuted",
     "PostgresRecorder",
+    "PromptExecuted",
     "RawEvent",
 ]

@@ -1,4 +1,7 @@
-"""Aggregates of one stream each: an asset by itself, an upload, a batch. A job is decided on with all its assets."""
+"""Aggregates of one stream each: an asset by itself, an upload, a batch, a saved prompt.
+
+A job is none: it is decided on with all its assets.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +12,21 @@ from uuid import UUID
 from domain import asset as assets_of
 from domain import batch as batch_of
 from domain import media as media_of
+from domain import prompt as prompts_of
 from domain.asset import Asset
 from domain.batch import Batch
-from domain.commands import AssetCommand, BatchCommand, MediaCommand, OpenBatch, UploadMedia
-from domain.events import AssetEvent, BatchEvent, Event, MediaEvent
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    MediaCommand,
+    OpenBatch,
+    PromptCommand,
+    SavePrompt,
+    UploadMedia,
+)
+from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PromptEvent
 from domain.media import Media
+from domain.prompt import Prompt
 
 
 class Timed(Protocol):
@@ -81,4 +94,13 @@ BATCH: Final[Aggregate[Batch, BatchCommand, BatchEvent]] = Aggregate(
     owner_of=batch_of.owner_of,
     conversation_of=lambda stream, _: stream,
     opening=(OpenBatch,),
+)
+PROMPT: Final[Aggregate[Prompt, PromptCommand, PromptEvent]] = Aggregate(
+    kind="prompt",
+    unknown=prompts_of.Unknown(),
+    decide=prompts_of.decide,
+    evolve=prompts_of.evolve,
+    owner_of=prompts_of.owner_of,
+    conversation_of=lambda stream, _: stream,
+    opening=(SavePrompt,),
 )

@@ -18,16 +18,35 @@ from domain import job as jobs
 from domain.asset import Asset
 from domain.batch import Batch, Opened
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, BatchCommand, JobCommand, MediaCommand, SubmitJob, UseMedia
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    JobCommand,
+    MediaCommand,
+    PromptCommand,
+    SubmitJob,
+    UseMedia,
+)
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent
+from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
+from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
-from services.ledger.aggregates import ASSET, BATCH, MEDIA, Aggregate, CommandT, EventT, Executed, StateT
+from services.ledger.aggregates import (
+    ASSET,
+    BATCH,
+    MEDIA,
+    PROMPT,
+    Aggregate,
+    CommandT,
+    EventT,
+    Executed,
+    StateT,
+)
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -74,6 +93,7 @@ class JobExecuted:
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
 BatchExecuted = Executed[Batch, BatchEvent]
+PromptExecuted = Executed[Prompt, PromptEvent]
 
 
 class Ledger(Application[UUID]):
@@ -129,6 +149,10 @@ class Ledger(Application[UUID]):
     ) -> BatchExecuted:
         """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
         return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
+
+    def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
+        """The same for one saved prompt."""
+        return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
 
     def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
         """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""

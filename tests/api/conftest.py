@@ -15,7 +15,7 @@ from services.broker import Broker
 from services.database import Database
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, logging_in_as_role
 from services.projector import Projector
 from services.settings import Settings
 from tests.api.serving import BLOBS_URL, TOKEN, AServer, Site, until
@@ -49,7 +49,7 @@ def flusher(dsn: str, broker: Broker) -> Iterator[Flusher]:
 @pytest.fixture
 def owned_views(dsn: str) -> Iterator[OwnedViews]:
     """The views of the fresh database, for one owner at a time."""
-    with OwnedViews(dsn) as opened:
+    with OwnedViews(logging_in_as_role(dsn)) as opened:
         yield opened
 
 

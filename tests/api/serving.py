@@ -57,6 +57,7 @@ class Site:
     project: Callable[[], None]
     parts: Parts
     clock: Clock
+    owner: str = "admin"
 
     async def submit(self, **changes: Any) -> Json:
         """A job, accepted."""
@@ -88,14 +89,14 @@ class Site:
     async def complete(self, job: Json, index: int, attempt: int = 1) -> None:
         """A worker wrote one file."""
         content = picture(index)
-        path = f"{job['job_type']}/admin/{job['id']}_{index}.png"
+        path = f"{job['job_type']}/{self.owner}/{job['id']}_{index}.png"
         await asyncio.to_thread(self.parts.blobs.put_once, path, content)
         await self.report(job, ReportAssetCompleted(index, completed_with(content, attempt), self.clock.tick()))
 
     async def thumbnail(self, asset: Json) -> bytes:
         """The service made its thumbnail; what stands for a WebP."""
         content = f"small {asset['index']}".encode() * 20
-        path = f"thumbnails/admin/{asset['id']}.webp"
+        path = f"thumbnails/{self.owner}/{asset['id']}.webp"
         await asyncio.to_thread(self.parts.blobs.put_once, path, content)
         sha256 = hashlib.sha256(content).hexdigest()
         made = AssetThumbnailed(sha256=sha256, bytes=len(content), width=256, height=256, path=path)
@@ -179,9 +180,9 @@ class AServer:
             await self._serving
 
     @asynccontextmanager
-    async def events(self, after: int | None = None) -> AsyncIterator["Events"]:
+    async def events(self, after: int | None = None, token: str = TOKEN) -> AsyncIterator["Events"]:
         """An open event stream."""
-        headers = {"Authorization": f"Bearer {TOKEN}"} | ({} if after is None else {"Last-Event-ID": str(after)})
+        headers = {"Authorization": f"Bearer {token}"} | ({} if after is None else {"Last-Event-ID": str(after)})
         async with (
             httpx.AsyncClient(base_url=self.url, timeout=20, trust_env=False) as client,
             client.stream("GET", "/v1/events", headers=headers) as response,

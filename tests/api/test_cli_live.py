@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from domain.enhancement import RULES, enhance
@@ -379,3 +380,29 @@ def test_a_file_of_a_real_worker_leads_back_to_its_job(folder: Path, finished: d
     assert shown["completed"]["stream"] == shown["origin"]["Asset"] == finished["assets"][2]["id"]
     assert shown["completed"]["data"]["sha256"] == shown["sha256"] == finished["assets"][2]["sha256"]
     assert hashlib.sha256(shown["origin"]["Recipe"].encode()).hexdigest() == shown["origin"]["Recipe fingerprint"]
+
+
+def test_a_user_works_with_a_key_until_it_is_revoked(folder: Path, finished: dict[str, Any]) -> None:
+    added = darkroom(folder, "users", "add", "ada")
+    assert added.returncode == 0, added.stderr
+    key = ("--token", added.stdout.strip())
+    job = answer(folder, "submit", "a fox", "--quantity", "1", "--set", "steps=2", "--watch", *key)
+    assert job["status"] == "succeeded"
+    assert [one["id"] for one in answer(folder, "jobs", *key)] == [job["id"]]
+    assert job["id"] not in [one["id"] for one in answer(folder, "jobs")]
+    for foreign in (finished["id"], str(uuid4())):
+        refused = darkroom(folder, "show", foreign, *key)
+        assert (refused.returncode, refused.stderr) == (1, f"darkroom: There is no job {foreign}.\n")
+    assert darkroom(folder, "users", "revoke", "ada").returncode == 0
+    deadline = time.monotonic() + 10
+    while (refused := darkroom(folder, "jobs", *key)).returncode == 0:
+        assert time.monotonic() < deadline
+    assert (refused.returncode, "token" in refused.stderr) == (1, True)
+
+
+def test_the_api_reads_the_views_as_a_role_that_can_read_nothing_else(folder: Path) -> None:
+    answer(folder, "jobs")
+    with psycopg.connect((folder / "postgres.dsn").read_text().strip()) as connection:
+        query = "select count(*) from pg_stat_activity where usename = 'darkroom_api'"
+        (logins,) = connection.execute(query).fetchone() or (0,)
+    assert logins > 0

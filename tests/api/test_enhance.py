@@ -21,6 +21,7 @@ from services.ledger import Ledger
 from services.wire import ENHANCE, ENHANCERS, EnhanceReply, EnhanceRequest
 from tests.api.serving import Site, until
 from tests.histories import Views
+from tests.services.beside import settled
 
 PROMPT = "a lighthouse in fog"
 BODY = {"prompt": PROMPT, "job_type": "sdxl_image_fast"}
@@ -41,7 +42,7 @@ async def a_worker(url: str, answer: Answer) -> AsyncIterator[list[EnhanceReques
 
     connection = await nats.connect(url)
     await connection.subscribe(ENHANCE, ENHANCERS, heard)
-    await connection.flush()
+    await settled(connection)
     try:
         yield asked
     finally:

@@ -1,7 +1,22 @@
 """Who is let in, and how: the token in a header, or in the cookie that a browser gets once."""
 
-from api.identity import COOKIE
-from tests.api.serving import TOKEN, Site, body
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+import httpx
+import pytest
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from api.app import Parts, create_app
+from api.identity import COOKIE, KNOWN_S
+from services import users
+from services.database import Database
+from tests.api.conftest import bearer
+from tests.api.serving import TOKEN, AServer, Events, Site, body
 
 CALLS = [
     ("GET", "/"),
@@ -68,3 +83,155 @@ async def test_what_is_not_there_is_a_problem_too(site: Site) -> None:
         assert (response.status_code, response.json()["code"]) == (status, code)
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_key_lets_its_owner_in_and_shows_what_is_the_owners(site: Site, database: Database) -> None:
+    theirs = await site.submit()
+    ada = await asyncio.to_thread(_added, database, "ada")
+    site.http.headers["Authorization"] = f"Bearer {ada}"
+    mine = await site.submit()
+    assert [job["id"] for job in (await site.get("/v1/jobs"))["results"]] == [mine["id"]]
+    assert (await site.http.get(f"/v1/jobs/{theirs['id']}")).status_code == 404
+    history = (await site.get(f"/v1/jobs/{mine['id']}/history"))["results"]
+    assert {item["actor"] for item in history} == {"ada"}
+    for path in ("/v1/admin/queues", "/metrics"):
+        assert (await site.http.get(path)).status_code == 403
+
+
+async def test_a_users_browser_keeps_a_cookie_too(site: Site, database: Database) -> None:
+    ada = await asyncio.to_thread(_added, database, "ada")
+    site.http.headers.pop("Authorization")
+    opened = await site.http.get("/", params={"token": ada})
+    assert (opened.status_code, opened.headers["location"]) == (303, "/")
+    assert (await site.http.post("/v1/jobs", json=body())).status_code == 202
+    assert (await site.http.get("/v1/admin/queues")).status_code == 403
+    await asyncio.to_thread(_revoked, database, "ada")
+    await _until_refused(site, {})
+
+
+async def test_a_revoked_key_stops_at_once_and_a_new_one_shows_everything_again(site: Site, database: Database) -> None:
+    old = await asyncio.to_thread(_added, database, "ada")
+    site.http.headers["Authorization"] = f"Bearer {old}"
+    mine = await site.submit()
+    await asyncio.to_thread(_revoked, database, "ada")
+    began = time.monotonic()
+    await _until_refused(site, {})
+    assert time.monotonic() - began < KNOWN_S + 1
+    new = await asyncio.to_thread(_added, database, "ada")
+    assert new != old
+    site.http.headers["Authorization"] = f"Bearer {new}"
+    assert [job["id"] for job in (await site.get("/v1/jobs"))["results"]] == [mine["id"]]
+    site.http.headers["Authorization"] = f"Bearer {old}"
+    assert (await site.http.get("/v1/jobs")).status_code == 401
+
+
+async def test_many_requests_ask_the_database_once(
+    site: Site, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[int] = []
+
+    def counted(connection: Connection[TupleRow], asked: Sequence[bytes]) -> Mapping[bytes, str]:
+        questions.append(len(asked))
+        return users.owners_of(connection, asked)
+
+    monkeypatch.setattr("api.identity.owners_of", counted)
+    ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
+    headers = [{"Authorization": f"Bearer {token}"} for token in (ada, bob, "dk_" + "x" * 43) * 20]
+    answers = await asyncio.gather(*(site.http.get("/v1/models", headers=each) for each in headers))
+    assert [answer.status_code for answer in answers] == [200, 200, 401] * 20
+    assert sum(questions) <= 6  # three keys, in one question or in the one that waited for it
+    assert len(questions) <= 2
+    await site.http.get("/v1/models", headers=headers[0])
+    assert len(questions) <= 2
+
+
+async def test_what_is_no_key_of_ours_is_never_asked_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> NoReturn:
+        raise AssertionError("the database was asked")
+
+    monkeypatch.setattr("api.identity.owners_of", asked)
+    for token in ("", "wrong", "dk_short", TOKEN + "x"):
+        response = await site.http.get("/v1/models", headers={"Authorization": f"Bearer {token}"})
+        assert response.status_code == 401
+    assert (await site.http.get("/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})).status_code == 200
+
+
+async def test_without_postgres_nobody_is_called_unknown(
+    parts: Parts, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.database.CHECKOUT_S_MAX", 0.1)
+    ada = await asyncio.to_thread(_added, database, "ada")
+    with Database("host=127.0.0.1 port=1 dbname=none") as nowhere:
+        app = create_app(replace(parts, database=nowhere))
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://darkroom"
+        ) as http:
+            for token, path in ((ada, "/v1/models"), ("dk_" + "x" * 43, "/v1/models"), (ada, f"/?token={ada}")):
+                response = await http.get(path, headers={"Authorization": f"Bearer {token}"})
+                assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+                assert "Retry-After" in response.headers
+            assert (await http.get("/v1/models", headers=bearer())).status_code == 200
+            assert (await http.get("/v1/models", headers={"Authorization": "Bearer wrong"})).status_code == 401
+            assert (await http.get(f"/?token={TOKEN}")).status_code == 303
+
+
+async def test_the_index_needs_a_token_whatever_its_query_is_called(site: Site) -> None:
+    site.http.headers.pop("Authorization")
+    for query in ("xtoken=1", "x=token=", "Token=1"):
+        assert (await site.http.get(f"/?{query}")).status_code == 401
+
+
+async def test_a_stream_of_a_revoked_key_ends_with_the_next_comment(
+    site: Site, server: AServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.stream.COMMENT_S", 0.1)
+    tokens = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
+    async with server.events(token=tokens[0]) as ada, server.events(token=tokens[1]) as bob:
+        await asyncio.to_thread(_revoked, database, "ada")
+        began = time.monotonic()
+        with pytest.raises(StopAsyncIteration):
+            await ada.take()
+        assert time.monotonic() - began < KNOWN_S + 1
+        taking = asyncio.create_task(bob.take())
+        job = await asyncio.to_thread(site.submit_as, "bob")
+        assert (await taking)[2]["stream"] == str(job)
+
+
+async def test_a_busy_stream_of_a_revoked_key_ends_as_well(
+    site: Site, server: AServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never sends a comment."""
+    monkeypatch.setattr("api.stream.COMMENT_S", 0.2)
+    token = await asyncio.to_thread(_added, database, "ada")
+    async with server.events(token=token) as events:
+        await asyncio.to_thread(_revoked, database, "ada")
+        began = time.monotonic()
+        with pytest.raises(StopAsyncIteration):
+            await _keep_busy(site, events)
+        assert time.monotonic() - began < KNOWN_S + 2
+
+
+async def _keep_busy(site: Site, events: Events) -> None:
+    """For 10 s at most."""
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.to_thread(site.submit_as, "ada")
+            for _ in range(4):  # a job and its three assets
+                await events.take()
+
+
+def _added(database: Database, owner: str) -> str:
+    with database.connection() as connection:
+        return users.add(connection, owner).key
+
+
+def _revoked(database: Database, owner: str) -> None:
+    with database.connection() as connection:
+        users.revoke(connection, owner)
+
+
+async def _until_refused(site: Site, headers: dict[str, str]) -> None:
+    async with asyncio.timeout(20):
+        while (answer := await site.http.get("/v1/jobs", headers=headers)).status_code == 200:
+            pass
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

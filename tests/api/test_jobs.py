@@ -13,6 +13,7 @@ from domain.recipe import asset_id
 from services.ledger import Context
 from services.wire import Progress, cancel_subject, progress_subject
 from tests.api.serving import Site, body
+from tests.services.beside import settled
 
 
 async def test_a_finished_job_shows_its_files(site: Site) -> None:
@@ -176,7 +177,7 @@ async def test_the_worker_of_a_running_job_is_told(site: Site) -> None:
     job = await site.submit()
     await site.start(job)
     told = await site.parts.broker.client.subscribe(cancel_subject(UUID(job["id"])))
-    await site.parts.broker.client.flush()
+    await settled(site.parts.broker.client)
     for _ in range(2):
         response = await site.http.post(f"/v1/jobs/{job['id']}/cancel")
         assert (response.status_code, response.json()) == (202, {"result": "cancel_requested"})

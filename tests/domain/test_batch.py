@@ -77,7 +77,7 @@ def test_the_same_request_again_opens_nothing() -> None:
 
 @pytest.mark.parametrize("sha256", ["ab" * 32, None])
 def test_another_request_under_the_same_key_is_refused(sha256: str | None) -> None:
-    with pytest.raises(IdempotencyKeyReused, match="a new batch"):
+    with pytest.raises(IdempotencyKeyReused):
         decide(replace(OPEN, request_sha256=sha256), given(OPENED, *ITEMS))
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from domain.asset import Asset, Completed, Reserved
 from domain.commands import (
     AssetCommand,
+    DeletePrompt,
     DismissAsset,
+    EditPrompt,
     JobCommand,
     PreferAsset,
     RateAsset,
@@ -34,6 +36,7 @@ from projections import ALL
 from services import projector, rebuild
 from services.database import Database
 from services.ledger import InMemoryRecorder, Ledger
+from tests.afresh import scores_afresh, scores_shown
 from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.spec import (
@@ -72,10 +75,21 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
-BATCHES_SAY: Final = ("open batch", "rename batch", "run again", "run again", "prefer")
+BATCHES_SAY: Final = ("open batch", "rename batch", "run again", "run again", "prefer of batch")
 
-Word = st.sampled_from([*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, *BATCHES_SAY, "upload"])
-Steps = st.lists(st.tuples(Word, st.integers(0, 3), st.integers(0, 5)), min_size=30, max_size=60)
+Word = st.sampled_from(
+    [
+        *["start", "complete"] * 5,
+        *WORKERS_SAY,
+        *OWNERS_SAY,
+        *OWNERS_SAY,
+        *BATCHES_SAY,
+        "upload",
+        "prefer",
+        "prompt",
+    ]
+)
+Steps = st.lists(st.tuples(Word, st.integers(0, 6), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -95,6 +109,7 @@ def test_a_view_is_the_same_however_it_came_about(
         then = views.all_rows()
         _project_in_cuts(views, cuts, patch, ledger.head())
         live = views.all_rows()
+        assert scores_shown(views) == scores_afresh(ledger)
         patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
         for view in ALL:
             assert rebuild.rebuild(database, ledger, view).same
@@ -115,6 +130,9 @@ def _emptied(views: Views) -> Views:
 def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
     """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
+    comparison_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
+    jobs += compared
+    prompts = [story.save_prompt()]
     batch_id, of_batch = story.open_batch(*quantities, 0, 1, kind="comparison")
     jobs += of_batch
     for word, which, number in steps:
@@ -128,6 +146,11 @@ def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]
                 jobs += of_batch
             elif word in BATCHES_SAY:
                 jobs += _tell_batch(story, batch_id, word, number)
+            elif word == "prompt":
+                _change_prompt(story, prompts, which, number)
+            elif word == "prefer":
+                winner, loser = ((0, 1), (1, 0), (1, 2), (2, 0), (0, 2), (2, 1))[number]
+                story.prefer(comparison_id, compared[winner], compared[loser], index=which % 2)
             elif word in OWNERS_SAY:
                 story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
             else:
@@ -149,6 +172,16 @@ def _tell_batch(story: Story, batch_id: UUID, word: str, number: int) -> list[UU
             command = PreferAsset(asset_id(winner, 0), asset_id(loser, 0), number % 2 == 0, NOW, winner, loser)
             story.tell_batch(batch_id, command)
     return []
+
+
+def _change_prompt(story: Story, prompts: list[UUID], which: int, number: int) -> None:
+    if number == 0:
+        prompts.append(story.save_prompt(f"Fog {which}"))
+    elif number == 1:
+        story.change_prompt(prompts[which % len(prompts)], DeletePrompt(NOW))
+    else:
+        edited = EditPrompt(NOW, title=f"{which}", prompt=f"fog {number}", tags=("ö", "sea")[: number % 3])
+        story.change_prompt(prompts[which % len(prompts)], edited)
 
 
 def _pick(generation: Generation, state: type[Asset], number: int) -> int:

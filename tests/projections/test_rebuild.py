@@ -11,9 +11,8 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import DismissAsset, PreferAsset, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
+from domain.commands import DismissAsset, EditPrompt, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
-from domain.recipe import asset_id
 from projections import ALL
 from projections.projection import Projection
 from services import projector, rebuild
@@ -58,6 +57,10 @@ class Held:
     def aggregates(self) -> Sequence[str]:
         return self.view.aggregates
 
+    @property
+    def version(self) -> int:
+        return self.view.version
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.backend_pid = cursor.connection.info.backend_pid
         self.begun.set()
@@ -73,10 +76,9 @@ def everything(story: Story) -> None:
     story.curate(job_id, 0, ThumbnailAsset(thumbnail_of(0), NOW))
     story.curate(job_id, 2, TrashAsset(NOW), ThumbnailAsset(thumbnail_of(2), NOW))
     story.submit(1)
-    batch_id, (one, other) = story.open_batch(1, 1, 0, kind="comparison")
-    story.tell(one, start(1), report_completed(0))
-    pair = asset_id(one, 0), asset_id(other, 0)
-    story.tell_batch(batch_id, PreferAsset(*pair, blind=True, now=NOW, winner_job=one, loser_job=other))
+    batch_id, (one, other) = story.compared("sdxl-demo", "flux")
+    story.prefer(batch_id, one, other)
+    story.change_prompt(story.save_prompt(), EditPrompt(NOW, title="Sea fog"))
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from nats.aio.client import Client
+
 from services.broker import Broker
 from services.embedded.nats import Nats
 from tests.services.commits import WAIT_S_MAX, eventually
@@ -50,6 +52,15 @@ class opened:  # noqa: N801 - reads as a function
 
     async def __aexit__(self, *_: object) -> None:
         await self._broker.close()
+
+
+async def settled(client: Client) -> None:
+    """Wait until the server has dealt with all that was sent: its subscriptions are made, its messages passed on.
+
+    nats-py writes a flush's PING at once, before what still waits to be written; the second one comes after that.
+    """
+    await client.flush()
+    await client.flush()
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 
 from services import broker as brokers
 from services.broker import Broker
-from tests.services.beside import OwnNats, opened, until
+from tests.services.beside import OwnNats, opened, settled, until
 from tests.services.commits import WAIT_S_MAX
 
 
@@ -32,7 +32,7 @@ async def say(broker: Broker, *texts: str) -> None:
     """Publish on `notes`, and wait for an answer of the server."""
     for text in texts:
         await broker.client.publish("notes", text.encode())
-    await broker.client.flush(timeout=int(WAIT_S_MAX))
+    await settled(broker.client)
 
 
 async def test_open_does_not_wait_for_a_server(own_nats: OwnNats) -> None:
@@ -57,7 +57,7 @@ async def test_subscriptions_survive_a_restart_of_nats(own_nats: OwnNats) -> Non
         heard = Heard()
         await broker.subscribe("notes", heard.hear)
         await say(broker, "before")
-        await until(lambda: heard.texts == ["before"])  # nats-py's flush may be answered before what was published is
+        await until(lambda: heard.texts == ["before"])
         own_nats.kill()
         await until(lambda: not broker.connected)
         own_nats.start()
@@ -101,7 +101,7 @@ async def test_a_queue_group_gets_each_message_once(nats_url: str) -> None:
         heard = Heard()
         for member in (one, other):
             await member.subscribe("notes", heard.hear, queue="readers")
-            await member.client.flush()
+            await settled(member.client)
         await say(one, *map(str, range(20)))
         await until(lambda: len(heard.texts) >= 20)
         assert sorted(heard.texts, key=int) == [str(number) for number in range(20)]
@@ -111,7 +111,7 @@ async def test_a_queue_group_gets_each_message_once(nats_url: str) -> None:
 async def test_a_wake_up_reaches_every_follower_of_every_process(nats_url: str) -> None:
     async with opened(nats_url, "writer") as writer, opened(nats_url, "reader") as reader:
         await reader.hear_wakes()
-        await reader.client.flush()
+        await settled(reader.client)
         followers = [writer.follower(), reader.follower(), reader.follower()]
         for _ in range(2):
             writing = threading.Thread(target=writer.wake, args=(1,))  # as the flusher does, from its own thread

@@ -44,6 +44,10 @@ class Dying:
     def aggregates(self) -> Sequence[str]:
         return self.view.aggregates
 
+    @property
+    def version(self) -> int:
+        return self.view.version
+
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         self.view.project(events, cursor)
         if self.deaths:

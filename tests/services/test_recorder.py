@@ -26,7 +26,7 @@ from services.wire import (
     StartedReport,
 )
 from tests.histories import Story, Views, append_raw
-from tests.services.beside import opened, running, until
+from tests.services.beside import opened, running, settled, until
 from tests.services.commits import WAIT_S_MAX
 from tests.spec import CANCEL, INVALID_INPUT, OUT_OF_MEMORY, WORKER, expire, file_of, start
 
@@ -224,7 +224,7 @@ async def ask(broker: Broker, data: bytes) -> ReportReply:
 async def listening(broker: Broker) -> None:
     """Wait until somebody takes reports: what is asked before is answered by nobody."""
     await until(lambda: broker.client._subs)
-    await broker.client.flush()
+    await settled(broker.client)
 
 
 async def test_the_answer_comes_after_the_commit(

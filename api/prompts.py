@@ -1,0 +1,256 @@
+"""Saved prompts: kept with a title, tags, and the task that follows from their model or job type."""
+
+import asyncio
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.body import read_body, read_nothing
+from api.documents import Json
+from api.identity import identity_of
+from api.job_reading import identifier
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.openapi import answers, body_and_headers
+from api.parts import Running, require_broker, running
+from api.positions import POSITION, wait_for_views
+from api.submission import PROMPT_CHARACTERS_MAX, Prompt, Tags, asked_by
+from domain.catalog import Catalog
+from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
+from domain.envelope import Recorded
+from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.prompt import prompt_id
+from domain.recipe import Task
+from projections import score_reads
+from projections.projection import Rows
+from projections.prompts import fold
+from projections.score_reads import PromptFilter, PromptRow
+from services.ledger import Context, PromptExecuted
+
+router = APIRouter(tags=["prompts"])
+
+TITLE_CHARACTERS_MAX = 200
+
+Title = Annotated[str, Field(min_length=1, max_length=TITLE_CHARACTERS_MAX)]
+NegativePrompt = Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)]
+
+
+class PromptBody(BaseModel):
+    """A prompt to keep, for a `model` or a `job_type`; its task follows from these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: Title
+    prompt: Prompt
+    negative_prompt: NegativePrompt | None = None
+    model: str | None = None
+    job_type: str | None = None
+    tags: Tags = Field(default_factory=list)
+
+
+class PromptPatch(BaseModel):
+    """What to change; what is absent stays. Another `model` or `job_type` brings its task; tags replace the whole set.
+
+    A null negative prompt takes it away.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: Title = ""
+    prompt: Prompt = ""
+    negative_prompt: NegativePrompt | None = None
+    model: str = ""
+    job_type: str = ""
+    tags: Tags = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _For:
+    """What a prompt is for."""
+
+    model: str
+    job_type: str | None
+    task: Task
+
+
+@router.post(
+    "/v1/prompts",
+    status_code=201,
+    response_model=None,
+    responses=answers({201: schemas.SavedPrompt, 200: schemas.SavedPrompt}, 400, 404, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(PromptBody, "Idempotency-Key"),
+)
+async def save_prompt(request: Request) -> Response:
+    """Keep a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
+    here = running(request)
+    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    body = await read_body(request, PromptBody)
+    if body.model is None and body.job_type is None:
+        raise InvalidInput([FieldProblem("model", "required, or job_type: the prompt's task follows from it")])
+    meant = _meant(here.parts.catalog, body.model, body.job_type)
+    command = SavePrompt(
+        owner=asked.owner,
+        title=body.title,
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt,
+        model=meant.model,
+        job_type=meant.job_type,
+        task=meant.task,
+        tags=tuple(body.tags),
+        now=asked.now,
+    )
+    found = uuid4() if asked.key is None else prompt_id(asked.owner, asked.key)
+    executed = await _execute(request, found, command)
+    document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
+    return answer(document, 201 if executed.events else 200, position=executed.position)
+
+
+@router.get("/v1/prompts", response_model=None, responses=answers({200: schemas.Page[schemas.SavedPrompt]}, 422, 503))
+async def list_prompts(
+    request: Request,
+    task: Annotated[Task | None, Query()] = None,
+    tag: Annotated[Text | None, Query(max_length=64)] = None,
+    q: Annotated[
+        Text | None, Query(max_length=500, description="Words of prompt, title and tags; as in a web search.")
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """Newest first."""
+    here = running(request)
+    place = place_of("prompts", cursor)
+    await wait_for_views(request, here.positions, "prompts", "scores")
+    wanted = PromptFilter(task=task, tag=tag, words=q)
+    before = None if place is None else place[0]
+    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, before, limit + 1)
+    page, following = page_of(rows, limit, "prompts", lambda row: [row.saved_position])
+    return listed([prompt_document(row) for row in page], following)
+
+
+@router.get("/v1/prompts/{prompt}", response_model=None, responses=answers({200: schemas.SavedPrompt}, 404, 503))
+async def get_prompt(request: Request, prompt: str) -> Response:
+    """One saved prompt."""
+    here = running(request)
+    found = identifier("prompt", prompt)
+    await wait_for_views(request, here.positions, "prompts", "scores")
+    return answer(await asyncio.to_thread(_read, here, identity_of(request).owner, found))
+
+
+@router.patch(
+    "/v1/prompts/{prompt}",
+    response_model=None,
+    responses=answers({200: schemas.SavedPrompt}, 400, 404, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(PromptPatch),
+)
+async def edit_prompt(request: Request, prompt: str) -> Response:
+    """Change what is named."""
+    here = running(request)
+    found = identifier("prompt", prompt)
+    body = await read_body(request, PromptPatch)
+    given = body.model_dump(exclude_unset=True)
+    if not given:
+        raise InvalidInput([FieldProblem("body", f"must have some of {', '.join(PromptPatch.model_fields)}")])
+    executed = await _execute(request, found, _edit(here, given))
+    document = await asyncio.to_thread(_from_ledger, here, identity_of(request).owner, found)
+    return answer(document, position=executed.position)
+
+
+@router.delete(
+    "/v1/prompts/{prompt}", status_code=204, response_model=None, responses=answers({204: None}, 404, 422, 503)
+)
+async def delete_prompt(request: Request, prompt: str) -> Response:
+    """Keep it no longer."""
+    found = identifier("prompt", prompt)
+    await read_nothing(request)
+    executed = await _execute(request, found, DeletePrompt(running(request).parts.clock()))
+    return Response(status_code=204, headers={POSITION: str(executed.position)})
+
+
+def prompt_document(row: PromptRow) -> Json:
+    """`SavedPrompt`."""
+    return {
+        "id": row.prompt_id,
+        "title": row.title,
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt,
+        "model": row.model,
+        "job_type": row.job_type,
+        "task": row.task,
+        "tags": row.tags,
+        "usage_count": row.usage_count,
+        "mean_score": row.mean_score,
+        "score": row.score,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _meant(catalog: Catalog, model: str | None, job_type: str | None) -> _For:
+    """The job type's model and task, or the model's first task. Raises `InvalidInput`."""
+    if job_type is not None:
+        entry = catalog.job_type(job_type)
+        if model is not None and model != entry.model:
+            raise InvalidInput(
+                [FieldProblem("model", f"the job type {job_type} has the model {entry.model}; leave this field away")]
+            )
+        return _For(entry.model, job_type, entry.task)
+    if model is None or model not in catalog.models:
+        known = ", ".join(sorted(catalog.models))
+        raise InvalidInput([FieldProblem("model", f"unknown model {model!r}; allowed: {known}")])
+    return _For(model, None, catalog.models[model].tasks[0])
+
+
+def _edit(here: Running, given: dict[str, Any]) -> EditPrompt:
+    meant = None
+    if "model" in given or "job_type" in given:
+        meant = _meant(here.parts.catalog, given.get("model"), given.get("job_type"))
+    negative = (given["negative_prompt"] or "") if "negative_prompt" in given else None
+    return EditPrompt(
+        now=here.parts.clock(),
+        title=given.get("title"),
+        prompt=given.get("prompt"),
+        negative_prompt=negative,
+        model=None if meant is None else meant.model,
+        job_type=None if meant is None else meant.job_type,
+        task=None if meant is None else meant.task,
+        tags=tuple(given["tags"]) if "tags" in given else None,
+    )
+
+
+async def _execute(request: Request, found: UUID, command: PromptCommand) -> PromptExecuted:
+    here = running(request)
+    require_broker(here)
+    owner = identity_of(request).owner
+    return await asyncio.to_thread(here.parts.ledger.execute_prompt, found, command, Context(actor=owner, owner=owner))
+
+
+def _from_ledger(here: Running, owner: str, found: UUID) -> Json:
+    """The owner's prompt folded from its events: right also where no view has it. Raises `NotFound`."""
+    rows: Rows = {}
+    for event in here.parts.ledger.stream(found):
+        if isinstance(event, Recorded):
+            fold(rows, event)
+    row = rows.get(str(found))
+    if row is None or row["owner"] != owner:
+        raise NotFound("prompt", found)
+    with here.parts.views.of(owner) as connection:
+        standing = score_reads.standing_of(connection, owner, row["prompt"])
+    columns = {each.name: row[each.name] for each in fields(PromptRow) if each.name in row}
+    return prompt_document(PromptRow(**columns | {"prompt_id": found} | asdict(standing)))
+
+
+def _read(here: Running, owner: str, found: UUID) -> Json:
+    rows = _rows(here, owner, PromptFilter(found))
+    return prompt_document(rows[0]) if rows else _from_ledger(here, owner, found)
+
+
+def _rows(
+    here: Running, owner: str, wanted: PromptFilter, before: int | None = None, limit: int = 1
+) -> list[PromptRow]:
+    with here.parts.views.of(owner) as connection:
+        return score_reads.list_prompts(connection, owner, wanted, before=before, limit=limit)

@@ -1,0 +1,84 @@
+"""Scores: what people think of what they made, by prompt, model or job type."""
+
+import asyncio
+from typing import Annotated, Final, get_args
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import listed
+from api.documents import Json
+from api.identity import identity_of
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
+from api.openapi import answers
+from api.parts import Running, running
+from api.positions import wait_for_views
+from domain.errors import FieldProblem, InvalidInput
+from domain.scoring import SCORE_DECIMALS, SCORES
+from projections import score_reads
+from projections.score_reads import ScorePlace, ScoreRow
+from projections.score_rows import By
+
+router = APIRouter(tags=["scores"])
+
+BYS: Final = get_args(By)
+
+UNIT: Final = 10**SCORE_DECIMALS
+"""Cursors hold whole numbers: so many of them are one point of a score."""
+
+
+@router.get("/v1/scores", response_model=None, responses=answers({200: schemas.Page[schemas.Score]}, 422, 503))
+async def list_scores(
+    request: Request,
+    by: Annotated[str | None, Query(description=f"Required: {', '.join(BYS)}.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """The best first; of equals the one rated more often, then the one used later for the first time.
+
+    A cursor is a place in this order: what is not rated in the meantime comes exactly once. What is rated while
+    somebody pages moves, and may be missed or come again.
+    """
+    here = running(request)
+    wanted = _by(by)
+    place = place_of(f"scores.{wanted}", cursor, parts=3)
+    after = None if place is None else (place[0] / UNIT, place[1], place[2])
+    await wait_for_views(request, here.positions, "scores")
+    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, after, limit + 1)
+    page, following = page_of(rows, limit, f"scores.{wanted}", _place)
+    return listed([score_document(row) for row in page], following)
+
+
+def score_document(row: ScoreRow) -> Json:
+    """`Score`."""
+    return {
+        "by": row.by,
+        "value": row.key,
+        "prompt": row.value if row.by == "prompt" else None,
+        "jobs": row.jobs,
+        "count": row.rated,
+        "mean": row.mean,
+        "distribution": {str(score): number for score, number in zip(SCORES, row.distribution, strict=True)},
+        "score": row.score,
+        "preferences": {"won": row.won, "lost": row.lost},
+        "strength": row.strength,
+        "formula": row.formula,
+    }
+
+
+def _by(asked: str | None) -> By:
+    for known in BYS:
+        if asked == known:
+            found: By = known
+            return found
+    raise InvalidInput([FieldProblem("by", f"must be one of {', '.join(BYS)}")])
+
+
+def _place(row: ScoreRow) -> tuple[int, int, int]:
+    return round(row.score * UNIT), row.rated, row.first_position
+
+
+def _rows(here: Running, owner: str, by: By, after: ScorePlace | None, limit: int) -> list[ScoreRow]:
+    with here.parts.views.of(owner) as connection:
+        return score_reads.list_scores(connection, owner, by, after=after, limit=limit)

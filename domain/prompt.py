@@ -1,0 +1,122 @@
+"""A prompt worth keeping: with a title and tags, for a model or a job type; its task follows from these."""
+
+from dataclasses import dataclass
+from typing import Final, assert_never
+from uuid import UUID, uuid5
+
+from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
+from domain.errors import IdempotencyKeyReused, NotFound
+from domain.events import PromptDeleted, PromptEdited, PromptEvent, PromptSaved
+
+OWNERS: Final = UUID("c2b4a7de-9a30-4f6e-8f41-5b7d0e6a1c94")
+"""Namespace of the owners, whose namespaces hold the prompts that an Idempotency-Key names. Never changes, and is not
+that of the jobs: the same key may name one of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nothing was ever saved under this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """`saved` is how it began, `content` how it is now."""
+
+    saved: PromptSaved
+    content: PromptEdited
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Its owner took it away."""
+
+    saved: PromptSaved
+
+
+Prompt = Unknown | Saved | Deleted
+
+
+def decide(command: PromptCommand, prompt: Prompt) -> list[PromptEvent]:
+    """What may be made of a saved prompt. A repeated command returns nothing."""
+    match command:
+        case SavePrompt():
+            return _save(command, prompt)
+        case EditPrompt():
+            if not isinstance(prompt, Saved):
+                raise NotFound("prompt", "under this id")
+            edited = _edited(command, prompt.content)
+            return [] if edited == prompt.content else [edited]
+        case DeletePrompt():
+            if isinstance(prompt, Unknown):
+                raise NotFound("prompt", "under this id")
+            return [PromptDeleted()] if isinstance(prompt, Saved) else []
+        case _:
+            assert_never(command)
+
+
+def evolve(prompt: Prompt, event: PromptEvent) -> Prompt:
+    """Fold one fact. Total, and without rules: history has already happened."""
+    match event:
+        case PromptSaved():
+            return Saved(event, PromptEdited(**event.model_dump(exclude={"owner"})))
+        case PromptEdited():
+            return Saved(prompt.saved, event) if isinstance(prompt, Saved) else prompt
+        case PromptDeleted():
+            return Deleted(prompt.saved) if isinstance(prompt, Saved) else prompt
+        case _:
+            assert_never(event)
+
+
+def owner_of(prompt: Prompt) -> str | None:
+    """Whom it belongs to; None for an id under which nothing was saved."""
+    return None if isinstance(prompt, Unknown) else prompt.saved.owner
+
+
+def prompt_id(owner: str, key: str) -> UUID:
+    """The id of the prompt that an owner's Idempotency-Key names."""
+    return uuid5(uuid5(OWNERS, owner), key)
+
+
+def _save(command: SavePrompt, prompt: Prompt) -> list[PromptEvent]:
+    saved = PromptSaved(
+        owner=command.owner,
+        title=command.title,
+        prompt=command.prompt,
+        negative_prompt=command.negative_prompt or None,
+        model=command.model,
+        job_type=command.job_type,
+        task=command.task,
+        tags=_sorted(command.tags),
+    )
+    if isinstance(prompt, Unknown):
+        return [saved]
+    if _asked(saved) != _asked(prompt.saved):
+        raise IdempotencyKeyReused
+    return []
+
+
+def _asked(saved: PromptSaved) -> tuple[object, ...]:
+    """What its owner said, without what followed from the catalog of that day."""
+    of = saved.model if saved.job_type is None else saved.job_type
+    return saved.title, saved.prompt, saved.negative_prompt, saved.job_type, of, saved.tags
+
+
+def _edited(command: EditPrompt, content: PromptEdited) -> PromptEdited:
+    kept = (content.model, content.job_type, content.task)
+    if command.model is not None and command.task is not None:
+        kept = (command.model, command.job_type, command.task)
+    model, job_type, task = kept
+    negative = content.negative_prompt if command.negative_prompt is None else command.negative_prompt or None
+    return PromptEdited(
+        title=content.title if command.title is None else command.title,
+        prompt=content.prompt if command.prompt is None else command.prompt,
+        negative_prompt=negative,
+        model=model,
+        job_type=job_type,
+        task=task,
+        tags=content.tags if command.tags is None else _sorted(command.tags),
+    )
+
+
+def _sorted(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(tags)))

@@ -1,0 +1,48 @@
+"""Saved prompts as they are now: GET /v1/prompts. How often each was used is what `scores` knows."""
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from domain import events as facts
+from domain.envelope import Recorded
+from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
+from projections.score_rows import prompt_key
+from projections.sql import load
+
+
+def touched(event: Recorded) -> Iterable[UUID]:
+    """The prompt whose row an event changes."""
+    return [event.stream_id] if event.name.startswith("prompt.") else []
+
+
+def fold(rows: Rows, recorded: Recorded) -> None:
+    """Change the row of a prompt; one that was deleted leaves."""
+    key, event, at = str(recorded.stream_id), recorded.event, recorded.envelope.at
+    if isinstance(event, facts.PromptSaved):
+        row: Row = {"prompt_id": key, "owner": event.owner, "created_at": at, "saved_position": recorded.position}
+        rows[key] = row | _content(event) | {"updated_at": at}
+    elif isinstance(event, facts.PromptDeleted):
+        rows[key] = None
+    elif isinstance(event, facts.PromptEdited):
+        before = rows.get(key)
+        if before is not None:
+            before.update(_content(event), updated_at=at)
+
+
+def _content(event: facts.PromptSaved | facts.PromptEdited) -> Row:
+    return {
+        "title": event.title,
+        "prompt": event.prompt,
+        "prompt_sha256": prompt_key(event.prompt),
+        "negative_prompt": event.negative_prompt,
+        "model": event.model,
+        "job_type": event.job_type,
+        "task": event.task,
+        "tags": list(event.tags),
+    }
+
+
+PROMPTS: Final[Projection] = FoldedView(
+    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), aggregates=("prompt",)
+)

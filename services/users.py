@@ -1,0 +1,142 @@
+"""Owners and their API keys. A key is random, shown once, and kept as its SHA-256 alone; one at a time for an owner."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, class_row
+
+from projections.sql import load
+
+SQL = load("users.sql", "services")
+
+ADMIN: Final = "admin"
+"""The owner of the administrator's token; no user has this name."""
+
+KEY_PREFIX: Final = "dk_"
+KEY_BYTES: Final = 32
+"""Nobody guesses 256 bits; so a fast hash protects them as well as a slow one."""
+
+KEY: Final = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+
+
+class UserError(Exception):
+    """What was asked of a user cannot be done.
+
+    UserError
+    ├── NameInvalid    no name for a user
+    ├── UserExists     the name has a key that works
+    └── UserUnknown    there never was a key of that name
+    """
+
+    code = "user_refused"
+
+
+class NameInvalid(UserError):
+    """No name for a user."""
+
+    code = "user_name_invalid"
+
+
+class UserExists(UserError):
+    """The name has a key that works."""
+
+    code = "user_exists"
+
+
+class UserUnknown(UserError):
+    """There never was a key of that name."""
+
+    code = "user_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that works from now on. `again`: the owner had one before, and what he owns is his as before."""
+
+    key: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An owner by his last key."""
+
+    owner: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Since when the owner has no key. `already`: it was revoked before."""
+
+    at: datetime
+    already: bool
+
+
+def is_key(text: str) -> bool:
+    """Whether the text could be a key at all: what could not needs no look into the database."""
+    return KEY.fullmatch(text) is not None
+
+
+def fingerprint(token: str) -> bytes:
+    """The SHA-256 under which a key is kept."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def add(connection: Connection[TupleRow], owner: str) -> NewKey:
+    """Make a key; this answer alone has it. Raises `NameInvalid` and `UserExists`."""
+    _check(owner)
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    added = connection.execute(SQL["add"], {"owner": owner, "sha256": fingerprint(key)}).fetchone()
+    if added is None:
+        raise UserExists(
+            f"{owner} has an API key already, and it is shown once only; for a new one, "
+            f"run `darkroom users revoke {owner}` first."
+        )
+    return NewKey(key, again=added[0] > 0)
+
+
+def revoke(connection: Connection[TupleRow], owner: str) -> Revoked:
+    """End the owner's key; what he owns stays. Safe to repeat. Raises `UserUnknown`."""
+    revoked = connection.execute(SQL["revoke"], {"owner": owner}).fetchone()
+    if revoked is not None:
+        return Revoked(revoked[0], already=False)
+    last = _last_keys(connection, owner)
+    if not last:
+        raise UserUnknown(f"there is no user {owner!r}; `darkroom users list` shows who there is.")
+    if last[0].revoked_at is None:  # it was made at this moment
+        return revoke(connection, owner)
+    return Revoked(last[0].revoked_at, already=True)
+
+
+def list_users(connection: Connection[TupleRow]) -> list[User]:
+    """Every owner who ever had a key, by name."""
+    return _last_keys(connection, None)
+
+
+def owners_of(connection: Connection[TupleRow], fingerprints: Sequence[bytes]) -> Mapping[bytes, str]:
+    """The owner of each fingerprint whose key works; the others are not in the answer."""
+    found = connection.execute(SQL["owners_of"], {"sha256s": list(fingerprints)}).fetchall()
+    return {bytes(sha256): owner for sha256, owner in found}
+
+
+def _last_keys(connection: Connection[TupleRow], owner: str | None) -> list[User]:
+    with connection.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(SQL["last_of"], {"owner": owner}).fetchall()
+
+
+def _check(owner: str) -> None:
+    if owner == ADMIN:
+        raise NameInvalid(f"the name {ADMIN} is the administrator's; choose another.")
+    if NAME.fullmatch(owner) is None:
+        raise NameInvalid(
+            f"{owner!r} is no name for a user: a to z, 0 to 9, - and _, 63 at most, and a letter or digit first."
+        )
