@@ -1,13 +1,13 @@
 """What a job starts from: sources as a body names them become files, or a problem for each that cannot be used."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from domain.asset import Completed, job_of, status_of
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
 from domain.recipe import InputFile
 from services.ledger import Ledger
@@ -27,8 +27,8 @@ class Files:
     """What the sources of an owner's requests are; each is read from the ledger once, however often it is named."""
 
     def __init__(self, owner: str, ledger: Ledger) -> None:
-        self._owner = owner
-        self._ledger = ledger
+        self.owner = owner
+        self.ledger = ledger
         self._known: dict[str, InputFile | _Unusable] = {}
         self._jobs: dict[UUID, UUID | None] = {}
 
@@ -58,7 +58,7 @@ class Files:
             return None
         asset = UUID(found[2])
         if asset not in self._jobs:
-            self._jobs[asset] = job_of(self._ledger.asset(asset, owner=self._owner))
+            self._jobs[asset] = job_of(self.ledger.asset(asset, owner=self.owner))
         return self._jobs[asset]
 
     def _file_of(self, source: object) -> "InputFile | _Unusable":
@@ -68,7 +68,7 @@ class Files:
         if source not in self._known:
             read = _upload if found[1].lower() == "media" else _asset
             try:
-                self._known[source] = read(UUID(found[2]), self._owner, self._ledger)
+                self._known[source] = read(UUID(found[2]), self.owner, self.ledger)
             except NotFound:
                 self._known[source] = _Unusable(f"{ALLOWED}; there is no {source}")
         return self._known[source]
@@ -77,6 +77,35 @@ class Files:
 def resolve(sources: Iterable[Source], owner: str, ledger: Ledger) -> dict[str, InputFile]:
     """The files that one request names. See `Files.resolve`."""
     return Files(owner, ledger).resolve(sources)
+
+
+def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
+    """What to say when an upload went away between reading and using it: where the body names it."""
+    source = f"media:{error.identifier}"
+    problems = [
+        FieldProblem(path, f"{ALLOWED}; there is no {source}")
+        for path, named, _ in sources
+        if error.kind == "media" and isinstance(named, str) and named.lower() == source
+    ]
+    return InvalidInput(problems) if problems else error
+
+
+def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | None:
+    """The owner's job whose inputs a body says it took over; None where it names none, or nothing that is an id.
+
+    Raises `InvalidInput`, for somebody else's job as for one that never was. Blocks.
+    """
+    named = content.get("parent_id")
+    try:
+        parent_id = UUID(named) if isinstance(named, str) else None
+        if parent_id is not None:
+            ledger.generation(parent_id, owner=owner)
+    except ValueError:
+        return None  # pydantic says so
+    except NotFound:
+        detail = f"must be the id of a job of yours; there is no job {named}"
+        raise InvalidInput([FieldProblem("parent_id", detail)]) from None
+    return parent_id
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:

@@ -15,7 +15,7 @@ from api.batch_commands import run_job_again
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import Files
+from api.inputs import Files, gone
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -33,16 +33,18 @@ from api.submission import (
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
+from domain.errors import NotFound
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
+from domain.job import Running as RunningJob
 from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
 from services.ledger import Context, JobExecuted
-from services.wire import cancel_subject
+from services.wire import CANCEL, cancel_subject
 
 router = APIRouter(tags=["jobs"])
 
@@ -63,12 +65,15 @@ async def submit_job(request: Request) -> Response:
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
     command = submission_of(content, asked, here.parts.catalog, given)
-    return await _submit(request, here, command)
+    try:
+        return await _submit(request, here, command)
+    except NotFound as error:
+        raise gone(error, sources_of(content)) from error
 
 
 async def _given(here: Running, content: Json, owner: str) -> Given:
-    """The files that a body names; nothing is read for a body that names none."""
-    if not sources_of(content):
+    """The files and the job that a body names; nothing is read for a body that names none."""
+    if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
     return await asyncio.to_thread(given_of, content, Files(owner, here.parts.ledger))
 
@@ -122,9 +127,10 @@ async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
     """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
     executed = await _execute(here, owner, job_id, CancelJob(here.parts.clock()))
     result = _cancel_result(executed)
-    if result == "cancel_requested":  # a lost message costs one heartbeat: its answer says the same
+    job = executed.generation.job
+    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(job_id), b"")
+            await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
     return result, executed.position
 
 

@@ -14,6 +14,8 @@ import uvicorn
 import uvloop
 
 from api.app import Parts, create_app, end_streams
+from api.connections import BoundedConnection
+from api.errors import RebuildUnavailable
 from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
@@ -23,9 +25,9 @@ from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
-from services.projector import Projector
+from services.projector import Projector, View
 from services.reaper import Reaper
-from services.rebuild import rebuild, rebuild_outdated
+from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
@@ -98,8 +100,6 @@ def views_dsn(settings: Settings) -> str:
     asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
     try:
         reason = why_unfit(asked, logs_in=given is not None)
-    except psycopg.ProgrammingError:
-        reason = "is not a connection string; it looks like postgresql://user:password@host/name"
     except Unavailable as error:
         log.warning("whether the views can be read is not known yet: %s", error)
         reason = None
@@ -249,12 +249,20 @@ async def _serve_app(
             catalog=core.catalog,
             broker=core.broker,
             admin_token=admin_token,
-            rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
+            rebuild=lambda name: _rebuild(core, views[name]),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
+            requests_per_s_max=core.settings.requests_per_s_max,
+            requests_at_once_max=core.settings.requests_at_once_max,
         )
     )
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=HTTP_STOP_S_MAX
+        app,
+        http=BoundedConnection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=HTTP_STOP_S_MAX,
     )
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
@@ -262,6 +270,13 @@ async def _serve_app(
     end_streams(app)
     server.should_exit = True
     await serving
+
+
+def _rebuild(core: Core, view: View) -> Rebuilt:
+    try:
+        return rebuild(core.database, core.ledger, view)
+    except psycopg.errors.InsufficientPrivilege:  # the views are the projector's: see docs/least-rights.md
+        raise RebuildUnavailable from None
 
 
 async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

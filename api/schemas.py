@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import Reference
+from domain.recipe import ParamValue, Reference
 
 ItemT = TypeVar("ItemT")
 
@@ -118,7 +118,9 @@ class Job(Document):
     media: dict[str, str]
     warnings: list[Caution]
     batch_id: UUID | None
-    parent_id: UUID | None = Field(description="The job whose failed outputs this runs again, or whose video goes on.")
+    parent_id: UUID | None = Field(
+        description="The job whose failed outputs this runs again, whose inputs it took over, or whose video goes on."
+    )
     priority: int
     tags: list[str]
     attempt: int
@@ -130,6 +132,47 @@ class Job(Document):
     started_at: datetime | None
     finished_at: datetime | None
     urls: JobUrls
+
+
+class Condition(Document):
+    """A parameter, and the values under which another one means something."""
+
+    name: str
+    values: list[ParamValue]
+
+
+class InputValue(Document):
+    """A value of a job: `seed`, `quantity`, `negative_prompt` or a parameter. All of `depends_on` hold."""
+
+    name: str
+    value: ParamValue
+    depends_on: list[Condition]
+
+
+class SkippedInput(Document):
+    """What a job had and a new one cannot have: a name as in `inputs`, `media.image` or `references.0`."""
+
+    name: str
+    reason: str
+
+
+class Inputs(Document):
+    """What to fill a form with to run a job again; submitted as it is, it is accepted.
+
+    Parents stand before what depends on them; a parameter that is not listed has its default. Null is what the catalog
+    has no more, or what cannot be read. Without `job_type`, `model` and `task` say what can run it.
+    """
+
+    job_id: UUID
+    job_type: str | None
+    model: str | None
+    task: str | None
+    prompt: str | None
+    inputs: list[InputValue]
+    media: dict[str, str]
+    references: list[Reference]
+    skipped: list[SkippedInput]
+    warnings: list[Caution]
 
 
 class CancelResult(Document):

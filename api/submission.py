@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Files, Source, uploads_among
+from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -24,9 +24,8 @@ from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
 
-PROMPT_CHARACTERS_MAX: Final = 10_000
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
@@ -71,6 +70,9 @@ class SubmitBody(BaseModel):
     media: dict[str, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     tags: Tags = Field(default_factory=list)
+    parent_id: Annotated[
+        UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def wait_s(headers: Headers) -> int | None:
 class Given:
     """What the references and media of a body are, or what is wrong with them.
 
-    `parent_id`: the job that goes on. `uploads`: those of the files that are uploads.
+    `parent_id`: the job whose inputs were taken over, else the one that goes on. `uploads`: those of the files that
+    are uploads.
     """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
@@ -133,16 +136,23 @@ def sources_of(content: Json) -> list[Source]:
 
 
 def given_of(content: Json, files: Files) -> Given:
-    """The files that a body names, or what is wrong with them. Blocks. Raises `Unavailable`."""
-    sources = sources_of(content)
-    if not sources:
-        return NOTHING_GIVEN
+    """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
+    problems: list[FieldProblem] = []
+    found: dict[str, InputFile] = {}
+    parent_id = None
     try:
-        found = files.resolve(sources)
+        parent_id = parent_of(content, files.owner, files.ledger)
     except InvalidInput as invalid:
-        return Given(problems=invalid.problems)
-    continued = content["media"].get("video") if isinstance(content.get("media"), dict) else None
-    return Given(found, parent_id=files.job_behind(continued), uploads=uploads_among(found))
+        problems += invalid.problems
+    try:
+        found = files.resolve(sources_of(content))
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    if problems:
+        return Given(problems=problems)
+    if parent_id is None and isinstance(content.get("media"), dict):
+        parent_id = files.job_behind(content["media"].get("video"))
+    return Given(found, parent_id=parent_id, uploads=uploads_among(found))
 
 
 def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
@@ -262,6 +272,8 @@ def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked
         parent_id=parent_id,
         tags=job.queued.tags,
         deadline=asked.deadline,
+        negative_prompt_by=job.queued.negative_prompt_by,
+        negative_prompt_error=job.queued.negative_prompt_error,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
         title=job.queued.title,
     )
@@ -330,9 +342,9 @@ class _Problems:
         return task
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
-        for name, entry in catalog.job_types.items():
-            if entry.model == model and task in catalog.tasks_of(entry):
-                return name, entry
+        found = catalog.job_type_with(model, task)
+        if found is not None:
+            return found
         known = sorted(
             {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
         )

@@ -132,9 +132,31 @@ class AbortJob:
     now: datetime
 
 
+WorkerCommand = NoteOfAttempt | ReportAssetCompleted | ReportAssetFailed | FailAttempt | ReleaseAttempt | ConfirmCancel
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a worker says of an attempt: it counts only if that worker has it. `worker` is who sent it, for certain."""
+
+    worker: str
+    command: WorkerCommand
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the worker believes is current."""
+        return self.command.attempt
+
+    @property
+    def now(self) -> datetime:
+        """When it was reported."""
+        return self.command.now
+
+
 JobCommand = (
     SubmitJob
     | StartAttempt
+    | Reported
     | NoteOfAttempt
     | ReportAssetCompleted
     | ReportAssetFailed
@@ -233,7 +255,10 @@ AssetCommand = (
 
 @dataclass(frozen=True, slots=True)
 class UploadMedia:
-    """Accept a file that is stored already; what it is was found by decoding it."""
+    """Accept a file that is stored already; what it is was found by decoding it.
+
+    `stored_at` is its path in the object store; None: where it belongs, whatever comes between.
+    """
 
     owner: str
     kind: MediaKind
@@ -246,14 +271,16 @@ class UploadMedia:
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
+    stored_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UseMedia:
-    """A job starts from it."""
+    """A job starts from it, at `path` as its recipe has it; None: wherever it is."""
 
     job_id: UUID
     now: datetime
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

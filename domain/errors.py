@@ -12,7 +12,8 @@ Refused
 ├── AssetInProgress          dismissing what is still being made
 ├── MediaInUse               deleting an upload that jobs start from
 ├── BatchMovedOn             an item was run again by somebody else in between
-└── NotAComparison           preferring one of two assets of a batch that compares nothing
+├── NotAComparison           preferring one of two assets of a batch that compares nothing
+└── MediaMoved               an upload was stored where it does not belong any more
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,17 @@ class AttemptSuperseded(Refused):
         self.current = current
         self.reported = reported
         super().__init__(f"Attempt {reported} does not run any more; the last one that started is {current}.")
+
+
+class AttemptOfAnother(Refused):
+    """Another worker has this attempt. Nothing that this one says of it counts."""
+
+    code = "attempt_of_another"
+
+    def __init__(self, *, attempt: int, worker: str) -> None:
+        self.attempt = attempt
+        self.worker = worker
+        super().__init__(f"Attempt {attempt} is not with {worker}: another worker has it.")
 
 
 class JobNotStartable(Refused):
@@ -158,3 +170,13 @@ class NotAComparison(Refused):
 
     def __init__(self) -> None:
         super().__init__("Only in a comparison one asset can be preferred to another; this batch is none.")
+
+
+class MediaMoved(Refused):
+    """Meanwhile the upload was deleted, or came again: store the file at `path` and say so once more."""
+
+    code = "media_moved"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__("The upload was deleted while it came again; send it once more.")

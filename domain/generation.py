@@ -23,6 +23,7 @@ from domain.commands import (
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
+    Reported,
     StartAttempt,
     SubmitJob,
 )
@@ -79,6 +80,10 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
     match command:
         case StartAttempt():
             return Decision(job=tuple(jobs.start(command, job)))
+        case Reported(worker=worker, command=reported):
+            if isinstance(job, Running) and job.tries.attempt == reported.attempt:
+                jobs.require_attempt(job, reported.attempt, worker)
+            return decide(reported, generation)
         case NoteOfAttempt():
             return Decision(job=tuple(jobs.note(command, job)))
         case ReportAssetCompleted() | ReportAssetFailed():

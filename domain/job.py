@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import assert_never
 
 from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
-from domain.errors import AttemptSuperseded, IdempotencyKeyReused, JobNotStartable
+from domain.errors import AttemptOfAnother, AttemptSuperseded, IdempotencyKeyReused, JobNotStartable
 from domain.events import (
     JobAborted,
     JobCanceled,
@@ -145,6 +145,14 @@ def require_current(job: Job, attempt: int) -> Running:
     if isinstance(job, Running) and job.tries.attempt == attempt:
         return job
     raise AttemptSuperseded(current=attempt_of(job), reported=attempt)
+
+
+def require_attempt(job: Job, attempt: int, worker: str) -> Running:
+    """The job if `attempt` runs and `worker` has it; else `AttemptSuperseded` or `AttemptOfAnother`."""
+    running = require_current(job, attempt)
+    if running.worker != worker:
+        raise AttemptOfAnother(attempt=attempt, worker=worker)
+    return running
 
 
 def evolve(job: Job, event: JobEvent) -> Job:

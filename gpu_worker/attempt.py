@@ -81,7 +81,7 @@ class Attempt:
         self._publishing: set[asyncio.Task[None]] = set()
         self._revision = ""
         self._progress_due_at_s = 0.0
-        self._who = {"job_id": order.job_id, "attempt": order.attempt, "worker": workshop.worker}
+        self._who = {"job_id": order.job_id, "attempt": order.attempt}
 
     async def run(self) -> None:
         """Work on it until the ledger has the end of the attempt, or refuses to hear of it."""
@@ -178,7 +178,7 @@ class Attempt:
             task.add_done_callback(self._publishing.discard)
 
     async def _publish(self, progress: Progress) -> None:
-        subject = progress_subject(self._order.owner, self._order.job_id)
+        subject = progress_subject(self._workshop.worker)
         with suppress(nats.errors.Error):
             await self._connection.publish(subject, progress.model_dump_json().encode())
 

@@ -294,6 +294,21 @@ def history_of_owner(
     return _rows(connection, HistoryRow, SQL["history_of_owner"], arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class RunningAttempt:
+    """Who works on a job now, and for whom."""
+
+    job_id: UUID
+    owner: str
+    attempt: int
+    worker: str
+
+
+def running_attempts(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> list[RunningAttempt]:
+    """Those of these jobs that run."""
+    return _rows(connection, RunningAttempt, SQL["running_attempts"], {"job_ids": list(job_ids)})
+
+
 def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, int]:
     """The place of each waiting job among those of its pool, from 1; jobs that do not wait are left out."""
     if not job_ids:

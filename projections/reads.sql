@@ -85,6 +85,9 @@ where owner = %(owner)s and position > %(after)s and position <= %(upto)s
 order by position
 limit %(limit)s
 
+-- name: running_attempts
+select job_id, owner, attempt, worker from views.queue where status = 'running' and job_id = any(%(job_ids)s)
+
 -- name: place_in_queue
 select
   (select count(*) from views.queue a

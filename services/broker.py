@@ -19,12 +19,15 @@ from nats.js.api import (
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, work_consumer, work_filter
+from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, nats_servers, work_consumer, work_filter
 
 log = logging.getLogger(__name__)
 
 RECONNECT_PAUSE_S = 0.25
 CONNECT_S_MAX = 2
+
+REFUSED = "authorization violation"
+"""What nats-server says to a wrong password; nats-py has no class for it."""
 
 POLL_S = 0.2
 """How long a follower of the ledger sleeps when no wake-up comes: what a lost ping costs."""
@@ -60,6 +63,7 @@ class Broker:
         self._jetstream = self._client.jetstream(timeout=CONNECT_S_MAX)
         self._was_connected = False
         self._closing = False
+        self._refused = False
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
         self._followers: list[Follower] = []
 
@@ -134,7 +138,7 @@ class Broker:
 
     async def _connect(self) -> None:
         await self._client.connect(
-            servers=[self._url],
+            servers=nats_servers(self._url),
             name=self._name,
             connect_timeout=CONNECT_S_MAX,
             max_reconnect_attempts=-1,
@@ -146,10 +150,14 @@ class Broker:
             reconnected_cb=self._on_reconnect,
         )
         self._was_connected = True
+        self._refused = False
         for subject, queue, handler in self._subscriptions:
             await self._client.subscribe(subject, queue=queue, cb=handler)
 
     async def _on_error(self, error: Exception) -> None:
+        if REFUSED in str(error).lower() and not self._refused:  # once: it is tried four times a second
+            self._refused = True
+            log.warning("NATS refuses the user or the password of DARKROOM_NATS_URL; it is tried until it does not")
         log.debug("NATS: %s", error)
 
     async def _on_disconnect(self) -> None:

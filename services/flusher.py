@@ -262,18 +262,23 @@ class Flusher:
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
             self._connection = psycopg.connect(self._dsn, **CONNECTING)
-        rows = self._connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
-        return [
-            Conflict("Another commit was faster on one of these streams.")
-            if verdict == "conflict"
-            else Receipt(first, last, repeated=verdict == "repeated")
-            for _, verdict, first, last in rows
-        ]
+        return append_group(self._connection, commits)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def append_group(connection: Connection[TupleRow], commits: Sequence[Commit]) -> list[Receipt | Conflict]:
+    """Append a group in the transaction that is open on the connection, or in one of its own; a verdict for each."""
+    rows = connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
+    return [
+        Conflict("Another commit was faster on one of these streams.")
+        if verdict == "conflict"
+        else Receipt(first, last, repeated=verdict == "repeated")
+        for _, verdict, first, last in rows
+    ]
 
 
 def columns_of(commits: Sequence[Commit]) -> tuple[PackedArray, ...]:

@@ -40,6 +40,9 @@ class Service(StrEnum):
     WORKER = "worker"
 
 
+JOB_TYPE = "sdxl_image_fast"
+"""Of a submission that does not say it."""
+
 Url = Annotated[str | None, typer.Option(help="The server. Default: DARKROOM_URL, else `url` in the data folder.")]
 Token = Annotated[
     str | None, typer.Option(help="The token. Default: DARKROOM_TOKEN, else `admin.token` in the data folder.")
@@ -192,10 +195,22 @@ def run(
 
 @app.command()
 def submit(
-    prompt: Annotated[str, typer.Argument(help="What to make.")],
-    job_type: Annotated[str, typer.Option("--type", help="The job type.")] = "sdxl_image_fast",
+    prompt: Annotated[str | None, typer.Argument(help="What to make; with --like, the job's own unless given.")] = None,
+    job_type: Annotated[
+        str | None, typer.Option("--type", help=f"The job type. Default: {JOB_TYPE}, or that of --like.")
+    ] = None,
+    like: Annotated[
+        UUID | None,
+        typer.Option(metavar="JOB", help="Take over the inputs of this job, its seed too; other options change them."),
+    ] = None,
     quantity: Annotated[int | None, typer.Option(help="How many: 1, 3 or 6 images.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the first; the others count up from it.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|random",
+            help="Seed of the first; the others count up from it. Default: random; with --like, the job's.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
     ] = None,
@@ -222,23 +237,29 @@ def submit(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Submit a job. Files of this machine are uploaded first."""
+    """Submit a job. Files of this machine are uploaded first.
+
+    With --like JOB, the inputs of that job with what else is said here; what cannot be taken over is said on stderr.
+    """
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
+    if prompt is None and like is None:
+        raise typer.BadParameter("Missing argument 'PROMPT', or --like JOB")
     asked = {
+        "prompt": prompt,
+        "job_type": job_type or (None if like else JOB_TYPE),
         "negative_prompt": negative,
         "quantity": quantity,
-        "seed": seed,
+        "seed": commands.seed_of(seed, like=like is not None),
         "params": commands.params_of(settings or []) or None,
         "references": commands.references_of(references or []) or None,
         "media": {name: source for name, source in (("image", image), ("video", video)) if source} or None,
         "priority": priority,
     }
-    body = {"job_type": job_type, "prompt": prompt} | {
-        name: value for name, value in asked.items() if value is not None
-    }
+    body = {name: value for name, value in asked.items() if value is not None}
     server = commands.find_server(url, token, data_dir)
-    finish(commands.submit(server, body, watched=watch or out is not None, out=out, as_json=as_json))
+    source = None if like is None else str(like)
+    finish(commands.submit(server, body, watched=watch or out is not None, out=out, as_json=as_json, like=source))
 
 
 @app.command()
@@ -261,7 +282,7 @@ def upload(
 @app.command()
 def enhance(
     prompt: Annotated[str, typer.Argument(help="What to make.")],
-    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = "sdxl_image_fast",
+    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = JOB_TYPE,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -391,6 +412,52 @@ def migrate(data_dir: DataDir = None) -> None:
     from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
     raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
+
+
+@app.command()
+def export(
+    given: Annotated[list[str], typer.Argument(metavar="[ID] FILE", help="The job or batch, and the file to write.")],
+    every: Annotated[bool, typer.Option("--all", help="Everything, of every owner.")] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            help="With --all: also jobs that have not ended. They go on where it is imported, and this Darkroom must "
+            "not run any more: for moving an installation for good."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it exists.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a job, a batch or everything into one file, a bundle.
+
+    `darkroom import` takes it in elsewhere: events, ids and files are the same there. Keys and tokens are not in it.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    if len(given) != (1 if every else 2):
+        raise typer.BadParameter("name a job or a batch and a file, or --all and a file")
+    if unfinished and not every:
+        raise typer.BadParameter("--unfinished goes with --all: a single job is exported once it has ended")
+    what = None if every else given[0]
+    raise typer.Exit(
+        bundles.export_to(what, Path(given[-1]), data_dir, unfinished=unfinished, force=force, as_json=as_json)
+    )
+
+
+@app.command(name="import")
+def import_bundle(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `darkroom export` wrote.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take in a bundle of another installation, all of it or nothing.
+
+    What is here already stays as it is; the same bundle again changes nothing. Everything may go on meanwhile.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
 
 
 @app.command(name="settings")

@@ -41,6 +41,7 @@ class ClientError(Exception):
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
     ├── NoFile          the file to upload cannot be read
     ├── DamagedFile     a download does not have the hash that the ledger has
+    ├── NothingLike     a job is taken over that lacks what a submission needs (`like.py`)
     └── NoServer        nothing says where the server is, or what its token is
     """
 
@@ -137,6 +138,11 @@ class Client:
         """One job, as of `position` or later."""
         self._position = max(self._position, position)
         return await self._json("GET", f"/v1/jobs/{job_id}")
+
+    async def inputs(self, job_id: str, *, job_type: str | None = None) -> Json:
+        """What to fill a form with, to run the job again, as another job type where one is named."""
+        query = None if job_type is None else {"job_type": job_type}
+        return await self._json("GET", f"/v1/jobs/{job_id}/inputs", query=query)
 
     async def history(self, job_id: str) -> list[Json]:
         """Every event of the job and of its assets in ledger order."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
 
+import orjson
 from eventsourcing.application import Application
 from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, Mapper, Notification
 from eventsourcing.popo import POPOFactory
@@ -166,6 +167,22 @@ class Ledger(Application[UUID]):
         _require_owner("job", job_id, jobs.owner_of(generation.job), owner)
         return generation
 
+    def request_of(self, job_id: UUID, *, owner: str) -> dict[str, Any]:
+        """The `job.queued` of the owner's job as JSON, also where this version cannot read it as an event.
+
+        Raises `NotFound`, also where it cannot be told whose it is.
+        """
+        for stored in self._given.read_streams([job_id])[:1]:
+            recorded = self._mapper.decode(stored)
+            if isinstance(recorded, Recorded):
+                if recorded.name == "job.queued" and recorded.envelope.owner == owner:
+                    return recorded.data
+            elif stored.topic.startswith("job.queued."):
+                state = _json_of(stored.state)
+                if _json_of_field(state, "meta").get("owner") == owner:
+                    return _json_of_field(state, "data")
+        raise NotFound("job", job_id)
+
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
         return self._read_one(ASSET, asset, owner)
@@ -182,6 +199,11 @@ class Ledger(Application[UUID]):
         batch, _, position = self._load_one(BATCH, batch_id)
         _require_owner(BATCH.kind, batch_id, BATCH.owner_of(batch), owner)
         return cast("Opened", batch), position
+
+    def any_media(self, media_id: UUID) -> Media:
+        """The upload as it is now, also where there is none, or none any more. For who is about to store one."""
+        media, _, _ = self._load_one(MEDIA, media_id)
+        return media
 
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
         """The next events in ledger order; no position is ever skipped."""
@@ -276,14 +298,18 @@ class Ledger(Application[UUID]):
     def _first_uses(self, submissions: Sequence[SubmitJob], context: Context) -> list[NewEvent]:
         """A `media.used` for each upload that nothing started from yet: of using and deleting, one conflicts.
 
-        Raises `NotFound` for an upload that is not there any more, or not the owner's.
+        Raises `NotFound` for an upload that is not there any more, not where the recipe has it, or not the owner's.
         """
         first = {media_id: command for command in reversed(submissions) for media_id in reversed(command.uploads)}
         events: list[NewEvent] = []
         for media_id, command in reversed(first.items()):
             media, version, _ = self._load_one(MEDIA, media_id)
             _require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
-            used = MEDIA.decide(UseMedia(command.job_id, command.now), media)
+            use = UseMedia(command.job_id, command.now, _file_of(command, media_id))
+            try:
+                used = MEDIA.decide(use, media)
+            except NotFound:
+                raise NotFound("media", media_id) from None
             envelope = _new_envelope(context, command.owner, command.now, media_id)
             self._encode_onto(events, {media_id: version}, media_id, used, envelope)
         return events
@@ -402,6 +428,26 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
         correlation_id=correlation_id,
         causation_id=context.causation_id,
     )
+
+
+def _json_of(state: bytes) -> object:
+    try:
+        return orjson.loads(state)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _json_of_field(value: object, name: str) -> dict[str, Any]:
+    """The object under `name`; an empty one for anything else."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _file_of(command: SubmitJob, media_id: UUID) -> str | None:
+    """Where the recipe has an upload; None where it names no such file."""
+    sources = {source.lower(): file for source, file in command.recipe.files.items()}
+    file = sources.get(f"media:{media_id}")
+    return None if file is None else file.path
 
 
 def _require_owner(kind: str, identifier: UUID, actual: str | None, wanted: str | None) -> None:

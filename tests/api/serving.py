@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 
 from api.app import Parts, end_streams
 from api.batch_commands import open_batch
+from api.connections import BoundedConnection
 from api.submission import asked_by, submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset
 from domain.events import AssetCompleted, AssetThumbnailed, ErrorClass, Failure
@@ -163,7 +164,13 @@ class AServer:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
-            self.app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=3
+            self.app,
+            http=BoundedConnection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server._serve([listening]))  # without its signal handlers

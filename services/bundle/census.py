@@ -1,0 +1,246 @@
+"""What must be true of the events of a bundle, and what they name: asked when one is written and when one is taken in.
+
+A bundle is whole: each stream from its beginning, each job with all its assets, whatever a job starts from, and a file
+for each that its events name. And it is at home: a file's place follows from ids and owners, never from what a bundle
+would like to write to.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+from uuid import UUID
+
+from domain.envelope import Recorded
+from domain.events import (
+    AssetCanceled,
+    AssetCompleted,
+    AssetFailed,
+    AssetReserved,
+    AssetThumbnailed,
+    BatchItemAdded,
+    BatchOpened,
+    EnhancementMade,
+    Event,
+    JobAborted,
+    JobCanceled,
+    JobFailed,
+    JobPartiallySucceeded,
+    JobQueued,
+    JobSucceeded,
+    MediaDeleted,
+    MediaUploaded,
+    PromptSaved,
+)
+from domain.media import EXTENSIONS, media_id, upload_path
+from domain.recipe import Recipe, asset_id, asset_path
+from services.bundle.layout import EMPTY, chained, checksum
+from services.flusher import NewEvent
+from services.thumbnails import thumbnail_path
+
+OPENINGS: Final[dict[str, type[Event]]] = {
+    "job": JobQueued,
+    "asset": AssetReserved,
+    "media": MediaUploaded,
+    "batch": BatchOpened,
+    "prompt": PromptSaved,
+    "enhancement": EnhancementMade,
+}
+"""What a stream begins with, by its kind."""
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+"""Of an owner: it is a folder of the object store and a part of a subject."""
+
+BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
+EXTENSION: Final = re.compile(r"[a-z0-9]{1,8}", re.ASCII)
+
+Role = Literal["asset", "thumbnail", "upload"]
+
+NAMING: Final[dict[str, Role]] = {
+    "asset.completed": "asset",
+    "asset.thumbnailed": "thumbnail",
+    "media.uploaded": "upload",
+}
+"""The events that name a file, and what the file is to their stream."""
+
+
+class Unfit(Exception):
+    """The events are not what a bundle may hold. The sentence goes on after their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that the events name: what it is (`role`) of which stream. `bytes` is its size."""
+
+    role: Role
+    stream_id: UUID
+    path: str
+    sha256: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{'thumbnail of asset' if self.role == 'thumbnail' else self.role} {self.stream_id} at {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    kind: str
+    version: int
+    chain: bytes
+
+
+_NEW: Final = _Stream("", 0, EMPTY)
+
+
+class Census:
+    """Takes events in order. Its memory grows with streams and files, by a few hundred bytes each, not with events."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.jobs = 0
+        self.unfinished: set[UUID] = set()
+        self.files: dict[tuple[Role, UUID], NamedFile] = {}
+        self.deleted: dict[UUID, str] = {}
+        """Where the files of uploads were that are deleted at the end, by upload."""
+        self._streams: dict[UUID, _Stream] = {}
+        self._owed: dict[UUID, str] = {}
+        self._outputs = 0
+        self._reserved = 0
+        self._jobs_of_batches: set[UUID] = set()
+
+    def take(self, recorded: Recorded, stored: NewEvent) -> None:
+        """The next event, decoded and as it is stored. Raises `Unfit`."""
+        kind = recorded.name.partition(".")[0]
+        before = self._streams.get(stored.stream_id, _NEW)
+        if stored.version != before.version + 1:
+            raise Unfit(f"does not follow version {before.version} of its stream")
+        if before is _NEW and type(recorded.event) is not OPENINGS.get(kind):
+            raise Unfit("does not begin a stream")
+        if before is not _NEW and kind != before.kind:
+            raise Unfit(f"is on the stream of another kind, {before.kind}")
+        if NAME.fullmatch(recorded.envelope.owner) is None:
+            raise Unfit("belongs to nobody who can have a folder")
+        if getattr(recorded.event, "owner", recorded.envelope.owner) != recorded.envelope.owner:
+            raise Unfit("names two owners")
+        chain = chained(before.chain, stored.version, stored.topic, stored.state)
+        self._streams[stored.stream_id] = _Stream(kind, stored.version, chain)
+        self.events += 1
+        self._follow(recorded)
+
+    def finish(self) -> None:
+        """Raises `Unfit` when something is missing."""
+        if self._reserved != self._outputs:
+            raise Unfit(f"they queue {self._outputs} outputs and reserve {self._reserved}")
+        if missing := [job_id for job_id in self._jobs_of_batches if job_id not in self._streams]:
+            raise Unfit(f"job {missing[0]} of a batch is not among them")
+
+    def streams(self) -> list[UUID]:
+        """All streams by id."""
+        return sorted(self._streams)
+
+    def version_of(self, stream_id: UUID) -> int:
+        """How long a stream is."""
+        return self._streams[stream_id].version
+
+    @property
+    def without_thumbnail(self) -> int:
+        """How many completed assets have none yet."""
+        roles = [role for role, _ in self.files]
+        return roles.count("asset") - roles.count("thumbnail")
+
+    def checksum(self) -> str:
+        """See `layout.checksum`."""
+        ends = ((each, self._streams[each].version, self._streams[each].chain) for each in self.streams())
+        return checksum(ends, (file.sha256 for file in self.files.values()))
+
+    def _follow(self, recorded: Recorded) -> None:
+        stream_id = recorded.stream_id
+        match recorded.event:
+            case JobQueued(recipe=recipe):
+                self._queue(stream_id, recipe)
+            case JobSucceeded() | JobPartiallySucceeded() | JobFailed() | JobCanceled() | JobAborted():
+                self.unfinished.discard(stream_id)
+            case AssetReserved() as reserved:
+                self._reserve(stream_id, reserved)
+            case AssetCompleted(sha256=sha256, bytes=size):
+                self._name("asset", stream_id, self._no_longer_owed(stream_id), sha256, size)
+            case AssetFailed() | AssetCanceled():
+                self._no_longer_owed(stream_id)
+            case AssetThumbnailed(sha256=sha256, bytes=size, path=path):
+                if ("asset", stream_id) not in self.files:
+                    raise Unfit("shows an asset that has no file")
+                _require_place(path, thumbnail_path(recorded.envelope.owner, stream_id))
+                self._name("thumbnail", stream_id, path, sha256, size)
+            case MediaUploaded() as uploaded:
+                self._upload(stream_id, uploaded)
+            case MediaDeleted():
+                if file := self.files.pop(("upload", stream_id), None):
+                    self.deleted[stream_id] = file.path
+            case BatchOpened(base=base):
+                self._require_sources([base] if base else [])
+            case BatchItemAdded(job_id=UUID() as job_id):
+                self._jobs_of_batches.add(job_id)
+            case _:
+                pass  # names nothing
+
+    def _queue(self, job_id: UUID, recipe: Recipe) -> None:
+        self.jobs += 1
+        self.unfinished.add(job_id)
+        self._outputs += recipe.quantity
+        self._require_sources(sources_of(recipe))
+
+    def _require_sources(self, sources: Iterable[str]) -> None:
+        for source in sources:
+            _, identifier = read_source(source)
+            if identifier not in self._streams:
+                raise Unfit(f"starts from {source}, which is not among them")
+
+    def _reserve(self, stream_id: UUID, reserved: AssetReserved) -> None:
+        if reserved.job_id not in self._streams or stream_id != asset_id(reserved.job_id, reserved.index):
+            raise Unfit("is of no job among them")
+        extension = reserved.path.rpartition(".")[2]
+        if BUCKET.fullmatch(reserved.bucket) is None or EXTENSION.fullmatch(extension) is None:
+            raise Unfit("has a file outside the buckets")
+        place = asset_path(reserved.bucket, reserved.owner, reserved.job_id, reserved.index, extension)
+        _require_place(reserved.path, place)
+        self._reserved += 1
+        self._owed[stream_id] = reserved.path
+
+    def _no_longer_owed(self, stream_id: UUID) -> str:
+        try:
+            return self._owed.pop(stream_id)
+        except KeyError:
+            raise Unfit("ends an asset for the second time") from None
+
+    def _upload(self, stream_id: UUID, uploaded: MediaUploaded) -> None:
+        if uploaded.media_type not in EXTENSIONS or stream_id != media_id(uploaded.owner, uploaded.sha256):
+            raise Unfit("is no upload of its owner")
+        _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type))
+        self.deleted.pop(stream_id, None)
+        self._name("upload", stream_id, uploaded.path, uploaded.sha256, uploaded.bytes)
+
+    def _name(self, role: Role, stream_id: UUID, path: str, sha256: str, size: int) -> None:
+        if self.files.get((role, stream_id)) is not None:
+            raise Unfit("names a file for the second time")
+        self.files[role, stream_id] = NamedFile(role, stream_id, path, sha256, size)
+
+
+def sources_of(recipe: Recipe) -> set[str]:
+    """All that a job starts from, as `media:ID` and `asset:ID`."""
+    return {*recipe.files, *recipe.media.values(), *(reference.source for reference in recipe.references)}
+
+
+def read_source(source: str) -> tuple[str, UUID]:
+    """`media` or `asset`, and the id. Raises `Unfit`."""
+    kind, _, identifier = source.lower().partition(":")
+    try:
+        if kind in {"media", "asset"}:
+            return kind, UUID(identifier)
+    except ValueError:
+        pass
+    raise Unfit(f"starts from {source!r}, which is neither an upload nor an asset")
+
+
+def _require_place(path: str, place: str) -> None:
+    if path != place:
+        raise Unfit(f"has its file at {path!r}, and not at {place!r}")
