@@ -50,8 +50,8 @@ def files(*problems: int) -> Responses:
     return answers({304: None}, *problems) | sent
 
 
-def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, Any]:
-    """The part of an operation for a body and headers that are read by hand."""
+def body_and_headers(body: type[BaseModel] | None, *headers: str, required: bool = True) -> dict[str, Any]:
+    """The part of an operation for a body and headers that are read by hand. `required`: whether the body is."""
     extra: dict[str, Any] = {
         "parameters": [
             {
@@ -66,7 +66,7 @@ def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, A
     }
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return extra
 
 
