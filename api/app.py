@@ -14,6 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
+    batch_bodies,
+    batches,
     catalog,
     dead_jobs,
     enhance,
@@ -51,6 +53,7 @@ UPLOADS_DECODED_AT_ONCE: Final = 4
 
 ROUTERS: Final = (
     jobs,
+    batches,
     reuse,
     enhance,
     assets,
@@ -91,7 +94,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
-    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
 

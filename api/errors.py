@@ -220,6 +220,8 @@ TABLE: Final[Mapping[str, Answer]] = {
     "asset_not_completed": Answer(409, "Asset not completed"),
     "asset_in_progress": Answer(409, "Asset in progress"),
     "media_in_use": Answer(409, "Media in use"),
+    "batch_moved_on": Answer(409, "Batch moved on"),
+    "not_a_comparison": Answer(409, "Not a comparison"),
     "media_moved": Answer(409, "Media moved"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
     "attempt_of_another": Answer(409, "Attempt of another worker"),
@@ -261,6 +263,16 @@ def problem(
     code: str, detail: str, *, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer for a code of the table."""
+    content = problem_document(code, detail, errors)
+    status = TABLE[code].status
+    sent = dict(headers or {})
+    if status == 503:
+        sent["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(orjson.dumps(content), status_code=status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def problem_document(code: str, detail: str, errors: Sequence[FieldProblem] = ()) -> dict[str, Any]:
+    """`Problem`, as it is answered, or stands within an answer beside what went well."""
     answer = TABLE[code]
     content: dict[str, Any] = {
         "type": f"urn:darkroom:problem:{code}",
@@ -271,10 +283,7 @@ def problem(
     }
     if errors:
         content["errors"] = [{"path": one.path, "detail": one.detail} for one in errors]
-    sent = dict(headers or {})
-    if answer.status == 503:
-        sent["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(orjson.dumps(content), status_code=answer.status, headers=sent, media_type=MEDIA_TYPE)
+    return content
 
 
 def problem_of(error: Exception) -> Response:

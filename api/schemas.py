@@ -11,6 +11,7 @@ from domain.recipe import ParamValue, Reference
 ItemT = TypeVar("ItemT")
 
 JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
+ItemStatus = Literal[JobStatus, "rejected"]
 AssetStatus = Literal["reserved", "completed", "failed", "canceled"]
 KindName = Literal["image", "video"]
 
@@ -427,3 +428,102 @@ class Problem(Document):
     code: str
     detail: str
     errors: list[FieldProblemDocument] = Field(default_factory=list)
+
+
+class SavedItem(Document):
+    """An item whose job was accepted."""
+
+    index: int
+    template: str | None
+    saved: Literal[True]
+    job_id: UUID
+
+
+class RejectedItem(Document):
+    """An item that was not accepted, or does not run again. `error` says why; its paths are in the item's body."""
+
+    index: int
+    template: str | None
+    saved: Literal[False]
+    error: Problem
+
+
+class Item(SavedItem):
+    """An item of a batch. `jobs`: all that made it; the last one counts. `assets`: what earlier ones made, and its."""
+
+    status: JobStatus
+    jobs: list[UUID]
+    assets: list[ListedAsset]
+
+
+class ItemWithoutJob(RejectedItem):
+    """An item of a batch that was not accepted."""
+
+    status: Literal["rejected"]
+
+
+class BatchUrls(Document):
+    """Where to go from here."""
+
+    get: str
+    cancel: str
+    retry: str
+
+
+class BatchSummary(Document):
+    """Jobs that were submitted together. `counts`: how many items have each status. `base`: what all start from."""
+
+    id: UUID
+    kind: Literal["batch", "comparison"]
+    name: str
+    collection: str | None
+    base: str | None
+    prompt: str | None = Field(description="Of a comparison.")
+    seed: int | None = Field(description="Of a comparison: that of the first output of each variant.")
+    counts: dict[ItemStatus, int]
+    created_at: datetime
+    urls: BatchUrls
+
+
+class BatchAccepted(BatchSummary):
+    """A batch that was just opened: each item with its job, or why there is none."""
+
+    items: list[SavedItem | RejectedItem]
+
+
+class Preference(Document):
+    """One asset over another one. The indexes are those of their items."""
+
+    winner: UUID
+    loser: UUID
+    winner_index: int
+    loser_index: int
+    blind: bool
+
+
+class DatedPreference(Preference):
+    """The latest preference of a pair."""
+
+    at: datetime
+
+
+class Batch(BatchSummary):
+    """A batch with its items by index, and the latest preference of each pair of a comparison."""
+
+    items: list[Item | ItemWithoutJob]
+    preferences: list[DatedPreference]
+
+
+class BatchAgain(Document):
+    """What runs again: the items that were asked for, or those that had lost outputs."""
+
+    id: UUID
+    items: list[SavedItem | RejectedItem]
+
+
+class BatchCanceled(Document):
+    """What canceling led to: how many jobs each way. The jobs of `cancel_requested` stop between steps."""
+
+    canceled: int
+    cancel_requested: int
+    already_finished: int

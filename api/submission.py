@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source, job_behind, parent_of, resolve, uploads_among
+from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -25,7 +25,6 @@ from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
 from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
-from services.ledger import Ledger
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
@@ -136,24 +135,30 @@ def sources_of(content: Json) -> list[Source]:
     return sources
 
 
-def given_of(content: Json, owner: str, ledger: Ledger) -> Given:
+def given_of(content: Json, files: Files) -> Given:
     """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
     problems: list[FieldProblem] = []
-    files: dict[str, InputFile] = {}
+    found: dict[str, InputFile] = {}
     parent_id = None
     try:
-        parent_id = parent_of(content, owner, ledger)
+        parent_id = parent_of(content, files.owner, files.ledger)
     except InvalidInput as invalid:
         problems += invalid.problems
     try:
-        files = resolve(sources_of(content), owner, ledger)
+        found = files.resolve(sources_of(content))
     except InvalidInput as invalid:
         problems += invalid.problems
     if problems:
         return Given(problems=problems)
     if parent_id is None and isinstance(content.get("media"), dict):
-        parent_id = job_behind(content["media"].get("video"), owner, ledger)
-    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
+        parent_id = files.job_behind(content["media"].get("video"))
+    return Given(found, parent_id=parent_id, uploads=uploads_among(found))
+
+
+def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
+    """The job type that a body names, one way or the other; None where it names none."""
+    found = _Problems(()).job_type(content, catalog)
+    return None if found is None else found[1]
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
@@ -238,14 +243,23 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
     recipe = recipe_of_retry(parent)
-    job = parent.job
-    if isinstance(job, NotSubmitted) or not parent.assets:
-        raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
-    expected_s = job.queued.expected_s
     job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
+    command = successor_of(parent_id, parent, recipe, asked)
+    return replace(command, job_id=job_id, request_sha256=request_sha256)
+
+
+def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
+    """The command for a new job, under a random id, that does `recipe` and is in all else like another one.
+
+    Raises `NothingToRetry` for a job that was never queued.
+    """
+    job = like.job
+    if isinstance(job, NotSubmitted) or not like.assets:
+        raise NothingToRetry(status_of(job))
+    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, Unknown))
+    expected_s = job.queued.expected_s
     return SubmitJob(
-        job_id=job_id,
+        job_id=uuid4(),
         owner=asked.owner,
         recipe=recipe,
         pool=job.queued.pool,
@@ -257,7 +271,6 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         batch_id=job.queued.batch_id,
         parent_id=parent_id,
         tags=job.queued.tags,
-        request_sha256=request_sha256,
         deadline=asked.deadline,
         negative_prompt_by=job.queued.negative_prompt_by,
         negative_prompt_error=job.queued.negative_prompt_error,
@@ -356,8 +369,19 @@ def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | N
     """The job's id, and the hash that recognises the same request under the same key; random without a key."""
     if asked.key is None:
         return uuid4(), None
-    canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return id_under_key(asked.owner, asked.key), hashlib.sha256(canonical).hexdigest()
+    return id_under_key(asked.owner, asked.key), sha256_of(request)
+
+
+def sha256_of(request: Mapping[str, Any]) -> str:
+    """The hash by which a request is recognised, whatever the order of its fields.
+
+    Raises `InvalidInput` for one that nests deeper than can be written again.
+    """
+    try:
+        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

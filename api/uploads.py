@@ -24,7 +24,7 @@ from api.documents import media_document
 from api.form import file_of
 from api.identity import identity_of
 from api.job_reading import identifier
-from api.openapi import answers, file_in_form
+from api.openapi import answers, file_in_form, files
 from api.parts import Parts, require_broker, running
 from api.positions import POSITION
 from domain.commands import DeleteMedia, UploadMedia
@@ -75,7 +75,8 @@ async def get_upload(request: Request, media: str) -> Response:
 @router.get(
     "/v1/uploads/{media}/content",
     response_model=None,
-    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+    response_class=Response,
+    responses=files(404, 416, 503),
 )
 async def get_upload_content(request: Request, media: str) -> Response:
     """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""

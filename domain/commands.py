@@ -297,12 +297,16 @@ MediaCommand = UploadMedia | UseMedia | DeleteMedia
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted."""
+    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted.
+
+    `instead_of` is the job that stood for the item when it was decided to run it again.
+    """
 
     index: int
     template: str | None
     job_id: UUID | None
     problem: ItemProblem | None = None
+    instead_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,12 +343,14 @@ class RenameBatch:
 
 @dataclass(frozen=True, slots=True)
 class PreferAsset:
-    """One asset over another one, of different items."""
+    """One asset over another one, of different items. The jobs are those that made them; None: no asset of theirs."""
 
     winner: UUID
     loser: UUID
     blind: bool
     now: datetime
+    winner_job: UUID | None = None
+    loser_job: UUID | None = None
 
 
 BatchCommand = OpenBatch | RunItemsAgain | RenameBatch | PreferAsset

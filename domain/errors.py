@@ -9,15 +9,22 @@ Refused
 ├── PromptAlreadyEnhanced    a second, other text where the ledger has one
 ├── JobNotStartable          the work is no longer waiting: drop the message
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
+├── NoItemToRetry            the same of every item of a batch that was asked for
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
 ├── AssetInProgress          dismissing what is still being made
 ├── MediaInUse               deleting an upload that jobs start from
+├── BatchMovedOn             an item was run again by somebody else in between
+├── NotAComparison           preferring one of two assets of a batch that compares nothing
 └── MediaMoved               an upload was stored where it does not belong any more
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+REASONS_TOLD_MAX: Final = 5
+"""Of the items of a batch: a sentence with more of them nobody reads."""
 
 
 class Refused(Exception):
@@ -126,6 +133,18 @@ class NothingToRetry(Refused):
         super().__init__(f"There is nothing to retry: the job is {status}. Only an ended job's lost outputs run again.")
 
 
+class NoItemToRetry(Refused):
+    """No item that was asked for can run again. `reasons` by index; empty when none was asked for by name."""
+
+    code = NothingToRetry.code
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = reasons
+        first = "".join(f" Item {index}: {reason}" for index, reason in list(reasons.items())[:REASONS_TOLD_MAX])
+        why = first or " Only lost outputs of items whose job has ended run again, unless an item is asked for."
+        super().__init__(f"There is nothing to retry in this batch.{why}")
+
+
 class AssetNotCompleted(Refused):
     """Only a completed asset can be rated, named, tagged, saved, trashed or restored, or get a thumbnail."""
 
@@ -153,6 +172,25 @@ class MediaInUse(Refused):
     def __init__(self, job_id: UUID | None) -> None:
         self.job_id = job_id
         super().__init__(f"The upload is kept: jobs start from it, first of all job {job_id}.")
+
+
+class BatchMovedOn(Refused):
+    """The item has another job by now: look at the batch and decide again."""
+
+    code = "batch_moved_on"
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        super().__init__(f"Item {index} was run again by another request at this moment; look at the batch again.")
+
+
+class NotAComparison(Refused):
+    """Preferences are about the variants of one prompt; templates of a batch are about different ones."""
+
+    code = "not_a_comparison"
+
+    def __init__(self) -> None:
+        super().__init__("Only in a comparison one asset can be preferred to another; this batch is none.")
 
 
 class MediaMoved(Refused):

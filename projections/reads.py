@@ -219,7 +219,10 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class LibraryFilter:
-    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5."""
+    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5.
+
+    `trashed`: what is in the trash, and nothing else; without it what is not.
+    """
 
     kind: str | None = None
     saved: bool | None = None
@@ -227,6 +230,7 @@ class LibraryFilter:
     words: str | None = None
     min_score: int | None = None
     model: str | None = None
+    trashed: bool = False
 
 
 def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:
@@ -305,7 +309,7 @@ def list_workspace(
 def list_library(
     connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
 ) -> list[ListedAssetRow]:
-    """Assets completed before position `before`, newest first."""
+    """Assets completed before position `before`, newest first: of the owner that `connection` stands for."""
     arguments = {
         "owner": owner,
         "before": before,
@@ -316,6 +320,7 @@ def list_library(
         "words": wanted.words,
         "min_score": wanted.min_score,
         "model": wanted.model,
+        "trashed": wanted.trashed,
     }
     return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
 

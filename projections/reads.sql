@@ -63,26 +63,22 @@ select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, b
 from views.workspace
 where owner = %(owner)s and not dismissed and not trashed and status <> 'canceled' and kind is not null
   and (
-    %(before)s::bigint is null or queued_position < %(before)s::bigint
-    or (queued_position = %(before)s::bigint and "index" > %(after_index)s::int))
+    %(before)s::bigint is null
+    or (queued_position <= %(before)s::bigint
+      and (queued_position < %(before)s::bigint or "index" > %(after_index)s::bigint)))
 order by queued_position desc, "index"
 limit %(limit)s
 
 -- name: list_library
 select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
   null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
-  completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from views.library
-where owner = %(owner)s and status = 'completed' and not trashed
-  and (%(before)s::bigint is null or completed_position < %(before)s::bigint)
-  and (%(kind)s::text is null or kind = %(kind)s::text)
-  and (%(saved)s::boolean is null or saved = %(saved)s::boolean)
-  and (%(tag)s::text is null or %(tag)s::text = any (tags))
-  and (%(words)s::text is null or words @@ websearch_to_tsquery('simple', %(words)s::text))
-  and (%(min_score)s::int is null or rating >= %(min_score)s::int)
-  and (%(model)s::text is null or model = %(model)s::text)
-order by completed_position desc
-limit %(limit)s
+  page.completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+from library_page(
+  %(kind)s::text, %(saved)s::boolean, %(tag)s::text, websearch_to_tsquery('simple', searchable(%(words)s::text)),
+  %(min_score)s::int, %(model)s::text, %(trashed)s::boolean, %(before)s::bigint, %(limit)s::int) as page
+  join views.library using (asset_id)
+where owner = %(owner)s
+order by page.completed_position desc
 
 -- name: history_of_streams
 select position, stream_id, version, type, at, actor, correlation_id, causation_id, data

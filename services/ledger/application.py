@@ -17,18 +17,37 @@ from domain import asset as assets_of
 from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
+from domain.batch import Batch, Opened
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, MediaCommand, PromptCommand, SubmitJob, UseMedia
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    JobCommand,
+    MediaCommand,
+    PromptCommand,
+    SubmitJob,
+    UseMedia,
+)
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
+from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
 from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
-from services.ledger.aggregates import ASSET, MEDIA, PROMPT, Aggregate, CommandT, EventT, Executed, StateT
+from services.ledger.aggregates import (
+    ASSET,
+    BATCH,
+    MEDIA,
+    PROMPT,
+    Aggregate,
+    CommandT,
+    EventT,
+    Executed,
+    StateT,
+)
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -74,6 +93,7 @@ class JobExecuted:
 
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
+BatchExecuted = Executed[Batch, BatchEvent]
 PromptExecuted = Executed[Prompt, PromptEvent]
 
 
@@ -125,6 +145,12 @@ class Ledger(Application[UUID]):
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
 
+    def execute_batch(
+        self, batch_id: UUID, command: BatchCommand, context: Context, submissions: Sequence[SubmitJob] = ()
+    ) -> BatchExecuted:
+        """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
+        return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
+
     def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
         """The same for one saved prompt."""
         return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
@@ -167,6 +193,12 @@ class Ledger(Application[UUID]):
         if not isinstance(media, Uploaded):
             raise NotFound("media", media_id)
         return media
+
+    def batch(self, batch_id: UUID, *, owner: str | None = None) -> tuple[Opened, int]:
+        """The batch as it is now, and the position of its last event. Raises `NotFound`, also for somebody else's."""
+        batch, _, position = self._load_one(BATCH, batch_id)
+        _require_owner(BATCH.kind, batch_id, BATCH.owner_of(batch), owner)
+        return cast("Opened", batch), position
 
     def any_media(self, media_id: UUID) -> Media:
         """The upload as it is now, also where there is none, or none any more. For who is about to store one."""

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.inputs import resolve
+from api.inputs import Files
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from domain.media import Deleted, Uploaded, media_id
 from services.blobs import Blobs
@@ -109,12 +109,14 @@ async def test_an_upload_that_goes_while_a_job_is_read_is_a_bad_field(
 ) -> None:
     media = described(await upload(site.http, PNG))
 
+    resolve = Files.resolve
+
     def and_then_deleted(*arguments: Any) -> object:
         found = resolve(*arguments)
         site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
         return found
 
-    monkeypatch.setattr("api.submission.resolve", and_then_deleted)
+    monkeypatch.setattr("api.inputs.Files.resolve", and_then_deleted)
     reference = {"type": "composition", "source": f"media:{media['id']}", "strength": 0.5}
     refused = await site.http.post("/v1/jobs", json=body(references=[reference]))
     [problem] = refused.json()["errors"]

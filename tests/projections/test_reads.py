@@ -11,6 +11,7 @@ from projections import ALL, reads
 from projections.reads import JobFilter, LibraryFilter, Seconds
 from services.database import Database
 from services.ledger import Context, Ledger
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from tests import spec
 
@@ -91,10 +92,12 @@ def test_the_workspace_goes_by_job_then_index(database: Database, submitted: lis
     assert [row.asset_id for row in first + rest] == expected
 
 
-def test_the_library_holds_completed_assets_alone(database: Database, ledger: Ledger, submitted: list[UUID]) -> None:
+def test_the_library_holds_completed_assets_alone(
+    database: Database, owned_views: OwnedViews, ledger: Ledger, submitted: list[UUID]
+) -> None:
     ledger.execute(submitted[0], spec.report_completed(1), WORKER)
     project(database, ledger)
-    with database.connection() as connection:
+    with owned_views.of(spec.OWNER) as connection:
         (row,) = reads.list_library(connection, spec.OWNER, LibraryFilter(), before=None, limit=9)
         wanted = LibraryFilter(kind="image", words="lighthouse -ship", model="sdxl-demo", saved=False)
         assert reads.list_library(connection, spec.OWNER, wanted, before=None, limit=9) == [row]
