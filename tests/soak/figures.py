@@ -1,0 +1,81 @@
+"""What a soak was made of, for programs and for people."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.soak.faults import Chaos
+from tests.soak.fleet import Fleet
+from tests.soak.listening import Listener
+from tests.soak.traffic import Owner
+from tests.soak.watching import Outages
+from tests.system.invariants import JOB_ENDINGS, Found, attempts_of
+
+Figures = dict[str, Any]
+
+LATE: Final = re.compile(r"discarded: another attempt|refused: ")
+UNFORESEEN: Final = re.compile(r"^Traceback|failed and is started again|failed unexpectedly", re.MULTILINE)
+
+
+def figures_of(
+    seconds: float,
+    rest_s: float,
+    found: Found,
+    owners: Sequence[Owner],
+    listeners: Sequence[Listener],
+    outages: Outages,
+    chaos: Chaos,
+    fleet: Fleet,
+) -> Figures:
+    """All of it, as JSON takes it."""
+    facts = found.facts
+    names = Counter(fact.name for fact in facts)
+    said = [submission for owner in owners for submission in owner.said]
+    return {
+        "cores": os.cpu_count(),
+        "seconds": seconds,
+        "events": len(facts),
+        "jobs": {name.removeprefix("job."): names[name] for name in ("job.queued", *sorted(JOB_ENDINGS))},
+        "assets_completed": names["asset.completed"],
+        "thumbnails": names["asset.thumbnailed"],
+        "batches": names["batch.opened"],
+        "uploads": names["media.uploaded"],
+        "ratings": names["asset.rated"],
+        "submits": dict(Counter(submission.answer for submission in said)),
+        "answers": dict(sum((owner.requests for owner in owners), Counter())),
+        "attempts": {str(number): jobs for number, jobs in sorted(Counter(attempts_of(facts).values()).items())},
+        "requeued": dict(Counter(fact.data["reason"] for fact in facts if fact.name == "job.requeued")),
+        "workers_fenced_off": _count(LATE, [log for log in fleet.logs if log.name.startswith("worker-")]),
+        "faults": dict(Counter(f"{fault.kind}: {fault.target}" for fault in chaos.done)),
+        "faults_that_met_nothing": len(chaos.missed),
+        "processes_started_again": fleet.ended,
+        "unforeseen_errors": _count(UNFORESEEN, fleet.logs),
+        "outages": {
+            "number": outages.number,
+            "longest_s": round(outages.longest_s, 1),
+            "total_s": round(outages.total_s, 1),
+        },
+        "rest_s": round(rest_s, 1),
+        "stream_clients": {
+            "clients": len(listeners),
+            "connections": sum(one.connections for one in listeners),
+            "events": sum(len(one.heard.events) for one in listeners),
+        },
+        "files_by_exception": dict(found.excepted),
+    }
+
+
+def _count(pattern: re.Pattern[str], logs: Sequence[Path]) -> int:
+    return sum(len(pattern.findall(log.read_text(errors="replace"))) for log in logs)
+
+
+def table_of(figures: Figures) -> str:
+    """The same as lines of a Markdown table."""
+    rows = ["| figure | value |", "|---|---|"]
+    for name, value in figures.items():
+        text = ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else str(value)
+        rows.append(f"| {name.replace('_', ' ')} | {text or 'none'} |")
+    return "\n".join(rows)
