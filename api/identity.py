@@ -75,9 +75,9 @@ class Identities:
 
     async def _owner_of(self, given: bytes) -> str | None:
         """Ask the database, together with all who ask while it answers those before: one question at a time."""
-        self._asked.add(given)
-        if len(self._asked) == 1:
+        if not self._asked:  # the first who asks begins the next question, whoever else asks the same
             self._answering = asyncio.create_task(self._answer(self._answering))
+        self._asked.add(given)
         answering = cast("asyncio.Task[Mapping[bytes, str]]", self._answering)
         return (await asyncio.shield(answering)).get(given)  # one who gives up must not end the question of the others
 

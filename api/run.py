@@ -171,10 +171,12 @@ async def serve(
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:
-    """What nobody works on any more, and the files of it."""
+    """What nobody works on any more, and the files of it. Each for itself: files are in no hurry, and leases are."""
+    reaper = Reaper(core.database, core.ledger, core.broker, core.settings.lease_s)
+    sweeper = Sweeper(core.database, core.ledger, Blobs(core.settings.blobs()))
     async with asyncio.TaskGroup() as group:
-        group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
-        group.create_task(Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop))
+        group.create_task(_keep_running("sweeper", lambda: sweeper.run(stop), stop))
+        await reaper.run(stop)
 
 
 def _projector(core: Core) -> Projector:

@@ -23,19 +23,19 @@ def main() -> int:
     asked = parser.parse_args()
     seconds = 60 * asked.minutes
     if asked.plan:
-        print(*schedule(asked.seed, seconds), sep="\n")  # noqa: T201
+        print(*schedule(asked.seed, seconds), sep="\n")
         return 0
     soaked = soak(asked.seed, seconds)
     figures = {"seed": soaked.seed, **soaked.figures}
     if asked.json is not None:
         asked.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-    print(table_of(figures))  # noqa: T201
+    print(table_of(figures))
     if soaked.wrong:
         last = "\n".join(map(str, soaked.faults[-FAULTS_SHOWN:]))
         broken = "\n".join(soaked.wrong)
-        print(f"\nseed {soaked.seed} broke a promise:\n{broken}\n\nthe last faults:\n{last}\n\n{soaked.folder}")  # noqa: T201
+        print(f"\nseed {soaked.seed} broke a promise:\n{broken}\n\nthe last faults:\n{last}\n\n{soaked.folder}")
         return 1
-    print(f"\nseed {soaked.seed}: every promise held")  # noqa: T201
+    print(f"\nseed {soaked.seed}: every promise held")
     return 0
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from tests.soak.fleet import LEASE_S, SERVICES, WORKERS, WRONG, Fleet
@@ -21,7 +21,10 @@ BUSY_S_MAX: Final = 4.0
 
 PAST_LEASE_S: Final = (LEASE_S + 1.5, LEASE_S + 4.0)
 
-CUT = "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+CUT = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where backend_type = 'client backend' and pid <> pg_backend_pid()
+"""
 
 KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "postgres"),
@@ -153,7 +156,7 @@ class Chaos:
     async def _until_busy(self, worker: str) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(BUSY_S_MAX):
-                while not await asyncio.to_thread(self._busy, worker.removeprefix("worker-")):
+                while not await asyncio.to_thread(self._busy, worker.removeprefix("worker-")):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
 
     async def _stop(self, name: str, seconds: float) -> None:

@@ -86,8 +86,10 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        for one in (*owners, *listeners):
-            await one.close()
+        for owner in owners:
+            await owner.close()
+        for listener in listeners:
+            await listener.close()
     said = [submission for owner in owners for submission in owner.said]
     found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, [one.heard for one in listeners])
     wrong = [f"no rest within {REST_S_MAX:g} s: {one}" for one in missing]

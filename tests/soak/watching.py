@@ -67,7 +67,7 @@ async def _usable(http: httpx.AsyncClient) -> bool:
 async def until_ready(url: str, within_s: float) -> None:
     """Wait for the API. Raises `TimeoutError`."""
     async with asyncio.timeout(within_s), httpx.AsyncClient(base_url=url, timeout=2, trust_env=False) as http:
-        while not await _usable(http):
+        while not await _usable(http):  # noqa: ASYNC110 - it is in another process
             await asyncio.sleep(LOOK_S)
 
 
@@ -99,7 +99,7 @@ async def _missing(place: Place, positions: Sequence[tuple[str, int]]) -> list[s
     endings = [f"{name}.v1" for name in sorted(JOB_ENDINGS)]
     async with await psycopg.AsyncConnection.connect(place.dsn, connect_timeout=3) as connection:
         state: Any = await (await connection.execute(STATE, (endings,))).fetchone()
-        last = dict(await (await connection.execute(OWNERS)).fetchall())
+        last: dict[str, int] = dict(await (await connection.execute(OWNERS)).fetchall())
     head, jobs, thumbnails, views, view_count = state
     found = [f"{jobs} jobs have not ended"] if jobs else []
     found += [f"{thumbnails} assets have no thumbnail"] if thumbnails else []

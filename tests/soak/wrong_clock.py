@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-true_time, TrueDatetime = time.time, datetime.datetime
+true_time = time.time
 
 
 class Shift:
@@ -31,7 +31,7 @@ class Shift:
 def move_the_clock(shift: Shift) -> None:
     """Before anything else of the worker is imported: it takes these names from their modules."""
 
-    class WrongDatetime(TrueDatetime):
+    class WrongDatetime(datetime.datetime):
         @classmethod
         def now(cls, tz: Any = None) -> Any:
             return cls.fromtimestamp(true_time() + shift.seconds, tz)

@@ -125,7 +125,7 @@ def submissions(facts: Sequence[Fact], said: Sequence[Submission]) -> Iterator[s
     """What was accepted is there once, what was refused is not, what is in doubt is there once or not."""
     jobs: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
-        if fact.name == "job.queued":
+        if fact.name == "job.queued" and fact.data["parent_id"] is None:  # one that runs again has its parent's tags
             for tag in fact.data["tags"]:
                 jobs[tag].append(fact.stream)
     for one in said:
