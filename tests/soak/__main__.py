@@ -1,6 +1,7 @@
 """`python -m tests.soak --seed 1 --minutes 5`: exit status 1 when a promise was broken."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--plan", action="store_true", help="show the faults of the seed and do nothing")
     asked = parser.parse_args()
+    logging.basicConfig(handlers=[logging.NullHandler()])  # what the supervised servers say is in their own logs
     seconds = 60 * asked.minutes
     if asked.plan:
         print(*schedule(asked.seed, seconds), sep="\n")

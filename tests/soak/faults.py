@@ -61,15 +61,14 @@ class Fault:
 def schedule(seed: int, seconds: float) -> list[Fault]:
     """The faults of a seed. Each kind comes once in the order that the seed shuffles, and then anew."""
     rng = random.Random(f"faults of {seed}")
-    gap_s = min(GAP_S, seconds / (len(KINDS) + 1))
+    gap_s = min(GAP_S, seconds / len(KINDS))
     faults: list[Fault] = []
-    at_s = gap_s
     while True:
         for kind, target in rng.sample(KINDS, len(KINDS)):
+            at_s = (len(faults) + rng.uniform(0.1, 0.9)) * gap_s
             if at_s >= seconds:
                 return faults
             faults.append(Fault(round(at_s, 2), kind, target, round(_measure(kind, rng), 2)))
-            at_s += rng.uniform(0.5, 1.5) * gap_s
 
 
 def _measure(kind: str, rng: random.Random) -> float:

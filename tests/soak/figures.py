@@ -45,6 +45,7 @@ def figures_of(
         "uploads": names["media.uploaded"],
         "ratings": names["asset.rated"],
         "submits": dict(Counter(submission.answer for submission in said)),
+        "refusals": dict(sum((owner.refusals for owner in owners), Counter())),
         "answers": dict(sum((owner.requests for owner in owners), Counter())),
         "attempts": {str(number): jobs for number, jobs in sorted(Counter(attempts_of(facts).values()).items())},
         "requeued": dict(Counter(fact.data["reason"] for fact in facts if fact.name == "job.requeued")),

@@ -51,6 +51,7 @@ HEARTBEAT_S: Final = 1.0
 TOKEN: Final = "a-token-of-this-soak-alone"
 LOOK_S: Final = 0.2
 ROOT: Final = Path(__file__).parents[2]
+SDXL_DEMO: Final = ROOT / "gpu_worker" / "demo" / "weights" / "sdxl-demo"
 
 
 class Fleet:
@@ -171,12 +172,18 @@ class Fleet:
         }
 
     def _environment_of_worker(self, name: str) -> dict[str, str]:
-        return self._environment() | {
-            "DARKROOM_NATS_URL": _by_way_of(self.worker_lines[name], self._servers.worker_nats_url),
-            "DARKROOM_WORKER_NAME": name,
-            "DARKROOM_HEARTBEAT_S": str(HEARTBEAT_S),
-            "OMP_NUM_THREADS": "1",
-        }
+        """The one with the wrong clock lacks a model, so that jobs fail there and tell its time."""
+        models = {"DARKROOM_MODELS": f"sdxl-demo={SDXL_DEMO},wan-demo=/nowhere"} if name == WRONG else {}
+        return (
+            self._environment()
+            | models
+            | {
+                "DARKROOM_NATS_URL": _by_way_of(self.worker_lines[name], self._servers.worker_nats_url),
+                "DARKROOM_WORKER_NAME": name,
+                "DARKROOM_HEARTBEAT_S": str(HEARTBEAT_S),
+                "OMP_NUM_THREADS": "1",
+            }
+        )
 
     def _environment(self) -> dict[str, str]:
         return {

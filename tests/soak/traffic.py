@@ -36,6 +36,7 @@ class Owner:
         self.said: list[Submission] = []
         self.wrong: list[str] = []
         self.requests: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
         self._rng = rng
         self._http = httpx.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=ANSWER_S_MAX, trust_env=False
@@ -82,7 +83,8 @@ class Owner:
         if self._rng.random() < 0.06:
             body |= {"job_type": "image_fast", "quantity": 1, "params": {"steps": 2}}
         elif self._media and self._rng.random() < 0.15:
-            body["references"] = [{"type": "composition", "source": f"media:{self._rng.choice(self._media)}"}]
+            source = f"media:{self._rng.choice(self._media)}"
+            body["references"] = [{"type": "composition", "source": source, "strength": 0.5}]
         return body
 
     def _tagged(self) -> tuple[Json, Submission]:
@@ -220,5 +222,6 @@ class Owner:
             if submission.answer == "accepted":
                 self.wrong.append(f"{submission.tag} was accepted and then refused: {answer.text[:300]}")
             submission.answer = "refused"
+        self.refusals[answer.json()["detail"]] += 1
         if answer.json()["code"] not in {"invalid_input", "rate_limited", "not_found"}:
             self.wrong.append(f"a submit was refused: {answer.status_code} {answer.text[:300]}")

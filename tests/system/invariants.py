@@ -95,7 +95,7 @@ def what_is_wrong(place: Place, said: Sequence[Submission] = (), heard: Sequence
         if verified.misfit is not None or verified.events != len(facts):
             found.wrong.append(f"the chain does not verify: {verified}")
         found.wrong += views(database, ledger, facts)
-        sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0))
+        sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0), unfinished_s=0.0)
         while sweeper.step():  # what it would do a minute, or a day, later
             pass
     found.wrong += files(place.blobs, facts, found.excepted)
