@@ -40,7 +40,9 @@ ROLES: Final = {
 SECONDS: Final = ("relay", "dispatcher", "recorder", "reaper", "thumbnails")
 """A second one of each of these runs too, all in one process: several may run."""
 
-SERVICES: Final = (*ROLES, "second")
+APIS: Final = ("api", "api-two")
+
+SERVICES: Final = (*ROLES, "api-two", "second")
 WORKERS: Final = ("one", "two")
 WRONG: Final = "two"
 """The worker whose clock is wrong."""
@@ -71,13 +73,12 @@ class Fleet:
         self.postgres = Line(self._to_postgres)
         self.nats = Line(self._to_nats)
         self.worker_lines = {name: Line(self._to_nats) for name in WORKERS}
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = int(probe.getsockname()[1])
+        self._ports = {name: _free_port() for name in APIS}
 
     @property
-    def url(self) -> str:
-        """Of the API."""
-        return f"http://127.0.0.1:{self.port}"
+    def urls(self) -> list[str]:
+        """Of each API."""
+        return [f"http://127.0.0.1:{port}" for port in self._ports.values()]
 
     @property
     def place(self) -> Place:
@@ -152,7 +153,8 @@ class Fleet:
         self.children[name].spawn()
 
     def _service(self, name: str) -> list[str]:
-        return ["-m", "api.cli", "run", *(SECONDS if name == "second" else (name,))]
+        services = {"second": SECONDS, "api-two": ("api",)}
+        return ["-m", "api.cli", "run", *services.get(name, (name,))]
 
     def _environment_of_service(self, name: str) -> dict[str, str]:
         role = ROLES.get(name, "darkroom_writer")
@@ -167,7 +169,7 @@ class Fleet:
             ),
             "DARKROOM_NATS_URL": _by_way_of(self.nats, self._servers.services_nats_url),
             "DARKROOM_ADMIN_TOKEN": TOKEN,
-            "DARKROOM_PORT": str(self.port),
+            "DARKROOM_PORT": str(self._ports.get(name, 0)),
             "DARKROOM_LEASE_S": str(LEASE_S),
         }
 
@@ -206,6 +208,11 @@ class Fleet:
     async def _to_nats(self) -> Streams:
         parts = urlsplit(self._servers.nats_url)
         return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _by_way_of(line: Line, url: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Final
 
 import httpx
@@ -19,12 +20,13 @@ AGAIN_S: Final = (0.0, 2.0)
 class Listener:
     """Hears one owner's events from the ledger's beginning, over many connections."""
 
-    def __init__(self, owner: str, key: str, url: str, rng: random.Random) -> None:
+    def __init__(self, owner: str, key: str, urls: Sequence[str], rng: random.Random) -> None:
+        """`urls`: of each API; every connection is to any of them."""
         self.heard = Heard(owner)
         self.connections = 0
+        self._urls = urls
         self._rng = rng
         self._http = httpx.AsyncClient(
-            base_url=url,
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(10, read=SILENCE_S_MAX),
             trust_env=False,
@@ -51,7 +53,7 @@ class Listener:
 
     async def _listen(self) -> None:
         headers = {"Last-Event-ID": str(self.position)}
-        async with self._http.stream("GET", "/v1/events", headers=headers) as answer:
+        async with self._http.stream("GET", f"{self._rng.choice(self._urls)}/v1/events", headers=headers) as answer:
             if answer.status_code != 200:
                 return
             self.connections += 1

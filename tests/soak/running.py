@@ -50,7 +50,8 @@ async def _soak(seed: int, seconds: float, folder: Path) -> Soaked:
     faults = schedule(seed, seconds)
     try:
         await fleet.open()
-        await until_ready(fleet.url, READY_S_MAX)
+        for url in fleet.urls:
+            await until_ready(url, READY_S_MAX)
         return await _rain(seed, seconds, fleet, faults, folder)
     finally:
         await fleet.close()
@@ -58,13 +59,13 @@ async def _soak(seed: int, seconds: float, folder: Path) -> Soaked:
 
 async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], folder: Path) -> Soaked:
     keys = {name: await asyncio.to_thread(fleet.add_user, name) for name in OWNERS}
-    owners = [Owner(name, key, fleet.url, random.Random(f"{name} of {seed}")) for name, key in keys.items()]
+    owners = [Owner(name, key, fleet.urls, random.Random(f"{name} of {seed}")) for name, key in keys.items()]
     listeners = [
-        Listener(name, key, fleet.url, random.Random(f"listener {number} of {name} of {seed}"))
+        Listener(name, key, fleet.urls, random.Random(f"listener {number} of {name} of {seed}"))
         for name, key in keys.items()
         for number in range(LISTENERS_OF_EACH)
     ]
-    outages = Outages(fleet.url)
+    outages = Outages(fleet.urls)
     chaos = Chaos(fleet, faults, lambda worker: busy(fleet.place, worker))
     dry, silent = asyncio.Event(), asyncio.Event()
     beside = [asyncio.create_task(one.run(silent)) for one in listeners] + [asyncio.create_task(outages.run())]

@@ -4,7 +4,7 @@ import asyncio
 import io
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import httpx
@@ -31,15 +31,17 @@ PICTURES: Final = 6
 class Owner:
     """One user with a key. Everything that it submits is tagged, and is remembered in `said`."""
 
-    def __init__(self, name: str, key: str, url: str, rng: random.Random) -> None:
+    def __init__(self, name: str, key: str, urls: Sequence[str], rng: random.Random) -> None:
+        """`urls`: of each API; every request goes to any of them."""
         self.name = name
         self.said: list[Submission] = []
         self.wrong: list[str] = []
         self.requests: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._rng = rng
+        self._urls = urls
         self._http = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=ANSWER_S_MAX, trust_env=False
+            headers={"Authorization": f"Bearer {key}"}, timeout=ANSWER_S_MAX, trust_env=False
         )
         self._jobs: list[str] = []
         self._batches: list[str] = []
@@ -199,7 +201,7 @@ class Owner:
     async def _ask(self, method: str, path: str, **kwargs: Any) -> httpx.Response | None:
         """The answer; None when it was lost. An answer that no documentation promises is remembered."""
         try:
-            answer = await self._http.request(method, path, **kwargs)
+            answer = await self._http.request(method, f"{self._rng.choice(self._urls)}{path}", **kwargs)
         except httpx.TransportError:
             self.requests["lost"] += 1
             return None

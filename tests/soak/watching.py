@@ -31,10 +31,10 @@ BUSY = "select exists (select from views.queue where status = 'running' and work
 
 
 class Outages:
-    """Asks the API four times a second whether it can be used."""
+    """Asks four times a second whether any API can be used."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
         self.longest_s = 0.0
         self.total_s = 0.0
         self.number = 0
@@ -43,10 +43,10 @@ class Outages:
         """Until cancelled."""
         clock = asyncio.get_running_loop().time
         since: float | None = None
-        async with httpx.AsyncClient(base_url=self._url, timeout=2, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as http:
             while True:
                 began = clock()
-                usable = await _usable(http)
+                usable = any(await asyncio.gather(*(_usable(http, url) for url in self._urls)))
                 if usable and since is not None:
                     self.number += 1
                     self.total_s += began - since
@@ -57,17 +57,17 @@ class Outages:
                 await asyncio.sleep(LOOK_S)
 
 
-async def _usable(http: httpx.AsyncClient) -> bool:
+async def _usable(http: httpx.AsyncClient, url: str) -> bool:
     try:
-        return (await http.get("/readyz")).status_code == 200
+        return (await http.get(f"{url}/readyz")).status_code == 200
     except httpx.TransportError:
         return False
 
 
 async def until_ready(url: str, within_s: float) -> None:
     """Wait for the API. Raises `TimeoutError`."""
-    async with asyncio.timeout(within_s), httpx.AsyncClient(base_url=url, timeout=2, trust_env=False) as http:
-        while not await _usable(http):  # noqa: ASYNC110 - it is in another process
+    async with asyncio.timeout(within_s), httpx.AsyncClient(timeout=2, trust_env=False) as http:
+        while not await _usable(http, url):  # noqa: ASYNC110 - it is in another process
             await asyncio.sleep(LOOK_S)
 
 
