@@ -16,6 +16,8 @@ from services.database import Database
 from services.ledger import Ledger
 from services.rebuild import matches_ledger, rebuild
 from services.wire import LEDGER_STREAM
+from tests.afresh import scores_afresh, scores_shown
+from tests.histories import Views
 from tests.system.folding import Fact, fold_all, shown
 
 READ_AT_ONCE: Final = 500
@@ -77,10 +79,19 @@ def views(database: Database, ledger: Ledger, facts: Sequence[Fact]) -> Iterator
             yield f"the live view {view.name} is not what the ledger gives"
         if not rebuild(database, ledger, view).same:
             yield f"the rebuilt view {view.name} is not the live one"
+    yield from scores(database, ledger)
     with database.connection() as connection:
         for table, expected in fold_all(facts).items():
             there = shown(connection, table, expected)
             yield from _differences(table, expected, there)
+
+
+def scores(database: Database, ledger: Ledger) -> Iterator[str]:
+    """As `tests.afresh` computes them from all that was said."""
+    expected, there = scores_afresh(ledger), scores_shown(Views(database, ledger))
+    for key in sorted(expected.keys() | there.keys()):
+        if expected.get(key) != there.get(key):
+            yield f"views.scores has {there.get(key)} for {key}, computed afresh it is {expected.get(key)}"
 
 
 def _differences(table: str, expected: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
