@@ -26,6 +26,7 @@ from services.bundle.errors import BundleConflict, BundleDamaged, FileLost
 from services.bundle.export import Told
 from services.bundle.layout import EMPTY, Line, Manifest, chained, checksum
 from services.bundle.reading import Bundle, opened
+from services.crash_points import Point, reached
 from services.database import Database
 from services.flusher import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
 
@@ -65,7 +66,9 @@ def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Impo
         written = _write_files(
             blobs, bundle, [census.files[key] for key in census.files if key in missing.naming], told
         )
+        reached(Point.IMPORT_AFTER_FILES)
         appended = _append(database, bundle, missing.events, told) if missing.events else 0
+        reached(Point.IMPORT_AFTER_COMMIT)
         for upload in missing.deletions & census.deleted.keys():
             blobs.delete(census.deleted[upload])
         found = _checksum_here(database, blobs, census, told)
@@ -120,6 +123,7 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
                     )
             appended += sum(map(len, lacking))
             told("events appended", appended, count)
+        reached(Point.IMPORT_BEFORE_COMMIT)
     return appended
 
 
