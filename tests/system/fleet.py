@@ -96,21 +96,23 @@ class Fleet:
         """`darkroom run SERVICE`; with a point, the process dies when it gets there."""
         self.processes[service] = self.spawn(service, ["run", service], crash_at)
 
-    def spawn(self, service: str, command: list[str], crash_at: Point | None = None) -> subprocess.Popen[bytes]:
-        """`darkroom COMMAND` with the rights of a service, and its log."""
+    def spawn(
+        self, name: str, command: list[str], crash_at: Point | None = None, **settings: str
+    ) -> subprocess.Popen[bytes]:
+        """`darkroom COMMAND` with what a service of that name, if it is one, has in its environment, and these."""
         armed = {} if crash_at is None else {VARIABLE: str(crash_at)}
-        with self._log(service).open("ab") as log:
+        with self._log(name).open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "api.cli", *command],
                 stdout=log,
                 stderr=log,
-                env={**self._environment, **self._own[service], **armed},
+                env={**self._environment, **self._own.get(name, {}), **settings, **armed},
             )
 
-    def died(self, service: str, process: subprocess.Popen[bytes], at: Point) -> None:
+    def died(self, name: str, process: subprocess.Popen[bytes], at: Point) -> None:
         """Wait until the process is dead, and be sure that it died at this point and of nothing else."""
         eventually(lambda: process.poll() is not None, DEATH_S_MAX, self.logs)
-        said = self._log(service).read_text().splitlines()
+        said = self._log(name).read_text().splitlines()
         assert (process.returncode, said[-1]) == (-signal.SIGKILL, f"killed at {at}"), self.logs()
 
     def stop_one(self, service: str) -> int:
@@ -128,5 +130,5 @@ class Fleet:
         """What they said, for a failure."""
         return "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in sorted(self.folder.glob("*.log")))
 
-    def _log(self, service: str) -> Path:
-        return self.folder / f"{service}.log"
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
