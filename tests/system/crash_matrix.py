@@ -182,7 +182,10 @@ LATE_CANCEL: Final = Act(
 COMMITS: Final = (Point.COMMIT_BEFORE, Point.COMMIT_AFTER, Point.COMMIT_BEFORE_WAKE)
 
 SERVICE_CELLS: Final = (
-    *(Cell("api", point, act) for act in (SUBMIT, BATCH, CANCEL) for point in COMMITS),
+    *(Cell("api", point, SUBMIT) for point in COMMITS),
+    Cell("api", Point.COMMIT_BEFORE, BATCH),
+    Cell("api", Point.COMMIT_AFTER, BATCH),
+    Cell("api", Point.COMMIT_AFTER, CANCEL),
     Cell("api", Point.UPLOAD_AFTER_FILE, UPLOAD),
     Cell("api", Point.UPLOAD_AFTER_DELETION, DELETION),
     Cell("relay", Point.RELAY_BETWEEN_EVENTS, THREE),
@@ -208,6 +211,7 @@ SERVICE_CELLS: Final = (
         for point in (
             Point.WORKER_BEFORE_START,
             Point.WORKER_AFTER_START,
+            Point.WORKER_AFTER_HAND_OVER,
             Point.WORKER_AFTER_STEP,
             Point.WORKER_AFTER_FILE,
             Point.WORKER_AFTER_REPORT,

@@ -26,6 +26,7 @@ from services.wire import (
     work_filter,
     worker_name,
 )
+from tests.gpu_worker.hosting import Hosting
 from tests.system.fleet import Fleet
 from tests.system.installation import eventually
 from tests.system.invariants import Place, Submission
@@ -53,8 +54,9 @@ Answered = Callable[[httpx.Response], None]
 class Scene:
     """One ledger, all services, and a client who says again what he got no answer to, as the API's documents ask."""
 
-    def __init__(self, fleet: Fleet, dsn: str, servers: EmbeddedServers) -> None:
+    def __init__(self, fleet: Fleet, dsn: str, servers: EmbeddedServers, hosting: Hosting) -> None:
         self.fleet = fleet
+        self.hosting = hosting
         self.client = fleet.client()
         self.place = Place(dsn, servers.nats_url, fleet.folder / "blobs")
         self.blobs = Blobs(self.place.blobs.as_uri())
@@ -153,11 +155,13 @@ class Scene:
         eventually(holds, within_s, self.fleet.logs)
 
     def path_of(self, job_id: str | None, index: int = 0) -> str:
-        """Where the file of an asset belongs."""
-        asset = self.client.get(f"/v1/jobs/{job_id}/history").json()["results"]
-        return str(
-            next(e["data"]["path"] for e in asset if e["type"] == "asset.reserved" and e["data"]["index"] == index)
+        """Where the file of an asset belongs, by the ledger: views may be behind."""
+        query = (
+            "select data ->> 'path' from (select convert_from(state, 'UTF8')::jsonb -> 'data' as data from ledger "
+            "where topic like 'asset.reserved.%%') found where data ->> 'job_id' = %s and data -> 'index' = %s::jsonb"
         )
+        ((path,),) = self.rows(query, job_id, str(index))
+        return str(path)
 
     def file(self, path: str) -> Path:
         """A file of the object store, which may not be there."""

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from services.embedded import EmbeddedServers
 from tests.conftest import delete_streams
 from tests.databases import Databases
+from tests.gpu_worker.hosting import TOKEN, Hosting
 from tests.system.crash_matrix import SERVICE_CELLS, Cell
 from tests.system.crash_scene import HEARTBEAT_S, LEASE_S, Scene
 from tests.system.fleet import SERVICES, Fleet
@@ -23,15 +25,22 @@ def scene(servers: EmbeddedServers, databases: Databases) -> Iterator[Scene]:
     """All services, each a process, on one ledger for the whole matrix."""
     delete_streams(servers.nats_url)
     folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
-    quick = {
+    settings = {
         "DARKROOM_LEASE_S": f"{LEASE_S:g}",
         "DARKROOM_HEARTBEAT_S": f"{HEARTBEAT_S:g}",
         "DARKROOM_POOLS": "sdxl",
+        # What renders is no matter here, and a worker that imports no torch is there in a second.
+        "DARKROOM_MODELS": "sdxl-demo=replicate:darkroom/demo",
+        "REPLICATE_API_TOKEN": TOKEN,
     }
-    with databases.migrated() as dsn, Fleet.of(servers, dsn, folder, **quick) as fleet:
+    with (
+        databases.migrated() as dsn,
+        Hosting() as hosting,
+        Fleet.of(servers, dsn, folder, DARKROOM_REPLICATE_URL=hosting.url, **settings) as fleet,
+    ):
         for service in SERVICES:
             fleet.start(service)
-        made = Scene(fleet, dsn, servers)
+        made = Scene(fleet, dsn, servers, hosting)
         with made.client:
             fleet.ready(made.client)
             made.until(made.has_consumers)
@@ -62,3 +71,5 @@ def test_a_service_killed_at_a_point_costs_nothing(scene: Scene, cell: Cell) -> 
     found = what_is_wrong(scene.place, scene.said)
     assert found.wrong == []
     assert not found.excepted
+    ordered = Counter(prediction.inputs["seed"] for prediction in scene.hosting.predictions.values())
+    assert set(ordered.values()) <= {1}, "an output was paid for twice"
