@@ -244,3 +244,11 @@ COMMAND_CELLS: Final = (
 """Commands that are killed, and given once more."""
 
 CELLS: Final = (*SERVICE_CELLS, *COMMAND_CELLS)
+
+
+def table() -> list[str]:
+    """The rows of docs/reliability.md."""
+    head = ["| killed | at | which is when | while |", "|---|---|---|---|"]
+    return head + [
+        f"| `{cell.service}` | `{cell.at}` | {cell.at.meaning.rstrip('.')} | {cell.act.words} |" for cell in CELLS
+    ]

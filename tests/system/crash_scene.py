@@ -28,8 +28,9 @@ from services.wire import (
 )
 from tests.gpu_worker.hosting import Hosting
 from tests.system.fleet import Fleet
+from tests.system.folding import Fact
 from tests.system.installation import eventually
-from tests.system.invariants import Place, Submission
+from tests.system.invariants import Place, Submission, facts_of
 
 POOLS = ("sdxl", "wan")
 LEASE_S = 3.0
@@ -149,6 +150,10 @@ class Scene:
             connection.execute("set session_replication_role = replica")
             cursor = connection.execute(statement.encode(), given or None)
             return cursor.fetchall() if cursor.description else []
+
+    def facts(self) -> list[Fact]:
+        """The whole ledger."""
+        return facts_of(self.place.dsn)
 
     def until(self, holds: Callable[[], bool], within_s: float = REST_S_MAX) -> None:
         """Wait for a condition, with a bound; a failure shows the logs."""

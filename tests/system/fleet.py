@@ -31,6 +31,7 @@ TOKEN = "a-token-of-this-test-alone"
 STOP_S_MAX = 30.0
 READY_S_MAX = 90.0
 DEATH_S_MAX = 90.0
+COMMAND_S_MAX = 90.0
 
 
 class Fleet:
@@ -54,6 +55,7 @@ class Fleet:
             for service, role in ROLES.items()
         }
         own["worker"] = {"DARKROOM_NATS_URL": servers.worker_nats_url}
+        own["rebuild"] = own["projector"]  # whose the views are
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
         environment = {
@@ -108,6 +110,10 @@ class Fleet:
                 stderr=log,
                 env={**self._environment, **self._own.get(name, {}), **settings, **armed},
             )
+
+    def done(self, name: str, command: list[str], **settings: str) -> None:
+        """`darkroom COMMAND`, which has to end well."""
+        assert self.spawn(name, command, **settings).wait(COMMAND_S_MAX) == 0, self.logs()
 
     def died(self, name: str, process: subprocess.Popen[bytes], at: Point) -> None:
         """Wait until the process is dead, and be sure that it died at this point and of nothing else."""
