@@ -171,12 +171,15 @@ async def serve(
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:
-    """What nobody works on any more, and the files of it. Each for itself: files are in no hurry, and leases are."""
-    reaper = Reaper(core.database, core.ledger, core.broker, core.settings.lease_s)
-    sweeper = Sweeper(core.database, core.ledger, Blobs(core.settings.blobs()))
+    """What nobody works on any more, and the files of it."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_keep_running("sweeper", lambda: sweeper.run(stop), stop))
-        await reaper.run(stop)
+        group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
+        # By itself: were its failure the reaper's, no lease would run out while it lasts.
+        group.create_task(_keep_running("sweeper", lambda: _sweep(core, stop), stop))
+
+
+async def _sweep(core: Core, stop: asyncio.Event) -> None:
+    await Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop)
 
 
 def _projector(core: Core) -> Projector:

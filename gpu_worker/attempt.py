@@ -22,6 +22,7 @@ from gpu_worker.reporting import Reporter
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
 from services.blobs import BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.wire import (
     AssetCompletedReport,
     AssetFailedReport,
@@ -92,6 +93,7 @@ class Attempt:
         if not started.accepted:
             self._log.info("not started: %s", started.detail or started.code)
             return
+        reached(Point.WORKER_AFTER_START)
         self._log.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
         self._keep_alive.lease(started)
         began = time.perf_counter()
@@ -134,6 +136,7 @@ class Attempt:
                 index = self._order.outputs[position].index
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
+                reached(Point.WORKER_AFTER_HAND_OVER)
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)
@@ -168,6 +171,7 @@ class Attempt:
 
     def _stepped(self, step: int, total: int) -> None:
         """Runs in the render thread after every step."""
+        reached(Point.WORKER_AFTER_STEP)
         now_s = time.monotonic()
         if now_s < self._progress_due_at_s and step < total:
             return
@@ -232,11 +236,13 @@ class Attempt:
     async def _report(self, report: AssetCompletedReport | AssetFailedReport) -> None:
         reply = await self._reporter.settle(report)
         if reply.accepted:
+            reached(Point.WORKER_AFTER_REPORT)
             self._owed.discard(report.index)
         else:
             self._log.info("asset %d refused: %s", report.index, reply.detail or reply.code)
             self._keep_alive.interrupted(Interrupt.SUPERSEDED)
             if reply.code == AssetEnded.code:
+                reached(Point.WORKER_BEFORE_DELETE)
                 await self._delete_file(report.index)
 
     async def _settle_unreported(self) -> None:

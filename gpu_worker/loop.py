@@ -20,6 +20,7 @@ from gpu_worker.outage import Outage
 from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
+from services.crash_points import Point, reached
 from services.wire import WORK_STREAM, WorkOrder, work_consumer
 
 LOG = logging.getLogger("darkroom.worker")
@@ -154,9 +155,12 @@ class Worker:
             stop=stop,
             log=log,
         ) as keep_alive:
+            reached(Point.WORKER_BEFORE_START)
             await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive, log).run()
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
+            reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
+        reached(Point.WORKER_AFTER_ACK)
 
 
 def age_of(message: Msg) -> datetime:

@@ -8,6 +8,7 @@ from domain.recipe import asset_id
 from gpu_worker.encode import BrokenFile, Picture, encode, read
 from gpu_worker.engines import Rendered
 from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
 
 
@@ -37,6 +38,7 @@ def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, mo
         raise BrokenFile(f"An earlier attempt left a broken file at {output.path}: {error}") from None
     except OSError as error:
         raise BlobStoreUnavailable(f"The object store could not keep {output.path}: {error}") from error
+    reached(Point.WORKER_AFTER_FILE)
     store_ms = round((time.perf_counter() - began) * 1000)
     return Stored(hashlib.sha256(content).hexdigest(), len(content), picture, store_ms)
 

@@ -45,7 +45,7 @@ grant usage, create on schema views, views_next, views_previous, views_as_of to 
 
 grant select on ledger, ledger_commits, ledger_commands, migrations, view_progress, parked_events to darkroom_reader;
 grant select on api_keys to darkroom_writer;
-grant select, insert, update, delete on leases, thumbnail_tries, file_sweeps to darkroom_writer;
+grant select, insert, update, delete on leases, thumbnail_tries to darkroom_writer;
 grant insert, update, delete on view_progress, parked_events to darkroom_projector;
 
 -- The only way into the ledger: it runs as its maker, and nobody else may insert. The search path is fixed, so that no

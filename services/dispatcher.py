@@ -22,6 +22,7 @@ from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting, past_deadline
 from services.broker import Broker, ensure_work_stream
+from services.crash_points import Point, reached
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
@@ -92,12 +93,14 @@ class Dispatcher:
         order = await asyncio.to_thread(self._order, job_id, attempt)
         if order is None:
             return False
+        reached(Point.DISPATCHER_BEFORE_HAND_OUT)
         try:
             await jetstream.publish(subject, order.model_dump_json().encode())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
+        reached(Point.DISPATCHER_AFTER_HAND_OUT)
         log.info("handed out job %s attempt %d", job_id, attempt)
         return True
 

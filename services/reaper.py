@@ -12,6 +12,7 @@ from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 
@@ -69,6 +70,7 @@ class Reaper:
     def _expire(self, job_id: UUID, attempt: int) -> bool:
         expired = self._execute(job_id, ExpireLease(attempt, _now()))
         if expired:
+            reached(Point.REAPER_AFTER_REQUEUE)
             log.warning("job %s attempt %d lost its worker", job_id, attempt)
         return expired
 

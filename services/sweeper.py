@@ -19,6 +19,7 @@ from domain.codec import UnknownEvent
 from domain.errors import Refused
 from projections.sql import load
 from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger
 
@@ -77,17 +78,19 @@ class Sweeper:
     def _pass(self, number: int, after_s: float) -> int:
         with self._database.connection() as connection:
             arguments = {"pass": number, "after_s": after_s, "stride": STRIDE}
-            ((reached, upto),) = connection.execute(SQL["stretch"], arguments).fetchall()
-            if upto <= reached:
+            ((after, upto),) = connection.execute(SQL["stretch"], arguments).fetchall()
+            if upto <= after:
                 return 0
-            stretch = {"reached": reached, "upto": upto}
+            stretch = {"reached": after, "upto": upto}
             ended = [asset for (asset,) in connection.execute(SQL["ended_without_file"], stretch).fetchall()]
         for asset in ended:
             self._sweep(asset)
+        if ended:
+            reached(Point.SWEEPER_BEFORE_CHECKPOINT)
         with self._database.connection() as connection:
             # Last: what was not deleted before a crash is deleted after it.
             connection.execute(SQL["advance"], {"pass": number, "upto": upto})
-        return int(upto - reached)
+        return int(upto - after)
 
     def _sweep(self, asset_id: UUID) -> None:
         try:
@@ -96,4 +99,5 @@ class Sweeper:
             log.error("the file of asset %s is left alone: %s", asset_id, error)  # noqa: TRY400 - the sentence says it all
             return
         if isinstance(asset, Failed | Canceled):
+            reached(Point.SWEEPER_BEFORE_DELETE)
             self._blobs.delete(asset.reservation.path)
