@@ -17,7 +17,7 @@ from tests.system.invariants import JOB_ENDINGS, Found, attempts_of
 Figures = dict[str, Any]
 
 LATE: Final = re.compile(r"discarded: another attempt|refused: ")
-UNFORESEEN: Final = re.compile(r"^Traceback|failed and is started again|failed unexpectedly", re.MULTILINE)
+UNFORESEEN: Final = re.compile(r"^Traceback|failed and is started again|failed unexpectedly")
 
 
 def figures_of(
@@ -53,7 +53,6 @@ def figures_of(
         "faults": dict(Counter(f"{fault.kind}: {fault.target}" for fault in chaos.done)),
         "faults_that_met_nothing": len(chaos.missed),
         "processes_started_again": fleet.ended,
-        "unforeseen_errors": _count(UNFORESEEN, fleet.logs),
         "outages": {
             "number": outages.number,
             "longest_s": round(outages.longest_s, 1),
@@ -67,6 +66,13 @@ def figures_of(
         },
         "files_by_exception": dict(found.excepted),
     }
+
+
+def unforeseen(logs: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Lines that tell of an error which nobody foresaw, each with its log."""
+    return [
+        (log, line) for log in logs for line in log.read_text(errors="replace").splitlines() if UNFORESEEN.search(line)
+    ]
 
 
 def _count(pattern: re.Pattern[str], logs: Sequence[Path]) -> int:

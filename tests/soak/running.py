@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.soak.faults import Chaos, Fault, schedule
-from tests.soak.figures import Figures, figures_of
+from tests.soak.figures import Figures, figures_of, unforeseen
 from tests.soak.fleet import Fleet
 from tests.soak.listening import Listener
 from tests.soak.traffic import Owner
@@ -96,5 +96,6 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
     wrong = [f"no rest within {REST_S_MAX:g} s: {one}" for one in missing]
     wrong += [one for owner in owners for one in owner.wrong]
     wrong += found.wrong
+    wrong += [f"{log.stem} failed as nobody foresaw: {line}" for log, line in unforeseen(fleet.logs)]
     figures = figures_of(seconds, rest_s, found, owners, listeners, outages, chaos, fleet)
     return Soaked(seed, wrong, figures, chaos.done, folder)
