@@ -21,6 +21,9 @@ AGAIN_S: Final = 0.5
 PAUSE_S: Final = (0.1, 1.4)
 """Between two requests of an owner."""
 
+WAITING_MAX: Final = 12
+"""With so many of its jobs queued an owner submits no more for now: a slow machine, or a busy one, gets to rest too."""
+
 NOT_YET: Final = (429, 503)
 """Answers that mean: ask again."""
 
@@ -61,11 +64,17 @@ class Owner:
             self._delete_an_upload: 3,
             self._retry_a_batch: 2,
         }
+        more = {self._submit_under_a_key, self._submit_once, self._submit_a_batch, self._retry, self._retry_a_batch}
         while not stop.is_set():
             (deed,) = self._rng.choices(list(deeds), list(deeds.values()))
-            await deed()
+            if deed not in more or not await self._has_enough():
+                await deed()
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
         await asyncio.gather(*self._keyed)
+
+    async def _has_enough(self) -> bool:
+        answer = await self._ask("GET", f"/v1/jobs?status=queued&limit={WAITING_MAX}")
+        return answer is not None and answer.status_code == 200 and len(answer.json()["results"]) >= WAITING_MAX
 
     async def close(self) -> None:
         """Leave."""
