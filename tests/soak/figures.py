@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,10 @@ from tests.soak.fleet import Fleet
 from tests.soak.listening import Listener
 from tests.soak.traffic import Owner
 from tests.soak.watching import Outages
+from tests.system.folding import Fact
 from tests.system.invariants import JOB_ENDINGS, Found, attempts_of
+
+WRONG_BY_S_MIN: Final = 30.0
 
 Figures = dict[str, Any]
 
@@ -50,6 +54,7 @@ def figures_of(
         "attempts": {str(number): jobs for number, jobs in sorted(Counter(attempts_of(facts).values()).items())},
         "requeued": dict(Counter(fact.data["reason"] for fact in facts if fact.name == "job.requeued")),
         "workers_fenced_off": _count(LATE, [log for log in fleet.logs if log.name.startswith("worker-")]),
+        "errors_told_by_the_wrong_clock": sum(map(_is_of_another_time, facts)),
         "faults": dict(Counter(f"{fault.kind}: {fault.target}" for fault in chaos.done)),
         "faults_that_met_nothing": len(chaos.missed),
         "processes_started_again": fleet.ended,
@@ -73,6 +78,14 @@ def unforeseen(logs: Sequence[Path]) -> list[tuple[Path, str]]:
     return [
         (log, line) for log in logs for line in log.read_text(errors="replace").splitlines() if UNFORESEEN.search(line)
     ]
+
+
+def _is_of_another_time(fact: Fact) -> bool:
+    """A worker's clock shows in its errors, and nowhere else in the ledger."""
+    context = (fact.data.get("error") or {}).get("context") if fact.name == "asset.failed" else None
+    if context is None:
+        return False
+    return abs((datetime.fromisoformat(context["at"]) - fact.at).total_seconds()) > WRONG_BY_S_MIN
 
 
 def _count(pattern: re.Pattern[str], logs: Sequence[Path]) -> int:
