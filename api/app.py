@@ -30,6 +30,7 @@ from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
+from api.observed import Observed
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -80,6 +81,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(Gate, identities=identities)
+    app.add_middleware(Observed)  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app

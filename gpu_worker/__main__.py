@@ -21,10 +21,12 @@ from gpu_worker.engines.hosted import HostedEngines, is_hosted
 from gpu_worker.engines.provider import Account
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker, unless
-from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
+from gpu_worker.settings import SettingsError, WorkerSettings
 from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
+from services.logs import log_to_stderr
+from services.redaction import without_credentials
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def compose(settings: WorkerSettings) -> Workshop:
     """The worker's parts. Raises `SettingsError` when one cannot be had."""
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format, LOG)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back
     try:
@@ -153,17 +155,6 @@ async def close(connection: Client) -> None:
 
 async def _result(future: "asyncio.Future[None]") -> None:
     await future
-
-
-def log_to_stderr(level: str) -> None:
-    """One line an entry: time in UTC, level, words."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    LOG.addHandler(handler)
-    LOG.setLevel(level)
-    LOG.propagate = False
 
 
 if __name__ == "__main__":

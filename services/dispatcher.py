@@ -23,6 +23,8 @@ from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
+from services.logs import about_job
+from services.metrics import HAND_OUTS
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,10 @@ class Dispatcher:
         return handed_out
 
     async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
+        with about_job(job_id, attempt):
+            return await self._hand_out_now(jetstream, subject, job_id, attempt)
+
+    async def _hand_out_now(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
         order = await asyncio.to_thread(self._order, job_id, attempt)
         if order is None:
             return False
@@ -83,6 +89,7 @@ class Dispatcher:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
+        HAND_OUTS.labels(order.pool).inc()
         log.info("handed out job %s attempt %d", job_id, attempt)
         return True
 

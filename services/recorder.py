@@ -26,6 +26,8 @@ from projections.sql import load
 from services.broker import Broker
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
+from services.logs import about_job
+from services.metrics import REPORTS_ANSWERED
 from services.wire import (
     ANY_REPORT,
     RECORDERS,
@@ -132,6 +134,12 @@ class Recorder:
         except ValidationError as error:
             log.warning("a report was not understood: %s", error)
             return ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version.")
+        with about_job(report.job_id, report.attempt, worker=report.worker):
+            reply = await self._recorded(report)
+        REPORTS_ANSWERED.labels(report.kind, reply.code or "accepted").inc()
+        return reply
+
+    async def _recorded(self, report: AnyReport) -> ReportReply:
         try:
             return await asyncio.to_thread(self.record, report)
         except Exception:
