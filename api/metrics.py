@@ -1,4 +1,4 @@
-"""`GET /metrics`: the figures of an installation for Prometheus, read from the views when it asks, and those of a process.
+"""`GET /metrics`: the figures of an installation for Prometheus, read from the views, and those of this process.
 
 Of the installation no process keeps a count of its own, so every process of the API answers the same, also after a
 restart. What only this process can know, as how long its answers take, it counts itself: `services.metrics`.

@@ -19,18 +19,26 @@ from tests.api.serving import Site
 API = logging.getLogger("api")
 
 
+class Entries:
+    """What the API logs from the call on."""
+
+    def __init__(self, captured: pytest.CaptureFixture[str]) -> None:
+        self._captured = captured
+
+    def begin(self) -> None:
+        log_to_stderr("DEBUG", "json", API)
+
+    def of(self, request_id: str) -> list[dict[str, object]]:
+        entries = [json.loads(line) for line in self._captured.readouterr().err.splitlines()]
+        return [entry for entry in entries if entry["request_id"] == request_id]
+
+
 @pytest.fixture
-def entries(capsys: pytest.CaptureFixture[str]) -> Iterator[list[dict[str, object]]]:
-    """What was logged: read it after `take`."""
-    log_to_stderr("DEBUG", "json", API)
-    yield []
+def entries(capsys: pytest.CaptureFixture[str]) -> Iterator[Entries]:
+    yield Entries(capsys)
     API.handlers.clear()
     API.setLevel(logging.NOTSET)
     API.propagate = True
-
-
-def taken(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 async def test_an_answer_names_the_id_that_the_client_gave(site: Site) -> None:
@@ -54,12 +62,11 @@ async def test_every_answer_has_an_id(site: Site) -> None:
     assert (stranger.status_code, len(stranger.headers["Request-Id"])) == (401, 32)
 
 
-async def test_a_request_is_an_entry_at_debug_without_its_query(
-    site: Site, entries: list[dict[str, object]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    await site.http.get("/v1/jobs?cursor=", headers={"Request-Id": "r-1"})
-    (entry,) = taken(capsys)
-    assert (entry["level"], entry["logger"], entry["request_id"]) == ("DEBUG", "api.observed", "r-1")
+async def test_a_request_is_an_entry_at_debug_without_its_query(site: Site, entries: Entries) -> None:
+    entries.begin()
+    await site.http.get("/v1/jobs?cursor=secret", headers={"Request-Id": "r-1"})
+    (entry,) = entries.of("r-1")
+    assert (entry["level"], entry["logger"]) == ("DEBUG", "api.observed")
     assert str(entry["message"]).startswith("GET /v1/jobs answered ")
 
 
@@ -78,23 +85,21 @@ async def failing(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_what_nobody_foresaw_is_found_in_the_log_by_the_id_of_its_answer(
-    failing: httpx.AsyncClient, entries: list[dict[str, object]], capsys: pytest.CaptureFixture[str]
+    failing: httpx.AsyncClient, entries: Entries
 ) -> None:
+    entries.begin()
     response = await failing.get("/v1/fails")
     assert (response.status_code, response.json()["code"]) == (500, "internal")
-    logged = [entry for entry in taken(capsys) if entry["request_id"] == response.headers["Request-Id"]]
-    (error,) = [entry for entry in logged if entry["level"] == "ERROR"]
+    (error,) = [entry for entry in entries.of(response.headers["Request-Id"]) if entry["level"] == "ERROR"]
     assert error["message"] == "GET /v1/fails failed"
     assert "by nobody foreseen" in str(error["exception"])
 
 
-async def test_an_outage_is_an_entry_with_the_id_and_the_code(
-    site: Site, database: Database, entries: list[dict[str, object]], capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_outage_is_an_entry_with_the_id_and_the_code(site: Site, database: Database, entries: Entries) -> None:
+    entries.begin()
     await asyncio.to_thread(database.close)
     response = await site.http.get("/v1/admin/queues", headers={"Request-Id": "r-503"})
     assert response.status_code == 503
-    (warning,) = [entry for entry in taken(capsys) if entry["level"] == "WARNING"]
-    assert warning["request_id"] == "r-503"
+    (warning,) = [entry for entry in entries.of("r-503") if entry["level"] == "WARNING"]
     assert str(warning["message"]).startswith("GET /v1/admin/queues answered 503 unavailable: ")
     assert warning["owner"] == "admin"
