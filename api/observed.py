@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
+from services import telemetry
 from services.logs import about
 from services.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 
@@ -50,12 +51,16 @@ class Observed:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        with about(request_id=request_id):
+        with about(request_id=request_id), telemetry.request(Headers(scope=scope)) as request:
             try:
                 await self._answer(scope, receive, named, answered)
             finally:
                 for status, seconds in answered:
-                    _count(scope, status, seconds)
+                    method, route = method_of(scope), route_of(scope)
+                    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+                    HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)
+                    request.answered(method=method, route=route, status=status, request_id=request_id)
+                    log.debug("%s %s answered %d in %.1f ms", method, scope["path"], status, seconds * 1000)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[tuple[int, float]]) -> None:
         try:
@@ -77,9 +82,6 @@ def route_of(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", UNROUTED))
 
 
-def _count(scope: Scope, status: int, seconds: float) -> None:
-    method = scope["method"] if scope["method"] in METHODS else "other"
-    route = route_of(scope)
-    HTTP_REQUESTS.labels(method, route, str(status)).inc()
-    HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)
-    log.debug("%s %s answered %d in %.1f ms", method, scope["path"], status, seconds * 1000)
+def method_of(scope: Scope) -> str:
+    """The method, or `other` for one that clients made up."""
+    return scope["method"] if scope["method"] in METHODS else "other"

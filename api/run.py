@@ -30,6 +30,7 @@ from services.rebuild import rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
+from services.telemetry import exporting
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,8 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
 
-    run_on_loop(run())
+    with exporting(f"darkroom-{'-'.join(names)}"):
+        run_on_loop(run())
     return 0
 
 

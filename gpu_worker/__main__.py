@@ -27,6 +27,7 @@ from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
 from services.logs import log_to_stderr
 from services.redaction import without_credentials
+from services.telemetry import TelemetryMissing, exporting
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -50,7 +51,12 @@ def main(arguments: list[str]) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return asyncio.run(serve(settings, workshop))
+    try:
+        with exporting("darkroom-worker"):
+            return asyncio.run(serve(settings, workshop))
+    except TelemetryMissing as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
 
 
 def compose(settings: WorkerSettings) -> Workshop:

@@ -20,6 +20,7 @@ from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.reporting import Reporter
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
+from services import telemetry
 from services.redaction import redacted
 from services.wire import (
     AssetCompletedReport,
@@ -107,10 +108,12 @@ class Attempt:
             forget_peak_memory()
             self._order = order = self._with_enhanced_prompt()
             request = request_of(order, workshop.blobs)
-            engine = workshop.engine(order.recipe.model)
+            with telemetry.job_span("load model", order.job_id, {"darkroom.model": order.recipe.model}):
+                engine = workshop.engine(order.recipe.model)
             self._revision = engine.model_revision
-            for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
-                self._take(rendering)
+            with telemetry.job_span("render", order.job_id, {"darkroom.outputs": len(order.outputs)}):
+                for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
+                    self._take(rendering)
         except BaseException as error:  # one that ended in this thread would leave the job hanging
             ended = Ended(error)
         self._arrived(ended)
@@ -138,7 +141,13 @@ class Attempt:
             case _:
                 output = self._order.outputs[rendering.position]
                 stored = self._workshop.storing.submit(
-                    store, self._workshop.blobs, self._order, output, rendering, self._revision
+                    contextvars.copy_context().run,
+                    store,
+                    self._workshop.blobs,
+                    self._order,
+                    output,
+                    rendering,
+                    self._revision,
                 )
                 self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 

@@ -20,6 +20,7 @@ from gpu_worker.outage import Outage
 from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
+from services import telemetry
 from services.logs import about_job
 from services.wire import WORK_STREAM, WorkOrder, work_consumer
 
@@ -129,7 +130,15 @@ class Worker:
             await message.term()
             return
         self._outage.over()
-        with about_job(order.job_id, order.attempt, owner=order.owner, worker=self._workshop.worker):
+        with (
+            about_job(order.job_id, order.attempt, owner=order.owner, worker=self._workshop.worker),
+            telemetry.job_span(
+                "attempt",
+                order.job_id,
+                {"darkroom.attempt": order.attempt, "darkroom.worker": self._workshop.worker},
+                message.headers,
+            ),
+        ):
             await self._attempt(message, order, stop)
 
     async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ from domain.errors import NotFound
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.following import follow
@@ -76,7 +77,7 @@ class Dispatcher:
         return handed_out
 
     async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
-        with about_job(job_id, attempt):
+        with about_job(job_id, attempt), telemetry.job_span("hand out", job_id, {"darkroom.attempt": attempt}):
             return await self._hand_out_now(jetstream, subject, job_id, attempt)
 
     async def _hand_out_now(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
@@ -84,7 +85,7 @@ class Dispatcher:
         if order is None:
             return False
         try:
-            await jetstream.publish(subject, order.model_dump_json().encode())
+            await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False

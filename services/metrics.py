@@ -17,7 +17,8 @@ from prometheus_client import (
     start_http_server,
 )
 
-disable_created_metrics()  # when each series began is a series more, and nobody asks
+# When each series began is a series more, and nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PROCESS: Final = CollectorRegistry()
 """Everything that this process counts."""

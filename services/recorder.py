@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -23,6 +24,7 @@ from domain.commands import (
 from domain.errors import Refused
 from domain.job import Running
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
@@ -121,27 +123,30 @@ class Recorder:
 
     async def _answer(self, message: Msg) -> None:
         try:
-            reply = await self._reply_to(message.data)
+            reply = await self._reply_to(message.data, message.headers)
             await message.respond(reply.model_dump_json().encode())
         except (NatsError, OSError) as error:
             log.warning("an answer was lost, the worker asks again: %s", error)
         finally:
             self._places.release()
 
-    async def _reply_to(self, data: bytes) -> ReportReply:
+    async def _reply_to(self, data: bytes, headers: Mapping[str, str] | None = None) -> ReportReply:
         try:
             report = ANY_REPORT.validate_json(data)
         except ValidationError as error:
             log.warning("a report was not understood: %s", error)
             return ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version.")
         with about_job(report.job_id, report.attempt, worker=report.worker):
-            reply = await self._recorded(report)
+            reply = await self._recorded(report, headers)
         REPORTS_ANSWERED.labels(report.kind, reply.code or "accepted").inc()
         return reply
 
-    async def _recorded(self, report: AnyReport) -> ReportReply:
+    async def _recorded(self, report: AnyReport, headers: Mapping[str, str] | None) -> ReportReply:
         try:
-            return await asyncio.to_thread(self.record, report)
+            if isinstance(report, HeartbeatReport):
+                return await asyncio.to_thread(self.record, report)
+            with telemetry.job_span(f"record {report.kind}", report.job_id, headers=headers):
+                return await asyncio.to_thread(self.record, report)
         except Exception:
             log.exception("report %s of job %s failed", report.kind, report.job_id)
             return ReportReply(accepted=False, code=UNAVAILABLE, detail="The recorder failed; send the report again.")
