@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
@@ -12,7 +14,9 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
+    batches,
     catalog,
+    dead_jobs,
     enhance,
     errors,
     health,
@@ -21,6 +25,7 @@ from api import (
     metrics,
     openapi,
     prompts,
+    reuse,
     scores,
     stream,
     uploads,
@@ -30,11 +35,15 @@ from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
+from api.limits import BoundedRequests, RateLimit, Rates
 from api.observed import Observed
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
-from api.submission import SubmitBody
+from api.submission import (
+    SubmitBody,
+)
+from projections.reads import RunningAttempt, running_attempts
 
 __all__ = ["Parts", "create_app", "end_streams"]
 
@@ -46,6 +55,8 @@ UPLOADS_DECODED_AT_ONCE: Final = 4
 
 ROUTERS: Final = (
     jobs,
+    batches,
+    reuse,
     enhance,
     assets,
     uploads,
@@ -56,6 +67,7 @@ ROUTERS: Final = (
     stream,
     catalog,
     admin,
+    dead_jobs,
     metrics,
     health,
 )
@@ -66,7 +78,8 @@ def create_app(parts: Parts) -> FastAPI:
     feed = Feed(parts.ledger)
     decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
     identities = Identities(parts.admin_token, parts.database)
-    running = Running(parts, identities, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
+    board = ProgressBoard(partial(_who_works, parts), feed.progress)
+    running = Running(parts, identities, feed, board, ViewPositions(parts.database), decoding)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -80,11 +93,18 @@ def create_app(parts: Parts) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
+    app.add_middleware(BoundedRequests)
     app.add_middleware(Observed)  # the last one added is the outermost
-    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batches.BODIES)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
+
+
+def _who_works(parts: Parts, job_ids: Sequence[UUID]) -> Sequence[RunningAttempt]:
+    with parts.database.connection() as connection:
+        return running_attempts(connection, job_ids)
 
 
 def end_streams(app: FastAPI) -> None:

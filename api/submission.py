@@ -1,21 +1,16 @@
 """What a submission asks for: body and headers become one command, or every problem with them at once."""
 
-import hashlib
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, TypeVar
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers
 
+from api.asked import Asked, identified
 from api.body import Json, problems_of
-from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source
+from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -24,21 +19,11 @@ from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
 
-PROMPT_CHARACTERS_MAX: Final = 10_000
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
-WAIT_S_MAX: Final = 60
-CANCEL_AFTER_MAX: Final = timedelta(days=30)
-
-OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
-"""Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
-
-VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
-WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,;])", re.ASCII)
 
 T = TypeVar("T")
 
@@ -71,40 +56,17 @@ class SubmitBody(BaseModel):
     media: dict[str, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     tags: Tags = Field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After."""
-
-    owner: str
-    now: datetime
-    key: str | None
-    deadline: datetime | None
-
-
-def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
-    """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
-    key = headers.get("idempotency-key")
-    if key is not None and not VISIBLE_ASCII.fullmatch(key):
-        raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
-    after = headers.get("cancel-after")
-    return Asked(owner, now, key, None if after is None else now + _duration(after))
-
-
-def wait_s(headers: Headers) -> int | None:
-    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None when it is not asked for."""
-    found = WAIT.search(headers.get("prefer", ""))
-    if found is None:
-        return None
-    return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
+    parent_id: Annotated[
+        UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
     """What the references and media of a body are, or what is wrong with them.
 
-    `parent_id`: the job that goes on. `uploads`: those of the files that are uploads.
+    `parent_id`: the job whose inputs were taken over, else the one that goes on. `uploads`: those of the files that
+    are uploads.
     """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
@@ -130,6 +92,32 @@ def sources_of(content: Json) -> list[Source]:
         kinds: Sequence[MediaKind] = ("image", "video", "audio")
         sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
     return sources
+
+
+def given_of(content: Json, files: Files) -> Given:
+    """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
+    problems: list[FieldProblem] = []
+    found: dict[str, InputFile] = {}
+    parent_id = None
+    try:
+        parent_id = parent_of(content, files.owner, files.ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    try:
+        found = files.resolve(sources_of(content))
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    if problems:
+        return Given(problems=problems)
+    if parent_id is None and isinstance(content.get("media"), dict):
+        parent_id = files.job_behind(content["media"].get("video"))
+    return Given(found, parent_id=parent_id, uploads=uploads_among(found))
+
+
+def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
+    """The job type that a body names, one way or the other; None where it names none."""
+    found = _Problems(()).job_type(content, catalog)
+    return None if found is None else found[1]
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
@@ -167,7 +155,7 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         files=dict(given.files),
         enhance=entry.enhance,
     )
-    job_id, request_sha256 = _identified(asked, content)
+    job_id, request_sha256 = identified(asked, content)
     return SubmitJob(
         job_id=job_id,
         owner=asked.owner,
@@ -214,14 +202,23 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
     recipe = recipe_of_retry(parent)
-    job = parent.job
-    if isinstance(job, NotSubmitted) or not parent.assets:
+    job_id, request_sha256 = identified(asked, {"retry": str(parent_id)})
+    command = successor_of(parent_id, parent, recipe, asked)
+    return replace(command, job_id=job_id, request_sha256=request_sha256)
+
+
+def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
+    """The command for a new job, under a random id, that does `recipe` and is in all else like another one.
+
+    Raises `NothingToRetry` for a job that was never queued.
+    """
+    job = like.job
+    if isinstance(job, NotSubmitted) or not like.assets:
         raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
+    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, Unknown))
     expected_s = job.queued.expected_s
-    job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
     return SubmitJob(
-        job_id=job_id,
+        job_id=uuid4(),
         owner=asked.owner,
         recipe=recipe,
         pool=job.queued.pool,
@@ -233,8 +230,9 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         batch_id=job.queued.batch_id,
         parent_id=parent_id,
         tags=job.queued.tags,
-        request_sha256=request_sha256,
         deadline=asked.deadline,
+        negative_prompt_by=job.queued.negative_prompt_by,
+        negative_prompt_error=job.queued.negative_prompt_error,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
         title=job.queued.title,
     )
@@ -303,9 +301,9 @@ class _Problems:
         return task
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
-        for name, entry in catalog.job_types.items():
-            if entry.model == model and task in catalog.tasks_of(entry):
-                return name, entry
+        found = catalog.job_type_with(model, task)
+        if found is not None:
+            return found
         known = sorted(
             {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
         )
@@ -319,20 +317,3 @@ class _Problems:
     def _add(self, problems: list[FieldProblem]) -> None:
         for problem in problems:
             self._by_path.setdefault(problem.path, problem)
-
-
-def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
-    """The job's id, and the hash that recognises the same request under the same key; random without a key."""
-    if asked.key is None:
-        return uuid4(), None
-    canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return uuid5(uuid5(OWNERS, asked.owner), asked.key), hashlib.sha256(canonical).hexdigest()
-
-
-def _duration(text: str) -> timedelta:
-    found = DURATION.fullmatch(text.strip())
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(0) < duration <= CANCEL_AFTER_MAX:
-        raise InvalidInput([FieldProblem("Cancel-After", "must be a duration like 90s, 5m or 1h30m, 30 days at most")])
-    return duration

@@ -61,9 +61,11 @@ def test_the_usual_variables_decide(environment: dict[str, str], on: bool) -> No
 def test_a_missing_package_is_a_sentence(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "services.spans")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(TelemetryMissing, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT is set, .* 'darkroom\[telemetry\]'"):
-        with exporting("test"):
-            pass
+    with (
+        pytest.raises(TelemetryMissing, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT is set, .* 'darkroom\[telemetry\]'"),
+        exporting("test"),
+    ):
+        pass
 
 
 def test_the_end_sends_what_is_left_and_a_span_without_context_finds_home(collector: Collector) -> None:
