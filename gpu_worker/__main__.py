@@ -1,4 +1,4 @@
-"""`python -m gpu_worker`: one worker. `--settings` lists what it reads from the environment.
+"""`python -m gpu_worker`: one worker. `--settings` lists what it reads, `--check` what is wrong.
 
 Exit status 0 after SIGTERM or SIGINT, 1 when it had to leave without giving its job back, 2 for a bad setting.
 """
@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from gpu_worker.answering import Answering
+from gpu_worker.check import faults
 from gpu_worker.connection import connect
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
 from gpu_worker.engines.hosted import HostedEngines, is_hosted
@@ -39,11 +40,15 @@ CLOSE_S_MAX = 2
 
 def main(arguments: list[str]) -> int:
     """Run until told to stop. Returns the exit status."""
-    if arguments not in ([], ["--settings"]):
-        sys.stderr.write("usage: python -m gpu_worker [--settings]\n")
+    if arguments not in ([], ["--settings"], ["--check"]):
+        sys.stderr.write("usage: python -m gpu_worker [--settings | --check]\n")
         return 2
     try:
         settings = WorkerSettings.from_environment()
+        if arguments == ["--check"]:
+            found = list(faults(settings))
+            sys.stdout.writelines(f"{what}\t{mend}\n" for what, mend in found)
+            return 1 if found else 0
         if arguments:
             sys.stdout.writelines(line + "\n" for line in settings.listing())
             return 0
