@@ -34,14 +34,13 @@ def faults(settings: WorkerSettings) -> Iterator[tuple[str, str]]:
 
 
 def require_whole_model(source: str) -> None:
-    """Raise ModelUnavailable where a folder or file is not a whole model. Of a hub id nothing is known before it loads."""
-    from gpu_worker.engines.model_files import pipeline_class, require_sdxl_file, require_whole  # noqa: PLC0415 - the extra
+    """Raise ModelUnavailable where a folder or file is not a whole model. A hub id is not looked up."""
+    from gpu_worker.engines import model_files  # noqa: PLC0415 - brings safetensors, of the extra
 
     path = Path(source).expanduser()
     if path.is_dir():
-        pipeline_class(path)
-        require_whole(path)
+        model_files.require_whole(path)
     elif path.is_file():
-        require_sdxl_file(path)
+        model_files.require_sdxl_file(path)
     elif source.startswith(("/", ".", "~")) or source.count("/") != 1:
         raise ModelUnavailable(f"There is no model at {source}.")

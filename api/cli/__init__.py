@@ -462,6 +462,17 @@ def import_bundle(
     raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
 
 
+@app.command(name="doctor")
+def find_faults(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Look for what is wrong, and say how to mend it.
+
+    Works with and without a running server, and changes nothing. Exit status 1 when something is wrong.
+    """
+    from api.cli.doctor import doctor  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(doctor(data_dir, as_json=as_json))
+
+
 @app.command(name="settings")
 def list_settings() -> None:
     """List every setting; secrets are hidden.

@@ -122,7 +122,7 @@ def queue_moves(scene: Scene) -> None:
         pool, waiting, oldest_s = stuck[0]
         raise Fault(
             f"{waiting} jobs of the pool {pool} wait, the oldest for {oldest_s:.0f} s, and no worker of it works.",
-            f"Start one: DARKROOM_POOLS={pool} darkroom run worker. Of `darkroom up`, see worker.log in the data folder.",
+            f"Start one: DARKROOM_POOLS={pool} darkroom run worker. With `darkroom up`, see worker.log in its folder.",
         )
 
 

@@ -111,9 +111,8 @@ def worker_able(scene: Scene) -> None:
     if checked.returncode == 2:
         raise Fault(checked.stderr.strip(), "Change that variable; `darkroom settings` says what it takes.")
     if checked.returncode != 0:
-        what, _, mend = (checked.stdout.splitlines() or [checked.stderr.strip() or "The worker does not start."])[
-            0
-        ].partition("\t")
+        said = checked.stdout.splitlines() or [checked.stderr.strip() or "The worker does not start."]
+        what, _, mend = said[0].partition("\t")
         raise Fault(what, mend or "python -m gpu_worker says more.")
     listed = {line.split("\t")[0]: line.split("\t")[1] for line in _run([*command, "--settings"]).stdout.splitlines()}
     able = {entry.partition("=")[0] for entry in listed["DARKROOM_MODELS"].split(",")}
@@ -121,9 +120,9 @@ def worker_able(scene: Scene) -> None:
     wanted = {each.model for each in catalog.job_types.values() if catalog.models[each.model].pool in pools}
     if wanted - able:
         raise Fault(
-            f"A worker here takes jobs of {', '.join(sorted(pools))} and has no model {', '.join(sorted(wanted - able))}.",
-            "Name where it lies in DARKROOM_MODELS, as in sdxl=/models/sdxl, or take another with DARKROOM_SDXL_MODEL and "
-            "DARKROOM_WAN_MODEL. A machine without a worker may ignore this.",
+            f"A worker here takes jobs of {', '.join(sorted(pools))} and lacks {', '.join(sorted(wanted - able))}.",
+            "Say in DARKROOM_MODELS where it lies, as in sdxl=/models/sdxl, or take another with DARKROOM_SDXL_MODEL "
+            "and DARKROOM_WAN_MODEL. A machine without a worker may ignore this.",
         )
 
 
