@@ -37,12 +37,17 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """The same with the values of variables given."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    text = without_credentials(text)
+    text = without_values(text, secrets)
     for pattern in (AUTHORIZATION, BEARER, NAMED):
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
     return text
+
+
+def without_values(text: str, secrets: Iterable[str]) -> str:
+    """The text without these values and without credentials of URLs; what is merely called a token stays."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return without_credentials(text)
 
 
 def without_credentials(text: str) -> str:

@@ -4,6 +4,7 @@ Each check is a function that takes the scene and raises `Fault`, or `Skipped` w
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import typer
 
 from api.cli.doctor import databases, machine, servers
 from api.cli.doctor.scene import Fault, Finding, Scene, Skipped
-from services.redaction import redacted
+from services.redaction import secrets_of, without_values
 
 CHECKS: Final[Sequence[tuple[str, Callable[[Scene], None]]]] = (
     ("settings", machine.settings_valid),
@@ -50,17 +51,22 @@ def doctor(data_dir: Path | None, *, as_json: bool) -> int:
 
 def examine(scene: Scene) -> list[Finding]:
     """Make every check; none holds up another, and no secret is in what they say."""
-    return [_finding(name, check, scene) for name, check in CHECKS]
+    return [finding_of(name, check, scene) for name, check in CHECKS]
 
 
-def _finding(name: str, check: Callable[[Scene], None], scene: Scene) -> Finding:
+def finding_of(name: str, check: Callable[[Scene], None], scene: Scene) -> Finding:
+    """Make one check."""
     try:
         check(scene)
     except Fault as fault:
-        return Finding(name, "fault", redacted(fault.what), fault.mend)
+        return Finding(name, "fault", _clean(fault.what), fault.mend)
     except Skipped as skipped:
         return Finding(name, "skipped", str(skipped))
     except Exception as error:  # a check that breaks is a finding as well: something is as nobody foresaw
         what = f"The check broke off: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return Finding(name, "fault", redacted(what), "Mend what the other checks found first, and run it again.")
+        return Finding(name, "fault", _clean(what), "Mend what the other checks found first, and run it again.")
     return Finding(name, "ok")
+
+
+def _clean(what: str) -> str:
+    return without_values(what, secrets_of(os.environ))

@@ -146,7 +146,8 @@ def _opened(scene: Scene) -> Iterator[Connection[TupleRow]]:
 def _unreachable(scene: Scene, error: psycopg.OperationalError) -> Fault:
     """By what Postgres said. libpq's own words are not repeated: they may hold parts of the connection string."""
     said = str(error)
-    if error.sqlstate in PASSWORD or "password authentication failed" in said or "no password supplied" in said:
+    refused = ("password authentication failed", "no password supplied", 'role "', "pg_hba.conf")
+    if error.sqlstate in PASSWORD or any(words in said for words in refused):
         return Fault("Postgres refuses the user or the password.", "Correct them in DARKROOM_POSTGRES_DSN.")
     if error.sqlstate == NO_DATABASE or ("database" in said and "does not exist" in said):
         return Fault(

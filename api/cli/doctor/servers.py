@@ -5,15 +5,15 @@ from typing import Final
 from uuid import uuid4
 
 import httpx
-import nats
 import nats.errors
+from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 
 from api.cli.doctor.scene import Fault, Scene, Skipped
 from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.wire import WORK_STREAM, nats_servers
 
-ANSWER_S_MAX: Final = 3.0
+ANSWER_S_MAX: Final = 3
 
 PROBE: Final = b"A file of `darkroom doctor`; it may be deleted.\n"
 
@@ -32,23 +32,23 @@ async def _ask_nats(urls: list[str]) -> None:
     async def heard(error: Exception) -> None:
         said.append(error)
 
+    client = Client()
     try:
-        client = await nats.connect(
+        await client.connect(
             urls, connect_timeout=ANSWER_S_MAX, allow_reconnect=False, max_reconnect_attempts=1, error_cb=heard
         )
-    except (nats.errors.Error, OSError, TimeoutError) as error:
-        if "authorization" in " ".join(map(str, [*said, error])).lower():
-            raise Fault("NATS refuses the user or the password.", "Correct them in DARKROOM_NATS_URL.") from None
-        raise Fault("NATS cannot be reached.", "See that it runs, and that DARKROOM_NATS_URL has its port.") from None
-    try:
         await client.jetstream(timeout=ANSWER_S_MAX).stream_info(WORK_STREAM)
     except NotFoundError:
         return  # the dispatcher makes it
-    except (APIError, nats.errors.Error, TimeoutError):
-        raise Fault(
-            "NATS runs without JetStream, or this user may not use it.",
-            "Start it with `-js` and a store_dir; docs/least-rights.md has the rights of each user.",
-        ) from None
+    except (APIError, nats.errors.Error, OSError, TimeoutError) as error:
+        if client.is_connected:
+            raise Fault(
+                "NATS runs without JetStream, or this user may not use it.",
+                "Start it with `-js` and a store_dir; docs/least-rights.md has the rights of each user.",
+            ) from None
+        if "authorization" in " ".join(map(str, [*said, error])).lower():
+            raise Fault("NATS refuses the user or the password.", "Correct them in DARKROOM_NATS_URL.") from None
+        raise Fault("NATS cannot be reached.", "See that it runs, and that DARKROOM_NATS_URL has its port.") from None
     finally:
         await client.close()
 
