@@ -70,7 +70,9 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
         head, *rest = super().format(record).replace("\r", "\\r").split("\n")
-        fields = " ".join(f"{name}={value}" for name, value in _ABOUT.get().items())
+        known = _ABOUT.get()
+        told = [name for name in known if name != "correlation_id" or known[name] != known.get("job_id")]
+        fields = " ".join(f"{name}={known[name]}" for name in told)
         # An entry begins at the margin: what a client sent cannot look like one.
         return without_secrets("\n    ".join([f"{head} [{fields}]" if fields else head, *rest]), self._secrets)
 

@@ -50,6 +50,7 @@ def test_a_service_alone_answers_scrapes_and_logs_for_programs(dsn: str, nats_ur
         process.kill()
         process.wait(10)
     entries = [json.loads(line) for line in log.read_text().splitlines() if not line.startswith("ready ")]
+    assert entries
     assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
     assert nats_url.split("@", maxsplit=1)[0].rpartition(":")[2] not in log.read_text()
 
