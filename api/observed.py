@@ -7,9 +7,11 @@ every log entry that the request causes. Who reports a failure needs to say no m
 import logging
 import re
 import time
+from functools import cache
 from typing import Final
 from uuid import uuid4
 
+from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,8 +59,9 @@ class Observed:
             finally:
                 for status, seconds in answered:
                     method, route = method_of(scope), route_of(scope)
-                    HTTP_REQUESTS.labels(method, route, str(status)).inc()
-                    HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)
+                    requests, durations = _figures_of(method, route, status)
+                    requests.inc()
+                    durations.observe(seconds)
                     request.answered(method=method, route=route, status=status, request_id=request_id)
                     log.debug("%s %s answered %d in %.1f ms", method, scope["path"], status, seconds * 1000)
 
@@ -85,3 +88,9 @@ def route_of(scope: Scope) -> str:
 def method_of(scope: Scope) -> str:
     """The method, or `other` for one that clients made up."""
     return scope["method"] if scope["method"] in METHODS else "other"
+
+
+@cache
+def _figures_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Looking them up by their labels costs more than counting; there are few."""
+    return HTTP_REQUESTS.labels(method, route, str(status)), HTTP_REQUEST_SECONDS.labels(method, route)

@@ -8,8 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final, Literal
@@ -26,22 +25,25 @@ LogFormat = Literal["text", "json"]
 _ABOUT: ContextVar[Mapping[str, object]] = ContextVar("darkroom_about", default=MappingProxyType({}))
 
 
-@contextmanager
-def about(**fields: object) -> Iterator[None]:
+class about:  # noqa: N801 - reads as a word: `with about(job_id=…):`
     """Every entry in this block, and in what it starts, has these fields beside those from around it."""
-    token = _ABOUT.set({**_ABOUT.get(), **fields})
-    try:
-        yield
-    finally:
-        _ABOUT.reset(token)
+
+    __slots__ = ("_fields", "_token")
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._token = _ABOUT.set({**_ABOUT.get(), **self._fields})
+
+    def __exit__(self, *_: object) -> None:
+        _ABOUT.reset(self._token)
 
 
-@contextmanager
-def about_job(job_id: UUID, attempt: int | None = None, **fields: object) -> Iterator[None]:
+def about_job(job_id: UUID, attempt: int | None = None, **fields: object) -> about:
     """The same for a job, whose id is also the correlation id of its events."""
     known = {} if attempt is None else {"attempt": attempt}
-    with about(job_id=job_id, correlation_id=job_id, **known, **fields):
-        yield
+    return about(job_id=job_id, correlation_id=job_id, **known, **fields)
 
 
 def log_to_stderr(level: str, log_format: LogFormat, logger: logging.Logger | None = None) -> None:

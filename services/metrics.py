@@ -1,7 +1,7 @@
 """What a process counts of its own work, for Prometheus. What the whole installation knows is in the views instead.
 
 Names follow Prometheus' own rules: a prefix, base units last, `_total` for what only grows. docs/operations.md lists
-them; a test holds it to this. Counting costs about a microsecond, so it is always on.
+them; a test holds it to this. Counting costs a few microseconds, so it is always on.
 """
 
 from typing import Final
