@@ -66,6 +66,7 @@ def main(arguments: list[str]) -> int:
 
 def compose(settings: WorkerSettings) -> Workshop:
     """The worker's parts. Raises `SettingsError` when one cannot be had."""
+    log_to_stderr("WARNING", settings.log_format)  # what libraries have to say
     log_to_stderr(settings.log_level, settings.log_format, LOG)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back

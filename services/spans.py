@@ -117,7 +117,8 @@ class Spans:
             id_generator=Given(),
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=EXPORT_S_MAX)))
+        self._exporter = OTLPSpanExporter(timeout=EXPORT_S_MAX)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("darkroom")
 
     def end(self) -> None:
@@ -125,6 +126,8 @@ class Spans:
         ending = threading.Thread(target=self._provider.shutdown, name="telemetry-end", daemon=True)
         ending.start()
         ending.join(END_S_MAX)
+        if ending.is_alive():
+            self._exporter.shutdown()  # it tries no more
 
     @contextmanager
     def job_span(

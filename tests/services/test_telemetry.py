@@ -1,7 +1,10 @@
 """Off without a trace of it; on, where a span belongs follows from the job alone."""
 
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 
 from services import telemetry
 from services.ledger import Context, Ledger
-from services.spans import Ratio, first_span_of, ratio_wanted
+from services.spans import END_S_MAX, Ratio, first_span_of, ratio_wanted
 from services.telemetry import TelemetryMissing, exporting, job_span, wanted
 from tests.collector import Collector, collecting
 from tests.spec import SUBMIT
@@ -157,3 +160,16 @@ def test_a_job_that_is_not_sampled_has_no_span_anywhere(collector: Collector, mo
         with job_span("attempt", JOB):
             assert telemetry.headers() is not None
     assert collector.spans == []
+
+
+def test_a_collector_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began_s = time.monotonic()
+        with exporting("test"), job_span("attempt", JOB):
+            pass
+        assert time.monotonic() - began_s < END_S_MAX + 2
+    for thread in threading.enumerate():  # those that waited for an answer see that none comes
+        if thread.name in {"telemetry-end", "OtelBatchSpanRecordProcessor"}:
+            thread.join(20)
+            assert not thread.is_alive()
