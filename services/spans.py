@@ -127,7 +127,7 @@ class Spans:
         ending.start()
         ending.join(END_S_MAX)
         if ending.is_alive():
-            self._exporter.shutdown()  # it tries no more
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it tries no more
 
     @contextmanager
     def job_span(
