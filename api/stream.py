@@ -25,6 +25,7 @@ from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections import reads
 from services.database import Unavailable
+from services.metrics import EVENT_STREAMS_CUT_OFF
 
 log = logging.getLogger(__name__)
 
@@ -119,11 +120,16 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            with contextlib.suppress(Ended, TooSlow):
+            try:
                 async for chunk in _chunks(self._here, self._subscription, self._after):
                     await _body(send, chunk)
+            except Ended:
+                pass
+            except TooSlow:
+                EVENT_STREAMS_CUT_OFF.inc()
             await _body(send, b"", more=False)
         except TimeoutError:  # the server hangs up on an answer without an end
+            EVENT_STREAMS_CUT_OFF.inc()
             log.info("an event stream of %s was cut off: its client did not read", self._subscription.owner)
 
 

@@ -21,11 +21,14 @@ from domain.errors import NotFound
 from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting, past_deadline
+from services import telemetry
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
 from services.lines import read_backlog
+from services.logs import about_job
+from services.metrics import HAND_OUTS
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -89,15 +92,20 @@ class Dispatcher:
         return handed_out
 
     async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
+        with about_job(job_id, attempt), telemetry.job_span("hand out", job_id, {"darkroom.attempt": attempt}):
+            return await self._hand_out_now(jetstream, subject, job_id, attempt)
+
+    async def _hand_out_now(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
         order = await asyncio.to_thread(self._order, job_id, attempt)
         if order is None:
             return False
         try:
-            await jetstream.publish(subject, order.model_dump_json().encode())
+            await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
+        HAND_OUTS.labels(order.pool).inc()
         log.info("handed out job %s attempt %d", job_id, attempt)
         return True
 

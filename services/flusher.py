@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow
 from projections.sql import load
 from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from services.database import CONNECTING, Unavailable
+from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +263,12 @@ class Flusher:
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
             self._connection = psycopg.connect(self._dsn, **CONNECTING)
-        return append_group(self._connection, commits)
+        began_s = time.perf_counter()
+        verdicts = append_group(self._connection, commits)
+        GROUP_SECONDS.observe(time.perf_counter() - began_s)
+        GROUP_COMMITS.observe(len(commits))
+        LEDGER_CONFLICTS.inc(sum(isinstance(verdict, Conflict) for verdict in verdicts))
+        return verdicts
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -17,6 +17,7 @@ from domain.codec import name_of
 from services.broker import Broker, ensure_ledger_stream
 from services.following import OutOfStep, follow
 from services.ledger import Ledger, RawEvent
+from services.metrics import RELAY_POSITION
 from services.wire import LEDGER_STREAM, ledger_subject
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Relay:
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
         position = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
+        RELAY_POSITION.set(position)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
             await self._refuse_a_longer_stream(position)
