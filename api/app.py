@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
@@ -12,7 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
+    batch_bodies,
+    batches,
     catalog,
+    dead_jobs,
     enhance,
     errors,
     health,
@@ -21,6 +26,7 @@ from api import (
     metrics,
     openapi,
     prompts,
+    reuse,
     scores,
     stream,
     uploads,
@@ -30,10 +36,12 @@ from api.answers import answer
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
+from api.limits import BoundedRequests, RateLimit, Rates
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.submission import SubmitBody
+from projections.reads import RunningAttempt, running_attempts
 
 __all__ = ["Parts", "create_app", "end_streams"]
 
@@ -45,6 +53,8 @@ UPLOADS_DECODED_AT_ONCE: Final = 4
 
 ROUTERS: Final = (
     jobs,
+    batches,
+    reuse,
     enhance,
     assets,
     uploads,
@@ -55,6 +65,7 @@ ROUTERS: Final = (
     stream,
     catalog,
     admin,
+    dead_jobs,
     metrics,
     health,
 )
@@ -65,7 +76,8 @@ def create_app(parts: Parts) -> FastAPI:
     feed = Feed(parts.ledger)
     decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
     identities = Identities(parts.admin_token, parts.database)
-    running = Running(parts, identities, feed, ProgressBoard(feed.progress), ViewPositions(parts.database), decoding)
+    board = ProgressBoard(partial(_who_works, parts), feed.progress)
+    running = Running(parts, identities, feed, board, ViewPositions(parts.database), decoding)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -79,10 +91,17 @@ def create_app(parts: Parts) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
-    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch)
+    app.add_middleware(BoundedRequests)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
+
+
+def _who_works(parts: Parts, job_ids: Sequence[UUID]) -> Sequence[RunningAttempt]:
+    with parts.database.connection() as connection:
+        return running_attempts(connection, job_ids)
 
 
 def end_streams(app: FastAPI) -> None:

@@ -15,7 +15,7 @@ from api.content import File, file_answer
 from api.documents import Json, curated, listed_asset_document
 from api.identity import identity_of
 from api.job_reading import identifier
-from api.openapi import answers, body_and_headers
+from api.openapi import answers, body_and_headers, files
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, WAIT_S_MAX, wait_for_views
 from api.submission import Tags
@@ -72,7 +72,8 @@ async def get_asset(request: Request, asset_id: str) -> Response:
 @router.get(
     "/v1/assets/{asset_id}/content",
     response_model=None,
-    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+    response_class=Response,
+    responses=files(404, 416, 503),
 )
 async def get_content(request: Request, asset_id: str) -> Response:
     """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
@@ -87,7 +88,8 @@ async def get_content(request: Request, asset_id: str) -> Response:
 @router.get(
     "/v1/assets/{asset_id}/thumbnail",
     response_model=None,
-    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+    response_class=Response,
+    responses=files(404, 416, 503),
 )
 async def get_thumbnail(request: Request, asset_id: str) -> Response:
     """A small WebP of the file, of a video one of its frames; it is made soon after the asset was completed."""

@@ -22,39 +22,36 @@ async def read_object(request: Request) -> Json:
     Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedJson`, and `InvalidInput` for what is no object or holds
     a NUL character, which Postgres cannot store.
     """
-    media_type = request.headers.get("content-type", "")
-    if media_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType(media_type)
-    raw = await _read(request)
-    try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise MalformedJson(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from None
-    if not isinstance(content, dict):
-        raise InvalidInput([FieldProblem("body", "must be a JSON object")])
-    if b"\\u0000" in raw:  # the only way to write one in JSON
-        problems = [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content)]
-        if problems:
-            raise InvalidInput(problems)
-    return content
+    raw = await _read(request, BODY_BYTES_MAX)
+    return _without_nul(_parsed(request, raw), raw)
+
+
+async def read_unchecked(request: Request, bytes_max: int) -> Json:
+    """The same of a body of another size, which may hold NUL characters: `nul_problems` finds them part by part."""
+    return _parsed(request, await _read(request, bytes_max))
+
+
+def nul_problems(content: Json) -> list[FieldProblem]:
+    """A problem for each NUL character in a body, which Postgres cannot store."""
+    return [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content)]
 
 
 async def read_nothing(request: Request) -> None:
     """Refuse a body that would be ignored; an empty one or `{}` is fine."""
-    raw = await _read(request)
+    raw = await _read(request, BODY_BYTES_MAX)
     if raw.strip() not in {b"", b"{}", b"null"}:
         raise InvalidInput([FieldProblem("body", "this call takes no body")])
 
 
 async def read_body(request: Request, kind: type[BodyT]) -> BodyT:
     """The body as `kind`. Raises what `read_object` raises, and `InvalidInput` with every bad field."""
-    content = await read_object(request)
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise InvalidInput(problems_of(error)) from None
+    return _validated(await read_object(request), kind)
+
+
+async def read_optional(request: Request, kind: type[BodyT]) -> BodyT:
+    """The same where there may be no body at all: then every field has its default."""
+    raw = await _read(request, BODY_BYTES_MAX)
+    return _validated({} if not raw.strip() else _without_nul(_parsed(request, raw), raw), kind)
 
 
 def problems_of(error: ValidationError) -> list[FieldProblem]:
@@ -65,16 +62,46 @@ def problems_of(error: ValidationError) -> list[FieldProblem]:
     ]
 
 
-async def _read(request: Request) -> bytes:
+def _validated(content: Json, kind: type[BodyT]) -> BodyT:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInput(problems_of(error)) from None
+
+
+def _parsed(request: Request, raw: bytes) -> Json:
+    media_type = request.headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(media_type)
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    if not isinstance(content, dict):
+        raise InvalidInput([FieldProblem("body", "must be a JSON object")])
+    return content
+
+
+def _without_nul(content: Json, raw: bytes) -> Json:
+    if b"\\u0000" in raw:  # the only way to write one in JSON
+        problems = nul_problems(content)
+        if problems:
+            raise InvalidInput(problems)
+    return content
+
+
+async def _read(request: Request, bytes_max: int) -> bytes:
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > BODY_BYTES_MAX:
-        raise BodyTooLarge(BODY_BYTES_MAX)
+    if length.isdecimal() and int(length) > bytes_max:
+        raise BodyTooLarge(bytes_max)
     chunks: list[bytes] = []
     total = 0
     async for chunk in request.stream():  # counted too: a chunked body does not say its length
         total += len(chunk)
-        if total > BODY_BYTES_MAX:
-            raise BodyTooLarge(BODY_BYTES_MAX)
+        if total > bytes_max:
+            raise BodyTooLarge(bytes_max)
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -229,7 +229,7 @@ def _reserved(command: SubmitJob, index: int, seed: int) -> AssetRow:
         error=None,
         rating=None,
         saved=False,
-        title=None,
+        title=command.title,
         tags=[],
         completed_at=None,
         thumbnail_sha256=None,

@@ -5,6 +5,11 @@ What the API itself refuses stands here too:
 ApiError
 ├── Unauthorized             no token, or not one of ours
 ├── Forbidden                only for administrators
+├── RateLimited              too many requests of one owner
+├── TooManyConnections       no further one is taken now
+├── HeadTooLarge             address and headers above the limit
+├── HeadTooSlow              they did not come in time
+├── BodyTooSlow              the body trickles
 ├── BodyTooLarge             above the limit; nothing of it was used
 ├── MalformedJson            not JSON; says where
 ├── UnsupportedMediaType     a body that is not `application/json`, or not a form where a file is wanted
@@ -67,6 +72,54 @@ class Forbidden(ApiError):
 
     def __init__(self) -> None:
         super().__init__("Only an administrator may do this; use the administrator's token.")
+
+
+class RateLimited(ApiError):
+    """Too many requests of one owner."""
+
+    code = "rate_limited"
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"Too many requests; the next one is taken in {wait_s} s.")
+        self.headers = {"Retry-After": str(wait_s)}
+
+
+class TooManyConnections(ApiError):
+    """No further connection is taken now."""
+
+    code = "too_many_connections"
+
+    def __init__(self) -> None:
+        super().__init__("Too many connections are open; close some, or try again in a moment.")
+
+
+class HeadTooLarge(ApiError):
+    """Address and headers above the limit."""
+
+    code = "head_too_large"
+    headers: Mapping[str, str] = {"Connection": "close"}
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"Address and headers are larger than {limit_bytes} bytes together.")
+
+
+class HeadTooSlow(ApiError):
+    """Address and headers did not come in time."""
+
+    code = "request_timeout"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"Address and headers did not come within {limit_s:g} s.")
+
+
+class BodyTooSlow(ApiError):
+    """The body trickles. Nothing of it was used."""
+
+    code = "request_timeout"
+    headers: Mapping[str, str] = {"Connection": "close"}
+
+    def __init__(self) -> None:
+        super().__init__("The body came too slowly, and nothing of it was used; send it again on a better line.")
 
 
 class BodyTooLarge(ApiError):
@@ -167,10 +220,17 @@ TABLE: Final[Mapping[str, Answer]] = {
     "asset_not_completed": Answer(409, "Asset not completed"),
     "asset_in_progress": Answer(409, "Asset in progress"),
     "media_in_use": Answer(409, "Media in use"),
+    "batch_moved_on": Answer(409, "Batch moved on"),
+    "not_a_comparison": Answer(409, "Not a comparison"),
+    "media_moved": Answer(409, "Media moved"),
     "attempt_superseded": Answer(409, "Attempt superseded"),
+    "attempt_of_another": Answer(409, "Attempt of another worker"),
+    "asset_ended": Answer(409, "Asset ended"),
+    "prompt_already_enhanced": Answer(409, "Prompt already enhanced"),
     "job_not_startable": Answer(409, "Job not startable"),
     "rebuild_running": Answer(409, "Rebuild running"),
     "refused": Answer(409, "Refused"),
+    "request_timeout": Answer(408, "Request timeout"),
     "body_too_large": Answer(413, "Body too large"),
     "unsupported_media_type": Answer(415, "Unsupported media type"),
     "range_not_satisfiable": Answer(416, "Range not satisfiable"),
@@ -179,9 +239,12 @@ TABLE: Final[Mapping[str, Answer]] = {
     "media_unreadable": Answer(422, "Media unreadable"),
     "idempotency_key_invalid": Answer(422, "Idempotency-Key invalid"),
     "idempotency_key_reused": Answer(422, "Idempotency-Key reused"),
+    "rate_limited": Answer(429, "Too many requests"),
+    "head_too_large": Answer(431, "Request header fields too large"),
     "internal": Answer(500, "Internal error"),
     "unavailable": Answer(503, "Unavailable"),
     "blob_store_unavailable": Answer(503, "Object store unavailable"),
+    "too_many_connections": Answer(503, "Too many connections"),
     "broker_unavailable": Answer(503, "NATS unavailable"),
     "rebuild_unavailable": Answer(503, "Rebuild unavailable"),
     "view_behind": Answer(503, "View behind"),
@@ -200,6 +263,16 @@ def problem(
     code: str, detail: str, *, errors: Sequence[FieldProblem] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
     """The answer for a code of the table."""
+    content = problem_document(code, detail, errors)
+    status = TABLE[code].status
+    sent = dict(headers or {})
+    if status == 503:
+        sent["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(orjson.dumps(content), status_code=status, headers=sent, media_type=MEDIA_TYPE)
+
+
+def problem_document(code: str, detail: str, errors: Sequence[FieldProblem] = ()) -> dict[str, Any]:
+    """`Problem`, as it is answered, or stands within an answer beside what went well."""
     answer = TABLE[code]
     content: dict[str, Any] = {
         "type": f"urn:darkroom:problem:{code}",
@@ -210,10 +283,7 @@ def problem(
     }
     if errors:
         content["errors"] = [{"path": one.path, "detail": one.detail} for one in errors]
-    sent = dict(headers or {})
-    if answer.status == 503:
-        sent["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(orjson.dumps(content), status_code=answer.status, headers=sent, media_type=MEDIA_TYPE)
+    return content
 
 
 def problem_of(error: Exception) -> Response:

@@ -28,7 +28,12 @@ async def alive() -> Response:
     return answer({"status": "alive"})
 
 
-@router.get("/readyz", response_model=None, openapi_extra={"security": []})
+@router.get(
+    "/readyz",
+    response_model=None,
+    responses={503: {"description": "Not ready; `reasons` says why.", "content": {"application/json": {}}}},
+    openapi_extra={"security": []},
+)
 async def ready(request: Request) -> Response:
     """Postgres, NATS and the views are usable; else 503 with the reasons."""
     reasons = await _reasons(running(request))

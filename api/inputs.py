@@ -1,12 +1,13 @@
 """What a job starts from: sources as a body names them become files, or a problem for each that cannot be used."""
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
 from domain.asset import Completed, job_of, status_of
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
 from domain.recipe import InputFile
 from services.ledger import Ledger
@@ -22,32 +23,89 @@ Source = tuple[str, object, Sequence[MediaKind]]
 """Where it stands in the body (`references.0.source`), what stands there, and the kinds of file that can be used."""
 
 
+class Files:
+    """What the sources of an owner's requests are; each is read from the ledger once, however often it is named."""
+
+    def __init__(self, owner: str, ledger: Ledger) -> None:
+        self.owner = owner
+        self.ledger = ledger
+        self._known: dict[str, InputFile | _Unusable] = {}
+        self._jobs: dict[UUID, UUID | None] = {}
+
+    def resolve(self, sources: Iterable[Source]) -> dict[str, InputFile]:
+        """The files by source, as the owner may use them. Blocks.
+
+        Raises `InvalidInput` with every problem: somebody else's file reads as one that never was; and `Unavailable`.
+        """
+        files: dict[str, InputFile] = {}
+        problems: list[FieldProblem] = []
+        for path, source, kinds in sources:
+            file = self._file_of(source)
+            if isinstance(file, _Unusable):
+                problems.append(FieldProblem(path, file.reason))
+            elif file.kind not in kinds:
+                problems.append(FieldProblem(path, f"must be {_any_of(kinds)}, and {source} is {_any_of([file.kind])}"))
+            else:
+                files[str(source)] = file
+        if problems:
+            raise InvalidInput(problems)
+        return files
+
+    def job_behind(self, source: object) -> UUID | None:
+        """The job that made an asset which another one goes on from; None for an upload, or nothing. Blocks."""
+        found = SOURCE.fullmatch(source) if isinstance(source, str) else None
+        if found is None or found[1].lower() != "asset":
+            return None
+        asset = UUID(found[2])
+        if asset not in self._jobs:
+            self._jobs[asset] = job_of(self.ledger.asset(asset, owner=self.owner))
+        return self._jobs[asset]
+
+    def _file_of(self, source: object) -> "InputFile | _Unusable":
+        found = SOURCE.fullmatch(source) if isinstance(source, str) else None
+        if found is None or not isinstance(source, str):
+            return _Unusable(f"{ALLOWED}; paths, URLs and bare ids are not taken")
+        if source not in self._known:
+            read = _upload if found[1].lower() == "media" else _asset
+            try:
+                self._known[source] = read(UUID(found[2]), self.owner, self.ledger)
+            except NotFound:
+                self._known[source] = _Unusable(f"{ALLOWED}; there is no {source}")
+        return self._known[source]
+
+
 def resolve(sources: Iterable[Source], owner: str, ledger: Ledger) -> dict[str, InputFile]:
-    """The files by source, as the owner may use them. Reads the ledger, once for each: blocks.
+    """The files that one request names. See `Files.resolve`."""
+    return Files(owner, ledger).resolve(sources)
 
-    Raises `InvalidInput` with every problem: somebody else's file reads as one that never was. Raises `Unavailable`.
+
+def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
+    """What to say when an upload went away between reading and using it: where the body names it."""
+    source = f"media:{error.identifier}"
+    problems = [
+        FieldProblem(path, f"{ALLOWED}; there is no {source}")
+        for path, named, _ in sources
+        if error.kind == "media" and isinstance(named, str) and named.lower() == source
+    ]
+    return InvalidInput(problems) if problems else error
+
+
+def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | None:
+    """The owner's job whose inputs a body says it took over; None where it names none, or nothing that is an id.
+
+    Raises `InvalidInput`, for somebody else's job as for one that never was. Blocks.
     """
-    files: dict[str, InputFile] = {}
-    problems: list[FieldProblem] = []
-    for path, source, kinds in sources:
-        try:
-            file = _file_of(source, owner, ledger, files)
-        except _Unusable as reason:
-            problems.append(FieldProblem(path, str(reason)))
-            continue
-        if file.kind not in kinds:
-            problems.append(FieldProblem(path, f"must be {_any_of(kinds)}, and {source} is {_any_of([file.kind])}"))
-    if problems:
-        raise InvalidInput(problems)
-    return files
-
-
-def job_behind(source: object, owner: str, ledger: Ledger) -> UUID | None:
-    """The job that made an asset which another one goes on from; None for an upload, or nothing. Blocks."""
-    found = SOURCE.fullmatch(source) if isinstance(source, str) else None
-    if found is None or found[1].lower() != "asset":
-        return None
-    return job_of(ledger.asset(UUID(found[2]), owner=owner))
+    named = content.get("parent_id")
+    try:
+        parent_id = UUID(named) if isinstance(named, str) else None
+        if parent_id is not None:
+            ledger.generation(parent_id, owner=owner)
+    except ValueError:
+        return None  # pydantic says so
+    except NotFound:
+        detail = f"must be the id of a job of yours; there is no job {named}"
+        raise InvalidInput([FieldProblem("parent_id", detail)]) from None
+    return parent_id
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:
@@ -56,33 +114,22 @@ def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:
     return tuple(UUID(each[2]) for each in found if each is not None and each[1].lower() == "media")
 
 
-class _Unusable(Exception):
+@dataclass(frozen=True, slots=True)
+class _Unusable:
     """Why a source cannot be used, as the rest of a sentence about its field."""
 
-
-def _file_of(source: object, owner: str, ledger: Ledger, known: dict[str, InputFile]) -> InputFile:
-    """The file, also left in `known`. Raises `_Unusable`."""
-    found = SOURCE.fullmatch(source) if isinstance(source, str) else None
-    if found is None or not isinstance(source, str):
-        raise _Unusable(f"{ALLOWED}; paths, URLs and bare ids are not taken")
-    if source not in known:
-        read = _upload if found[1].lower() == "media" else _asset
-        try:
-            known[source] = read(UUID(found[2]), owner, ledger)
-        except NotFound:
-            raise _Unusable(f"{ALLOWED}; there is no {source}") from None
-    return known[source]
+    reason: str
 
 
-def _upload(identifier: UUID, owner: str, ledger: Ledger) -> InputFile:
+def _upload(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusable:
     uploaded = ledger.media(identifier, owner=owner).uploaded
     return InputFile(kind=uploaded.kind, media_type=uploaded.media_type, sha256=uploaded.sha256, path=uploaded.path)
 
 
-def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile:
+def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusable:
     asset = ledger.asset(identifier, owner=owner)
     if not isinstance(asset, Completed):
-        raise _Unusable(f"{ALLOWED}; asset:{identifier} is {status_of(asset)}")
+        return _Unusable(f"{ALLOWED}; asset:{identifier} is {status_of(asset)}")
     return InputFile(
         kind=asset.reservation.kind.value,
         media_type=asset.completed.media_type,

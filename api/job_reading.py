@@ -1,5 +1,6 @@
 """Jobs as documents: from the views, and from the ledger itself for a job that the views have not seen yet."""
 
+import math
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from domain.envelope import Recorded
 from domain.errors import NotFound
 from domain.recipe import asset_id
 from projections import reads
-from projections.reads import JobFilter, JobRow
+from projections.reads import JobFilter, JobRow, Seconds
+from services.places import places_in_queue
 
 EXPECTED_S_UNKNOWN = 10.0
 """Seconds per asset of a job type that the catalog no longer has."""
@@ -86,14 +88,14 @@ def _documents(running: Running, connection: Connection[TupleRow], rows: Sequenc
 
 
 def _waiting(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
-    """Place and ETA of waiting jobs. The ETA takes the jobs ahead to be like this one and as many to run as do now.
+    """Place and ETA of waiting jobs.
 
     Everybody's jobs stand in the queue, so this counts beyond what the owner may read.
     """
     if not rows:
         return {}
     with running.parts.database.connection() as connection:
-        places = reads.places_in_queue(connection, [row.job_id for row in rows])
+        places = places_in_queue(connection, [row.job_id for row in rows])
         if not places:
             return {}
         at_work, recent = reads.running_by_pool(connection), reads.recent_seconds(connection)
@@ -102,9 +104,25 @@ def _waiting(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
         place = places.get(row.job_id)
         if place is None:  # the queue view is a moment ahead: it runs
             continue
-        job_type = row.recipe["job_type"]
-        entry = running.parts.catalog.job_types.get(job_type)
-        expected_s = EXPECTED_S_UNKNOWN if entry is None else sum(entry.expected_s) / 2
-        seconds = recent.get(job_type, expected_s) * row.quantity
-        waiting[row.job_id] = {"position": place, "eta_s": round(place * seconds / max(1, at_work.get(row.pool, 0)), 1)}
+        per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
+        job = Seconds(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
+        eta = _eta(place, job, workers=max(1, at_work.get(row.pool, 0)))
+        waiting[row.job_id] = {"position": place, "eta_s": round(eta.p50, 1), "eta_p90_s": round(eta.p90, 1)}
     return waiting
+
+
+def _expected(running: Running, job_type: str) -> Seconds:
+    """Seconds per asset as the catalog has them: the mean of least and most, and the most."""
+    entry = running.parts.catalog.job_types.get(job_type)
+    if entry is None:
+        return Seconds(EXPECTED_S_UNKNOWN, EXPECTED_S_UNKNOWN)
+    return Seconds(sum(entry.expected_s) / 2, entry.expected_s[1])
+
+
+def _eta(place: int, job: Seconds, *, workers: int) -> Seconds:
+    """Until the job at `place` is finished. The jobs ahead are taken to be like it, and as many to run as do now.
+
+    What single jobs take longer or shorter evens out over many: deviations of independent times add by their squares.
+    """
+    middle_s = place * job.p50 / workers
+    return Seconds(middle_s, middle_s + math.sqrt(place) * max(0.0, job.p90 - job.p50) / workers)

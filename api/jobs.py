@@ -11,10 +11,11 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
+from api.batch_commands import run_job_again
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
-from api.inputs import job_behind, resolve, uploads_among
+from api.inputs import Files, gone
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -25,23 +26,25 @@ from api.submission import (
     Given,
     SubmitBody,
     asked_by,
+    given_of,
     retry_of,
     sources_of,
     submission_of,
     wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
-from domain.errors import InvalidInput
+from domain.errors import NotFound
 from domain.events import JobCanceled
 from domain.generation import Generation
 from domain.job import Finished
+from domain.job import Running as RunningJob
 from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
 from services.ledger import Context, JobExecuted
-from services.wire import cancel_subject
+from services.wire import CANCEL, cancel_subject
 
 router = APIRouter(tags=["jobs"])
 
@@ -62,21 +65,17 @@ async def submit_job(request: Request) -> Response:
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
     command = submission_of(content, asked, here.parts.catalog, given)
-    return await _submit(request, here, command)
+    try:
+        return await _submit(request, here, command)
+    except NotFound as error:
+        raise gone(error, sources_of(content)) from error
 
 
 async def _given(here: Running, content: Json, owner: str) -> Given:
-    """The files that a body names; nothing is read for a body that names none."""
-    sources = sources_of(content)
-    if not sources:
+    """The files and the job that a body names; nothing is read for a body that names none."""
+    if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
-    try:
-        files = await asyncio.to_thread(resolve, sources, owner, here.parts.ledger)
-    except InvalidInput as invalid:
-        return Given(problems=invalid.problems)
-    continued = content.get("media", {}).get("video") if isinstance(content.get("media"), dict) else None
-    parent_id = await asyncio.to_thread(job_behind, continued, owner, here.parts.ledger)
-    return Given(files, parent_id=parent_id, uploads=uploads_among(files))
+    return await asyncio.to_thread(given_of, content, Files(owner, here.parts.ledger))
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))
@@ -120,12 +119,19 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
-    executed = await _execute(here, identity_of(request).owner, found, CancelJob(here.parts.clock()))
+    result, position = await cancel(here, identity_of(request).owner, found)
+    return answer({"result": result}, 202, position=position)
+
+
+async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
+    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
+    executed = await _execute(here, owner, job_id, CancelJob(here.parts.clock()))
     result = _cancel_result(executed)
-    if result == "cancel_requested":  # a lost message costs one heartbeat: its answer says the same
+    job = executed.generation.job
+    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(found), b"")
-    return answer({"result": result}, 202, position=executed.position)
+            await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
+    return result, executed.position
 
 
 @router.post(
@@ -135,13 +141,24 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     responses=answers({202: schemas.Job, 200: schemas.Job}, 404, 409, 422, 503),
 )
 async def retry_job(request: Request, job_id: str) -> Response:
-    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none."""
+    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none.
+
+    Of an item of a batch the new job takes the place.
+    """
     here = running(request)
     found = identifier("job", job_id)
     asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
     await read_nothing(request)
     parent: Generation = await asyncio.to_thread(here.parts.ledger.generation, found, owner=asked.owner)
-    return await _submit(request, here, retry_of(found, parent, asked))
+    command = retry_of(found, parent, asked)
+    if command.batch_id is not None:
+        require_broker(here)
+        again = await asyncio.to_thread(run_job_again, here.parts, asked, command.batch_id, found)
+        if again is not None:
+            successor = again.document["items"][0]["job_id"]
+            document = await asyncio.to_thread(job_from_ledger, here, asked.owner, successor)
+            return answer(document, 202 if again.new else 200, position=again.position)
+    return await _submit(request, here, command)
 
 
 @router.get(

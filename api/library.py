@@ -1,4 +1,4 @@
-"""The library: completed assets, to be filtered and searched."""
+"""The library: completed assets, to be filtered and searched; and the trash, in the same way."""
 
 import asyncio
 from typing import Annotated
@@ -31,14 +31,16 @@ async def list_library(
     ] = None,
     min_score: Annotated[int | None, Query(ge=1, le=5)] = None,
     model: Annotated[Text | None, Query(max_length=100)] = None,
+    trashed: Annotated[bool, Query(description="What is in the trash, instead of what is not.")] = False,
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The newest first."""
+    """The newest first. A blank `q` asks for everything."""
     here = running(request)
     place = place_of("library", cursor)
     await wait_for_views(request, here.positions, "library")
-    wanted = LibraryFilter(kind, saved, tag, q, min_score, model)
+    words = None if q is None or not q.strip() else q
+    wanted = LibraryFilter(kind, saved, tag, words, min_score, model, trashed)
     rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, place, limit + 1)
     page, following = page_of(rows, limit, "library", lambda row: [row.list_position])
     return listed([listed_asset_document(row) for row in page], following)

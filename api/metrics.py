@@ -28,6 +28,7 @@ QUEUE_STATUSES = ("waiting", "running")
 @router.get(
     "/metrics",
     response_model=None,
+    response_class=Response,
     responses=answers({}, 403, 503) | {200: {"description": "Prometheus text.", "content": {"text/plain": {}}}},
 )
 async def metrics(request: Request) -> Response:

@@ -21,6 +21,14 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
+PATTERNS: Final[Mapping[str, str]] = {
+    "Idempotency-Key": "^[!-~]{1,255}$",
+    "Cancel-After": "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$",
+    "Last-Event-ID": "^[0-9]{1,19}$",
+}
+"""What a header looks like, where anything else is refused."""
+
+
 def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
     """What a call may answer: these documents, and problems with these statuses beside 401."""
     described: Responses = {}
@@ -32,8 +40,18 @@ def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> 
     return described
 
 
-def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, Any]:
-    """The part of an operation for a body and headers that are read by hand."""
+def files(*problems: int) -> Responses:
+    """What a call may answer that sends a file, or a range of it, or says that it has not changed.
+
+    Such a call says `response_class=Response`: else FastAPI adds that it may be JSON.
+    """
+    content: dict[str, Any] = {f"{kind}/*": {} for kind in ("image", "video", "audio")}
+    sent: Responses = {status: {"description": "As asked.", "content": content} for status in (200, 206)}
+    return answers({304: None}, *problems) | sent
+
+
+def body_and_headers(body: type[BaseModel] | None, *headers: str, required: bool = True) -> dict[str, Any]:
+    """The part of an operation for a body and headers that are read by hand. `required`: whether the body is."""
     extra: dict[str, Any] = {
         "parameters": [
             {
@@ -41,14 +59,14 @@ def body_and_headers(body: type[BaseModel] | None, *headers: str) -> dict[str, A
                 "in": "header",
                 "required": False,
                 "description": HEADERS[name],
-                "schema": {"type": "string"},
+                "schema": {"type": "string"} | ({"pattern": PATTERNS[name]} if name in PATTERNS else {}),
             }
             for name in headers
         ]
     }
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     return extra
 
 

@@ -20,7 +20,7 @@ from services.database import Database
 from services.ledger import Ledger
 from services.owned_views import OwnedViews
 from services.rebuild import Rebuilt
-from services.settings import UPLOAD_MB_MAX
+from services.settings import REQUESTS_AT_ONCE_MAX, REQUESTS_PER_S_MAX, UPLOAD_MB_MAX
 
 
 def utc_now() -> datetime:
@@ -34,7 +34,7 @@ class Parts:
 
     `views` is what owners read, each what is theirs; `database` is for what nobody owns, like the length of a queue.
     `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
-    `upload_bytes_max` bounds the body of an upload.
+    `upload_bytes_max` bounds the body of an upload, `requests_per_s_max` and `…_at_once_max` what each owner asks.
     """
 
     ledger: Ledger
@@ -47,6 +47,8 @@ class Parts:
     rebuild: Callable[[str], Rebuilt] | None = None
     clock: Callable[[], datetime] = utc_now
     upload_bytes_max: int = UPLOAD_MB_MAX * 1024**2
+    requests_per_s_max: float = REQUESTS_PER_S_MAX
+    requests_at_once_max: int = REQUESTS_AT_ONCE_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, wait_for_views
-from api.submission import PROMPT_CHARACTERS_MAX, Prompt, Tags, asked_by
+from api.submission import Prompt, Tags, asked_by
 from domain.catalog import Catalog
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
 from domain.errors import FieldProblem, InvalidInput, NotFound
 from domain.prompt import prompt_id
-from domain.recipe import Task
+from domain.recipe import PROMPT_CHARACTERS_MAX, Task
 from projections import score_reads
 from projections.projection import Rows
 from projections.prompts import fold

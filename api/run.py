@@ -14,6 +14,8 @@ import uvicorn
 import uvloop
 
 from api.app import Parts, create_app, end_streams
+from api.connections import BoundedConnection
+from api.errors import RebuildUnavailable
 from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
@@ -23,12 +25,13 @@ from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
-from services.projector import Projector
+from services.projector import Projector, View
 from services.reaper import Reaper
-from services.rebuild import rebuild, rebuild_outdated
+from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
+from services.sweeper import Sweeper
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -68,7 +71,7 @@ async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
     """Connections to Postgres and NATS; neither needs to be up yet. Raises `SettingsError`."""
     dsn, nats_url = servers_of(settings)
     catalog = settings.catalog()
-    broker = Broker(nats_url, f"darkroom-{name}")
+    broker = Broker(nats_url, f"darkroom-{name}", settings.nats_replicas)
     with (
         Database(dsn) as database,
         Flusher(dsn, broker.wake) as flusher,
@@ -98,8 +101,6 @@ def views_dsn(settings: Settings) -> str:
     asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
     try:
         reason = why_unfit(asked, logs_in=given is not None)
-    except psycopg.ProgrammingError:
-        reason = "is not a connection string; it looks like postgresql://user:password@host/name"
     except Unavailable as error:
         log.warning("whether the views can be read is not known yet: %s", error)
         reason = None
@@ -146,9 +147,11 @@ async def serve(
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
-        "dispatcher": lambda: Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog)).run(stop),
+        "dispatcher": lambda: Dispatcher(
+            core.database, core.ledger, core.broker, pools_of(core.catalog), core.settings.running_per_owner_max
+        ).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
-        "reaper": lambda: Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+        "reaper": lambda: _reap(core, stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
             stop
         ),
@@ -165,6 +168,13 @@ async def serve(
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+async def _reap(core: Core, stop: asyncio.Event) -> None:
+    """What nobody works on any more, and the files of it."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
+        group.create_task(Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop))
 
 
 def _projector(core: Core) -> Projector:
@@ -249,12 +259,20 @@ async def _serve_app(
             catalog=core.catalog,
             broker=core.broker,
             admin_token=admin_token,
-            rebuild=lambda name: rebuild(core.database, core.ledger, views[name]),
+            rebuild=lambda name: _rebuild(core, views[name]),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
+            requests_per_s_max=core.settings.requests_per_s_max,
+            requests_at_once_max=core.settings.requests_at_once_max,
         )
     )
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=HTTP_STOP_S_MAX
+        app,
+        http=BoundedConnection,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=HTTP_STOP_S_MAX,
     )
     server = _Server(config, started)
     serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
@@ -262,6 +280,13 @@ async def _serve_app(
     end_streams(app)
     server.should_exit = True
     await serving
+
+
+def _rebuild(core: Core, view: View) -> Rebuilt:
+    try:
+        return rebuild(core.database, core.ledger, view)
+    except psycopg.errors.InsufficientPrivilege:  # the views are the projector's: see docs/least-rights.md
+        raise RebuildUnavailable from None
 
 
 async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:

@@ -6,11 +6,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import Reference
+from domain.recipe import ParamValue, Reference
 
 ItemT = TypeVar("ItemT")
 
 JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
+ItemStatus = Literal[JobStatus, "rejected"]
 AssetStatus = Literal["reserved", "completed", "failed", "canceled"]
 KindName = Literal["image", "video"]
 
@@ -77,10 +78,16 @@ class Steps(Document):
 
 
 class Place(Document):
-    """The place among the waiting jobs of the pool, from 1, and roughly how many seconds until this one is finished."""
+    """The place among the waiting jobs of the pool, from 1, and in how many seconds this one is finished.
+
+    `position` follows the order of dispatch: priority, then owners in turn, then first come. Deep in a long queue it is
+    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by the times of
+    jobs of this type that ended, else by the catalog.
+    """
 
     position: int
     eta_s: float | None
+    eta_p90_s: float | None
 
 
 class JobUrls(Document):
@@ -117,7 +124,9 @@ class Job(Document):
     media: dict[str, str]
     warnings: list[Caution]
     batch_id: UUID | None
-    parent_id: UUID | None = Field(description="The job whose failed outputs this runs again, or whose video goes on.")
+    parent_id: UUID | None = Field(
+        description="The job whose failed outputs this runs again, whose inputs it took over, or whose video goes on."
+    )
     priority: int
     tags: list[str]
     attempt: int
@@ -129,6 +138,47 @@ class Job(Document):
     started_at: datetime | None
     finished_at: datetime | None
     urls: JobUrls
+
+
+class Condition(Document):
+    """A parameter, and the values under which another one means something."""
+
+    name: str
+    values: list[ParamValue]
+
+
+class InputValue(Document):
+    """A value of a job: `seed`, `quantity`, `negative_prompt` or a parameter. All of `depends_on` hold."""
+
+    name: str
+    value: ParamValue
+    depends_on: list[Condition]
+
+
+class SkippedInput(Document):
+    """What a job had and a new one cannot have: a name as in `inputs`, `media.image` or `references.0`."""
+
+    name: str
+    reason: str
+
+
+class Inputs(Document):
+    """What to fill a form with to run a job again; submitted as it is, it is accepted.
+
+    Parents stand before what depends on them; a parameter that is not listed has its default. Null is what the catalog
+    has no more, or what cannot be read. Without `job_type`, `model` and `task` say what can run it.
+    """
+
+    job_id: UUID
+    job_type: str | None
+    model: str | None
+    task: str | None
+    prompt: str | None
+    inputs: list[InputValue]
+    media: dict[str, str]
+    references: list[Reference]
+    skipped: list[SkippedInput]
+    warnings: list[Caution]
 
 
 class CancelResult(Document):
@@ -268,6 +318,35 @@ class QueueState(Document):
     error_rate: float | None
 
 
+class DeadJob(Document):
+    """A job of anybody that failed: it was given up after `attempts`, or at once where trying again could not help.
+
+    `quarantined`: it lost two workers, and probably kills them. `retried_as`: the job by which an administrator ran it
+    again. What was asked for is its owner's and not shown.
+    """
+
+    id: UUID
+    owner: str
+    job_type: str
+    model: str
+    pool: str
+    quantity: int
+    attempts: int
+    error: FailureDocument
+    quarantined: bool
+    created_at: datetime
+    finished_at: datetime
+    retried_as: UUID | None
+
+
+class RetriedJob(Document):
+    """The job `id` runs the lost outputs of `parent_id` again, for the same owner."""
+
+    id: UUID
+    parent_id: UUID
+    owner: str
+
+
 class PerformanceState(Document):
     """The jobs of a job type on a model that ended within the last hour; seconds are means over whole jobs.
 
@@ -349,3 +428,102 @@ class Problem(Document):
     code: str
     detail: str
     errors: list[FieldProblemDocument] = Field(default_factory=list)
+
+
+class SavedItem(Document):
+    """An item whose job was accepted."""
+
+    index: int
+    template: str | None
+    saved: Literal[True]
+    job_id: UUID
+
+
+class RejectedItem(Document):
+    """An item that was not accepted, or does not run again. `error` says why; its paths are in the item's body."""
+
+    index: int
+    template: str | None
+    saved: Literal[False]
+    error: Problem
+
+
+class Item(SavedItem):
+    """An item of a batch. `jobs`: all that made it; the last one counts. `assets`: what earlier ones made, and its."""
+
+    status: JobStatus
+    jobs: list[UUID]
+    assets: list[ListedAsset]
+
+
+class ItemWithoutJob(RejectedItem):
+    """An item of a batch that was not accepted."""
+
+    status: Literal["rejected"]
+
+
+class BatchUrls(Document):
+    """Where to go from here."""
+
+    get: str
+    cancel: str
+    retry: str
+
+
+class BatchSummary(Document):
+    """Jobs that were submitted together. `counts`: how many items have each status. `base`: what all start from."""
+
+    id: UUID
+    kind: Literal["batch", "comparison"]
+    name: str
+    collection: str | None
+    base: str | None
+    prompt: str | None = Field(description="Of a comparison.")
+    seed: int | None = Field(description="Of a comparison: that of the first output of each variant.")
+    counts: dict[ItemStatus, int]
+    created_at: datetime
+    urls: BatchUrls
+
+
+class BatchAccepted(BatchSummary):
+    """A batch that was just opened: each item with its job, or why there is none."""
+
+    items: list[SavedItem | RejectedItem]
+
+
+class Preference(Document):
+    """One asset over another one. The indexes are those of their items."""
+
+    winner: UUID
+    loser: UUID
+    winner_index: int
+    loser_index: int
+    blind: bool
+
+
+class DatedPreference(Preference):
+    """The latest preference of a pair."""
+
+    at: datetime
+
+
+class Batch(BatchSummary):
+    """A batch with its items by index, and the latest preference of each pair of a comparison."""
+
+    items: list[Item | ItemWithoutJob]
+    preferences: list[DatedPreference]
+
+
+class BatchAgain(Document):
+    """What runs again: the items that were asked for, or those that had lost outputs."""
+
+    id: UUID
+    items: list[SavedItem | RejectedItem]
+
+
+class BatchCanceled(Document):
+    """What canceling led to: how many jobs each way. The jobs of `cancel_requested` stop between steps."""
+
+    canceled: int
+    cancel_requested: int
+    already_finished: int

@@ -49,7 +49,8 @@ OPENING: Final = b"retry: 1000\n\n"
 @router.get(
     "/v1/events",
     response_model=None,
-    responses=answers({200: None}, 422, 503),
+    response_class=Response,
+    responses=answers({}, 422, 503) | {200: {"description": "Without an end.", "content": {"text/event-stream": {}}}},
     openapi_extra=body_and_headers(None, "Last-Event-ID"),
 )
 async def stream_events(request: Request, last_event_id: str | None = None) -> Response:

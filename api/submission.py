@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4, uuid5
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from api.body import Json, problems_of
 from api.errors import IdempotencyKeyInvalid
-from api.inputs import Source
+from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.commands import SubmitJob
@@ -24,9 +24,8 @@ from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
 
-PROMPT_CHARACTERS_MAX: Final = 10_000
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
@@ -71,6 +70,9 @@ class SubmitBody(BaseModel):
     media: dict[str, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     tags: Tags = Field(default_factory=list)
+    parent_id: Annotated[
+        UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def wait_s(headers: Headers) -> int | None:
 class Given:
     """What the references and media of a body are, or what is wrong with them.
 
-    `parent_id`: the job that goes on. `uploads`: those of the files that are uploads.
+    `parent_id`: the job whose inputs were taken over, else the one that goes on. `uploads`: those of the files that
+    are uploads.
     """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
@@ -130,6 +133,32 @@ def sources_of(content: Json) -> list[Source]:
         kinds: Sequence[MediaKind] = ("image", "video", "audio")
         sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
     return sources
+
+
+def given_of(content: Json, files: Files) -> Given:
+    """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
+    problems: list[FieldProblem] = []
+    found: dict[str, InputFile] = {}
+    parent_id = None
+    try:
+        parent_id = parent_of(content, files.owner, files.ledger)
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    try:
+        found = files.resolve(sources_of(content))
+    except InvalidInput as invalid:
+        problems += invalid.problems
+    if problems:
+        return Given(problems=problems)
+    if parent_id is None and isinstance(content.get("media"), dict):
+        parent_id = files.job_behind(content["media"].get("video"))
+    return Given(found, parent_id=parent_id, uploads=uploads_among(found))
+
+
+def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
+    """The job type that a body names, one way or the other; None where it names none."""
+    found = _Problems(()).job_type(content, catalog)
+    return None if found is None else found[1]
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
@@ -214,14 +243,23 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
     recipe = recipe_of_retry(parent)
-    job = parent.job
-    if isinstance(job, NotSubmitted) or not parent.assets:
-        raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in parent.assets if not isinstance(asset, Unknown))
-    expected_s = job.queued.expected_s
     job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
+    command = successor_of(parent_id, parent, recipe, asked)
+    return replace(command, job_id=job_id, request_sha256=request_sha256)
+
+
+def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
+    """The command for a new job, under a random id, that does `recipe` and is in all else like another one.
+
+    Raises `NothingToRetry` for a job that was never queued.
+    """
+    job = like.job
+    if isinstance(job, NotSubmitted) or not like.assets:
+        raise NothingToRetry(status_of(job))
+    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, Unknown))
+    expected_s = job.queued.expected_s
     return SubmitJob(
-        job_id=job_id,
+        job_id=uuid4(),
         owner=asked.owner,
         recipe=recipe,
         pool=job.queued.pool,
@@ -233,8 +271,9 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
         batch_id=job.queued.batch_id,
         parent_id=parent_id,
         tags=job.queued.tags,
-        request_sha256=request_sha256,
         deadline=asked.deadline,
+        negative_prompt_by=job.queued.negative_prompt_by,
+        negative_prompt_error=job.queued.negative_prompt_error,
         expected_s=None if expected_s is None else expected_s * recipe.quantity / job.queued.recipe.quantity,
         title=job.queued.title,
     )
@@ -303,9 +342,9 @@ class _Problems:
         return task
 
     def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
-        for name, entry in catalog.job_types.items():
-            if entry.model == model and task in catalog.tasks_of(entry):
-                return name, entry
+        found = catalog.job_type_with(model, task)
+        if found is not None:
+            return found
         known = sorted(
             {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
         )
@@ -321,12 +360,28 @@ class _Problems:
             self._by_path.setdefault(problem.path, problem)
 
 
+def id_under_key(owner: str, key: str) -> UUID:
+    """The id of the job that the owner's key names."""
+    return uuid5(uuid5(OWNERS, owner), key)
+
+
 def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
     """The job's id, and the hash that recognises the same request under the same key; random without a key."""
     if asked.key is None:
         return uuid4(), None
-    canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return uuid5(uuid5(OWNERS, asked.owner), asked.key), hashlib.sha256(canonical).hexdigest()
+    return id_under_key(asked.owner, asked.key), sha256_of(request)
+
+
+def sha256_of(request: Mapping[str, Any]) -> str:
+    """The hash by which a request is recognised, whatever the order of its fields.
+
+    Raises `InvalidInput` for one that nests deeper than can be written again.
+    """
+    try:
+        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
+    return hashlib.sha256(canonical).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

@@ -36,7 +36,7 @@ WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
 def up(settings: Settings, *, workers: str) -> int:
     """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: pools separated by commas, or `none`."""
     folder = settings.data_dir.expanduser().absolute()
-    with _servers(settings, folder) as (dsn, nats_url):
+    with _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in migrate(connection):
                 log.info("applied migration %s", name)
@@ -45,6 +45,7 @@ def up(settings: Settings, *, workers: str) -> int:
             "data_dir": folder,
             "postgres_dsn": SecretStr(dsn),
             "nats_url": SecretStr(nats_url),
+            "worker_nats_url": SecretStr(worker_nats_url),
             "admin_token": SecretStr(token),
         }
         if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
@@ -80,15 +81,17 @@ async def _run(settings: Settings, folder: Path, workers: str) -> None:
 
 
 @contextmanager
-def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str]]:
-    """The servers given by the settings, or our own; and the files by which other commands find them."""
+def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Postgres, NATS, and NATS for the worker: of the settings, or our own; and the files that tell others."""
     if (settings.postgres_dsn is None) != (settings.nats_url is None):
         raise SettingsError(
             "DARKROOM_POSTGRES_DSN and DARKROOM_NATS_URL: give both, or neither to use the bundled servers."
         )
     if settings.postgres_dsn is not None and settings.nats_url is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        yield settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+        for_worker = settings.worker_nats_url or settings.nats_url
+        dsn, nats_url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
+        yield dsn, nats_url, for_worker.get_secret_value()
         return
     stop = threading.Event()
     with EmbeddedServers(folder, free_bytes_min=settings.disk_free_min_mb * 1024**2) as servers:
@@ -96,7 +99,7 @@ def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str]]:
         watching.start()
         try:
             _write(folder / "postgres.dsn", servers.postgres_dsn, secret=True)
-            yield servers.postgres_dsn, servers.nats_url
+            yield servers.postgres_dsn, servers.services_nats_url, servers.worker_nats_url
         finally:
             stop.set()
             watching.join()
@@ -134,9 +137,10 @@ async def _keep_worker(core: Core, folder: Path, pools: str, stop: asyncio.Event
 
 def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
     """What a worker is told: NATS and the object store. No database, no token."""
-    hidden = {"DARKROOM_POSTGRES_DSN", "DARKROOM_POSTGRES_API_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_TOKEN"}
+    secret = ("POSTGRES_DSN", "POSTGRES_API_DSN", "WORKER_NATS_URL", "ADMIN_TOKEN", "TOKEN")
+    hidden = {f"DARKROOM_{name}" for name in secret}
     given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
-    nats_url = settings.nats_url.get_secret_value() if settings.nats_url else ""
+    nats_url = settings.worker_nats_url.get_secret_value() if settings.worker_nats_url else ""
     return {
         **given,
         "DARKROOM_NATS_URL": nats_url,

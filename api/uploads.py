@@ -1,34 +1,47 @@
 """Uploads: files that jobs start from. Each is decoded, stored under its hash, and only then known to the ledger.
 
 A crash in between leaves a file that no event names: harmless, and the next upload of the same content goes on from it.
+Deleting goes the other way: the ledger first, then the file. Content that comes again after that gets another path, so
+nobody who is late with removing or storing can take away a file that the ledger names.
 """
 
 import asyncio
 import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
+from typing import Final
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer
+from api.body import read_nothing
 from api.content import File, file_answer
 from api.documents import media_document
 from api.form import file_of
 from api.identity import identity_of
 from api.job_reading import identifier
-from api.openapi import answers, file_in_form
+from api.openapi import answers, file_in_form, files
 from api.parts import Parts, require_broker, running
-from domain.commands import UploadMedia
+from api.positions import POSITION
+from domain.commands import DeleteMedia, UploadMedia
+from domain.errors import MediaMoved
 from domain.events import MediaUploaded
-from domain.media import Uploaded, media_id, upload_path
-from services.blobs import Blobs
+from domain.media import Deleted, Uploaded, media_id, place_of
+from services.blobs import BlobMissing, Blobs
+from services.database import Unavailable
 from services.ledger import Context, MediaExecuted
 from services.media import probe
 
 router = APIRouter(tags=["uploads"])
 
 FIELD = "file"
+
+MOVES_MAX: Final = 8
+"""Each needs somebody who deletes the upload while it comes again; so many in a row are no accident."""
 
 
 @router.post(
@@ -62,13 +75,27 @@ async def get_upload(request: Request, media: str) -> Response:
 @router.get(
     "/v1/uploads/{media}/content",
     response_model=None,
-    responses=answers({200: None, 206: None, 304: None}, 404, 416, 503),
+    response_class=Response,
+    responses=files(404, 416, 503),
 )
 async def get_upload_content(request: Request, media: str) -> Response:
     """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
     found = await _found(request, media)
     file = File(found.path, found.media_type, found.bytes, found.sha256)
     return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+
+
+@router.delete(
+    "/v1/uploads/{media}", status_code=204, response_model=None, responses=answers({204: None}, 404, 409, 503)
+)
+async def delete_upload(request: Request, media: str) -> Response:
+    """Take an upload away, with its file: 204, also when it is away already. 409 when jobs start from it."""
+    here = running(request)
+    found = identifier("media", media)
+    await read_nothing(request)
+    require_broker(here)
+    executed = await asyncio.to_thread(_remove, here.parts, identity_of(request).owner, found, here.parts.clock())
+    return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
 async def _found(request: Request, text: str) -> MediaUploaded:
@@ -81,7 +108,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
     """Decode, store, record, in this order: the ledger never names a file that is not there."""
     found = probe(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    command = UploadMedia(
+    upload = UploadMedia(
         owner=owner,
         kind=found.kind,
         media_type=found.media_type,
@@ -94,12 +121,32 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
         fps=found.fps,
         duration_s=found.duration_s,
     )
-    _store(parts.blobs, upload_path(owner, sha256, found.media_type), content, sha256)
-    return parts.ledger.execute_media(media_id(owner, sha256), command, Context(actor=owner, owner=owner))
+    identifier = media_id(owner, sha256)
+    path = place_of(upload, parts.ledger.any_media(identifier))
+    for _ in range(MOVES_MAX):
+        _store(parts.blobs, path, content, sha256)
+        try:
+            return parts.ledger.execute_media(identifier, replace(upload, stored_at=path), Context(owner, owner))
+        except MediaMoved as moved:
+            parts.blobs.delete(path)  # of a deleted upload; no event will ever name it again
+            path = moved.path
+    raise Unavailable("The upload is deleted each time it comes; send it once more.")
+
+
+def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaExecuted:
+    """The event, then the file. Repeated, it removes a file that a crash in between has left."""
+    executed = parts.ledger.execute_media(identifier, DeleteMedia(now), Context(owner, owner))
+    if not isinstance(executed.state, Deleted):
+        raise AssertionError("what was deleted is known as such")
+    parts.blobs.delete(executed.state.uploaded.path)
+    return executed
 
 
 def _store(blobs: Blobs, path: str, content: bytes, sha256: str) -> None:
-    if blobs.put_once(path, content) or blobs.describe(path).sha256 == sha256:
+    if blobs.put_once(path, content):
         return
+    with suppress(BlobMissing):  # somebody removed it just now
+        if blobs.describe(path).sha256 == sha256:
+            return
     blobs.delete(path)  # damaged on disk; the right content is at hand
     blobs.put_once(path, content)

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from benchmarks import appends, decide, submit, views, worker
+from benchmarks import appends, decide, lists, submit, views, worker
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
 
-ROWS: list[Row] = [*appends.ROWS, *views.ROWS, *decide.ROWS, *submit.ROWS, *worker.ROWS]
+ROWS: list[Row] = [*appends.ROWS, *views.ROWS, *decide.ROWS, *submit.ROWS, *lists.ROWS, *worker.ROWS]
 
 
 def main(arguments: list[str]) -> int:

@@ -160,8 +160,8 @@ def _remember(event: Any, position: int) -> Iterable[Statement]:
 
 def _enqueue(event: Any, position: int) -> Iterable[Statement]:
     yield (
-        "insert into views.queue (job_id, owner, pool, job_type, priority, status, queued_at, queued_position)"
-        " values (%s, %s, %s, %s, 0, 'waiting', %s, %s)",
+        "insert into views.queue (job_id, owner, pool, job_type, priority, status, queued_at, queued_position, cost_s)"
+        " values (%s, %s, %s, %s, 0, 'waiting', %s, %s, 4)",
         (event.originator_id, event.owner, event.pool, event.recipe["job_type"], event.timestamp, position),
     )
 

@@ -113,5 +113,5 @@ ROWS = [
     Row(f"{word}-{view.name}", "events/s", PEER, Target("ratio", "≥", 15), contest(view, anew=anew))
     for word, anew in (("catch-up", False), ("rebuild", True))
     for view in ALL
-    if view.name in WRITERS  # of prompts the histories tell nothing
+    if view.name in WRITERS  # of prompts and batches the histories tell nothing
 ]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -121,7 +122,7 @@ def submitted(ledger: Ledger, seed: int) -> WorkOrder:
     job_id = uuid4()
     command = SubmitJob(job_id, OWNER, recipe(seed), POOL, Kind.IMAGE, BUCKET, "png", NOW)
     executed = ledger.execute(job_id, command, Context(OWNER, OWNER))
-    order = order_for(job_id, executed.generation, 1)
+    order = order_for(job_id, executed.generation, 1, datetime.now(UTC))
     if order is None:
         raise RuntimeError("A new job has no first attempt.")
     return order

@@ -27,6 +27,11 @@ KIND_OF: Final[Mapping[Task, Kind]] = {
 MEDIA_OF: Final[Mapping[Task, MediaName]] = {Task.IMAGE_TO_VIDEO: "image", Task.EXTEND: "video"}
 """What a task starts from, by the name of the medium."""
 
+FIELDS: Final = frozenset(
+    {"job_type", "model", "task", "prompt", "negative_prompt", "quantity", "seed", "params", "references", "media"}
+)
+"""What a submission has besides parameters: no parameter has such a name, or the inputs of a job had two meanings."""
+
 EXTENSION_OF: Final = {Kind.IMAGE: "png", Kind.VIDEO: "mp4"}
 
 
@@ -107,6 +112,8 @@ class Catalog(Entry):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         for name, entry in self.params.items():
+            if name in FIELDS:
+                raise EntryProblem(("params", name), "is the name of a field of every submission: call it otherwise")
             self._check_conditions(name, entry)
         try:
             in_order(self.params)
@@ -127,8 +134,13 @@ class Catalog(Entry):
     def _check_conditions(self, name: str, param: Param) -> None:
         for parent, wanted in param.conditions().items():
             path = ("params", name, "depends_on", parent)
+            if not wanted:
+                raise EntryProblem(path, f"names no value of {parent}, so {name} could never be used")
             for value in wanted:
                 self._check_value(path, parent, value)
+                taken = self.params[parent].coerced(value)
+                if taken != value:
+                    raise EntryProblem(path, f"can never be {value}: that becomes {taken}")
 
     def _check_value(self, path: tuple[str, ...], param: str, value: object) -> None:
         if param not in self.params:
@@ -191,6 +203,15 @@ class Catalog(Entry):
             raise InvalidInput([FieldProblem("job_type", f"unknown job type {name!r}; allowed: {known}")])
         return self.job_types[name]
 
+    def job_type_with(self, model: str, task: str) -> tuple[str, JobType] | None:
+        """The first job type that has this model and can do this task."""
+        found = (
+            (name, entry)
+            for name, entry in self.job_types.items()
+            if entry.model == model and task in self.tasks_of(entry)
+        )
+        return next(found, None)
+
     def tasks_of(self, job_type: JobType) -> tuple[Task, ...]:
         """What the job type can do: the tasks of its model that end in what it makes."""
         return tuple(task for task in self.models[job_type.model].tasks if KIND_OF[task] is job_type.kind)
@@ -217,7 +238,7 @@ class Catalog(Entry):
             detail = f"the model {job_type.model} cannot do {task}; it does {', '.join(possible)}"
             problems.append(FieldProblem(field, detail))
         problems += [
-            FieldProblem(f"media.{name}", f"is not used by a job type that does {', '.join(possible)}")
+            FieldProblem(f"media.{name}", f"is not used by a job type that does {', '.join(possible)}{_by_none(name)}")
             for name in media
             if name != MEDIA_OF.get(task)
         ]
@@ -266,6 +287,7 @@ class Catalog(Entry):
         adjusted: dict[str, ParamValue] = {}
         for name, param in params.items():
             if wrong.intersection(param.depends_on):
+                wrong.add(name)  # and so is what depends on it
                 continue  # what is wrong with its parent is said already
             if not param.holds(values):
                 if name in asked:
@@ -283,6 +305,10 @@ class Catalog(Entry):
         if problems:
             raise InvalidInput(problems)
         return CompleteParams(values, adjusted)
+
+
+def _by_none(medium: str) -> str:
+    return "" if medium in MEDIA_OF.values() else f"; no model starts from {medium}"
 
 
 def _task_for(job_type: JobType, references: int, media: Sequence[str]) -> Task:

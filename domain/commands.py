@@ -132,9 +132,31 @@ class AbortJob:
     now: datetime
 
 
+WorkerCommand = NoteOfAttempt | ReportAssetCompleted | ReportAssetFailed | FailAttempt | ReleaseAttempt | ConfirmCancel
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a worker says of an attempt: it counts only if that worker has it. `worker` is who sent it, for certain."""
+
+    worker: str
+    command: WorkerCommand
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that the worker believes is current."""
+        return self.command.attempt
+
+    @property
+    def now(self) -> datetime:
+        """When it was reported."""
+        return self.command.now
+
+
 JobCommand = (
     SubmitJob
     | StartAttempt
+    | Reported
     | NoteOfAttempt
     | ReportAssetCompleted
     | ReportAssetFailed
@@ -233,7 +255,10 @@ AssetCommand = (
 
 @dataclass(frozen=True, slots=True)
 class UploadMedia:
-    """Accept a file that is stored already; what it is was found by decoding it."""
+    """Accept a file that is stored already; what it is was found by decoding it.
+
+    `stored_at` is its path in the object store; None: where it belongs, whatever comes between.
+    """
 
     owner: str
     kind: MediaKind
@@ -246,14 +271,16 @@ class UploadMedia:
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
+    stored_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UseMedia:
-    """A job starts from it."""
+    """A job starts from it, at `path` as its recipe has it; None: wherever it is."""
 
     job_id: UUID
     now: datetime
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,12 +297,16 @@ MediaCommand = UploadMedia | UseMedia | DeleteMedia
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted."""
+    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted.
+
+    `instead_of` is the job that stood for the item when it was decided to run it again.
+    """
 
     index: int
     template: str | None
     job_id: UUID | None
     problem: ItemProblem | None = None
+    instead_of: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,12 +343,14 @@ class RenameBatch:
 
 @dataclass(frozen=True, slots=True)
 class PreferAsset:
-    """One asset over another one, of different items."""
+    """One asset over another one, of different items. The jobs are those that made them; None: no asset of theirs."""
 
     winner: UUID
     loser: UUID
     blind: bool
     now: datetime
+    winner_job: UUID | None = None
+    loser_job: UUID | None = None
 
 
 BatchCommand = OpenBatch | RunItemsAgain | RenameBatch | PreferAsset

@@ -5,16 +5,26 @@ Refused
 ├── NotFound                 unknown, or somebody else's: deliberately the same
 ├── IdempotencyKeyReused     the key was used before with another body
 ├── AttemptSuperseded        a report of an attempt that is not the current one
+├── AssetEnded               a file for an asset that ended without one: delete it
+├── PromptAlreadyEnhanced    a second, other text where the ledger has one
 ├── JobNotStartable          the work is no longer waiting: drop the message
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
+├── NoItemToRetry            the same of every item of a batch that was asked for
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
 ├── AssetInProgress          dismissing what is still being made
-└── MediaInUse               deleting an upload that jobs start from
+├── MediaInUse               deleting an upload that jobs start from
+├── BatchMovedOn             an item was run again by somebody else in between
+├── NotAComparison           preferring one of two assets of a batch that compares nothing
+└── MediaMoved               an upload was stored where it does not belong any more
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
+
+REASONS_TOLD_MAX: Final = 5
+"""Of the items of a batch: a sentence with more of them nobody reads."""
 
 
 class Refused(Exception):
@@ -72,6 +82,36 @@ class AttemptSuperseded(Refused):
         super().__init__(f"Attempt {reported} does not run any more; the last one that started is {current}.")
 
 
+class AttemptOfAnother(Refused):
+    """Another worker has this attempt. Nothing that this one says of it counts."""
+
+    code = "attempt_of_another"
+
+    def __init__(self, *, attempt: int, worker: str) -> None:
+        self.attempt = attempt
+        self.worker = worker
+        super().__init__(f"Attempt {attempt} is not with {worker}: another worker has it.")
+
+
+class AssetEnded(Refused):
+    """The asset failed or was canceled: no attempt will ever complete it, so a file of it is to be deleted."""
+
+    code = "asset_ended"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"The asset is {status}; nobody wants its file any more.")
+
+
+class PromptAlreadyEnhanced(Refused):
+    """The job has its richer prompt. End the attempt: the order of the next one carries it."""
+
+    code = "prompt_already_enhanced"
+
+    def __init__(self) -> None:
+        super().__init__("The prompt was made richer before, and otherwise; the next attempt renders what is recorded.")
+
+
 class JobNotStartable(Refused):
     """The job is not waiting for this attempt: canceled, finished or running elsewhere. Drop the message."""
 
@@ -91,6 +131,18 @@ class NothingToRetry(Refused):
     def __init__(self, status: str) -> None:
         self.status = status
         super().__init__(f"There is nothing to retry: the job is {status}. Only an ended job's lost outputs run again.")
+
+
+class NoItemToRetry(Refused):
+    """No item that was asked for can run again. `reasons` by index; empty when none was asked for by name."""
+
+    code = NothingToRetry.code
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = reasons
+        first = "".join(f" Item {index}: {reason}" for index, reason in list(reasons.items())[:REASONS_TOLD_MAX])
+        why = first or " Only lost outputs of items whose job has ended run again, unless an item is asked for."
+        super().__init__(f"There is nothing to retry in this batch.{why}")
 
 
 class AssetNotCompleted(Refused):
@@ -120,3 +172,32 @@ class MediaInUse(Refused):
     def __init__(self, job_id: UUID | None) -> None:
         self.job_id = job_id
         super().__init__(f"The upload is kept: jobs start from it, first of all job {job_id}.")
+
+
+class BatchMovedOn(Refused):
+    """The item has another job by now: look at the batch and decide again."""
+
+    code = "batch_moved_on"
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        super().__init__(f"Item {index} was run again by another request at this moment; look at the batch again.")
+
+
+class NotAComparison(Refused):
+    """Preferences are about the variants of one prompt; templates of a batch are about different ones."""
+
+    code = "not_a_comparison"
+
+    def __init__(self) -> None:
+        super().__init__("Only in a comparison one asset can be preferred to another; this batch is none.")
+
+
+class MediaMoved(Refused):
+    """Meanwhile the upload was deleted, or came again: store the file at `path` and say so once more."""
+
+    code = "media_moved"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__("The upload was deleted while it came again; send it once more.")

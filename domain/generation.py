@@ -23,10 +23,11 @@ from domain.commands import (
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
+    Reported,
     StartAttempt,
     SubmitJob,
 )
-from domain.errors import AttemptSuperseded, FieldProblem, InvalidInput, NotFound, NothingToRetry
+from domain.errors import AssetEnded, AttemptSuperseded, FieldProblem, InvalidInput, NotFound, NothingToRetry
 from domain.events import (
     AssetCanceled,
     AssetEvent,
@@ -79,6 +80,10 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
     match command:
         case StartAttempt():
             return Decision(job=tuple(jobs.start(command, job)))
+        case Reported(worker=worker, command=reported):
+            if isinstance(job, Running) and job.tries.attempt == reported.attempt:
+                jobs.require_attempt(job, reported.attempt, worker)
+            return decide(reported, generation)
         case NoteOfAttempt():
             return Decision(job=tuple(jobs.note(command, job)))
         case ReportAssetCompleted() | ReportAssetFailed():
@@ -166,6 +171,8 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
     if not isinstance(asset, Reserved):
         if _repeats(command, asset):
             return Decision()
+        if isinstance(command, ReportAssetCompleted) and not isinstance(asset, Completed):
+            raise AssetEnded(assets_of.status_of(asset))
         raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
     jobs.require_current(generation.job, command.attempt)
     event: AssetEvent = (

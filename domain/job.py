@@ -5,7 +5,13 @@ from datetime import datetime
 from typing import assert_never
 
 from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
-from domain.errors import AttemptSuperseded, IdempotencyKeyReused, JobNotStartable
+from domain.errors import (
+    AttemptOfAnother,
+    AttemptSuperseded,
+    IdempotencyKeyReused,
+    JobNotStartable,
+    PromptAlreadyEnhanced,
+)
 from domain.events import (
     JobAborted,
     JobCanceled,
@@ -128,10 +134,16 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
 
 
 def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
-    """Keep a note of the attempt that runs. The same one again returns nothing; the prompt is made richer once."""
+    """Keep a note of the attempt that runs. The same one again returns nothing; the prompt is made richer once.
+
+    Another text is refused: whoever rendered it would render something else than the ledger says.
+    """
     tries = require_current(job, command.attempt).tries
-    settled = isinstance(command.note, JobPromptEnhanced) and tries.enhanced_prompt is not None
-    return [] if settled or command.note in tries.notes else [command.note]
+    if isinstance(command.note, JobPromptEnhanced) and tries.enhanced_prompt is not None:
+        if command.note.enhanced != tries.enhanced_prompt:
+            raise PromptAlreadyEnhanced
+        return []
+    return [] if command.note in tries.notes else [command.note]
 
 
 def past_deadline(job: Waiting, now: datetime) -> bool:
@@ -145,6 +157,14 @@ def require_current(job: Job, attempt: int) -> Running:
     if isinstance(job, Running) and job.tries.attempt == attempt:
         return job
     raise AttemptSuperseded(current=attempt_of(job), reported=attempt)
+
+
+def require_attempt(job: Job, attempt: int, worker: str) -> Running:
+    """The job if `attempt` runs and `worker` has it; else `AttemptSuperseded` or `AttemptOfAnother`."""
+    running = require_current(job, attempt)
+    if running.worker != worker:
+        raise AttemptOfAnother(attempt=attempt, worker=worker)
+    return running
 
 
 def evolve(job: Job, event: JobEvent) -> Job:

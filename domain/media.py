@@ -5,7 +5,7 @@ from typing import Final, assert_never
 from uuid import UUID, uuid5
 
 from domain.commands import DeleteMedia, MediaCommand, UploadMedia, UseMedia
-from domain.errors import MediaInUse, NotFound
+from domain.errors import MediaInUse, MediaMoved, NotFound
 from domain.events import MediaDeleted, MediaEvent, MediaUploaded, MediaUsed
 
 OWNERS: Final = UUID("5f1c7a92-3d0e-4b6a-8a44-27c9d1e06b53")
@@ -36,17 +36,22 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """The file exists. `used_by` is the first job that started from it; None: it may still be deleted."""
+    """The file exists. `used_by` is the first job that started from it; None: it may still be deleted.
+
+    `times` is how often the content came: it comes again after it was deleted.
+    """
 
     uploaded: MediaUploaded
     used_by: UUID | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Its owner took it away; the same content may come again."""
+    """Its owner took it away; the same content may come again. `times` is how often it came."""
 
     uploaded: MediaUploaded
+    times: int = 1
 
 
 Media = Unknown | Uploaded | Deleted
@@ -56,13 +61,14 @@ def decide(command: MediaCommand, media: Media) -> list[MediaEvent]:
     """What may be made of an upload. A repeated command returns nothing.
 
     The id follows from owner and content, so the same file again is the same media. What a job starts from is kept:
-    using and deleting append to the same stream, so of the two one comes first and the other one sees it.
+    using and deleting append to the same stream, so of the two one comes first and the other one sees it. The same
+    holds for deleting and bringing it again: who stored the file where it does not belong any more is told where.
     """
     match command:
         case UploadMedia():
-            return [] if isinstance(media, Uploaded) else [_uploaded(command)]
-        case UseMedia(job_id=job_id):
-            if not isinstance(media, Uploaded):
+            return _upload(command, media)
+        case UseMedia(job_id=job_id, path=path):
+            if not isinstance(media, Uploaded) or path not in {None, media.uploaded.path}:
                 raise NotFound("media", "under this id")
             return [MediaUsed(job_id=job_id)] if media.used_by is None else []
         case DeleteMedia():
@@ -75,11 +81,11 @@ def evolve(media: Media, event: MediaEvent) -> Media:
     """Fold one fact. Total, and without rules: history has already happened."""
     match event:
         case MediaUploaded():
-            return Uploaded(event)
+            return Uploaded(event, times=1 if isinstance(media, Unknown) else media.times + 1)
         case MediaUsed(job_id=job_id):
-            return Uploaded(media.uploaded, job_id) if isinstance(media, Uploaded) else media
+            return Uploaded(media.uploaded, job_id, media.times) if isinstance(media, Uploaded) else media
         case MediaDeleted():
-            return Deleted(media.uploaded) if isinstance(media, Uploaded) else media
+            return Deleted(media.uploaded, media.times) if isinstance(media, Uploaded) else media
         case _:
             assert_never(event)
 
@@ -94,9 +100,27 @@ def media_id(owner: str, sha256: str) -> UUID:
     return uuid5(uuid5(OWNERS, owner), sha256)
 
 
-def upload_path(owner: str, sha256: str, media_type: str) -> str:
-    """Where an uploaded file lives in the object store. `media_type` is one of `EXTENSIONS`."""
-    return f"uploads/{owner}/{sha256}.{EXTENSIONS[media_type]}"
+def upload_path(owner: str, sha256: str, media_type: str, times: int = 1) -> str:
+    """Where an uploaded file lives in the object store. `media_type` is one of `EXTENSIONS`.
+
+    Content that comes again after it was deleted lies elsewhere (`times` counts): whoever removes the file of before
+    cannot meet the new one, however late.
+    """
+    again = f"-{times}" if times > 1 else ""
+    return f"uploads/{owner}/{sha256}{again}.{EXTENSIONS[media_type]}"
+
+
+def place_of(command: UploadMedia, media: Media) -> str:
+    """Where the file of this upload belongs, as things are."""
+    match media:
+        case Unknown():
+            return upload_path(command.owner, command.sha256, command.media_type)
+        case Uploaded(uploaded=uploaded):
+            return uploaded.path
+        case Deleted(times=times):
+            return upload_path(command.owner, command.sha256, command.media_type, times + 1)
+        case _:
+            assert_never(media)
 
 
 def _delete(media: Media) -> list[MediaEvent]:
@@ -113,7 +137,14 @@ def _delete(media: Media) -> list[MediaEvent]:
             assert_never(media)
 
 
-def _uploaded(command: UploadMedia) -> MediaUploaded:
+def _upload(command: UploadMedia, media: Media) -> list[MediaEvent]:
+    path = place_of(command, media)
+    if command.stored_at not in {None, path}:
+        raise MediaMoved(path)
+    return [] if isinstance(media, Uploaded) else [_uploaded(command, path)]
+
+
+def _uploaded(command: UploadMedia, path: str) -> MediaUploaded:
     return MediaUploaded(
         owner=command.owner,
         kind=command.kind,
@@ -125,5 +156,5 @@ def _uploaded(command: UploadMedia) -> MediaUploaded:
         frames=command.frames,
         fps=command.fps,
         duration_s=command.duration_s,
-        path=upload_path(command.owner, command.sha256, command.media_type),
+        path=path,
     )

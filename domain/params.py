@@ -136,20 +136,20 @@ def in_order(params: Mapping[str, Param]) -> list[str]:
     Raises `ValueError` naming a cycle. A parent that is not among them is left out.
     """
     ordered: dict[str, None] = {}
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        if name in path:
-            cycle = " → ".join((*path[path.index(name) :], name))
-            raise ValueError(f"depends on itself: {cycle}")
-        if name in ordered:
-            return
-        for parent in params[name].depends_on:
-            if parent in params:
-                visit(parent, (*path, name))
-        ordered[name] = None
-
-    for name in params:
-        visit(name, ())
+    for first in params:
+        path = {} if first in ordered else {first: iter(params[first].depends_on)}
+        while path:  # not recursive: conditions may nest deeper than Python does
+            name = next(reversed(path))
+            parent = next((each for each in path[name] if each in params and each not in ordered), None)
+            if parent is None:
+                path.popitem()
+                ordered[name] = None
+            elif parent in path:
+                names = list(path)
+                cycle = " → ".join((*names[names.index(parent) :], parent))
+                raise ValueError(f"depends on itself: {cycle}")
+            else:
+                path[parent] = iter(params[parent].depends_on)
     return list(ordered)
 
 

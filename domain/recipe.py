@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 SEED_MAX = 2**32 - 1
 """Largest seed a request may name: torch, numpy and the hosted engines all take 32 bits."""
 
+PROMPT_CHARACTERS_MAX = 10_000
+"""Of a prompt, and of a negative one; what models read of it is far less."""
+
 ParamValue = bool | int | float | str
 Strength = Annotated[float, Field(ge=0.1, le=1.0)]
 

@@ -63,7 +63,7 @@ def compose(settings: WorkerSettings) -> Workshop:
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
     enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
-    return Workshop(settings.worker_name, settings.models, engines, blobs, enhancing)
+    return Workshop(settings.worker, settings.models, engines, blobs, enhancing)
 
 
 def engines_of(settings: WorkerSettings) -> Engines:
@@ -94,7 +94,7 @@ async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
     stop = asyncio.Event()
     heed_signals(loop, stop)
     loading = loop.run_in_executor(workshop.rendering, load, workshop, next(iter(settings.models)))
-    connection = await unless(stop, connect(settings.nats_servers, settings.worker_name))
+    connection = await unless(stop, connect(settings.nats_servers, settings.worker))
     if connection is None:
         return 0
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import nats.errors
 from nats.aio.client import Client
 
+from domain.errors import AssetEnded, PromptAlreadyEnhanced
 from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, JobMemoryLowered, JobNote
 from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
 from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
@@ -20,6 +21,7 @@ from gpu_worker.redaction import redacted
 from gpu_worker.reporting import Reporter
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
+from services.blobs import BlobStoreUnavailable
 from services.wire import (
     AssetCompletedReport,
     AssetFailedReport,
@@ -78,10 +80,11 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._arrivals: asyncio.Queue[Arrival | Ended] = asyncio.Queue()
         self._owed = {output.index for output in order.outputs}
+        self._unreported: list[Arrival] = []
         self._publishing: set[asyncio.Task[None]] = set()
         self._revision = ""
         self._progress_due_at_s = 0.0
-        self._who = {"job_id": order.job_id, "attempt": order.attempt, "worker": workshop.worker}
+        self._who = {"job_id": order.job_id, "attempt": order.attempt}
 
     async def run(self) -> None:
         """Work on it until the ledger has the end of the attempt, or refuses to hear of it."""
@@ -97,6 +100,7 @@ class Attempt:
         if self._keep_alive.interrupt is not Interrupt.STOPPING:
             await rendering  # it has said that it ended: the thread is free for the next order
         await self._end(failure, seconds=time.perf_counter() - began)
+        await self._settle_unreported()
 
     def _render(self) -> None:
         """Runs in the render thread. Every error travels to the loop."""
@@ -146,7 +150,8 @@ class Attempt:
         report = NoteReport(**self._who, note=note)
         reply = asyncio.run_coroutine_threadsafe(self._reporter.settle(report), self._loop).result()
         if not reply.accepted:
-            self._keep_alive.interrupted(Interrupt.SUPERSEDED)
+            settled = reply.code == PromptAlreadyEnhanced.code
+            self._keep_alive.interrupted(Interrupt.GIVING_BACK if settled else Interrupt.SUPERSEDED)
             raise RenderCanceled(reply.detail or "Another attempt has the job.")
 
     def _arrived(self, arrival: Arrival | Ended) -> None:
@@ -178,7 +183,7 @@ class Attempt:
             task.add_done_callback(self._publishing.discard)
 
     async def _publish(self, progress: Progress) -> None:
-        subject = progress_subject(self._order.owner, self._order.job_id)
+        subject = progress_subject(self._workshop.worker)
         with suppress(nats.errors.Error):
             await self._connection.publish(subject, progress.model_dump_json().encode())
 
@@ -187,6 +192,7 @@ class Attempt:
         failure = None
         while isinstance(arrival := await self._next_arrival(), Arrival):
             if self._keep_alive.interrupt in {Interrupt.CANCELED, Interrupt.SUPERSEDED}:
+                self._unreported.append(arrival)
                 continue
             output = self._order.outputs[arrival.position]
             try:
@@ -230,6 +236,28 @@ class Attempt:
         else:
             self._log.info("asset %d refused: %s", report.index, reply.detail or reply.code)
             self._keep_alive.interrupted(Interrupt.SUPERSEDED)
+            if reply.code == AssetEnded.code:
+                await self._delete_file(report.index)
+
+    async def _settle_unreported(self) -> None:
+        """Files that were made while the work was being stopped: the ledger says of each whether anybody wants it.
+
+        Only of one that nobody ever will: another attempt may be about to report the file of this one as its own.
+        """
+        for arrival in self._unreported:
+            if await self._loop.run_in_executor(None, arrival.stored.exception) is not None:
+                continue  # it did not become a file
+            index = self._order.outputs[arrival.position].index
+            completed = self._completed(arrival, arrival.stored.result())
+            await self._report(AssetCompletedReport(**self._who, index=index, completed=completed))
+
+    async def _delete_file(self, index: int) -> None:
+        """What fails here is made up for by the sweeper."""
+        (path,) = (output.path for output in self._order.outputs if output.index == index)
+        try:
+            await self._loop.run_in_executor(self._workshop.storing, self._workshop.blobs.delete, path)
+        except (BlobStoreUnavailable, OSError) as error:
+            self._log.warning("the file of asset %d stays for now: %s", index, error)
 
     async def _end(self, failure: Failure | None, *, seconds: float) -> None:
         """Tell the ledger how it ended; not needed where every asset is reported: that ended the job."""
@@ -243,7 +271,7 @@ class Attempt:
             return
         if interrupt is Interrupt.CANCELED:
             report = CancelConfirmedReport.model_validate(self._who)
-        elif interrupt is Interrupt.STOPPING:
+        elif interrupt in {Interrupt.STOPPING, Interrupt.GIVING_BACK}:
             report = AttemptReleasedReport.model_validate(self._who)
         else:
             missing = Failure(error_class=ErrorClass.INTERNAL, message="The engine left out images that the job owes.")

@@ -6,6 +6,7 @@ from nats.aio.client import Client
 
 from gpu_worker.outage import Outage
 from gpu_worker.settings import without_credentials
+from services.wire import inbox_prefix
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -34,6 +35,7 @@ async def connect(servers: list[str], worker: str) -> Client:
     await connection.connect(
         servers,
         name=f"darkroom worker {worker}",
+        inbox_prefix=inbox_prefix(worker),
         error_cb=failed,
         disconnected_cb=disconnected,
         reconnected_cb=reconnected,

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from gpu_worker.reporting import REPLY_S_MAX, Reporter
-from services.wire import HeartbeatReport, ReportReply, WorkOrder, cancel_subject
+from services.wire import CANCEL, HeartbeatReport, ReportReply, WorkOrder, cancel_subject
 
 
 class Interrupt(StrEnum):
@@ -24,6 +24,8 @@ class Interrupt(StrEnum):
     """Its owner wants it stopped."""
     SUPERSEDED = "superseded"
     """Another attempt has the job: whatever this one makes is worth nothing."""
+    GIVING_BACK = "giving back"
+    """The ledger has decided otherwise on something that the next order says: that attempt goes on with it."""
     STOPPING = "stopping"
     """This worker was told to end."""
 
@@ -50,7 +52,8 @@ class KeepAlive:
         self._reporter = reporter
         self._message = message
         self._job_id: UUID = order.job_id
-        self._heartbeat = HeartbeatReport(job_id=order.job_id, attempt=order.attempt, worker=worker)
+        self._heartbeat = HeartbeatReport(job_id=order.job_id, attempt=order.attempt)
+        self._worker = worker
         self._heartbeat_s = heartbeat_s
         self._stop = stop
         self._log = log
@@ -77,7 +80,7 @@ class KeepAlive:
 
     async def __aenter__(self) -> Self:
         # Before the start is reported: a cancel that the ledger accepts afterwards finds this subscription.
-        self._cancels = await self._connection.subscribe(cancel_subject(self._job_id), cb=self._canceled)
+        self._cancels = await self._connection.subscribe(cancel_subject(self._worker, self._job_id), cb=self._canceled)
         self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch_stop())]
         return self
 
@@ -108,8 +111,9 @@ class KeepAlive:
         await self._stop.wait()
         self.interrupted(Interrupt.STOPPING)
 
-    async def _canceled(self, _message: Msg) -> None:
-        self.interrupted(Interrupt.CANCELED)
+    async def _canceled(self, message: Msg) -> None:
+        if message.data == CANCEL:
+            self.interrupted(Interrupt.CANCELED)
 
     def _heed(self, reply: ReportReply) -> None:
         if not reply.accepted:

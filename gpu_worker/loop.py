@@ -27,6 +27,9 @@ LOG = logging.getLogger("darkroom.worker")
 PULL_S = 5.0
 """How long one pull waits for an order. NATS forgets a pull when it restarts: that costs no more than this."""
 
+FIRST_S = 0.25
+"""How long the first pull waits, which tells whether there is a queue: a worker is ready soon after it began."""
+
 LOOK_S = 0.5
 """How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
 
@@ -41,8 +44,9 @@ class Worker:
         self._workshop = workshop
         self._pools = tuple(pools)
         self._heartbeat_s = heartbeat_s
-        self._reporter = Reporter(connection)
+        self._reporter = Reporter(connection, workshop.worker)
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
+        self._answered: set[str] = set()
         self._outage = Outage(LOG, f"The work queue of {', '.join(pools)}")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,26 +103,34 @@ class Worker:
             return None
         try:
             pull = self._pulls.get(pool) or await self._bind(pool)
-            return (await pull.fetch(1, timeout=wait_s))[0]
+            messages = await pull.fetch(1, timeout=wait_s if pool in self._answered else FIRST_S)
         except nats.errors.ConnectionClosedError:
             raise
         except TimeoutError:  # nats-py's own is one of these: nothing to do
-            if self._connection.is_connected and pool in self._pulls:
-                self._outage.over()
+            if self._connection.is_connected:
+                self._is_there(pool)
         except nats.errors.Error as error:
             await asyncio.sleep(self._outage.missed(str(error).strip()))
+        else:
+            self._is_there(pool)
+            return messages[0]
         return None
 
     async def _bind(self, pool: str) -> JetStreamContext.PullSubscription:
-        """Find the consumer that the dispatcher makes. It is bound by name: one that is made anew serves as well."""
-        jetstream = self._connection.jetstream()
-        consumer = work_consumer(pool)
-        await jetstream.consumer_info(WORK_STREAM, consumer)
-        self._pulls[pool] = await jetstream.pull_subscribe_bind(consumer, WORK_STREAM)
-        if len(self._pulls) == len(self._pools):
+        """The consumer that the dispatcher makes, by name: one that is made anew serves as well.
+
+        Whether it is there shows when it is pulled from: a worker may ask nothing else of JetStream.
+        """
+        pull = await self._connection.jetstream().pull_subscribe_bind(work_consumer(pool), WORK_STREAM)
+        return self._pulls.setdefault(pool, pull)
+
+    def _is_there(self, pool: str) -> None:
+        if pool not in self._answered:
+            self._answered.add(pool)
+            if len(self._answered) == len(self._pools):
+                LOG.info("ready: worker %s takes jobs of %s", self._workshop.worker, ", ".join(self._pools))
+        if len(self._answered) == len(self._pools):
             self._outage.over()
-            LOG.info("ready: worker %s takes jobs of %s", self._workshop.worker, ", ".join(self._pools))
-        return self._pulls[pool]
 
     async def _work(self, message: Msg, stop: asyncio.Event) -> None:
         try:

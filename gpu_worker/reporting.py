@@ -8,7 +8,7 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from gpu_worker.outage import Outage
-from services.wire import REPORTS, UNAVAILABLE, AnyReport, ReportReply
+from services.wire import UNAVAILABLE, AnyReport, ReportReply, report_subject
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -19,8 +19,9 @@ REPLY_S_MAX = 5.0
 class Reporter:
     """The way to the ledger. Every report may be sent twice: the ledger takes the second one for the first."""
 
-    def __init__(self, connection: Client) -> None:
+    def __init__(self, connection: Client, worker: str) -> None:
         self._connection = connection
+        self._subject = report_subject(worker)
         self._outage = Outage(LOG, "The recorder")
 
     async def settle(self, report: AnyReport) -> ReportReply:
@@ -42,7 +43,9 @@ class Reporter:
         if not self._connection.is_connected:
             return "NATS is away"  # nats-py would keep every try and send them all after it is back
         try:
-            message = await self._connection.request(REPORTS, report.model_dump_json().encode(), timeout=timeout_s)
+            message = await self._connection.request(
+                self._subject, report.model_dump_json().encode(), timeout=timeout_s
+            )
             reply = ReportReply.model_validate_json(message.data)
         except nats.errors.ConnectionClosedError:
             raise

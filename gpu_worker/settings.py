@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -14,13 +14,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
 from gpu_worker.tuning import Tuning
-from services.wire import HEARTBEAT_S, LEASE_S
+from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
 
 PREFIX = "DARKROOM_"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
-NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+NATS_USER = re.compile(r"[A-Za-z0-9_-]+")
+USER_UNKNOWN = "worker"
+"""Who a worker is to a NATS server without users."""
+
 TOKENS = frozenset({"replicate_api_token", "fal_key"})
 """Secret as a whole; of a URL the credentials alone are."""
 
@@ -45,7 +48,7 @@ def default_data_dir() -> Path:
 
 def default_worker_name() -> str:
     """The host and the process: two workers of one machine differ."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname()) or 'worker'}-{os.getpid()}"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', socket.gethostname()) or 'worker'}-{os.getpid()}"
 
 
 class WorkerSettings(BaseSettings):
@@ -65,8 +68,9 @@ class WorkerSettings(BaseSettings):
         default=None,
         description="Object store: `file:///folder`, `s3://bucket`, `gs://…`, `az://…`. Default: in the data folder.",
     )
-    worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = Field(
-        default_factory=default_worker_name, description="Name in the ledger. Default: host name and process id."
+    worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=100)] = Field(
+        default_factory=default_worker_name,
+        description="Name in the ledger, after that of its NATS user. Default: host name and process id.",
     )
     pools: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = Field(
         default=("sdxl", "wan"), description="Pools whose jobs it takes, separated by commas."
@@ -122,18 +126,17 @@ class WorkerSettings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _nats_urls(cls, url: SecretStr) -> SecretStr:
-        for server in url.get_secret_value().split(","):
-            parts = urlsplit(server.strip())
-            if parts.scheme not in NATS_SCHEMES or not parts.hostname:
-                raise ValueError("must look like nats://host:4222")
-            _ = parts.port  # raises ValueError, with a good sentence, when it is no port
+        for server in nats_servers(url.get_secret_value()):
+            user = _user_of(urlsplit(server))
+            if user is not None and not NATS_USER.fullmatch(user):
+                raise ValueError("a worker's user is named by letters, digits, - and _: it reports under that name")
         return url
 
     @field_validator("replicate_url", "fal_url")
     @classmethod
     def _api_url(cls, url: str) -> str:
         parts = urlsplit(url)
-        _ = parts.port
+        check_port(parts)
         if not parts.hostname or parts.scheme not in {"https", "http"} or parts.username or parts.query:
             raise ValueError("must look like https://host")
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
@@ -186,7 +189,13 @@ class WorkerSettings(BaseSettings):
     @property
     def nats_servers(self) -> list[str]:
         """Every server's URL, with its credentials: not for logs."""
-        return [server.strip() for server in self.nats_url.get_secret_value().split(",")]
+        return nats_servers(self.nats_url.get_secret_value())
+
+    @property
+    def worker(self) -> str:
+        """What the ledger calls this worker: see `services.wire.worker_name`."""
+        users = [_user_of(urlsplit(server)) for server in self.nats_servers]
+        return worker_name(next((user for user in users if user), USER_UNKNOWN), self.worker_name)
 
     @property
     def tuning(self) -> Tuning:
@@ -210,6 +219,11 @@ class WorkerSettings(BaseSettings):
             )
             for name, field in type(self).model_fields.items()
         ]
+
+
+def _user_of(parts: SplitResult) -> str | None:
+    """The user of a NATS URL; a name without a password is a token, which is a secret and nobody's name."""
+    return unquote(parts.username) if parts.username and parts.password is not None else None
 
 
 def _shown(value: Any) -> str:

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from projections import history, jobs, library, performance, prompts, queue, scores, workspace
+from projections import batches, history, jobs, library, performance, prompts, queue, scores, workspace
 from projections.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
     history.HISTORY,
     jobs.JOBS,
+    batches.BATCHES,
     workspace.WORKSPACE,
     library.LIBRARY,
     queue.QUEUE,

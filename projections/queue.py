@@ -1,12 +1,25 @@
-"""Jobs that wait or run: what the dispatcher hands out and the reaper watches."""
+"""Jobs that wait or run: what the dispatcher hands out and the reaper watches; and what each owner was given so far."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import orjson
+from psycopg import Cursor
+from psycopg.rows import TupleRow
 
 from domain import events as facts
 from domain.envelope import Recorded
+from domain.fairness import UNEXPECTED_S, charged, round_begun
 from projections.jobs import jobs_touched
-from projections.projection import FoldedTable, FoldedView, Projection, Rows
+from projections.projection import Projection, Row, Rows
 from projections.sql import load
+
+Level = tuple[str, int]
+"""A pool and a priority: owners take turns among those who wait there."""
+
+Place = tuple[str, int, str]
+"""A pool, a priority, and an owner."""
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
@@ -26,6 +39,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             "deadline": event.deadline,
             "queued_at": recorded.envelope.at,
             "queued_position": recorded.position,
+            "cost_s": event.expected_s or UNEXPECTED_S * event.recipe.quantity,
         }
         return
     row = rows.get(key)
@@ -50,6 +64,104 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             pass
 
 
-QUEUE: Final[Projection] = FoldedView(
-    "queue", (FoldedTable("queue", "job_id", jobs_touched, fold, load("queue.sql")),), aggregates=("job",)
-)
+class Turns:
+    """What each owner waits for and was given, by pool and priority. See `domain.fairness`."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows: dict[Place, Row] = {place_of(row): row for row in rows}
+        self._rounds: dict[Level, float] = {}
+        for row in self._rows.values():
+            self._reached(row)
+
+    def fold(self, before: Row | None, after: Row | None) -> None:
+        """A job of the queue became another; None: it was not, or is not any more, there."""
+        waited, waits = (one is not None and one["status"] == "waiting" for one in (before, after))
+        if before is not None and waited and not waits:
+            self._count(before, -1)
+        if after is not None and waits and not waited:
+            self._count(after, +1)
+        if before is not None and after is not None and waited and not waits:
+            self._charge(after)
+
+    def rows(self) -> list[Row]:
+        """To be stored."""
+        return list(self._rows.values())
+
+    def _count(self, job: Row, jobs: int) -> None:
+        turns = self._of(job)
+        turns["waiting"] += jobs
+        turns["waiting_s"] = turns["waiting_s"] + jobs * job["cost_s"] if turns["waiting"] else 0.0
+
+    def _charge(self, job: Row) -> None:
+        """An attempt was started. Every one of them takes the workers' time."""
+        turns = self._of(job)
+        round_s = self._rounds.get(place_of(job)[:2], 0.0)
+        turns["used_s"] = charged(turns["used_s"], round_s, job["cost_s"])
+        turns["round_s"] = round_begun(turns["used_s"], round_s)
+        self._reached(turns)
+
+    def _of(self, job: Row) -> Row:
+        place = place_of(job)
+        fresh = {"waiting": 0, "waiting_s": 0.0, "used_s": 0.0, "round_s": 0.0}
+        return self._rows.setdefault(place, {name: job[name] for name in ("pool", "priority", "owner")} | fresh)
+
+    def _reached(self, turns: Row) -> None:
+        level = place_of(turns)[:2]
+        self._rounds[level] = max(self._rounds.get(level, 0.0), turns["round_s"])
+
+
+def place_of(row: Mapping[str, Any]) -> Place:
+    """Where a job waits, or whose turns these are."""
+    return row["pool"], row["priority"], row["owner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The view: the jobs are folded like other rows, and how each changes decides what becomes of its owner's turns."""
+
+    sql: Mapping[str, LiteralString]
+    name: str = "queue"
+    tables: Sequence[str] = ("queue", "turns")
+    aggregates: Sequence[str] = ("job",)
+    version: int = 2  # since jobs have a cost, and owners turns
+
+    def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
+        """See `Projection`. Five statements, however many events."""
+        keys = {key for event in events for key in jobs_touched(event)}
+        if not keys:
+            return
+        found = cursor.execute(self.sql["load"], (list(keys),), prepare=True, binary=True).fetchall()
+        rows: Rows = {str(key): orjson.loads(row) for key, row in found}
+        there = set(rows)
+        turns = Turns(self._turns(events, rows, cursor))
+        for event in events:
+            key = str(event.stream_id)
+            row = rows.get(key)
+            before = None if row is None else dict(row)
+            fold(rows, event)
+            turns.fold(before, rows.get(key))
+        self._store("store", [row for row in rows.values() if row is not None], cursor)
+        removed = [key for key, row in rows.items() if row is None and key in there]
+        if removed:
+            cursor.execute(self.sql["remove"], (removed,), prepare=True)
+        self._store("store_turns", turns.rows(), cursor)
+
+    def _turns(self, events: Sequence[Recorded], rows: Rows, cursor: Cursor[TupleRow]) -> list[Row]:
+        """The turns of everybody whose jobs these events are about, and of who reached the last round of each level."""
+        places = {place_of(row) for row in rows.values() if row is not None}
+        for event in events:
+            if isinstance(queued := event.event, facts.JobQueued):
+                places.add((queued.pool, queued.priority, queued.owner))
+        if not places:
+            return []
+        pools, priorities, owners = (list(column) for column in zip(*sorted(places), strict=True))
+        arguments = {"pools": pools, "priorities": priorities, "owners": owners}
+        found = cursor.execute(self.sql["load_turns"], arguments, prepare=True).fetchall()
+        return [orjson.loads(row) for (row,) in found]
+
+    def _store(self, statement: str, rows: Sequence[Row], cursor: Cursor[TupleRow]) -> None:
+        if rows:
+            cursor.execute(self.sql[statement], (orjson.dumps(rows).decode(),), prepare=True)
+
+
+QUEUE: Final[Projection] = Queue(load("queue.sql"))

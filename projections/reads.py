@@ -58,6 +58,27 @@ class JobRow:
 
 
 @dataclass(slots=True)
+class DeadJobRow:
+    """A job that failed, without what was asked for."""
+
+    job_id: UUID
+    owner: str
+    job_type: str
+    model: str
+    pool: str
+    quantity: int
+    attempts: int
+    error: Json
+    created_at: datetime
+    finished_at: datetime
+    queued_position: int
+
+    def __post_init__(self) -> None:
+        self.created_at = self.created_at.astimezone(UTC)
+        self.finished_at = self.finished_at.astimezone(UTC)
+
+
+@dataclass(slots=True)
 class AssetRow:
     """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed.
 
@@ -119,6 +140,14 @@ class HistoryRow:
 
     def __post_init__(self) -> None:
         self.at = self.at.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long something takes: half of all times no longer than `p50`, nine of ten no longer than `p90`."""
+
+    p50: float
+    p90: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +219,10 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class LibraryFilter:
-    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5."""
+    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5.
+
+    `trashed`: what is in the trash, and nothing else; without it what is not.
+    """
 
     kind: str | None = None
     saved: bool | None = None
@@ -198,6 +230,7 @@ class LibraryFilter:
     words: str | None = None
     min_score: int | None = None
     model: str | None = None
+    trashed: bool = False
 
 
 def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:
@@ -229,6 +262,19 @@ def list_jobs(
         "batch_id": wanted.batch_id,
     }
     return _rows(connection, JobRow, SQL["list_jobs"], arguments)
+
+
+def dead_jobs(
+    connection: Connection[TupleRow], *, error_class: str | None, before: int | None, limit: int
+) -> list[DeadJobRow]:
+    """Everybody's jobs that failed, queued before position `before`, newest first."""
+    arguments = {"error_class": error_class, "before": before, "limit": limit}
+    return _rows(connection, DeadJobRow, SQL["dead_jobs"], arguments)
+
+
+def which_exist(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these that are jobs, whoever's."""
+    return {job_id for (job_id,) in connection.execute(SQL["which_exist"], (list(job_ids),)).fetchall()}
 
 
 def find_job(connection: Connection[TupleRow], owner: str, job_id: UUID) -> JobRow | None:
@@ -263,7 +309,7 @@ def list_workspace(
 def list_library(
     connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
 ) -> list[ListedAssetRow]:
-    """Assets completed before position `before`, newest first."""
+    """Assets completed before position `before`, newest first: of the owner that `connection` stands for."""
     arguments = {
         "owner": owner,
         "before": before,
@@ -274,6 +320,7 @@ def list_library(
         "words": wanted.words,
         "min_score": wanted.min_score,
         "model": wanted.model,
+        "trashed": wanted.trashed,
     }
     return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
 
@@ -294,14 +341,19 @@ def history_of_owner(
     return _rows(connection, HistoryRow, SQL["history_of_owner"], arguments)
 
 
-def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The place of each waiting job among those of its pool, from 1; jobs that do not wait are left out."""
-    if not job_ids:
-        return {}
-    if len(job_ids) == 1:  # counting what is ahead reads the index alone; numbering reads the whole backlog
-        row = connection.execute(SQL["place_in_queue"], {"job_id": job_ids[0]}, prepare=True).fetchone()
-        return {job_ids[0]: int(row[0])} if row else {}
-    return dict(connection.execute(SQL["places_in_queue"], {"job_ids": list(job_ids)}).fetchall())
+@dataclass(frozen=True, slots=True)
+class RunningAttempt:
+    """Who works on a job now, and for whom."""
+
+    job_id: UUID
+    owner: str
+    attempt: int
+    worker: str
+
+
+def running_attempts(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> list[RunningAttempt]:
+    """Those of these jobs that run."""
+    return _rows(connection, RunningAttempt, SQL["running_attempts"], {"job_ids": list(job_ids)})
 
 
 def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
@@ -309,9 +361,10 @@ def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
     return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
 
 
-def recent_seconds(connection: Connection[TupleRow]) -> dict[str, float]:
-    """Seconds per asset of each job type, averaged over its jobs among the last 500 that ended."""
-    return dict(connection.execute(SQL["recent_seconds"], prepare=True).fetchall())
+def recent_seconds(connection: Connection[TupleRow]) -> dict[str, Seconds]:
+    """Seconds per asset of each job type, of its jobs among the last 500 that ended."""
+    rows = connection.execute(SQL["recent_seconds"], prepare=True).fetchall()
+    return {job_type: Seconds(p50, p90) for job_type, p50, p90 in rows}
 
 
 def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime) -> list[QueueRow]:

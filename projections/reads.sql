@@ -22,6 +22,19 @@ where owner = %(owner)s
 order by queued_position desc
 limit %(limit)s
 
+-- name: dead_jobs
+select job_id, owner, job_type, recipe ->> 'model' as model, pool, jsonb_array_length(recipe -> 'seeds') as quantity,
+  attempt as attempts, error, created_at, finished_at, queued_position
+from views.jobs
+where status = 'failed'
+  and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+  and (%(error_class)s::text is null or error ->> 'error_class' = %(error_class)s::text)
+order by queued_position desc
+limit %(limit)s
+
+-- name: which_exist
+select job_id from views.jobs where job_id = any (%s::uuid[])
+
 -- name: find_job
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
   created_at, started_at, finished_at, queued_position, enhanced_prompt
@@ -50,26 +63,22 @@ select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, b
 from views.workspace
 where owner = %(owner)s and not dismissed and not trashed and status <> 'canceled' and kind is not null
   and (
-    %(before)s::bigint is null or queued_position < %(before)s::bigint
-    or (queued_position = %(before)s::bigint and "index" > %(after_index)s::int))
+    %(before)s::bigint is null
+    or (queued_position <= %(before)s::bigint
+      and (queued_position < %(before)s::bigint or "index" > %(after_index)s::bigint)))
 order by queued_position desc, "index"
 limit %(limit)s
 
 -- name: list_library
 select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
   null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
-  completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from views.library
-where owner = %(owner)s and status = 'completed' and not trashed
-  and (%(before)s::bigint is null or completed_position < %(before)s::bigint)
-  and (%(kind)s::text is null or kind = %(kind)s::text)
-  and (%(saved)s::boolean is null or saved = %(saved)s::boolean)
-  and (%(tag)s::text is null or %(tag)s::text = any (tags))
-  and (%(words)s::text is null or words @@ websearch_to_tsquery('simple', %(words)s::text))
-  and (%(min_score)s::int is null or rating >= %(min_score)s::int)
-  and (%(model)s::text is null or model = %(model)s::text)
-order by completed_position desc
-limit %(limit)s
+  page.completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+from library_page(
+  %(kind)s::text, %(saved)s::boolean, %(tag)s::text, websearch_to_tsquery('simple', searchable(%(words)s::text)),
+  %(min_score)s::int, %(model)s::text, %(trashed)s::boolean, %(before)s::bigint, %(limit)s::int) as page
+  join views.library using (asset_id)
+where owner = %(owner)s
+order by page.completed_position desc
 
 -- name: history_of_streams
 select position, stream_id, version, type, at, actor, correlation_id, causation_id, data
@@ -85,34 +94,21 @@ where owner = %(owner)s and position > %(after)s and position <= %(upto)s
 order by position
 limit %(limit)s
 
--- name: place_in_queue
-select
-  (select count(*) from views.queue a
-    where a.status = 'waiting' and a.pool = q.pool and a.priority > q.priority)
-  + (select count(*) from views.queue a
-    where a.status = 'waiting' and a.pool = q.pool and a.priority = q.priority
-      and a.queued_position <= q.queued_position) as place
-from views.queue q
-where q.job_id = %(job_id)s and q.status = 'waiting'
-
--- name: places_in_queue
-select job_id, place
-from (
-  select job_id, row_number() over (partition by pool order by priority desc, queued_position) as place
-  from views.queue where status = 'waiting'
-) waiting
-where job_id = any (%(job_ids)s::uuid[])
+-- name: running_attempts
+select job_id, owner, attempt, worker from views.queue where status = 'running' and job_id = any(%(job_ids)s)
 
 -- name: running_by_pool
 select pool, count(*) as running from views.queue where status = 'running' group by pool
 
 -- name: recent_seconds
-select job_type, avg(extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds'))::float as seconds
+select job_type,
+  percentile_cont(0.5) within group (order by seconds)::float as p50,
+  percentile_cont(0.9) within group (order by seconds)::float as p90
 from (
-  select job_type, started_at, finished_at, status, recipe
+  select job_type, status, extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds') as seconds
   from views.jobs where finished_at is not null order by finished_at desc limit 500
 ) recent
-where status = 'succeeded' and started_at is not null
+where status = 'succeeded' and seconds is not null
 group by job_type
 
 -- name: queues

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -15,16 +16,20 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamInfo,
 )
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, work_consumer, work_filter
+from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, nats_servers, work_consumer, work_filter
 
 log = logging.getLogger(__name__)
 
 RECONNECT_PAUSE_S = 0.25
 CONNECT_S_MAX = 2
+
+REFUSED = "authorization violation"
+"""What nats-server says to a wrong password; nats-py has no class for it."""
 
 POLL_S = 0.2
 """How long a follower of the ledger sleeps when no wake-up comes: what a lost ping costs."""
@@ -49,17 +54,22 @@ class Follower:
 
 
 class Broker:
-    """Core NATS and JetStream of one process. `open()` returns at once; `connected` says how it is."""
+    """Core NATS and JetStream of one process. `open()` returns at once; `connected` says how it is.
 
-    def __init__(self, url: str, name: str) -> None:
+    `url` is one server, or several of a cluster separated by commas; on `replicas` of them JetStream keeps its streams.
+    """
+
+    def __init__(self, url: str, name: str, replicas: int = 1) -> None:
         self._url = url
         self._name = name
+        self.replicas: Final = replicas
         self._client = Client()
         self._opening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jetstream = self._client.jetstream(timeout=CONNECT_S_MAX)
         self._was_connected = False
         self._closing = False
+        self._refused = False
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
         self._followers: list[Follower] = []
 
@@ -134,7 +144,7 @@ class Broker:
 
     async def _connect(self) -> None:
         await self._client.connect(
-            servers=[self._url],
+            servers=nats_servers(self._url),
             name=self._name,
             connect_timeout=CONNECT_S_MAX,
             max_reconnect_attempts=-1,
@@ -146,10 +156,14 @@ class Broker:
             reconnected_cb=self._on_reconnect,
         )
         self._was_connected = True
+        self._refused = False
         for subject, queue, handler in self._subscriptions:
             await self._client.subscribe(subject, queue=queue, cb=handler)
 
     async def _on_error(self, error: Exception) -> None:
+        if REFUSED in str(error).lower() and not self._refused:  # once: it is tried four times a second
+            self._refused = True
+            log.warning("NATS refuses the user or the password of DARKROOM_NATS_URL; it is tried until it does not")
         log.debug("NATS: %s", error)
 
     async def _on_disconnect(self) -> None:
@@ -160,42 +174,47 @@ class Broker:
         log.info("NATS is back")
 
 
-async def ensure_ledger_stream(jetstream: JetStreamContext) -> int:
-    """Make the broadcast stream when it is missing; its last sequence, which is the last position it holds."""
-    try:
-        info = await jetstream.stream_info(LEDGER_STREAM)
-    except NotFoundError:
-        info = await jetstream.add_stream(
-            StreamConfig(
-                name=LEDGER_STREAM,
-                subjects=["ledger.>"],
-                retention=RetentionPolicy.LIMITS,
-                storage=StorageType.FILE,
-                description="Every event of the ledger; sequence = position.",
-            )
-        )
-    return info.state.last_seq
+async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> int:
+    """Make the broadcast stream as it must be; its last sequence, which is the last position it holds."""
+    wanted = StreamConfig(
+        name=LEDGER_STREAM,
+        subjects=["ledger.>"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        description="Every event of the ledger; sequence = position.",
+    )
+    return (await _ensure_stream(jetstream, wanted)).state.last_seq
 
 
-async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str]) -> None:
-    """Make the work queue and a consumer for each pool when they are missing."""
-    try:
-        await jetstream.stream_info(WORK_STREAM)
-    except NotFoundError:
-        await jetstream.add_stream(
-            StreamConfig(
-                name=WORK_STREAM,
-                subjects=["work.>"],
-                retention=RetentionPolicy.WORK_QUEUE,
-                storage=StorageType.FILE,
-                discard=DiscardPolicy.NEW,
-                discard_new_per_subject=True,
-                max_msgs_per_subject=1,
-                description="Attempts handed to workers; acked after the ledger has their end.",
-            )
-        )
+async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str], replicas: int = 1) -> None:
+    """Make the work queue as it must be, and a consumer for each pool."""
+    wanted = StreamConfig(
+        name=WORK_STREAM,
+        subjects=["work.>"],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=1,
+        description="Attempts handed to workers; acked after the ledger has their end.",
+    )
+    await _ensure_stream(jetstream, wanted)
     for pool in pools:
         await _ensure_consumer(jetstream, pool)
+
+
+async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> StreamInfo:
+    """Make it where it is missing; one that was made for fewer servers, or more, is spread anew."""
+    name = str(wanted.name)
+    try:
+        info = await jetstream.stream_info(name)
+    except NotFoundError:
+        return await jetstream.add_stream(wanted)
+    if info.config.num_replicas == wanted.num_replicas:
+        return info
+    return await jetstream.update_stream(info.config.evolve(num_replicas=wanted.num_replicas))
 
 
 async def _ensure_consumer(jetstream: JetStreamContext, pool: str) -> None:

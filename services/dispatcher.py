@@ -1,4 +1,4 @@
-"""Keeps WORK filled to about twice the workers' capacity, in the queue's order: priority, then first come.
+"""Keeps WORK filled to about twice the workers' capacity, in the queue's order: see `domain.fairness`.
 
 What was handed out is asked of the broker at each turn, never remembered. So losing all of NATS loses nothing: whatever
 is missing is published again from the ledger.
@@ -7,6 +7,8 @@ is missing is published again from the ledger.
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -16,34 +18,47 @@ from nats.js.errors import APIError
 from domain.asset import Unknown
 from domain.codec import UnknownEvent
 from domain.errors import NotFound
+from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
-from domain.job import Waiting
-from projections.sql import load
+from domain.job import Waiting, past_deadline
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
+from services.lines import read_backlog
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
 
-SQL = load("dispatcher.sql", "services")
-
 FILL: Final = 2
 """Messages per worker in WORK: one in hand and one to go on with, so that a job is canceled exactly until late."""
+
+SPARE: Final = 16
+"""Jobs tried besides when some of those that the view shows have ended meanwhile."""
 
 TAKEN_ALREADY: Final = 10077
 """JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
 
 
 class Dispatcher:
-    """Several may run: the broker holds each attempt once."""
+    """Several may run: they find the same order, and the broker holds each attempt once.
 
-    def __init__(self, database: Database, ledger: Ledger, broker: Broker, pools: Sequence[str]) -> None:
+    `running_per_owner_max`: of nobody more jobs run or are handed out.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        broker: Broker,
+        pools: Sequence[str],
+        running_per_owner_max: int | None = None,
+    ) -> None:
         self._database = database
         self._ledger = ledger
         self._broker = broker
         self._pools = list(pools)
+        self._running_per_owner_max = running_per_owner_max
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
@@ -52,7 +67,7 @@ class Dispatcher:
     async def step(self) -> int:
         """Fill WORK where there is room; how many attempts were handed out."""
         jetstream = self._broker.jetstream
-        await ensure_work_stream(jetstream, self._pools)
+        await ensure_work_stream(jetstream, self._pools, self._broker.replicas)
         handed_out = 0
         for pool in self._pools:
             handed_out += await self._fill(jetstream, pool)
@@ -67,10 +82,10 @@ class Dispatcher:
         if room <= 0:
             return 0
         handed_out = 0
-        for job_id, attempt in await asyncio.to_thread(self._waiting, pool, room + len(there)):
-            subject = work_subject(pool, job_id, attempt)
-            if handed_out < room and subject not in there:
-                handed_out += await self._hand_out(jetstream, subject, job_id, attempt)
+        for job in await asyncio.to_thread(self._next, pool, [attempt_in(subject) for subject in there], room):
+            subject = work_subject(pool, job.job_id, job.attempt)
+            if handed_out < room:
+                handed_out += await self._hand_out(jetstream, subject, job.job_id, job.attempt)
         return handed_out
 
     async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
@@ -86,14 +101,17 @@ class Dispatcher:
         log.info("handed out job %s attempt %d", job_id, attempt)
         return True
 
-    def _waiting(self, pool: str, limit: int) -> list[tuple[UUID, int]]:
+    def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:
+        """Who is next, and as many more as may turn out to wait no longer: the view may be behind."""
         with self._database.connection() as connection:
-            return [(job_id, attempt) for job_id, attempt in connection.execute(SQL["waiting"], (pool, limit))]
+            backlog = read_backlog(connection, pool, there, due=True)
+        order = in_order(backlog.lines, backlog.rounds, backlog.at_work, self._running_per_owner_max)
+        return list(islice(order, room + SPARE))
 
     def _order(self, job_id: UUID, attempt: int) -> WorkOrder | None:
         """The order as the ledger has it now; None when the view was behind and the job waits no longer."""
         try:
-            return order_for(job_id, self._ledger.generation(job_id), attempt)
+            return order_for(job_id, self._ledger.generation(job_id), attempt, datetime.now(UTC))
         except NotFound:
             return None
         except UnknownEvent as error:
@@ -101,10 +119,16 @@ class Dispatcher:
             return None
 
 
-def order_for(job_id: UUID, generation: Generation, attempt: int) -> WorkOrder | None:
-    """What a worker needs to know for `attempt`; None unless that is the job's next one."""
+def attempt_in(subject: str) -> tuple[UUID, int]:
+    """The job and the attempt that a subject of `services.wire.work_subject` names."""
+    *_, job_id, attempt = subject.split(".")
+    return UUID(job_id), int(attempt)
+
+
+def order_for(job_id: UUID, generation: Generation, attempt: int, now: datetime) -> WorkOrder | None:
+    """What a worker needs to know for `attempt`; None unless that is the job's next one, and not too late."""
     job = generation.job
-    if not isinstance(job, Waiting) or job.tries.attempt + 1 != attempt:
+    if not isinstance(job, Waiting) or job.tries.attempt + 1 != attempt or past_deadline(job, now):
         return None
     recipe = job.queued.recipe
     reservations = {index: generation.assets[index] for index in pending_indexes(generation)}

@@ -65,8 +65,7 @@ def acting_as_role(dsn: str) -> str:
 def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
     """Why the views cannot be read by this user each for its owner: the rest of a sentence about him; None if they can.
 
-    `logs_in`: by what he may do himself; else by acting as `ROLE`. Raises `Unavailable`, and psycopg's ProgrammingError
-    for what is no connection string.
+    `logs_in`: by what he may do himself; else by acting as `ROLE`. Raises `Unavailable`.
     """
     with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
         row = connection.execute(SQL["rights"], {"role": ROLE}).fetchone()

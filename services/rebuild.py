@@ -83,6 +83,8 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
                 if stopping():
                     raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {reached}.")
             position = live
+        for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
+            connection.execute(sql.SQL(SQL["analyze_table"]).format(Identifier("views_next", table)))
         with connection.transaction():
             live = _position(connection, view, SQL["hold_live"])
             for _ in fill(connection, ledger, view, "next", position, live):

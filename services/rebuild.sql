@@ -44,6 +44,9 @@ create temporary table {} (like {} including all)
 -- name: secure_table
 select views_secure(%s::regclass)
 
+-- name: analyze_table
+analyze {}
+
 -- name: drop_table
 drop table if exists {}
 

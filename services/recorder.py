@@ -18,10 +18,12 @@ from domain.commands import (
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
+    Reported,
     StartAttempt,
+    WorkerCommand,
 )
 from domain.errors import Refused
-from domain.job import Running
+from domain.job import Running, require_attempt
 from projections.sql import load
 from services.broker import Broker
 from services.database import Database, Unavailable
@@ -41,6 +43,7 @@ from services.wire import (
     NoteReport,
     ReportReply,
     StartedReport,
+    sender_of,
 )
 
 log = logging.getLogger(__name__)
@@ -68,46 +71,48 @@ class Recorder:
         await stop.wait()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
-    def record(self, report: AnyReport) -> ReportReply:
-        """Bring a report into the ledger. A repeat is answered like the first; a late one is refused."""
+    def record(self, report: AnyReport, worker: str) -> ReportReply:
+        """Bring a worker's report into the ledger. A repeat is answered like the first.
+
+        Refused is one that comes late, or from a worker that does not have the attempt.
+        """
         try:
             if isinstance(report, HeartbeatReport):
-                return self._renew(report)
-            executed = self._ledger.execute(report.job_id, command_of(report, now=_now()), Context(report.worker))
+                return self._renew(report, worker)
+            executed = self._ledger.execute(report.job_id, command_of(report, worker, now=_now()), Context(worker))
         except Refused as refusal:
             return ReportReply(accepted=False, code=refusal.code, detail=str(refusal))
         except Unavailable as error:
             return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(error))
         job = executed.generation.job
         runs = isinstance(job, Running) and job.tries.attempt == report.attempt
-        self._keep_lease(report, runs=runs)
+        self._keep_lease(report, worker, runs=runs)
         return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
 
-    def _renew(self, report: HeartbeatReport) -> ReportReply:
+    def _renew(self, report: HeartbeatReport, worker: str) -> ReportReply:
         with self._database.connection() as connection:
-            row = connection.execute(SQL["renew"], self._lease(report)).fetchone()
+            row = connection.execute(SQL["renew"], self._lease(report, worker)).fetchone()
         if row is not None and row[0] is not None:
             return ReportReply(accepted=True, cancel_requested=row[0])
         # No lease, or the queue does not show the job: only the ledger knows whether the attempt is current.
         job = self._ledger.generation(report.job_id).job
-        if isinstance(job, Running) and job.tries.attempt == report.attempt:
-            self._keep_lease(report, runs=True)
-            return ReportReply(accepted=True, cancel_requested=job.cancel_requested)
-        return ReportReply(accepted=False, code="attempt_superseded", detail="This attempt is no longer current.")
+        running = require_attempt(job, report.attempt, worker)
+        self._keep_lease(report, worker, runs=True)
+        return ReportReply(accepted=True, cancel_requested=running.cancel_requested)
 
-    def _keep_lease(self, report: AnyReport, *, runs: bool) -> None:
+    def _keep_lease(self, report: AnyReport, worker: str, *, runs: bool) -> None:
         """A lease that could not be written costs no more than a lease: the job's start counts until the heartbeat."""
         try:
             with self._database.connection() as connection:
-                connection.execute(SQL["grant"] if runs else SQL["drop"], self._lease(report), prepare=True)
+                connection.execute(SQL["grant"] if runs else SQL["drop"], self._lease(report, worker), prepare=True)
         except Unavailable:
             log.warning("the lease of job %s was not written; the next heartbeat writes it", report.job_id)
 
-    def _lease(self, report: AnyReport) -> dict[str, object]:
+    def _lease(self, report: AnyReport, worker: str) -> dict[str, object]:
         return {
             "job_id": report.job_id,
             "attempt": report.attempt,
-            "worker": report.worker,
+            "worker": worker,
             "lease_s": self._lease_s,
         }
 
@@ -119,31 +124,37 @@ class Recorder:
 
     async def _answer(self, message: Msg) -> None:
         try:
-            reply = await self._reply_to(message.data)
+            reply = await self._reply_to(message.data, sender_of(message.subject))
             await message.respond(reply.model_dump_json().encode())
         except (NatsError, OSError) as error:
             log.warning("an answer was lost, the worker asks again: %s", error)
         finally:
             self._places.release()
 
-    async def _reply_to(self, data: bytes) -> ReportReply:
+    async def _reply_to(self, data: bytes, worker: str) -> ReportReply:
         try:
             report = ANY_REPORT.validate_json(data)
         except ValidationError as error:
-            log.warning("a report was not understood: %s", error)
+            log.warning(
+                "a report of worker %s was not understood: %s", worker, error.errors(include_input=False)[0]["msg"]
+            )
             return ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version.")
         try:
-            return await asyncio.to_thread(self.record, report)
+            return await asyncio.to_thread(self.record, report, worker)
         except Exception:
             log.exception("report %s of job %s failed", report.kind, report.job_id)
             return ReportReply(accepted=False, code=UNAVAILABLE, detail="The recorder failed; send the report again.")
 
 
-def command_of(report: AnyReport, *, now: datetime) -> JobCommand:
-    """The command that a report asks for."""
+def command_of(report: AnyReport, worker: str, *, now: datetime) -> JobCommand:
+    """The command that a worker's report asks for."""
+    if isinstance(report, StartedReport):
+        return StartAttempt(report.attempt, worker, now)
+    return Reported(worker, _reported(report, now))
+
+
+def _reported(report: AnyReport, now: datetime) -> WorkerCommand:
     match report:
-        case StartedReport(attempt=attempt, worker=worker):
-            return StartAttempt(attempt, worker, now)
         case NoteReport(note=note):
             return NoteOfAttempt(note, now)
         case AssetCompletedReport(index=index, completed=completed):
@@ -156,8 +167,8 @@ def command_of(report: AnyReport, *, now: datetime) -> JobCommand:
             return ReleaseAttempt(attempt, now)
         case CancelConfirmedReport(attempt=attempt):
             return ConfirmCancel(attempt, now)
-        case HeartbeatReport():
-            raise ValueError("A heartbeat is not a command.")
+        case HeartbeatReport() | StartedReport():
+            raise ValueError("This report is not about what a running attempt made.")
         case _:
             assert_never(report)
 

@@ -47,7 +47,7 @@ class Relay:
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
-        position = await ensure_ledger_stream(self._broker.jetstream)
+        position = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
             await self._refuse_a_longer_stream(position)

@@ -10,12 +10,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.catalog import Catalog
 from domain.catalog_file import CatalogError, CatalogFile, read_catalog
-from services.wire import LEASE_S
+from services.wire import LEASE_S, nats_servers
 
 PREFIX = "DARKROOM_"
 
 UPLOAD_MB_MAX = 64
 """A minute of 1080p video, or the largest picture that is read; a file is held in memory while it is decoded."""
+
+
+REQUESTS_PER_S_MAX = 50.0
+REQUESTS_AT_ONCE_MAX = 500
+"""A page of a hundred pictures is a hundred requests; nobody looks at one more often than every two seconds."""
 
 
 class SettingsError(Exception):
@@ -32,7 +37,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """What the services and the command line read from the environment. Workers have their own, without a database."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Field(
         default_factory=default_data_dir, description="Folder that holds everything of `darkroom up`."
@@ -46,7 +53,16 @@ class Settings(BaseSettings):
         "by way of the other one.",
     )
     nats_url: SecretStr | None = Field(
-        default=None, description="NATS URL; without it `darkroom up` starts its own server."
+        default=None,
+        description="NATS URL, several of a cluster separated by commas; without it `darkroom up` starts its own.",
+    )
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
+        default=1,
+        description="How many servers of a NATS cluster keep each stream: 3 outlive the loss of one.",
+    )
+    worker_nats_url: SecretStr | None = Field(
+        default=None,
+        description="NATS URL that `darkroom up` gives its worker, of a user with a worker's rights alone.",
     )
     blobs_url: str | None = Field(
         default=None,
@@ -80,8 +96,17 @@ class Settings(BaseSettings):
     upload_mb_max: Annotated[int, Field(ge=1, le=1024)] = Field(
         default=UPLOAD_MB_MAX, description="The largest upload that the API takes, in MB."
     )
+    requests_per_s_max: Annotated[float, Field(ge=0.01)] = Field(
+        default=REQUESTS_PER_S_MAX, description="Requests per second that the API takes of each owner, on average."
+    )
+    requests_at_once_max: Annotated[int, Field(ge=1)] = Field(
+        default=REQUESTS_AT_ONCE_MAX, description="Requests that each owner may send at once, after a pause."
+    )
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
+    )
+    running_per_owner_max: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="How many jobs of one owner may run at a time, over all pools. Default: no limit."
     )
     disk_free_min_mb: Annotated[int, Field(ge=0)] = Field(
         default=256, description="`darkroom up` refuses to start with less free disk space than this, in MB."
@@ -94,6 +119,33 @@ class Settings(BaseSettings):
         if token is not None and len(token.get_secret_value()) < 16:
             raise ValueError("must have at least 16 characters")
         return token
+
+    @field_validator("postgres_dsn", "postgres_api_dsn")
+    @classmethod
+    def _connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
+        """In words of our own: what libpq takes for a host or a port may be a piece of a password."""
+        if dsn is None:
+            return None
+        from psycopg import ProgrammingError  # noqa: PLC0415 - most commands have no database, and start faster without
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+        try:
+            parts = conninfo_to_dict(dsn.get_secret_value())
+        except ProgrammingError:
+            parts = {"host": "@"}
+        ports = str(parts.get("port") or "").split(",")
+        if "@" in str(parts.get("host") or "") or not all(port.isdecimal() for port in ports if port):
+            raise ValueError(
+                "must look like postgresql://user:password@host/name; / : @ % in a password are written %2F %3A %40 %25"
+            )
+        return dsn
+
+    @field_validator("nats_url", "worker_nats_url")
+    @classmethod
+    def _nats_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            nats_servers(url.get_secret_value())
+        return url
 
     @field_validator("log_level")
     @classmethod
@@ -108,7 +160,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            first = error.errors()[0]
+            first = error.errors(include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
             reason = first["msg"].removeprefix("Value error, ")
             raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None

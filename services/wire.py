@@ -1,6 +1,7 @@
 """What services and workers say to each other over NATS: subjects and messages. Nothing here talks to a broker."""
 
 from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -18,11 +19,17 @@ LEDGER_STREAM = "LEDGER"
 WORK_STREAM = "WORK"
 """Work queue: a message leaves it when its worker acks, after the ledger has the end of the attempt."""
 
-REPORTS = "reports"
-"""Request and reply: workers tell the recorder what happened."""
+REPORTS = "reports.>"
+"""Request and reply: workers tell the recorder what happened, each under its own name."""
 
 RECORDERS = "recorders"
 """Queue group of the recorders."""
+
+PROGRESS = "progress.>"
+"""Steps of running jobs, each under the name of its worker."""
+
+CANCEL = b"cancel"
+"""The payload of a cancel: what a worker has sent to that subject in answer to its own requests is none."""
 
 ENHANCE = "enhance"
 """Request and reply: the API asks a worker that has a language model for a richer prompt."""
@@ -33,9 +40,33 @@ ENHANCERS = "enhancers"
 ENHANCE_S_MAX = 20.0
 """A person waits for the answer: after so long the API goes by the rules, and the worker does not begin any more."""
 
+NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
+
 HEARTBEAT_S = 10.0
 LEASE_S = 30.0
 """A worker reports every 10 s; unheard of for 30 s, its attempt is over. Figures of DESIGN.md."""
+
+
+def nats_servers(url: str) -> list[str]:
+    """The servers of a NATS URL; several, separated by commas, are a cluster.
+
+    Raises `ValueError` in words of our own: what a library takes for a port may be a piece of a password.
+    """
+    servers = [server.strip() for server in url.split(",")]
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.scheme not in NATS_SCHEMES or not parts.hostname:
+            raise ValueError("must look like nats://host:4222")
+        check_port(parts)
+    return servers
+
+
+def check_port(parts: SplitResult) -> None:
+    """Raises `ValueError`, as `nats_servers`."""
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the port must be from 0 to 65535; / : @ in a password are written %2F %3A %40") from None
 
 
 def ledger_subject(owner: str, name: str) -> str:
@@ -58,14 +89,39 @@ def work_consumer(pool: str) -> str:
     return f"pool-{pool}"
 
 
-def progress_subject(owner: str, job_id: UUID) -> str:
-    """Steps of a running job; core NATS, never the ledger."""
-    return f"progress.{owner}.{job_id}"
+def worker_name(user: str, name: str) -> str:
+    """What the ledger calls a worker: its NATS user, who vouches for it, and what the process calls itself."""
+    return f"{user}.{name}"
 
 
-def cancel_subject(job_id: UUID) -> str:
+def user_of(worker: str) -> str:
+    """The NATS user of a worker: no other one can send under its name."""
+    return worker.partition(".")[0]
+
+
+def report_subject(worker: str) -> str:
+    """Where a worker reports. NATS lets its user alone publish here: the subject says who reports, for certain."""
+    return f"reports.{worker}"
+
+
+def progress_subject(worker: str) -> str:
+    """Steps of the job that the worker has; core NATS, never the ledger."""
+    return f"progress.{worker}"
+
+
+def sender_of(subject: str) -> str:
+    """The worker that sent a report or progress."""
+    return subject.partition(".")[2]
+
+
+def cancel_subject(worker: str, job_id: UUID) -> str:
     """Tells the worker that has the job to stop; heartbeats carry the same for a lost message."""
-    return f"cancel.{job_id}"
+    return f"cancel.{worker}.{job_id}"
+
+
+def inbox_prefix(worker: str) -> str:
+    """Under which a worker hears answers; NATS lets its user alone listen here."""
+    return f"_INBOX.{user_of(worker)}"
 
 
 class Message(BaseModel):
@@ -126,11 +182,13 @@ class Progress(Message):
 
 
 class Report(Message):
-    """Every report names its attempt; the ledger refuses one of an attempt that is not current."""
+    """Every report names its attempt; the ledger refuses one of an attempt that is not current.
+
+    Who reports is not in it: the subject says that, and NATS vouches for the subject.
+    """
 
     job_id: UUID
     attempt: int
-    worker: str
 
 
 class StartedReport(Report):
@@ -205,7 +263,8 @@ class ReportReply(Message):
     """The recorder's answer, sent after the commit.
 
     `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
-    (`attempt_superseded`, `job_not_startable`: drop the work), or `unavailable` (ask again later).
+    (`attempt_superseded`, `job_not_startable`: drop the work; `asset_ended`: and delete its file;
+    `prompt_already_enhanced`: give the job back), or `unavailable` (ask again later).
     """
 
     accepted: bool

@@ -3,26 +3,48 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.commands import AssetCommand, JobCommand, PromptCommand, SavePrompt, UploadMedia
+from domain.batch import item_job_id, title_of
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    JobCommand,
+    NewItem,
+    OpenBatch,
+    PromptCommand,
+    RunItemsAgain,
+    SavePrompt,
+    SubmitJob,
+    UploadMedia,
+)
 from domain.envelope import Envelope
-from domain.events import BatchItemAdded, BatchOpened, BatchPreferred, Event
+from domain.events import BatchPreferred, Event, ItemProblem
+from domain.generation import recipe_of_retry
 from domain.media import media_id
 from domain.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.flusher import Commit, NewEvent
-from services.ledger import AssetExecuted, Context, EventMapper, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import (
+    AssetExecuted,
+    BatchExecuted,
+    Context,
+    EventMapper,
+    JobExecuted,
+    Ledger,
+    PostgresRecorder,
+)
 from services.projector import Projector, View
 from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
 
 Row = dict[str, Any]
 
+REJECTED = ItemProblem(code="invalid_input", detail="prompt: too short", problems=(("prompt", "too short"),))
 MAPPER = EventMapper()
 
 
@@ -34,9 +56,16 @@ class Story:
         self._now = now
         self._then = then
 
-    def submit(
+    def submit(self, quantity: int = 3, **about: Any) -> UUID:
+        """A new job; its id."""
+        asked = self._job(quantity, **about)
+        self.ledger.execute(asked.job_id, asked, Context(asked.owner, asked.owner))
+        self._then()
+        return asked.job_id
+
+    def _job(
         self,
-        quantity: int = 3,
+        quantity: int,
         *,
         owner: str = OWNER,
         prompt: str = "a lighthouse in fog",
@@ -46,12 +75,11 @@ class Story:
         deadline: datetime | None = None,
         batch_id: UUID | None = None,
         **of_recipe: str,
-    ) -> UUID:
-        """A new job; its id. `of_recipe` are `model` and `job_type` where they are not the usual ones."""
-        job_id = uuid4()
-        asked = replace(
+    ) -> SubmitJob:
+        """A job as it is asked for. `of_recipe` are `model` and `job_type` where they are not the usual ones."""
+        return replace(
             SUBMIT,
-            job_id=job_id,
+            job_id=uuid4(),
             owner=owner,
             recipe=recipe(quantity).model_copy(update={"prompt": prompt, **of_recipe}),
             pool=pool,
@@ -61,9 +89,6 @@ class Story:
             batch_id=batch_id,
             now=self._now(),
         )
-        self.ledger.execute(job_id, asked, Context(owner, owner))
-        self._then()
-        return job_id
 
     def tell(self, job_id: UUID, *commands: JobCommand) -> JobExecuted:
         """These commands about the job, one after the other; what the last one did."""
@@ -86,14 +111,17 @@ class Story:
         self.tell(job_id, start(1), *(report_completed(index) for index in range(quantity)))
         return job_id
 
-    def compared(self, *models: str, owner: str = OWNER, **about: Any) -> tuple[UUID, list[UUID]]:
+    def compared(self, *models: str, owner: str = OWNER, quantity: int = 1, **about: Any) -> tuple[UUID, list[UUID]]:
         """A comparison of these models, an item and a job each, all of them completed; the ids of batch and jobs."""
         batch_id = uuid4()
-        jobs = [self.finished(batch_id=batch_id, owner=owner, model=model, **about) for model in models]
-        opened = BatchOpened(owner=owner, kind="comparison", name="Which one?", prompt="a lighthouse in fog", seed=42)
-        items = [BatchItemAdded(index=index, job_id=job_id) for index, job_id in enumerate(jobs)]
-        self.append(batch_id, owner, opened, *items)
-        return batch_id, jobs
+        jobs = [self._job(quantity, batch_id=batch_id, owner=owner, model=model, **about) for model in models]
+        items = tuple(NewItem(index, None, job.job_id) for index, job in enumerate(jobs))
+        asked = OpenBatch(owner, "comparison", "Which one?", items, self._now(), prompt="a lighthouse in fog", seed=42)
+        self.ledger.execute_batch(batch_id, asked, Context(owner, owner), jobs)
+        self._then()
+        for job in jobs:
+            self.tell(job.job_id, start(1), *(report_completed(index) for index in range(quantity)))
+        return batch_id, [job.job_id for job in jobs]
 
     def prefer(self, batch_id: UUID, winner: UUID, loser: UUID, *, index: int = 0, owner: str = OWNER) -> None:
         """Of these two jobs' assets at `index`, the first is the better one."""
@@ -140,6 +168,51 @@ class Story:
         self.ledger.execute_media(identifier, asked, Context(owner, owner))
         self._then()
         return identifier
+
+    def open_batch(
+        self,
+        *quantities: int,
+        owner: str = OWNER,
+        kind: Literal["batch", "comparison"] = "batch",
+        name: str = "Foxes",
+        collection: str | None = "Autumn",
+        deadline: datetime | None = None,
+    ) -> tuple[UUID, list[UUID]]:
+        """A batch of jobs with so many assets each; 0 for an item that is rejected. Its id, and those of its jobs."""
+        identifier, now = uuid4(), self._now()
+        items: list[NewItem] = []
+        jobs: list[SubmitJob] = []
+        for index, quantity in enumerate(quantities):
+            template = f"Template {index}"
+            if quantity == 0:
+                items.append(NewItem(index, template, None, REJECTED))
+                continue
+            job_id = item_job_id(identifier, index)
+            items.append(NewItem(index, template, job_id))
+            title = title_of(collection, template)
+            job = replace(SUBMIT, job_id=job_id, owner=owner, recipe=recipe(quantity), request_sha256=None, now=now)
+            jobs.append(replace(job, batch_id=identifier, title=title, deadline=deadline))
+        command = OpenBatch(owner=owner, kind=kind, name=name, items=tuple(items), now=now, collection=collection)
+        self.ledger.execute_batch(identifier, command, Context(owner, owner), jobs)
+        self._then()
+        return identifier, [job.job_id for job in jobs]
+
+    def tell_batch(self, identifier: UUID, command: BatchCommand, *jobs: SubmitJob) -> BatchExecuted:
+        """A command about a batch, with the jobs that it starts."""
+        moment = replace(command, now=self._now())
+        executed = self.ledger.execute_batch(identifier, moment, Context(OWNER, OWNER), jobs)
+        self._then()
+        return executed
+
+    def run_again(self, identifier: UUID, index: int) -> UUID:
+        """The lost outputs of an item, as a new job: its id. Raises what the rules do not allow."""
+        item = self.ledger.batch(identifier)[0].items[index]
+        before = item.jobs[-1]
+        again = recipe_of_retry(self.ledger.generation(before))
+        job = replace(SUBMIT, job_id=uuid4(), recipe=again, request_sha256=None, now=self._now(), parent_id=before)
+        entry = NewItem(index, item.template, job.job_id, instead_of=before)
+        self.tell_batch(identifier, RunItemsAgain((entry,), job.now), replace(job, batch_id=identifier))
+        return job.job_id
 
 
 class Views:

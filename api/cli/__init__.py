@@ -40,6 +40,9 @@ class Service(StrEnum):
     WORKER = "worker"
 
 
+JOB_TYPE = "sdxl_image_fast"
+"""Of a submission that does not say it."""
+
 Url = Annotated[str | None, typer.Option(help="The server. Default: DARKROOM_URL, else `url` in the data folder.")]
 Token = Annotated[
     str | None, typer.Option(help="The token. Default: DARKROOM_TOKEN, else `admin.token` in the data folder.")
@@ -192,10 +195,22 @@ def run(
 
 @app.command()
 def submit(
-    prompt: Annotated[str, typer.Argument(help="What to make.")],
-    job_type: Annotated[str, typer.Option("--type", help="The job type.")] = "sdxl_image_fast",
+    prompt: Annotated[str | None, typer.Argument(help="What to make; with --like, the job's own unless given.")] = None,
+    job_type: Annotated[
+        str | None, typer.Option("--type", help=f"The job type. Default: {JOB_TYPE}, or that of --like.")
+    ] = None,
+    like: Annotated[
+        UUID | None,
+        typer.Option(metavar="JOB", help="Take over the inputs of this job, its seed too; other options change them."),
+    ] = None,
     quantity: Annotated[int | None, typer.Option(help="How many: 1, 3 or 6 images.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the first; the others count up from it.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|random",
+            help="Seed of the first; the others count up from it. Default: random; with --like, the job's.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
     ] = None,
@@ -222,23 +237,29 @@ def submit(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Submit a job. Files of this machine are uploaded first."""
+    """Submit a job. Files of this machine are uploaded first.
+
+    With --like JOB, the inputs of that job with what else is said here; what cannot be taken over is said on stderr.
+    """
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
+    if prompt is None and like is None:
+        raise typer.BadParameter("Missing argument 'PROMPT', or --like JOB")
     asked = {
+        "prompt": prompt,
+        "job_type": job_type or (None if like else JOB_TYPE),
         "negative_prompt": negative,
         "quantity": quantity,
-        "seed": seed,
+        "seed": commands.seed_of(seed, like=like is not None),
         "params": commands.params_of(settings or []) or None,
         "references": commands.references_of(references or []) or None,
         "media": {name: source for name, source in (("image", image), ("video", video)) if source} or None,
         "priority": priority,
     }
-    body = {"job_type": job_type, "prompt": prompt} | {
-        name: value for name, value in asked.items() if value is not None
-    }
+    body = {name: value for name, value in asked.items() if value is not None}
     server = commands.find_server(url, token, data_dir)
-    finish(commands.submit(server, body, watched=watch or out is not None, out=out, as_json=as_json))
+    source = None if like is None else str(like)
+    finish(commands.submit(server, body, watched=watch or out is not None, out=out, as_json=as_json, like=source))
 
 
 @app.command()
@@ -261,7 +282,7 @@ def upload(
 @app.command()
 def enhance(
     prompt: Annotated[str, typer.Argument(help="What to make.")],
-    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = "sdxl_image_fast",
+    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = JOB_TYPE,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -281,6 +302,7 @@ def jobs(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
     job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the newest.")] = 20,
+    dead: Annotated[bool, typer.Option("--dead", help="Everybody's jobs that failed. For administrators.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -289,7 +311,11 @@ def jobs(
     """List jobs, newest first."""
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
+    if dead and (status or job_type):
+        raise typer.BadParameter("--dead lists everybody's failed jobs; leave --status and --type away")
     server = commands.find_server(url, token, data_dir)
+    if dead:
+        finish(commands.dead_jobs(server, limit=limit, as_json=as_json))
     finish(commands.jobs(server, status=status, job_type=job_type, limit=limit, as_json=as_json))
 
 
@@ -343,12 +369,18 @@ def cancel(
 
 @app.command()
 def retry(
-    job_id: JobId, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+    job_id: JobId,
+    dead: Annotated[bool, typer.Option("--dead", help="Anybody's job of `jobs --dead`, for its owner.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Run the failed and canceled outputs of a job again."""
     from api.cli import commands  # noqa: PLC0415 - see `up`
 
-    finish(commands.retry(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
+    run = commands.retry_dead if dead else commands.retry
+    finish(run(commands.find_server(url, token, data_dir), str(job_id), as_json=as_json))
 
 
 @app.command()

@@ -41,6 +41,7 @@ class ClientError(Exception):
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
     ├── NoFile          the file to upload cannot be read
     ├── DamagedFile     a download does not have the hash that the ledger has
+    ├── NothingLike     a job is taken over that lacks what a submission needs (`like.py`)
     └── NoServer        nothing says where the server is, or what its token is
     """
 
@@ -138,6 +139,11 @@ class Client:
         self._position = max(self._position, position)
         return await self._json("GET", f"/v1/jobs/{job_id}")
 
+    async def inputs(self, job_id: str, *, job_type: str | None = None) -> Json:
+        """What to fill a form with, to run the job again, as another job type where one is named."""
+        query = None if job_type is None else {"job_type": job_type}
+        return await self._json("GET", f"/v1/jobs/{job_id}/inputs", query=query)
+
     async def history(self, job_id: str) -> list[Json]:
         """Every event of the job and of its assets in ledger order."""
         return await self._list(f"/v1/jobs/{job_id}/history", {}, limit=100_000)
@@ -149,6 +155,14 @@ class Client:
     async def retry(self, job_id: str) -> Json:
         """Run the failed outputs again, as a new job; a lost answer is asked for again as in `submit`."""
         return await self._json("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": str(uuid4())})
+
+    async def dead_jobs(self, *, limit: int) -> list[Json]:
+        """Everybody's newest jobs that failed, `limit` at most. For administrators."""
+        return await self._list("/v1/admin/dead-jobs", {"limit": str(min(limit, 100))}, limit)
+
+    async def retry_dead(self, job_id: str) -> Json:
+        """Run one of them again for its owner; a second time it is the same job."""
+        return await self._json("POST", f"/v1/admin/dead-jobs/{job_id}/retry")
 
     async def upload(self, file: Path) -> Json:
         """Bring a file. A lost answer is asked for again: the same content is the same media. Raises `NoFile`."""

@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 
 from api.cli.client import Client, ClientError, NoServer
-from api.cli.tables import error_text, history_table, job_lines, jobs_table, printable, standing
+from api.cli.like import RANDOM_SEED, submission_like
+from api.cli.tables import dead_jobs_table, error_text, history_table, job_lines, jobs_table, printable, standing
 from api.cli.watch import outcome, screen_for, watch
 from services.settings import Settings
 
@@ -86,6 +87,15 @@ def params_of(pairs: list[str]) -> Json:
     return params
 
 
+def seed_of(text: str | None, *, like: bool) -> int | str | None:
+    """A seed, or none: unsaid it is random, or that of the job whose inputs are taken over."""
+    if text is None or (text.isascii() and text.isdecimal()):
+        return None if text is None else int(text)
+    if text != RANDOM_SEED:
+        raise typer.BadParameter(f"--seed {text!r} is neither a whole number nor {RANDOM_SEED}")
+    return RANDOM_SEED if like else None
+
+
 async def enhance(server: Server, prompt: str, job_type: str, *, as_json: bool) -> int:
     """Make a prompt richer. The prompt alone goes to stdout, so that `submit` can take it from there."""
     _require_utf8(prompt)
@@ -138,12 +148,18 @@ async def _say_what_to_know(client: Client, job: Json) -> None:
         typer.echo(f"darkroom: the model {job['model']} draws {draws}.", err=True)
 
 
-async def submit(server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool) -> int:
-    """Submit, and follow the job to its end where that is wanted."""
+async def submit(
+    server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool, like: str | None = None
+) -> int:
+    """Submit, and follow the job to its end where that is wanted. `like`: a job whose inputs `body` changes."""
     _require_utf8(json.dumps(body, ensure_ascii=False))
     if out is not None:
         _make_folder(out)
     async with server.client() as client:
+        if like is not None:
+            body, said = await submission_like(client, like, body)
+            for sentence in said:
+                typer.echo(f"darkroom: {printable(sentence)}", err=True)
         job = await client.submit(await _with_uploads(client, body))
         if not as_json:
             await _say_what_to_know(client, job)
@@ -176,6 +192,19 @@ async def jobs(server: Server, *, status: str | None, job_type: str | None, limi
         _console().print(jobs_table(found))
     else:
         typer.echo('There are no jobs. Submit one: darkroom submit "a lighthouse at dusk" --watch')
+    return 0
+
+
+async def dead_jobs(server: Server, *, limit: int, as_json: bool) -> int:
+    """Everybody's jobs that failed."""
+    async with server.client() as client:
+        found = await client.dead_jobs(limit=limit)
+    if as_json:
+        _print_json(found)
+    elif found:
+        _console().print(dead_jobs_table(found))
+    else:
+        typer.echo("No job has failed.")
     return 0
 
 
@@ -223,6 +252,14 @@ async def retry(server: Server, job_id: str, *, as_json: bool) -> int:
     async with server.client() as client:
         job = await client.retry(job_id)
     _print_json(job) if as_json else typer.echo(f"{job['id']}  {standing(job)}. Look: darkroom show {job['id']}")
+    return 0
+
+
+async def retry_dead(server: Server, job_id: str, *, as_json: bool) -> int:
+    """Run anybody's job that failed again, for its owner."""
+    async with server.client() as client:
+        job = await client.retry_dead(job_id)
+    _print_json(job) if as_json else typer.echo(f"{job['id']}  queued for {printable(job['owner'])}.")
     return 0
 
 

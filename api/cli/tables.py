@@ -36,6 +36,16 @@ def jobs_table(jobs: Sequence[Json]) -> Table:
     return table
 
 
+def dead_jobs_table(jobs: Sequence[Json]) -> Table:
+    """A line for each."""
+    table = _table("id", "owner", "type", "attempts", "failed", "why", "retried as")
+    for job in jobs:
+        why = ("quarantined: " if job["quarantined"] else "") + error_text(job["error"])
+        _row(table, job["id"], printable(job["owner"]), job["job_type"], str(job["attempts"]),
+             local_time(job["finished_at"]), why, job["retried_as"] or "")  # fmt: skip
+    return table
+
+
 def users_table(users: Sequence[Json]) -> Table:
     """A line for each user."""
     table = _table("name", "created", "revoked")
@@ -89,8 +99,10 @@ def standing(job: Json) -> str:
     if job["status"] == "processing" and progress:
         return f"processing, step {progress['step']} of {progress['total']}"
     if job["status"] == "queued" and isinstance(queue, dict) and queue.get("position") is not None:
-        eta_s = queue.get("eta_s")
-        return f"queued, position {queue['position']}" + ("" if eta_s is None else f", about {eta_s:.0f} s")
+        eta_s, eta_p90_s = queue.get("eta_s"), queue.get("eta_p90_s")
+        about = "" if eta_s is None else f", about {eta_s:.0f} s"
+        at_most = f", hardly over {eta_p90_s:.0f} s" if eta_s and eta_p90_s and round(eta_p90_s) > round(eta_s) else ""
+        return f"queued, position {queue['position']}{about}{at_most}"
     return str(job["status"])
 
 

@@ -18,8 +18,11 @@ from services.database import CONNECTING, translated
 
 def add(dsn: str, owner: str) -> int:
     """Print a new key on stdout, and what to know about it on stderr."""
-    with _connected(dsn) as connection:
-        made = users.add(connection, owner)
+    try:
+        with _connected(dsn) as connection:
+            made = users.add(connection, owner)
+    except users.NameInvalid as error:
+        raise typer.BadParameter(str(error)) from error
     typer.echo(made.key)
     whose = f"{owner} has a new key, and everything as before" if made.again else f"{owner} is a user now"
     typer.echo(

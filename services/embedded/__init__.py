@@ -2,7 +2,7 @@
 
 data_dir/lock           held by the one Darkroom that uses the folder; its pid is inside
 data_dir/postgres       the cluster; postgres.log beside it
-data_dir/nats           JetStream's files; nats.conf (port, password) and nats.log beside it
+data_dir/nats           JetStream's files; nats.conf (port, passwords) and nats.log beside it
 """
 
 import fcntl
@@ -80,7 +80,7 @@ class EmbeddedServers:
         self._spawner: ThreadPoolExecutor | None = None
         self._guard = threading.RLock()
         self._closing = threading.Event()
-        self._postgres_dsn = self._nats_url = ""
+        self._postgres_dsn = self._nats_url = self._services_nats_url = self._worker_nats_url = ""
 
     @property
     def postgres_dsn(self) -> str:
@@ -89,8 +89,21 @@ class EmbeddedServers:
 
     @property
     def nats_url(self) -> str:
-        """With the password in it: do not log it. The same after every restart of the server. Valid after `start`."""
+        """The operator's, who may do everything. With the password in it: do not log it. Valid after `start`.
+
+        The same after every restart of the server, as the next two.
+        """
         return self._after_start(self._nats_url)
+
+    @property
+    def services_nats_url(self) -> str:
+        """What the services connect with: see services/nats_accounts.py."""
+        return self._after_start(self._services_nats_url)
+
+    @property
+    def worker_nats_url(self) -> str:
+        """What a worker connects with: it may pull, report, and hear what is meant for it."""
+        return self._after_start(self._worker_nats_url)
 
     def start(self) -> None:
         """Lock the folder, start both servers, wait until both accept clients.
@@ -155,6 +168,7 @@ class EmbeddedServers:
         for server in (postgres, nats):
             self._await_ready(server)
         self._postgres_dsn, self._nats_url = postgres.dsn, nats.url
+        self._services_nats_url, self._worker_nats_url = nats.services_url, nats.worker_url
 
     def _await_ready(self, server: Postgres | Nats) -> None:
         deadline = time.monotonic() + READY_S_MAX
@@ -210,7 +224,7 @@ class EmbeddedServers:
 
     def _down(self) -> None:
         """Nothing of ours runs after this, whatever was interrupted before it."""
-        self._postgres_dsn = self._nats_url = ""
+        self._postgres_dsn = self._nats_url = self._services_nats_url = self._worker_nats_url = ""
         try:
             if self._spawner is not None:
                 # On Linux this alone asks both to end, and it settles whether a spawn that was cut off happened.

@@ -12,14 +12,22 @@ from pathlib import Path
 
 from services.embedded.child import Child, Steps, end_processes, processes
 from services.embedded.errors import EmbeddedError, NatsFailed, failure, missing
+from services.nats_accounts import ANY_POOL, Login, accounts
 
 ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
 # Outside of the ephemeral range (from 32768): a client that reconnects to a port inside it can meet itself.
 PORTS = range(20000, 30000)
 
 
+USERS = ("darkroom", "services", "worker")
+"""The operator, the services, and the worker of `darkroom up`."""
+
+
 class Nats:
-    """nats-server with JetStream in `data_dir/nats`, on 127.0.0.1, behind a password that only this folder knows."""
+    """nats-server with JetStream in `data_dir/nats`, on 127.0.0.1, behind passwords that only this folder knows.
+
+    `url` is the operator's, who may do everything; `services_url` and `worker_url` are what our own programs use.
+    """
 
     name = "nats"
     steps: Steps = ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
@@ -30,20 +38,25 @@ class Nats:
         self._log = data_dir / "nats.log"
         command = [str(_nats_bin()), "-c", str(self._conf)]
         self.child = Child(command, self._log, death_signal=signal.SIGTERM)
-        self.url = ""
+        self.url = self.services_url = self.worker_url = ""
         self._server_name = ""
         self._port = 0
 
     def prepare(self) -> None:
         """End what a Darkroom that died left running, settle on a port, write the configuration."""
         self.end_leftovers()
-        port, password = self._remembered()
+        port, passwords = self._remembered()
         if not _is_free(port):
             port = _free_port()
         self._server_name = f"darkroom-{secrets.token_hex(8)}"  # by which we know that the answer on the port is ours
         self._port = port
-        self.url = f"nats://darkroom:{password}@127.0.0.1:{port}"
-        self._write_conf(port, password)
+        logins = [Login(user, passwords.get(user) or secrets.token_urlsafe(24)) for user in USERS]
+        self.url, self.services_url, self.worker_url = (
+            f"nats://{login.user}:{login.password}@127.0.0.1:{port}" for login in logins
+        )
+        self._write_conf(port, *logins)
+        # Before there were accounts the streams lay in the global one. What they held is in the ledger.
+        shutil.rmtree(self._store / "jetstream" / "$G", ignore_errors=True)
 
     def prepare_again(self) -> None:
         """Before a restart: the port stays, since clients reconnect to it."""
@@ -78,21 +91,25 @@ class Nats:
     def failed(self, what: str) -> EmbeddedError:
         return failure(NatsFailed, f"nats-server {what}", self._log, self.child.tail())
 
-    def _remembered(self) -> tuple[int, str]:
-        """Port and password of the last time; new ones at the first, or when the file cannot be read any more."""
+    def _remembered(self) -> tuple[int, dict[str, str]]:
+        """Port and passwords of the last time; a new port at the first, or when the file cannot be read any more."""
         try:
             conf = json.loads(self._conf.read_text())
-            return int(conf["port"]), str(conf["authorization"]["password"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return _free_port(), secrets.token_urlsafe(24)
+            one_user = (
+                [conf["authorization"]] if "authorization" in conf else []
+            )  # as it was before there were accounts
+            users = [*one_user, *(user for account in conf.get("accounts", {}).values() for user in account["users"])]
+            return int(conf["port"]), {str(user["user"]): str(user["password"]) for user in users}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return _free_port(), {}
 
-    def _write_conf(self, port: int, password: str) -> None:
+    def _write_conf(self, port: int, operator: Login, services: Login, worker: Login) -> None:
         """JSON, which nats-server reads as its own format, and we can read back."""
         conf = {
             "server_name": self._server_name,
             "host": "127.0.0.1",
             "port": port,
-            "authorization": {"user": "darkroom", "password": password},
+            "accounts": accounts(operator, services, {worker: ANY_POOL}),
             "jetstream": {"store_dir": str(self._store)},
         }
         new = self._conf.with_name("nats.conf.new")

@@ -6,6 +6,7 @@ The library keeps events and hands them out; the rules are the domain's deciders
 
 from services.ledger.application import (
     AssetExecuted,
+    BatchExecuted,
     Context,
     JobExecuted,
     Ledger,
@@ -18,6 +19,7 @@ from services.ledger.recorders import InMemoryRecorder, PostgresRecorder
 
 __all__ = [
     "AssetExecuted",
+    "BatchExecuted",
     "Context",
     "EventMapper",
     "InMemoryRecorder",

@@ -1,4 +1,4 @@
-"""Aggregates of one stream each: an asset by itself, an upload, a saved prompt.
+"""Aggregates of one stream each: an asset by itself, an upload, a batch, a saved prompt.
 
 A job is none: it is decided on with all its assets.
 """
@@ -10,11 +10,21 @@ from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from domain import asset as assets_of
+from domain import batch as batch_of
 from domain import media as media_of
 from domain import prompt as prompts_of
 from domain.asset import Asset
-from domain.commands import AssetCommand, MediaCommand, PromptCommand, SavePrompt, UploadMedia
-from domain.events import AssetEvent, Event, MediaEvent, PromptEvent
+from domain.batch import Batch
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    MediaCommand,
+    OpenBatch,
+    PromptCommand,
+    SavePrompt,
+    UploadMedia,
+)
+from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PromptEvent
 from domain.media import Media
 from domain.prompt import Prompt
 
@@ -75,6 +85,15 @@ MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
     owner_of=media_of.owner_of,
     conversation_of=lambda stream, _: stream,
     opening=(UploadMedia,),
+)
+BATCH: Final[Aggregate[Batch, BatchCommand, BatchEvent]] = Aggregate(
+    kind="batch",
+    unknown=batch_of.Unknown(),
+    decide=batch_of.decide,
+    evolve=batch_of.evolve,
+    owner_of=batch_of.owner_of,
+    conversation_of=lambda stream, _: stream,
+    opening=(OpenBatch,),
 )
 PROMPT: Final[Aggregate[Prompt, PromptCommand, PromptEvent]] = Aggregate(
     kind="prompt",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
 
+import orjson
 from eventsourcing.application import Application
 from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, Mapper, Notification
 from eventsourcing.popo import POPOFactory
@@ -16,18 +17,37 @@ from domain import asset as assets_of
 from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
+from domain.batch import Batch, Opened
 from domain.codec import UnknownEvent
-from domain.commands import AssetCommand, JobCommand, MediaCommand, PromptCommand, SubmitJob, UseMedia
+from domain.commands import (
+    AssetCommand,
+    BatchCommand,
+    JobCommand,
+    MediaCommand,
+    PromptCommand,
+    SubmitJob,
+    UseMedia,
+)
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
+from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
 from domain.generation import Decision, Generation
 from domain.media import Media, Uploaded
 from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
-from services.ledger.aggregates import ASSET, MEDIA, PROMPT, Aggregate, CommandT, EventT, Executed, StateT
+from services.ledger.aggregates import (
+    ASSET,
+    BATCH,
+    MEDIA,
+    PROMPT,
+    Aggregate,
+    CommandT,
+    EventT,
+    Executed,
+    StateT,
+)
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
@@ -73,6 +93,7 @@ class JobExecuted:
 
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
+BatchExecuted = Executed[Batch, BatchEvent]
 PromptExecuted = Executed[Prompt, PromptEvent]
 
 
@@ -124,6 +145,12 @@ class Ledger(Application[UUID]):
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
 
+    def execute_batch(
+        self, batch_id: UUID, command: BatchCommand, context: Context, submissions: Sequence[SubmitJob] = ()
+    ) -> BatchExecuted:
+        """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
+        return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
+
     def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
         """The same for one saved prompt."""
         return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
@@ -140,6 +167,22 @@ class Ledger(Application[UUID]):
         _require_owner("job", job_id, jobs.owner_of(generation.job), owner)
         return generation
 
+    def request_of(self, job_id: UUID, *, owner: str) -> dict[str, Any]:
+        """The `job.queued` of the owner's job as JSON, also where this version cannot read it as an event.
+
+        Raises `NotFound`, also where it cannot be told whose it is.
+        """
+        for stored in self._given.read_streams([job_id])[:1]:
+            recorded = self._mapper.decode(stored)
+            if isinstance(recorded, Recorded):
+                if recorded.name == "job.queued" and recorded.envelope.owner == owner:
+                    return recorded.data
+            elif stored.topic.startswith("job.queued."):
+                state = _json_of(stored.state)
+                if _json_of_field(state, "meta").get("owner") == owner:
+                    return _json_of_field(state, "data")
+        raise NotFound("job", job_id)
+
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
         return self._read_one(ASSET, asset, owner)
@@ -149,6 +192,17 @@ class Ledger(Application[UUID]):
         media = self._read_one(MEDIA, media_id, owner)
         if not isinstance(media, Uploaded):
             raise NotFound("media", media_id)
+        return media
+
+    def batch(self, batch_id: UUID, *, owner: str | None = None) -> tuple[Opened, int]:
+        """The batch as it is now, and the position of its last event. Raises `NotFound`, also for somebody else's."""
+        batch, _, position = self._load_one(BATCH, batch_id)
+        _require_owner(BATCH.kind, batch_id, BATCH.owner_of(batch), owner)
+        return cast("Opened", batch), position
+
+    def any_media(self, media_id: UUID) -> Media:
+        """The upload as it is now, also where there is none, or none any more. For who is about to store one."""
+        media, _, _ = self._load_one(MEDIA, media_id)
         return media
 
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
@@ -244,14 +298,18 @@ class Ledger(Application[UUID]):
     def _first_uses(self, submissions: Sequence[SubmitJob], context: Context) -> list[NewEvent]:
         """A `media.used` for each upload that nothing started from yet: of using and deleting, one conflicts.
 
-        Raises `NotFound` for an upload that is not there any more, or not the owner's.
+        Raises `NotFound` for an upload that is not there any more, not where the recipe has it, or not the owner's.
         """
         first = {media_id: command for command in reversed(submissions) for media_id in reversed(command.uploads)}
         events: list[NewEvent] = []
         for media_id, command in reversed(first.items()):
             media, version, _ = self._load_one(MEDIA, media_id)
             _require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
-            used = MEDIA.decide(UseMedia(command.job_id, command.now), media)
+            use = UseMedia(command.job_id, command.now, _file_of(command, media_id))
+            try:
+                used = MEDIA.decide(use, media)
+            except NotFound:
+                raise NotFound("media", media_id) from None
             envelope = _new_envelope(context, command.owner, command.now, media_id)
             self._encode_onto(events, {media_id: version}, media_id, used, envelope)
         return events
@@ -370,6 +428,26 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
         correlation_id=correlation_id,
         causation_id=context.causation_id,
     )
+
+
+def _json_of(state: bytes) -> object:
+    try:
+        return orjson.loads(state)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _json_of_field(value: object, name: str) -> dict[str, Any]:
+    """The object under `name`; an empty one for anything else."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _file_of(command: SubmitJob, media_id: UUID) -> str | None:
+    """Where the recipe has an upload; None where it names no such file."""
+    sources = {source.lower(): file for source, file in command.recipe.files.items()}
+    file = sources.get(f"media:{media_id}")
+    return None if file is None else file.path
 
 
 def _require_owner(kind: str, identifier: UUID, actual: str | None, wanted: str | None) -> None:

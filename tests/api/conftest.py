@@ -4,10 +4,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 
 from api.app import Parts, create_app
+from benchmarks import crowd
 from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
@@ -15,17 +17,29 @@ from services.broker import Broker
 from services.database import Database
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.migrate import migrate
 from services.owned_views import OwnedViews, logging_in_as_role
 from services.projector import Projector
 from services.settings import Settings
 from tests.api.serving import BLOBS_URL, TOKEN, AServer, Site, until
 from tests.conftest import Clock
+from tests.databases import Databases
 
 
 @pytest.fixture
 def catalog() -> Catalog:
     """The packaged catalog."""
     return Settings().catalog()
+
+
+@pytest.fixture(scope="session")
+def crowd_dsn(databases: Databases) -> Iterator[str]:
+    """A database whose views hold 100,000 assets of `admin` among others'; its ledger is empty. Only to be read."""
+    with databases.empty() as made:
+        with psycopg.connect(made, autocommit=True) as connection:
+            migrate(connection)
+        crowd.fill(made)
+        yield made
 
 
 @pytest_asyncio.fixture

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from api.app import Parts, end_streams
+from api.batch_commands import open_batch
+from api.connections import BoundedConnection
 from api.submission import asked_by, submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset
 from domain.events import AssetCompleted, AssetThumbnailed, ErrorClass, Failure
@@ -114,6 +116,13 @@ class Site:
         self.ledger.execute(command.job_id, command, Context(actor=owner, owner=owner))
         return command.job_id
 
+    def batch_as(self, owner: str) -> UUID:
+        """A batch of somebody else: its id. Blocks."""
+        asked = asked_by(owner, Headers({}), self.clock())
+        answered = open_batch(self.parts, asked, {"name": "Theirs", "items": [BODY | {"template": "Fox"}]})
+        identifier: UUID = answered.document["id"]
+        return identifier
+
     async def report(self, job: Json, command: JobCommand) -> None:
         """What a recorder does."""
         await asyncio.to_thread(self.ledger.execute, UUID(job["id"]), command, Context(actor="gpu-1"))
@@ -153,9 +162,16 @@ class AServer:
     async def start(self) -> None:
         """Serve from now on."""
         listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvloop has it
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
-            self.app, log_level="warning", access_log=False, lifespan="on", timeout_graceful_shutdown=3
+            self.app,
+            http=BoundedConnection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=3,
         )
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server._serve([listening]))  # without its signal handlers

@@ -147,6 +147,8 @@ async def test_only_an_administrator_sees_them(site: Site, monkeypatch: pytest.M
         ("GET", "/v1/admin/projections"),
         ("GET", "/v1/admin/queues"),
         ("GET", "/v1/admin/performance"),
+        ("GET", "/v1/admin/dead-jobs"),
+        ("POST", f"/v1/admin/dead-jobs/{uuid4()}/retry"),
         ("GET", "/metrics"),
         ("POST", "/v1/admin/projections/jobs/rebuild"),
     ]:

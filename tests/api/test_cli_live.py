@@ -125,6 +125,23 @@ def test_a_prompt_is_made_richer_without_a_job(folder: Path) -> None:
     assert "sdxl_image_fast" in refused.stderr
 
 
+def test_a_job_like_a_finished_one_makes_the_same_pictures(folder: Path, finished: dict[str, Any]) -> None:
+    done = darkroom(folder, "submit", "--like", finished["id"], "--watch", "--json")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert (again["status"], again["parent_id"]) == ("succeeded", finished["id"])
+    pixels = [
+        {
+            event["data"]["pixels_sha256"]
+            for event in answer(folder, "history", job["id"])
+            if event["type"] == "asset.completed"
+        }
+        for job in (finished, again)
+    ]
+    assert pixels[0] == pixels[1]
+    assert len(pixels[0]) == 3
+
+
 def test_without_a_terminal_watch_writes_lines_and_local_paths(folder: Path) -> None:
     done = darkroom(folder, "submit", "a red barn", "--set", "steps=4", "--watch")
     assert done.returncode == 0, done.stderr

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import AsyncIterator
+from io import StringIO
 from itertools import pairwise
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from api.cli.client import Busy, Client, NotSignedIn, NotThere, Rejected, Unreachable, failure
 from api.cli.server_events import ServerEvent, parse_events
-from api.cli.tables import history_table, job_lines, printable, what_happened
+from api.cli.tables import dead_jobs_table, history_table, job_lines, printable, what_happened
 from api.cli.watch import PlainScreen, watch
 
 PROMPT = "two\u2028lines\x85and \u001c more"
@@ -157,3 +159,23 @@ async def test_a_watched_job_shows_it_once() -> None:
     async with Ended("http://127.0.0.1:1", "t") as client:
         await watch(client, JOB | {"status": "processing"}, 7, PlainScreen(lines.append), str)
     assert lines.count("enhanced  a cat, soft\ufffdlight") == 1
+
+
+def test_a_dead_job_shows_whose_it_is_why_it_failed_and_what_became_of_it() -> None:
+    job = {
+        "id": "11111111-2222-3333-4444-555555555555",
+        "owner": "eve",
+        "job_type": "video_fast",
+        "attempts": 2,
+        "error": {"error_class": "worker_lost", "message": "Worker gpu-1 was not heard of."},
+        "quarantined": True,
+        "finished_at": "2031-05-04T12:00:00Z",
+        "retried_as": None,
+    }
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(dead_jobs_table([job, job | {"quarantined": False, "retried_as": "the-other"}]))
+    first, second = console.export_text().splitlines()[-2:]
+    assert "eve" in first
+    assert "quarantined: Worker gpu-1 was not heard of. (worker_lost)" in first
+    assert "quarantined" not in second
+    assert second.rstrip().endswith("the-other")

@@ -75,15 +75,15 @@ def test_the_list_shows_names_and_times(capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("named")
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "status", "sentence"),
     [
-        (["add", "admin"], "the name admin is the administrator's"),
-        (["add", "Ada"], "'Ada' is no name for a user"),
-        (["revoke", "ada"], "there is no user 'ada'; `darkroom users list`"),
+        (["add", "admin"], 2, "darkroom: the name admin is the administrator's; choose another."),
+        (["add", "Ada"], 2, "darkroom: 'Ada' is no name for a user"),
+        (["revoke", "ada"], 1, "darkroom: there is no user 'ada'; `darkroom users list`"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_status_1(arguments: list[str], sentence: str, capsys: Capture) -> None:
-    assert status_of(["users", *arguments]) == 1
+def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, sentence: str, capsys: Capture) -> None:
+    assert status_of(["users", *arguments]) == status
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert sentence in said.err

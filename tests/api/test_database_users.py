@@ -135,12 +135,6 @@ def test_without_a_login_of_its_own_the_api_takes_the_role(dsn: str) -> None:
         )
 
 
-def test_a_login_that_is_none_is_not_repeated(dsn: str) -> None:
-    with pytest.raises(SettingsError, match="DARKROOM_POSTGRES_API_DSN: is not a connection string") as refused:
-        views_dsn(settings_of(dsn, "hunter2 hunter2"))
-    assert "hunter2" not in str(refused.value)
-
-
 def test_a_server_that_is_not_up_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     login = "postgresql://darkroom_api:hunter2@127.0.0.1:1/darkroom"
     assert views_dsn(settings_of(login, login)) == login

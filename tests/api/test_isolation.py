@@ -253,8 +253,8 @@ async def test_a_user_administers_nothing(bob: Somebody, routes: list[Route]) ->
     admins = [route for route in routes if _admins(route)]
     assert {"/metrics", "/v1/admin/queues"} <= {route.path for route in admins}
     for route in admins:
-        assert set(route.parameters) <= set(NAMED)
-        for name in [*NAMED["name"], "unknown"] if route.parameters else [""]:
+        assert set(route.parameters) <= {*NAMED, "job_id"}
+        for name in [*NAMED["name"], str(uuid4()), "unknown"] if route.parameters else [""]:
             answer = await bob.ask(route, name)
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), route.path
 
@@ -291,7 +291,7 @@ async def test_the_same_file_of_two_owners_is_two_uploads(ada: Somebody, bob: So
 
 
 def test_nobody_reads_past_the_role_but_for_what_nobody_owns() -> None:
-    """Positions, lengths of queues, figures for administrators: add a module only for what is a number about all."""
+    """Positions, lengths of queues, what administrators see of all: add a module only for what is no owner's."""
     folder = Path(api.__file__).parent
     past = {file.stem for file in folder.rglob("*.py") if "parts.database" in file.read_text("utf-8")}
-    assert past == {"admin", "app", "health", "job_reading", "metrics"}
+    assert past == {"admin", "app", "dead_jobs", "health", "job_reading", "metrics"}

@@ -11,7 +11,7 @@ from api.positions import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
 from domain.recipe import asset_id
 from services.ledger import Context
-from services.wire import Progress, cancel_subject, progress_subject
+from services.wire import CANCEL, Progress, cancel_subject, progress_subject
 from tests.api.serving import Site, body
 from tests.services.beside import settled
 
@@ -112,7 +112,7 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
     urgent = await site.submit(priority=5)
     places = {job["id"]: job["queue"]["position"] for job in (await site.get("/v1/jobs"))["results"]}
     assert places == {urgent["id"]: 1, first["id"]: 2, second["id"]: 3}
-    assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"] == {"position": 3, "eta_s": 72.0}
+    assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"] == {"position": 3, "eta_s": 72.0, "eta_p90_s": 72.0}
     await site.start(urgent)
     assert (await site.get(f"/v1/jobs/{urgent['id']}"))["queue"] is None
     assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"]["position"] == 2
@@ -121,17 +121,20 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
 async def test_the_eta_learns_from_jobs_that_ended(site: Site) -> None:
     await site.finished(quantity=1)  # it took one second of the test's clock
     waiting = await site.submit(quantity=6)
-    assert (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"] == {"position": 1, "eta_s": 6.0}
+    assert (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"] == {"position": 1, "eta_s": 6.0, "eta_p90_s": 6.0}
 
 
 async def test_progress_shows_while_a_job_runs(site: Site) -> None:
     job = await site.submit()
     await site.start(job)
+    await asyncio.to_thread(site.project)
     client = site.parts.broker.client
     for step in (1, 2):
         progress = Progress(job_id=UUID(job["id"]), attempt=1, step=step, total=15)
-        await client.publish(progress_subject("admin", progress.job_id), progress.model_dump_json().encode())
-    await client.publish(progress_subject("admin", UUID(job["id"])), b"nonsense")
+        await client.publish(progress_subject("gpu-1"), progress.model_dump_json().encode())
+    forged = Progress(job_id=UUID(job["id"]), attempt=1, step=9, total=15)
+    await client.publish(progress_subject("gpu-2"), forged.model_dump_json().encode())
+    await client.publish(progress_subject("gpu-1"), b"nonsense")
     await client.flush()
     async with asyncio.timeout(20):
         while (await site.get(f"/v1/jobs/{job['id']}"))["progress"] != {"step": 2, "total": 15}:
@@ -176,12 +179,12 @@ async def test_a_waiting_job_is_canceled_at_once(site: Site) -> None:
 async def test_the_worker_of_a_running_job_is_told(site: Site) -> None:
     job = await site.submit()
     await site.start(job)
-    told = await site.parts.broker.client.subscribe(cancel_subject(UUID(job["id"])))
+    told = await site.parts.broker.client.subscribe(cancel_subject("gpu-1", UUID(job["id"])))
     await settled(site.parts.broker.client)
     for _ in range(2):
         response = await site.http.post(f"/v1/jobs/{job['id']}/cancel")
         assert (response.status_code, response.json()) == (202, {"result": "cancel_requested"})
-        await told.next_msg(timeout=20)
+        assert (await told.next_msg(timeout=20)).data == CANCEL
     await told.unsubscribe()
     await site.report(job, ConfirmCancel(1, site.clock()))
     assert (await site.get(f"/v1/jobs/{job['id']}"))["status"] == "canceled"

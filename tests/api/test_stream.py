@@ -11,6 +11,7 @@ import pytest
 from api import feed as feeds
 from api.feed import Feed
 from api.positions import ViewPositions
+from domain.commands import StartAttempt
 from domain.recipe import asset_id
 from services.database import Database
 from services.ledger import Ledger
@@ -93,13 +94,20 @@ async def test_a_position_that_does_not_exist_is_refused(site: Site, server: ASe
 async def test_progress_comes_without_an_id(site: Site, server: AServer) -> None:
     job = await site.submit()
     job_id = UUID(job["id"])
+    await site.start(job)
+    other = await asyncio.to_thread(site.submit_as, "ada")
+    await site.report({"id": str(other)}, StartAttempt(1, "gpu-2", site.clock.tick()))
+    await asyncio.to_thread(site.project)
     async with server.events() as events:
-        for owner, step in (("ada", 1), ("admin", 2)):
-            progress = Progress(job_id=job_id, attempt=1, step=step, total=15)
-            await site.parts.broker.client.publish(progress_subject(owner, job_id), progress.model_dump_json().encode())
+        told = (("gpu-2", other, 1, 1), ("gpu-2", job_id, 1, 2), ("gpu-1", job_id, 2, 3), ("gpu-1", job_id, 1, 4))
+        for worker, about, attempt, step in told:
+            progress = Progress(job_id=about, attempt=attempt, step=step, total=15)
+            await site.parts.broker.client.publish(progress_subject(worker), progress.model_dump_json().encode())
         position, kind, data = await events.take()
-    assert (position, kind) == (None, "progress")
-    assert data == {"job_id": job["id"], "attempt": 1, "step": 2, "total": 15}
+    assert (position, kind) == (None, "progress"), (
+        "of the owner's job, from the worker that has its attempt, and no other"
+    )
+    assert data == {"job_id": job["id"], "attempt": 1, "step": 4, "total": 15}
 
 
 async def test_a_silent_stream_is_kept_open_by_comments(

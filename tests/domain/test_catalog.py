@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from domain.catalog import Catalog
 from domain.errors import FieldProblem, InvalidInput
 from domain.recipe import Kind, Task
 from tests.domain.catalogs import SHIPPED, TEN, catalog_of
@@ -193,6 +195,46 @@ def test_conditions_are_nested_and_parents_stand_first() -> None:
     assert names.index("sampler") < names.index("karras") < names.index("rho")
     assert "rho" not in catalog.complete_params(fast, {"sampler": "dpm++"}).values
     assert catalog.complete_params(fast, {"sampler": "dpm++", "karras": True}).values["rho"] == 7.0
+
+
+def test_what_depends_on_a_bad_value_at_any_depth_is_not_told_too() -> None:
+    fast = catalog_of(SHIPPED, NESTED).job_type("sdxl_image_fast")
+    with pytest.raises(InvalidInput) as caught:
+        catalog_of(SHIPPED, NESTED).complete_params(fast, {"sampler": "ddim", "karras": True, "rho": 3.0})
+    assert [problem.path for problem in caught.value.problems] == ["params.sampler"]
+
+
+def chain(length: int, first: str | None = None) -> Catalog:
+    """Switches, each of which means something while the one before it is on; told in the opposite order."""
+    params: dict[str, Any] = {
+        f"p{number}": {"type": "boolean", "default": True, "depends_on": {f"p{number - 1}": True} if number else {}}
+        for number in reversed(range(length))
+    }
+    if first is not None:
+        params["p0"]["depends_on"] = {first: True}
+    sizes = {name: {"type": "integer", "minimum": 64, "maximum": 512} for name in ("width", "height")}
+    model = {"label": "m", "pool": "sdxl", "tasks": ["t2i"], "width": 64, "height": 64}
+    job_type = {
+        "label": "j", "model": "m", "task": "t2i", "kind": "image", "bucket": "j", "extension": "png",
+        "quantities": [1], "expected_s": 1, "params": list(params),
+    }  # fmt: skip
+    return Catalog.model_validate({"models": {"m": model}, "job_types": {"j": job_type}, "params": params | sizes})
+
+
+def test_conditions_nest_to_any_depth() -> None:
+    catalog = chain(3_000)
+    entry = catalog.job_type("j")
+    ordered = [name for name in catalog.params_of(entry) if name.startswith("p")]
+    assert ordered == [f"p{number}" for number in range(3_000)]
+    assert len(catalog.complete_params(entry, {"p2999": True}).values) == 3_002
+    assert set(catalog.complete_params(entry, {"p1": False}).values) == {"width", "height", "p0", "p1"}
+    with pytest.raises(InvalidInput, match="only with p2998 = true"):
+        catalog.complete_params(entry, {"p0": False, "p2999": True})
+
+
+def test_a_cycle_of_any_length_is_refused() -> None:
+    with pytest.raises(ValidationError, match="depends on itself: p2999 → p2998 → "):
+        chain(3_000, first="p2999")
 
 
 # What goes in decides the task.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.catalog import FIELDS
 from domain.catalog_file import CatalogError, CatalogFile, read_catalog
 from tests.domain.catalogs import SHIPPED, catalog_of
 
@@ -250,3 +251,18 @@ def test_the_page_about_it_is_a_catalog() -> None:
     values = catalog.complete_params(pixel, {"sampler": "dpm++", "karras": True}).values
     assert (values["guidance"], values["rho"]) == (5.0, 7.0)
     assert "hosted" in catalog.pools()
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS))
+def test_a_parameter_cannot_have_the_name_of_a_field_of_a_submission(name: str) -> None:
+    own = f'# mine\n[params.{name}]\ntype = "boolean"\ndefault = false\n'
+    with pytest.raises(CatalogError) as caught:
+        catalog_of(SHIPPED, own)
+    told = f"own.toml, line 2: params.{name}: is the name of a field of every submission: call it otherwise"
+    assert str(caught.value) == told
+
+
+def test_a_condition_that_can_never_hold_is_refused() -> None:
+    for wanted, told in (("82", "can never be 82: that becomes 81"), ("[]", "names no value of frames")):
+        with pytest.raises(CatalogError, match=f"own.toml, line 1: params.shift.depends_on.frames: {told}"):
+            catalog_of(SHIPPED, f"params.shift.depends_on = {{ frames = {wanted} }}\n")

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from domain.commands import JobCommand
+from domain.commands import JobCommand, Reported
 from domain.errors import Refused
 from domain.generation import Generation
 from tests.spec import (
@@ -16,6 +16,7 @@ from tests.spec import (
     INVALID_INPUT,
     MODEL_UNAVAILABLE,
     SUCCEEDED,
+    WORKER,
     abort,
     cancel_requested,
     canceled,
@@ -58,6 +59,8 @@ COMMANDS: dict[str, JobCommand] = {
     "start 1": start(1),
     "start 2": start(2),
     "note": note(ENHANCED),
+    "reported": Reported(WORKER, report_completed(0)),
+    "reported by another": Reported("gpu-99", report_completed(0)),
     "asset completed": report_completed(0),
     "asset failed": report_failed(0),
     "fail": fail(1),
@@ -71,6 +74,8 @@ COMMANDS: dict[str, JobCommand] = {
 
 NONE = "not_found"
 LATE = "attempt_superseded"
+ANOTHER = "attempt_of_another"
+OVER = "asset_ended"
 BUSY = "job_not_startable"
 STOP = "JobCanceled AssetCanceled"
 BACK = "JobRequeued"
@@ -82,7 +87,9 @@ TABLE: dict[str, list[str]] = {
     "start 1":         [NONE, "JobStarted", "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
     "start 2":         [NONE, BUSY, BUSY, BUSY, "JobStarted", "", BUSY, BUSY, BUSY, BUSY, BUSY],
     "note":            [NONE, LATE, "JobPromptEnhanced", "JobPromptEnhanced", LATE, LATE, LATE, LATE, LATE, LATE, LATE],
-    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", LATE, LATE, LATE, LATE],
+    "reported":        [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
+    "reported by another": [NONE, LATE, ANOTHER, ANOTHER, LATE, LATE, "", OVER, OVER, OVER, OVER],
+    "asset completed": [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
     "asset failed":    [NONE, LATE, "AssetFailed", "AssetFailed", LATE, LATE, LATE, "", "", LATE, LATE],
     "fail":            [NONE, LATE, BACK, STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "fail for good":   [NONE, LATE, "JobFailed AssetFailed", STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],

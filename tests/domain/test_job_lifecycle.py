@@ -7,7 +7,15 @@ import pytest
 
 from domain import job as jobs
 from domain.commands import ReportAssetCompleted, ReportAssetFailed
-from domain.errors import AttemptSuperseded, IdempotencyKeyReused, InvalidInput, JobNotStartable, NotFound
+from domain.errors import (
+    AssetEnded,
+    AttemptSuperseded,
+    IdempotencyKeyReused,
+    InvalidInput,
+    JobNotStartable,
+    NotFound,
+    PromptAlreadyEnhanced,
+)
 from domain.events import JobHandedOver, JobQueued, JobStarted
 from domain.generation import Generation, pending_indexes
 from domain.job import Finished, NotSubmitted, Running, Waiting
@@ -230,7 +238,6 @@ def test_an_attempt_that_never_started_cannot_end_an_asset() -> None:
         pytest.param(report_failed(0), id="failed after completed"),
         pytest.param(report_completed(0, attempt=2), id="completed by another attempt"),
         pytest.param(replace(report_completed(1), index=0), id="another file"),
-        pytest.param(report_completed(1), id="completed after failed"),
         pytest.param(report_failed(1, attempt=2), id="failed by another attempt"),
     ],
 )
@@ -238,8 +245,19 @@ def test_an_ended_asset_keeps_its_ending(contradiction: ReportAssetCompleted | R
     why_not(AttemptSuperseded, given(queued(3), started(1), completed(0), failed(1)), contradiction)
 
 
-def test_a_late_file_does_not_complete_a_canceled_asset() -> None:
-    why_not(AttemptSuperseded, given(queued(1), canceled(0), CANCELED), report_completed(0))
+def test_a_late_file_does_not_complete_an_asset_that_ended_without_one() -> None:
+    refusal = why_not(AssetEnded, given(queued(1), canceled(0), CANCELED), report_completed(0))
+    assert refusal.status == "canceled"
+    refusal = why_not(AssetEnded, given(queued(2), started(1), failed(1)), report_completed(1))
+    assert refusal.status == "failed"
+
+
+def test_a_file_that_another_attempt_may_want_is_not_called_unwanted() -> None:
+    requeued = given(queued(1), started(1), released(1))
+    for job in (requeued, given(queued(1), started(1), released(1), started(2))):
+        why_not(AttemptSuperseded, job, report_completed(0, attempt=1))
+    done = given(queued(1), started(1), released(1), started(2), completed(0, attempt=2), SUCCEEDED)
+    why_not(AttemptSuperseded, done, report_completed(0, attempt=1))
 
 
 # States.
@@ -279,9 +297,16 @@ def test_a_note_is_kept_once() -> None:
 def test_a_prompt_is_made_richer_once_and_later_attempts_go_on_with_it() -> None:
     again = ENHANCED.model_copy(update={"attempt": 2, "enhanced": "another one"})
     job = given(queued(1), started(1), noted(ENHANCED), released(1), started(2))
-    assert when(job, note(again)) == NOTHING
+    why_not(PromptAlreadyEnhanced, job, note(again))
+    assert when(job, note(again.model_copy(update={"enhanced": ENHANCED.enhanced}))) == NOTHING
     assert isinstance(job.job, Running)
     assert job.job.tries.enhanced_prompt == ENHANCED.enhanced
+
+
+def test_a_second_richer_prompt_of_the_same_attempt_is_refused() -> None:
+    job = given(queued(1), started(1), noted(ENHANCED))
+    assert when(job, note(ENHANCED)) == NOTHING
+    why_not(PromptAlreadyEnhanced, job, note(ENHANCED.model_copy(update={"enhanced": "another one"})))
 
 
 def test_what_was_handed_over_is_known_to_the_next_attempt() -> None:

@@ -61,3 +61,46 @@ def test_a_delay_has_full_jitter_and_a_ceiling(error_class: ErrorClass, failures
         assert timedelta(0) <= verdict.delay <= timedelta(seconds=ceiling_s)
     else:
         assert error_class in NEVER_RETRIED
+
+
+@given(error_class=st.sampled_from([ErrorClass.TRANSIENT, ErrorClass.INTERNAL]), failures=st.integers(1, 2))
+def test_jitter_spreads_delays_over_the_whole_time_and_not_a_part_of_it(error_class: ErrorClass, failures: int) -> None:
+    delays = [
+        verdict.delay.total_seconds()
+        for jitter in range(100)
+        if isinstance(
+            verdict := after_failure(error_class, failures=failures, workers_lost=0, jitter=jitter / 100), TryAgain
+        )
+    ]
+    ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (failures - 1))
+    assert delays == pytest.approx([jitter / 100 * ceiling_s for jitter in range(100)])
+
+
+@given(failed=st.lists(st.sampled_from(ErrorClass), min_size=FAILURES_MAX, max_size=20), jitter=JITTER)
+def test_whatever_fails_and_in_whatever_order_a_job_is_given_up_in_time(
+    failed: list[ErrorClass], jitter: float
+) -> None:
+    lost = 0
+    for failures, error_class in enumerate(failed, start=1):
+        lost += error_class is ErrorClass.WORKER_LOST
+        verdict = after_failure(error_class, failures=failures, workers_lost=lost, jitter=jitter)
+        if isinstance(verdict, GiveUp):
+            break
+        assert verdict.delay <= timedelta(seconds=BACKOFF_MAX_S)
+    assert isinstance(verdict, GiveUp)
+    assert failures <= FAILURES_MAX
+    assert lost <= WORKERS_LOST_MAX
+
+
+@given(
+    error_class=st.sampled_from(ErrorClass), failures=st.integers(1, 9), workers_lost=st.integers(0, 9), jitter=JITTER
+)
+def test_more_failures_never_earn_another_try(
+    error_class: ErrorClass, failures: int, workers_lost: int, jitter: float
+) -> None:
+    def verdict(more: int) -> TryAgain | GiveUp:
+        return after_failure(error_class, failures=failures + more, workers_lost=workers_lost, jitter=jitter)
+
+    assert verdict(0) == verdict(0)
+    if verdict(0) == GiveUp():
+        assert verdict(1) == GiveUp()

@@ -61,6 +61,7 @@ class Peer:
     def __init__(self) -> None:
         self.connection = Client()
         self.reports: list[AnyReport] = []
+        self.senders: list[str] = []
         self.progress: list[Progress] = []
         self.verdict: Callable[[AnyReport], ReportReply | None] = lambda _report: ACCEPTED
         self._news = asyncio.Condition()
@@ -84,7 +85,7 @@ class Peer:
 
     async def listen(self) -> None:
         await self.connection.subscribe(wire.REPORTS, wire.RECORDERS, self._report)
-        await self.connection.subscribe("progress.>", cb=self._progress)
+        await self.connection.subscribe(wire.PROGRESS, cb=self._progress)
         await self.connection.flush()
 
     async def dispatch(self, order: WorkOrder) -> None:
@@ -119,6 +120,7 @@ class Peer:
             await message.respond(verdict.model_dump_json().encode())
         async with self._news:
             self.reports.append(report)
+            self.senders.append(wire.sender_of(message.subject))
             self._news.notify_all()
 
     async def _progress(self, message: Msg) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from domain.enhancement import RULES, enhance
+from domain.errors import PromptAlreadyEnhanced
 from domain.events import JobPromptEnhanced
 from domain.recipe import Kind
 from gpu_worker.answering import Answering
@@ -146,6 +147,18 @@ async def test_nothing_is_painted_where_the_ledger_refuses_the_note(
         await peer.until_acked()
     assert peer.kinds() == ["started", "note"]
     assert peer.progress == []
+    assert list((tmp_path / "blobs").rglob("*.png")) == []
+
+
+async def test_a_job_whose_prompt_is_settled_is_given_back_for_an_attempt_that_knows_it(
+    broker: Broker, peer: Peer, workshop: Workshop, tmp_path: Path
+) -> None:
+    settled = ReportReply(accepted=False, code=PromptAlreadyEnhanced.code)
+    peer.verdict = lambda report: settled if isinstance(report, NoteReport) else ACCEPTED
+    async with working(broker, workshop):
+        await peer.dispatch(to_be_enhanced(an_order(1)))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "note", "attempt_released"]
     assert list((tmp_path / "blobs").rglob("*.png")) == []
 
 

@@ -187,7 +187,7 @@ async def test_a_canceled_job_is_canceled_at_the_provider(peer: Peer, hosting: H
     with worker.running():
         await peer.dispatch(order)
         await asyncio.to_thread(hosting.until, lambda: hosting.polls("p001") > 0)
-        await peer.connection.publish(wire.cancel_subject(order.job_id))
+        await peer.connection.publish(wire.cancel_subject(peer.senders[-1], order.job_id), wire.CANCEL)
         await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
     assert sorted(hosting.cancels()) == ["p000", "p001"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from domain.errors import AssetEnded
 from domain.events import ErrorClass, JobMemoryLowered
 from domain.recipe import InputFile, Reference, Task
+from gpu_worker.attempt import Attempt
 from gpu_worker.connection import connect
 from gpu_worker.encode import read_png
 from gpu_worker.engines.sdxl import SdxlEngine
@@ -139,7 +142,7 @@ async def test_three_images_become_files_and_each_is_reported(
         fact = report.completed
         assert (fact.sha256, fact.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
         assert (fact.width, fact.height) == read_png(content).size == (64, 64)
-        assert (fact.attempt, fact.media_type, report.worker) == (1, "image/png", "worker-1")
+        assert (fact.attempt, fact.media_type) == (1, "image/png")
         assert sorted(fact.worker_versions) == ["darkroom", "diffusers", "model", "torch"]
         assert fact.peak_memory_bytes is not None
         assert fact.peak_memory_bytes > 100 * 1024**2  # torch alone takes that
@@ -186,7 +189,7 @@ async def test_a_refused_asset_ends_the_attempt(broker: Broker, peer: Peer, work
     async with working(broker, workshop):
         await peer.dispatch(an_order(3))
         await peer.until_acked()
-    assert sorted(completed(peer)) == [0, 1]
+    assert sorted(completed(peer)) == [0, 1, 2]  # of the third the ledger says whether anybody wants its file
     assert peer.kinds()[-1] == "asset_completed"
 
 
@@ -196,11 +199,68 @@ async def test_a_cancel_stops_between_steps_and_is_confirmed(
     order = an_order(steps=LONG)
     async with working(broker, workshop):
         await in_work(peer, order)
-        await peer.connection.publish(wire.cancel_subject(order.job_id))
+        began_s = time.monotonic()
+        await peer.connection.publish(wire.cancel_subject("worker-1", order.job_id), wire.CANCEL)
         await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
+        assert time.monotonic() - began_s < 2.0
         await peer.until_acked()
     assert peer.progress[-1].step < LONG / 4
     assert stored(files) == []
+
+
+ENDED = ReportReply(accepted=False, code=AssetEnded.code, detail="The asset is canceled.")
+
+
+async def test_a_file_that_nobody_wants_any_more_is_deleted(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    peer.verdict = refusing("asset_completed", ENDED, index=1)
+    order = an_order(3)
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+    assert (files / order.outputs[0].path) in stored(files)
+    assert (files / order.outputs[1].path) not in stored(files)
+
+
+async def test_a_file_of_a_superseded_attempt_stays_for_the_one_that_goes_on(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    peer.verdict = refusing("asset_completed", SUPERSEDED, index=1)
+    order = an_order(2)
+    async with working(broker, workshop):
+        await peer.dispatch(order)
+        await peer.until_acked()
+    assert stored(files) == sorted(files / output.path for output in order.outputs)
+
+
+@pytest.mark.parametrize(("reply", "left"), [(ENDED, 0), (SUPERSEDED, 1)])
+async def test_what_was_finished_while_a_cancel_came_is_deleted_when_the_ledger_says_so(
+    broker: Broker,
+    peer: Peer,
+    workshop: Workshop,
+    files: Path,
+    reply: ReportReply,
+    left: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    canceled = False
+
+    def verdict(report: AnyReport) -> ReportReply:
+        """The start is answered when the cancel is there: every image comes after it."""
+        nonlocal canceled
+        canceled = canceled or report.kind == "cancel_confirmed"
+        if report.kind == "asset_completed":
+            return reply if canceled else ACCEPTED
+        return ReportReply(accepted=True, cancel_requested=report.kind == "started")
+
+    peer.verdict = verdict
+    monkeypatch.setattr(Attempt, "_canceled", lambda _self: False)  # as after the last step: too late to stop
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(1))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "cancel_confirmed", "asset_completed"]
+    assert len(stored(files)) == left
 
 
 async def test_a_heartbeat_brings_a_cancel_whose_message_was_lost(

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from gpu_worker.settings import WorkerSettings
 from tests.gpu_worker.peers import PATIENCE_S, Broker, an_order, peer_of
 
 WORKER = (sys.executable, "-m", "gpu_worker")
@@ -126,13 +128,30 @@ def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, t
 
 
 @pytest.mark.parametrize(
+    ("nats_url", "user"),
+    [
+        ("nats://gpu-1:s3cret@host", "gpu-1"),
+        ("nats://one,nats://gpu%2D1:s3cret@two", "gpu-1"),
+        ("nats://host:4222", "worker"),
+        ("nats://t0ken@host", "worker"),  # a token is nobody's name
+    ],
+)
+def test_a_worker_goes_by_its_nats_user_and_its_own_name(nats_url: str, user: str) -> None:
+    settings = WorkerSettings(nats_url=SecretStr(nats_url), worker_name="host.example-7")
+    assert settings.worker == f"{user}.host.example-7"
+
+
+@pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("heartbeat_s", "60", "less than or equal to 15"),
         ("models", "sdxl", "'sdxl' is not name=source"),
         ("models", "a=/x,a=/y", "the model a is there twice"),
         ("nats_url", "http://ada:s3cret@host", "nats://host:4222"),
-        ("nats_url", "nats://ada:s3cret@host:99999", "Port out of range"),
+        ("nats_url", "nats://ada:s3cret@host:99999", "from 0 to 65535"),
+        ("nats_url", "nats://ada:s3cret/s3cret@host", "from 0 to 65535"),
+        ("nats_url", "nats://ada.b:s3cret@host", "a worker's user is named by letters"),
+        ("worker_name", "gpu..1", "match pattern"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
         ("device", "gpu", "match pattern"),
         ("dtype", "int8", "'auto', 'bf16', 'fp16' or 'fp32'"),

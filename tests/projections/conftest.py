@@ -1,9 +1,12 @@
 """A story in a fresh database, told by a frozen clock, and the views that follow it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from services.database import Database
 from services.ledger import Ledger
+from services.owned_views import OwnedViews, logging_in_as_role
 from tests.conftest import Clock
 from tests.histories import Story, Views
 
@@ -18,3 +21,10 @@ def story(ledger: Ledger, clock: Clock) -> Story:
 def views(database: Database, ledger: Ledger) -> Views:
     """Every view of the fresh database."""
     return Views(database, ledger)
+
+
+@pytest.fixture
+def owned_views(dsn: str) -> Iterator[OwnedViews]:
+    """The views of the fresh database, for one owner at a time."""
+    with OwnedViews(logging_in_as_role(dsn)) as opened:
+        yield opened

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from domain.commands import NoteOfAttempt
+from domain.errors import PromptAlreadyEnhanced
 from domain.events import EnhancementMade
 from projections import ALL
 from services.flusher import Conflict
@@ -23,7 +24,9 @@ def test_a_job_keeps_what_its_first_attempt_made_of_the_prompt(story: Story, vie
     enhanced = story.submit(1)
     story.tell(enhanced, start(1), note(ENHANCED))
     again = NoteOfAttempt(ENHANCED.model_copy(update={"enhanced": "something else"}), NOW)
-    story.tell(enhanced, again, report_completed(0))
+    with pytest.raises(PromptAlreadyEnhanced):
+        story.tell(enhanced, again)
+    story.tell(enhanced, report_completed(0))
     rows = {row["job_id"]: row for row in views.catch_up().rows("jobs")}
     assert rows[enhanced]["enhanced_prompt"] == ENHANCED.enhanced
     assert rows[enhanced]["recipe"]["prompt"] != ENHANCED.enhanced

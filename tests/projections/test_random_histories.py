@@ -17,7 +17,9 @@ from domain.commands import (
     DismissAsset,
     EditPrompt,
     JobCommand,
+    PreferAsset,
     RateAsset,
+    RenameBatch,
     RestoreAsset,
     SaveAsset,
     TagAsset,
@@ -29,6 +31,7 @@ from domain.commands import (
 from domain.errors import Refused
 from domain.generation import Generation
 from domain.job import attempt_of
+from domain.recipe import asset_id
 from projections import ALL
 from services import projector, rebuild
 from services.database import Database
@@ -72,14 +75,27 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "restore": lambda _: RestoreAsset(NOW),
 }
 
+BATCHES_SAY: Final = ("open batch", "rename batch", "run again", "run again", "prefer of batch")
+
 Word = st.sampled_from(
-    [*["start", "complete"] * 5, *WORKERS_SAY, *OWNERS_SAY, *OWNERS_SAY, "upload", "prefer", "prompt"]
+    [
+        *["start", "complete"] * 5,
+        *WORKERS_SAY,
+        *OWNERS_SAY,
+        *OWNERS_SAY,
+        *BATCHES_SAY,
+        "upload",
+        "prefer",
+        "prompt",
+    ]
 )
-Steps = st.lists(st.tuples(Word, st.integers(0, 4), st.integers(0, 5)), min_size=30, max_size=60)
+Steps = st.lists(st.tuples(Word, st.integers(0, 6), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 
+# The pool draws how long its connections live in a thread of its own, which may be while Hypothesis draws.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(quantities=Quantities, steps=Steps, cuts=Cuts, as_of=st.floats(0, 1))
 def test_a_view_is_the_same_however_it_came_about(
@@ -114,25 +130,48 @@ def _emptied(views: Views) -> Views:
 def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
     """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
-    batch_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
+    comparison_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
     jobs += compared
     prompts = [story.save_prompt()]
+    batch_id, of_batch = story.open_batch(*quantities, 0, 1, kind="comparison")
+    jobs += of_batch
     for word, which, number in steps:
         job_id = jobs[which % len(jobs)]
         generation = story.ledger.generation(job_id)
         with suppress(Refused):  # what the rules do not allow leaves no trace
             if word == "upload":
                 story.upload(number)
+            elif word == "open batch":
+                batch_id, of_batch = story.open_batch(0, 1 + number % 2, collection=None)
+                jobs += of_batch
+            elif word in BATCHES_SAY:
+                jobs += _tell_batch(story, batch_id, word, number)
             elif word == "prompt":
                 _change_prompt(story, prompts, which, number)
             elif word == "prefer":
                 winner, loser = ((0, 1), (1, 0), (1, 2), (2, 0), (0, 2), (2, 1))[number]
-                story.prefer(batch_id, compared[winner], compared[loser], index=which % 2)
+                story.prefer(comparison_id, compared[winner], compared[loser], index=which % 2)
             elif word in OWNERS_SAY:
                 story.curate(job_id, _pick(generation, Completed, number), OWNERS_SAY[word](number))
             else:
                 index = _pick(generation, Reserved, number)
                 story.tell(job_id, WORKERS_SAY[word](attempt_of(generation.job), index))
+
+
+def _tell_batch(story: Story, batch_id: UUID, word: str, number: int) -> list[UUID]:
+    """Something about the batch; the jobs that it leads to."""
+    items = story.ledger.batch(batch_id)[0].items
+    made = [(index, item.jobs[-1]) for index, item in items.items() if item.jobs]
+    match word:
+        case "rename batch":
+            story.tell_batch(batch_id, RenameBatch(f"Foxes {number}", NOW))
+        case "run again":
+            return [story.run_again(batch_id, made[number % len(made)][0])]
+        case _:
+            (_, winner), (_, loser) = made[number % len(made)], made[-1]
+            command = PreferAsset(asset_id(winner, 0), asset_id(loser, 0), number % 2 == 0, NOW, winner, loser)
+            story.tell_batch(batch_id, command)
+    return []
 
 
 def _change_prompt(story: Story, prompts: list[UUID], which: int, number: int) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from domain.recipe import Kind, asset_id
 from projections import ALL, reads
-from projections.reads import JobFilter, LibraryFilter
+from projections.reads import JobFilter, LibraryFilter, Seconds
 from services.database import Database
 from services.ledger import Context, Ledger
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from tests import spec
 
@@ -67,25 +68,14 @@ def test_somebody_elses_row_is_not_there(database: Database, submitted: list[UUI
         assert reads.history_of_owner(connection, "eve", after=0, upto=99, limit=9) == []
 
 
-def test_places_follow_priority_then_arrival(database: Database, submitted: list[UUID]) -> None:
-    _, second, urgent, fourth, fifth = submitted
-    expected = {urgent: 1, second: 2, fourth: 3, fifth: 4}
-    with database.connection() as connection:
-        assert reads.places_in_queue(connection, submitted) == expected
-        for job_id in submitted:  # one job is counted in another way than many
-            place = reads.places_in_queue(connection, [job_id])
-            assert place == ({job_id: expected[job_id]} if job_id in expected else {})
-        assert reads.places_in_queue(connection, []) == {}
-        assert reads.running_by_pool(connection) == {"sdxl": 1}
-
-
 def test_seconds_are_learned_per_asset(database: Database, ledger: Ledger, submitted: list[UUID]) -> None:
     for index in range(3):
         command = replace(spec.report_completed(index), now=spec.after(4 + 2 * (index + 1)))
         ledger.execute(submitted[0], command, WORKER)
     project(database, ledger)
     with database.connection() as connection:
-        assert reads.recent_seconds(connection) == {"sdxl_image_fast": 2.0}
+        assert reads.recent_seconds(connection) == {"sdxl_image_fast": Seconds(2.0, 2.0)}
+        assert reads.running_by_pool(connection) == {}
         (queue,) = reads.queues(connection, ["sdxl"], spec.after(60))
         (later,) = reads.queues(connection, ["sdxl"], spec.after(3 * 3600))
     assert (queue.waiting, queue.running, queue.wait_p50_s, queue.ended_last_hour) == (4, 0, 4.0, 1)
@@ -102,10 +92,12 @@ def test_the_workspace_goes_by_job_then_index(database: Database, submitted: lis
     assert [row.asset_id for row in first + rest] == expected
 
 
-def test_the_library_holds_completed_assets_alone(database: Database, ledger: Ledger, submitted: list[UUID]) -> None:
+def test_the_library_holds_completed_assets_alone(
+    database: Database, owned_views: OwnedViews, ledger: Ledger, submitted: list[UUID]
+) -> None:
     ledger.execute(submitted[0], spec.report_completed(1), WORKER)
     project(database, ledger)
-    with database.connection() as connection:
+    with owned_views.of(spec.OWNER) as connection:
         (row,) = reads.list_library(connection, spec.OWNER, LibraryFilter(), before=None, limit=9)
         wanted = LibraryFilter(kind="image", words="lighthouse -ship", model="sdxl-demo", saved=False)
         assert reads.list_library(connection, spec.OWNER, wanted, before=None, limit=9) == [row]

@@ -253,3 +253,15 @@ def test_a_view_that_was_changed_by_hand_does_not_match_the_ledger(
     assert matches_ledger(database, ledger, view).same is False
     rebuild.rebuild(database, ledger, view)
     assert matches_ledger(database, ledger, view).same is True
+
+
+@VIEW
+def test_postgres_knows_a_rebuilt_view_before_anybody_reads_it(
+    small_batches: None, story: Story, views: Views, ledger: Ledger, view: View
+) -> None:
+    while ledger.head() < 200:
+        everything(story)
+    views.catch_up()
+    assert rebuild.rebuild(views.database, ledger, view).same
+    known = {table for (table,) in views.ask("select distinct tablename from pg_stats where schemaname = 'views'")}
+    assert set(view.tables) <= known

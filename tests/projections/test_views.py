@@ -66,8 +66,9 @@ def story(request: pytest.FixtureRequest, ledger: Ledger, clock: Clock, views: V
 
 @pytest.fixture
 def connection(database: Database) -> Iterator[Connection[TupleRow]]:
-    """Where a person's queries run."""
+    """Where a person's queries run; the library's are for the owner alone."""
     with database.connection() as checked_out:
+        checked_out.execute("select set_config('darkroom.owner', %s, false)", (OWNER,))
         yield checked_out
 
 

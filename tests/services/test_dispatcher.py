@@ -10,11 +10,14 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from domain.job import status_of
 from domain.recipe import Kind
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
-from services.dispatcher import Dispatcher
+from services.dispatcher import Dispatcher, order_for
 from services.ledger import Ledger, PostgresRecorder
+from services.lines import DEPTH
+from services.reaper import Reaper
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running
@@ -150,6 +153,67 @@ async def test_work_comes_by_priority_then_first_come(
     assert order == [urgent, first, second, low]
 
 
+async def test_owners_take_turns_however_many_jobs_one_of_them_has(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    ada = [story.submit(6) for _ in range(3 * DEPTH)]  # a minute each: one fills a round
+    ben, cleo = ([story.submit(6, owner=owner) for _ in range(3)] for owner in ("ben", "cleo"))
+    views.catch_up()
+    async with workers(broker, 4):
+        assert await dispatcher.step() == 8
+        assert await work(broker) == {(job_id, 1) for job_id in (*ada[:3], *ben, *cleo[:2])}
+
+
+async def test_a_new_dispatcher_goes_on_where_the_one_before_ended(
+    database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
+) -> None:
+    for owner in ("ada", "ben"):
+        for _ in range(6):
+            story.submit(6, owner=owner)
+    owners = []
+    for _ in range(8):
+        views.catch_up()
+        pull = asyncio.create_task(a_worker(broker))
+        while not pull.done():
+            await Dispatcher(database, ledger, broker, [POOL]).step()  # a new one for every step
+            await asyncio.sleep(0.01)
+        order = order_in(await pull)
+        owners.append(order.owner)
+        story.tell(order.job_id, start(1), *(report_completed(index) for index in range(6)))
+        await (await pull).ack_sync()
+    assert owners == ["ada", "ben"] * 4
+
+
+async def test_an_owner_alone_fills_all_the_room(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    for _ in range(3 * DEPTH):
+        story.submit(1)
+    views.catch_up()
+    async with workers(broker, DEPTH):
+        assert await dispatcher.step() == DEPTH  # what is read at a time
+        assert await dispatcher.step() == DEPTH
+        assert await dispatcher.step() == 0
+
+
+async def test_of_nobody_more_jobs_run_or_are_handed_out_than_the_cap(
+    database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
+) -> None:
+    ada = [story.submit(1) for _ in range(6)]
+    elsewhere = story.submit(1, pool="wan")
+    ben = [story.submit(1, owner="ben") for _ in range(2)]
+    story.tell(elsewhere, start(1))
+    views.catch_up()
+    dispatcher = Dispatcher(database, ledger, broker, [POOL], running_per_owner_max=3)
+    async with workers(broker, 4):
+        assert await dispatcher.step() == 4
+        assert await work(broker) == {(job_id, 1) for job_id in (*ada[:2], *ben)}
+        story.tell(elsewhere, report_completed(0))
+        views.catch_up()
+        assert await dispatcher.step() == 1
+        assert await work(broker) == {(job_id, 1) for job_id in (*ada[:3], *ben)}
+
+
 # Each attempt once, and only when it may start.
 
 
@@ -190,6 +254,41 @@ async def test_a_canceled_job_is_not_handed_out_though_the_view_is_behind(
         assert await dispatcher.step() == 0
         views.catch_up()
         assert await dispatcher.step() == 0
+
+
+async def test_a_job_past_its_deadline_is_not_handed_out_and_aborted(
+    database: Database, ledger: Ledger, story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    now = datetime.now(UTC)
+    overdue = story.submit(1, deadline=now - timedelta(seconds=1))
+    in_time = story.submit(1, deadline=now + timedelta(hours=1))
+    views.catch_up()
+    async with workers(broker, 2):
+        assert await dispatcher.step() == 1
+        assert await work(broker) == {(in_time, 1)}
+        assert Reaper(database, ledger, broker, lease_s=30).abort_overdue() == [overdue]
+        views.catch_up()
+        assert await dispatcher.step() == 0
+    assert status_of(ledger.generation(overdue).job) == "aborted"
+
+
+async def test_a_deadline_is_about_the_first_start(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    began = story.submit(1, deadline=datetime.now(UTC) + timedelta(hours=1))
+    story.tell(began, start(1), release(1))
+    late = order_for(began, story.ledger.generation(began), 2, datetime.now(UTC) + timedelta(hours=2))
+    assert late is not None
+    views.catch_up()
+    async with workers(broker, 1):
+        assert await dispatcher.step() == 1
+
+
+def test_an_order_is_not_made_for_a_job_whose_deadline_passed_since_it_was_read(story: Story) -> None:
+    job_id = story.submit(1, deadline=datetime.now(UTC) + timedelta(hours=1))
+    generation = story.ledger.generation(job_id)
+    assert order_for(job_id, generation, 1, datetime.now(UTC)) is not None
+    assert order_for(job_id, generation, 1, datetime.now(UTC) + timedelta(hours=1)) is None
 
 
 async def test_a_job_that_cannot_be_read_holds_up_no_other(

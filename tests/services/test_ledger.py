@@ -18,18 +18,28 @@ from domain import asset as assets
 from domain import media
 from domain.asset import Completed, Reserved
 from domain.codec import CURRENT, UnknownEvent
-from domain.commands import AssetCommand, DismissAsset, JobCommand, RateAsset, SaveAsset, SubmitJob, UploadMedia
+from domain.commands import (
+    AssetCommand,
+    DeleteMedia,
+    DismissAsset,
+    JobCommand,
+    RateAsset,
+    SaveAsset,
+    SubmitJob,
+    UploadMedia,
+)
 from domain.envelope import Recorded, Unreadable
-from domain.errors import AssetNotCompleted, IdempotencyKeyReused, NotFound, Refused
+from domain.errors import AssetNotCompleted, IdempotencyKeyReused, MediaInUse, NotFound, Refused
 from domain.events import AssetRated
 from domain.generation import Generation
 from domain.job import Finished, Running, Waiting
-from domain.recipe import asset_id
+from domain.recipe import InputFile, asset_id
 from services import database as databases
 from services import flusher as flushers
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from services.ledger.aggregates import ASSET
 from tests import spec
 from tests.services.commits import appends_held_up
 from tests.services.lossy_proxy import LossyProxy
@@ -369,6 +379,102 @@ def test_the_same_file_from_many_sides_is_one_upload(dsn: str) -> None:
         assert sorted(len(answer.events) for answer in answers) == [0] * 7 + [1]
         assert {answer.position for answer in answers} == {1}
         assert history(both[0]) == ["media.uploaded"]
+
+
+def starting_from(*uploads: UUID, job_id: UUID = JOB_ID) -> SubmitJob:
+    """A job of one image that starts from uploads."""
+    return replace(submit(1), job_id=job_id, uploads=uploads)
+
+
+def test_a_job_and_the_first_use_of_its_uploads_are_one_commit(either: Ledger) -> None:
+    either.execute_media(MEDIA_ID, UPLOAD, ADA)
+    either.execute(JOB_ID, starting_from(MEDIA_ID), ADA)
+    other = starting_from(MEDIA_ID, job_id=uuid4())
+    either.execute(other.job_id, other, ADA)
+    assert history(either) == ["media.uploaded", "job.queued", "asset.reserved", "media.used", *history(either)[1:3]]
+    assert either.media(MEDIA_ID).used_by == JOB_ID
+    with pytest.raises(MediaInUse, match=str(JOB_ID)):
+        either.execute_media(MEDIA_ID, DeleteMedia(NOW), ADA)
+
+
+def test_a_job_whose_upload_is_gone_or_foreign_is_not_queued(either: Ledger) -> None:
+    gone, foreign = UPLOAD, replace(UPLOAD, owner="bob")
+    either.execute_media(MEDIA_ID, gone, ADA)
+    either.execute_media(MEDIA_ID, DeleteMedia(NOW), ADA)
+    either.execute_media(media.media_id("bob", UPLOAD.sha256), foreign, BOB)
+    for upload in (MEDIA_ID, media.media_id("bob", UPLOAD.sha256), uuid4()):
+        with pytest.raises(NotFound):
+            either.execute(JOB_ID, starting_from(upload), ADA)
+    assert history(either) == ["media.uploaded", "media.deleted", "media.uploaded"]
+
+
+def test_a_job_that_was_accepted_with_the_file_of_before_is_not_queued(either: Ledger) -> None:
+    uploaded = either.execute_media(MEDIA_ID, UPLOAD, ADA).state
+    assert isinstance(uploaded, media.Uploaded)
+    file = InputFile(kind="image", media_type="image/png", sha256=UPLOAD.sha256, path=uploaded.uploaded.path)
+    command = starting_from(MEDIA_ID)
+    command = replace(command, recipe=command.recipe.model_copy(update={"files": {f"media:{MEDIA_ID}": file}}))
+    for again in (DeleteMedia(NOW), UPLOAD):
+        either.execute_media(MEDIA_ID, again, ADA)
+    with pytest.raises(NotFound):
+        either.execute(JOB_ID, command, ADA)
+    assert history(either) == ["media.uploaded", "media.deleted", "media.uploaded"]
+
+
+def test_of_a_submit_and_a_delete_that_race_exactly_one_wins(dsn: str) -> None:
+    with two_ledgers(dsn) as both:
+        for number in range(12):
+            upload = replace(UPLOAD, sha256=f"{number:064x}")
+            identifier, command = media.media_id(OWNER, upload.sha256), starting_from(job_id=uuid4())
+            command = replace(command, uploads=(identifier,))
+            both[0].execute_media(identifier, upload, ADA)
+
+            def race(side: int, command: SubmitJob = command, identifier: UUID = identifier) -> object:
+                if side:
+                    return both[1].execute_media(identifier, DeleteMedia(NOW), ADA)
+                return both[0].execute(command.job_id, command, ADA)
+
+            submitted, deleted = (answer.exception() for answer in at_once(2, race))
+            assert [type(submitted), type(deleted)] in ([NotFound, type(None)], [type(None), MediaInUse])
+            told = names_of(both[0].stream(identifier))
+            assert told == ["media.uploaded", "media.deleted" if submitted else "media.used"]
+            assert bool(both[0].stream(command.job_id)) is (submitted is None)
+
+
+def test_a_submit_and_a_delete_that_decide_on_the_same_upload_conflict(dsn: str) -> None:
+    with two_ledgers(dsn) as both, ThreadPoolExecutor(max_workers=2) as pool:
+        both[0].execute_media(MEDIA_ID, UPLOAD, ADA)
+        with appends_held_up(dsn) as until_waiting:  # both have read an upload that nothing started from
+            submitted = pool.submit(both[0].execute, JOB_ID, starting_from(MEDIA_ID), ADA)
+            deleted = pool.submit(both[1].execute_media, MEDIA_ID, DeleteMedia(NOW), ADA)
+            until_waiting(2)
+        errors = [type(answer.exception()) for answer in (submitted, deleted)]
+        assert errors in ([NotFound, type(None)], [type(None), MediaInUse])
+        assert len(both[0].stream(MEDIA_ID)) == 2
+
+
+def test_jobs_that_start_from_one_upload_at_once_use_it_once(dsn: str) -> None:
+    jobs = [starting_from(MEDIA_ID, job_id=uuid4()) for _ in range(6)]
+    with two_ledgers(dsn) as both:
+        both[0].execute_media(MEDIA_ID, UPLOAD, ADA)
+        answers = at_once(6, lambda number: both[number % 2].execute(jobs[number].job_id, jobs[number], ADA))
+        assert [answer.exception() for answer in answers] == [None] * 6
+        assert sorted(history(both[0])) == sorted(
+            ["media.uploaded", "media.used", *["job.queued"] * 6, *["asset.reserved"] * 6]
+        )
+        assert both[0].media(MEDIA_ID).used_by in {job.job_id for job in jobs}
+
+
+def test_jobs_of_one_commit_use_an_upload_once(either: Ledger) -> None:
+    either.execute_media(MEDIA_ID, UPLOAD, ADA)
+    for command in (submit(1), spec.start(1), spec.report_completed(0)):
+        either.execute(JOB_ID, command, SERVICE)
+    head = either.head()
+    jobs = [starting_from(MEDIA_ID, job_id=uuid4()) for _ in range(3)]
+    either._decide_one(ASSET, asset_id(JOB_ID, 0), RateAsset(4, NOW), ADA, jobs)
+    added = names_of(either.read(head, 100))
+    assert added == ["asset.rated", *["job.queued", "asset.reserved"] * 3, "media.used"]
+    assert either.media(MEDIA_ID).used_by == jobs[0].job_id
 
 
 class AlwaysLate(InMemoryRecorder):

@@ -41,7 +41,7 @@ def take(database: Database, ledger: Ledger, broker: Broker, views: Views) -> Ca
     recorder = Recorder(database, ledger, broker, LEASE_S)
 
     def take(job_id: UUID, attempt: int = 1) -> None:
-        assert recorder.record(StartedReport(job_id=job_id, attempt=attempt, worker=WORKER)).accepted
+        assert recorder.record(StartedReport(job_id=job_id, attempt=attempt), WORKER).accepted
         views.catch_up()
 
     return take
@@ -120,8 +120,8 @@ def test_a_renewed_lease_is_left_alone(
     job_id = long_ago(ledger).submit(1)
     long_ago(ledger).tell(job_id, start(1))
     views.catch_up()
-    heartbeat = HeartbeatReport(job_id=job_id, attempt=1, worker=WORKER)
-    assert Recorder(database, ledger, broker, 600.0).record(heartbeat).accepted
+    heartbeat = HeartbeatReport(job_id=job_id, attempt=1)
+    assert Recorder(database, ledger, broker, 600.0).record(heartbeat, WORKER).accepted
     assert reaper.expire_leases() == []
     assert status(ledger, job_id) == "processing"
 

@@ -14,7 +14,6 @@ from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.recorder import Recorder
 from services.wire import (
-    REPORTS,
     AnyReport,
     AssetCompletedReport,
     AssetFailedReport,
@@ -24,6 +23,7 @@ from services.wire import (
     HeartbeatReport,
     ReportReply,
     StartedReport,
+    report_subject,
 )
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import opened, running, settled, until
@@ -40,9 +40,9 @@ def reports(database: Database, ledger: Ledger, broker: Broker) -> Recorder:
     return Recorder(database, ledger, broker, LEASE_S)
 
 
-def about(job_id: UUID, attempt: int = 1, worker: str = WORKER) -> dict[str, Any]:
+def about(job_id: UUID, attempt: int = 1) -> dict[str, Any]:
     """What every report says."""
-    return {"job_id": job_id, "attempt": attempt, "worker": worker}
+    return {"job_id": job_id, "attempt": attempt}
 
 
 def completed(job_id: UUID, index: int, attempt: int = 1) -> AssetCompletedReport:
@@ -85,10 +85,10 @@ def test_each_report_comes_into_the_ledger_under_its_workers_name(
     ledger: Ledger, story: Story, reports: Recorder, kind: str
 ) -> None:
     job_id = story.submit(3)
-    assert reports.record(StartedReport(**about(job_id, worker="gpu-7"))) == ACCEPTED
+    assert reports.record(StartedReport(**about(job_id)), "gpu-7") == ACCEPTED
     head = ledger.head()
     make, events = KINDS[kind]
-    assert reports.record(make(job_id).model_copy(update={"worker": "gpu-7"})) == ACCEPTED
+    assert reports.record(make(job_id), "gpu-7") == ACCEPTED
     assert happened(ledger, head) == events
     assert {event.envelope.actor for event in ledger.read(head, 100) if hasattr(event, "envelope")} == {"gpu-7"}
 
@@ -96,7 +96,7 @@ def test_each_report_comes_into_the_ledger_under_its_workers_name(
 def test_a_job_is_reported_from_start_to_end(ledger: Ledger, story: Story, reports: Recorder, views: Views) -> None:
     job_id = story.submit(3)
     told: list[AnyReport] = [StartedReport(**about(job_id)), *(completed(job_id, index) for index in range(3))]
-    assert [reports.record(report) for report in told] == [ACCEPTED] * 4
+    assert [reports.record(report, WORKER) for report in told] == [ACCEPTED] * 4
     assert happened(ledger, 4) == ["job.started", *["asset.completed"] * 3, "job.succeeded"]
     assert leases(views) == []
 
@@ -110,10 +110,10 @@ def test_a_repeat_is_answered_like_the_first_and_changes_nothing(
     if last == 0:
         told.append(AssetFailedReport(**about(job_id), index=1, error=INVALID_INPUT))
     for report in told:
-        assert reports.record(report) == ACCEPTED
+        assert reports.record(report, WORKER) == ACCEPTED
     head = ledger.head()
     repeats = told if last == 0 else told[1:]  # a job that ended cannot start
-    assert [reports.record(report) for report in repeats] == [ACCEPTED] * len(repeats)
+    assert [reports.record(report, WORKER) for report in repeats] == [ACCEPTED] * len(repeats)
     assert ledger.head() == head
 
 
@@ -122,11 +122,11 @@ def test_a_late_attempt_is_refused_and_changes_nothing(
     ledger: Ledger, story: Story, reports: Recorder, views: Views, kind: str
 ) -> None:
     job_id = story.submit(3)
-    reports.record(StartedReport(**about(job_id)))
+    reports.record(StartedReport(**about(job_id)), WORKER)
     story.tell(job_id, expire(1))
-    assert reports.record(StartedReport(**about(job_id, 2, "gpu-2"))) == ACCEPTED
+    assert reports.record(StartedReport(**about(job_id, 2)), "gpu-2") == ACCEPTED
     head = ledger.head()
-    late = reports.record(KINDS[kind][0](job_id))
+    late = reports.record(KINDS[kind][0](job_id), WORKER)
     assert (late.accepted, late.code, bool(late.detail)) == (False, "attempt_superseded", True)
     assert ledger.head() == head
     assert leases(views) == [(job_id, 2, "gpu-2", True)]
@@ -134,11 +134,9 @@ def test_a_late_attempt_is_refused_and_changes_nothing(
 
 def test_a_job_that_is_taken_or_gone_cannot_start(story: Story, reports: Recorder) -> None:
     taken, canceled = story.submit(1), story.submit(1)
-    reports.record(StartedReport(**about(taken)))
+    reports.record(StartedReport(**about(taken)), WORKER)
     story.tell(canceled, CANCEL)
-    codes = [
-        reports.record(StartedReport(**about(job_id, worker="gpu-2"))).code for job_id in (taken, canceled, uuid4())
-    ]
+    codes = [reports.record(StartedReport(**about(job_id)), "gpu-2").code for job_id in (taken, canceled, uuid4())]
     assert codes == ["job_not_startable", "job_not_startable", "not_found"]
 
 
@@ -148,31 +146,31 @@ def test_a_job_that_is_taken_or_gone_cannot_start(story: Story, reports: Recorde
 @pytest.mark.parametrize("projected", [True, False], ids=["seen by the views", "before the views see the job"])
 def test_a_heartbeat_renews_the_lease(story: Story, reports: Recorder, views: Views, *, projected: bool) -> None:
     job_id = story.submit(1)
-    reports.record(StartedReport(**about(job_id)))
+    reports.record(StartedReport(**about(job_id)), WORKER)
     if projected:
         views.catch_up()
     assert leases(views) == [(job_id, 1, WORKER, True)]
     views.ask("update leases set expires_at = clock_timestamp()")
-    assert reports.record(HeartbeatReport(**about(job_id))) == ACCEPTED
+    assert reports.record(HeartbeatReport(**about(job_id)), WORKER) == ACCEPTED
     assert leases(views) == [(job_id, 1, WORKER, True)]
 
 
 def test_a_heartbeat_grants_a_lease_that_was_never_written(story: Story, reports: Recorder, views: Views) -> None:
     job_id = story.submit(1)
     story.tell(job_id, start(1))
-    assert reports.record(HeartbeatReport(**about(job_id))) == ACCEPTED
+    assert reports.record(HeartbeatReport(**about(job_id)), WORKER) == ACCEPTED
     assert leases(views) == [(job_id, 1, WORKER, True)]
 
 
 def test_a_cancel_request_comes_back_with_the_next_answer(story: Story, reports: Recorder, views: Views) -> None:
     job_id = story.submit(3)
-    reports.record(StartedReport(**about(job_id)))
+    reports.record(StartedReport(**about(job_id)), WORKER)
     story.tell(job_id, CANCEL)
     views.catch_up()
     asked = ReportReply(accepted=True, cancel_requested=True)
-    assert reports.record(HeartbeatReport(**about(job_id))) == asked
-    assert reports.record(completed(job_id, 0)) == asked
-    assert reports.record(CancelConfirmedReport(**about(job_id))) == ACCEPTED
+    assert reports.record(HeartbeatReport(**about(job_id)), WORKER) == asked
+    assert reports.record(completed(job_id, 0), WORKER) == asked
+    assert reports.record(CancelConfirmedReport(**about(job_id)), WORKER) == ACCEPTED
     assert leases(views) == []
 
 
@@ -181,20 +179,20 @@ def test_a_heartbeat_of_a_superseded_attempt_is_refused(
     story: Story, reports: Recorder, views: Views, *, restarted: bool
 ) -> None:
     job_id = story.submit(1)
-    reports.record(StartedReport(**about(job_id)))
+    reports.record(StartedReport(**about(job_id)), WORKER)
     story.tell(job_id, expire(1))
     if restarted:
-        reports.record(StartedReport(**about(job_id, 2, "gpu-2")))
+        reports.record(StartedReport(**about(job_id, 2)), "gpu-2")
     views.catch_up()
-    reply = reports.record(HeartbeatReport(**about(job_id)))
+    reply = reports.record(HeartbeatReport(**about(job_id)), WORKER)
     assert (reply.accepted, reply.code) == (False, "attempt_superseded")
 
 
 def test_a_heartbeat_of_a_job_that_ended_is_refused(story: Story, reports: Recorder, views: Views) -> None:
     job_id = story.finished(1)
     views.catch_up()
-    assert reports.record(HeartbeatReport(**about(job_id))).code == "attempt_superseded"
-    assert reports.record(HeartbeatReport(**about(uuid4()))).code == "not_found"
+    assert reports.record(HeartbeatReport(**about(job_id)), WORKER).code == "attempt_superseded"
+    assert reports.record(HeartbeatReport(**about(uuid4())), WORKER).code == "not_found"
     assert leases(views) == []
 
 
@@ -208,8 +206,22 @@ def test_without_postgres_every_report_is_to_be_sent_again(broker: Broker, monke
         gone = Recorder(database, ledger, broker, LEASE_S)
         job_id = uuid4()
         for report in (StartedReport(**about(job_id)), completed(job_id, 0), HeartbeatReport(**about(job_id))):
-            reply = gone.record(report)
+            reply = gone.record(report, WORKER)
             assert (reply.accepted, reply.code) == (False, "unavailable")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "heartbeat"])
+def test_what_another_worker_says_of_an_attempt_changes_nothing(
+    ledger: Ledger, story: Story, reports: Recorder, views: Views, kind: str
+) -> None:
+    job_id = story.submit(3)
+    reports.record(StartedReport(**about(job_id)), WORKER)
+    views.catch_up()
+    before = ledger.head(), leases(views)
+    forged = HeartbeatReport(**about(job_id)) if kind == "heartbeat" else KINDS[kind][0](job_id)
+    reply = reports.record(forged, "thief.gpu-1")
+    assert (reply.accepted, reply.code) == (False, "attempt_of_another")
+    assert (ledger.head(), leases(views)) == before
 
 
 # Over NATS.
@@ -217,7 +229,7 @@ def test_without_postgres_every_report_is_to_be_sent_again(broker: Broker, monke
 
 async def ask(broker: Broker, data: bytes) -> ReportReply:
     """What a worker is answered."""
-    message = await broker.client.request(REPORTS, data, timeout=WAIT_S_MAX)
+    message = await broker.client.request(report_subject(WORKER), data, timeout=WAIT_S_MAX)
     return ReportReply.model_validate_json(message.data)
 
 
@@ -264,8 +276,8 @@ async def test_of_several_recorders_one_takes_each_report(
         b"\xff\x00",
         b"[]",
         b'{"kind": "exploded"}',
-        b'{"kind": "heartbeat", "job_id": "7", "attempt": 1, "worker": "w"}',
-        b'{"kind": "heartbeat", "job_id": "6f0d4e0a-2b1c-4d3e-8f5a-9b7c1d2e3f40", "attempt": 1, "worker": "w", "x": 1}',
+        b'{"kind": "heartbeat", "job_id": "7", "attempt": 1}',
+        b'{"kind": "heartbeat", "job_id": "6f0d4e0a-2b1c-4d3e-8f5a-9b7c1d2e3f40", "attempt": 1, "x": 1}',
     ],
 )
 async def test_junk_is_refused_in_words(reports: Recorder, broker: Broker, ledger: Ledger, junk: bytes) -> None:
@@ -291,8 +303,8 @@ async def test_a_job_that_cannot_be_read_does_not_end_the_recorder(
 
 def test_a_failure_is_kept_word_for_word(ledger: Ledger, story: Story, reports: Recorder, views: Views) -> None:
     job_id = story.submit(1)
-    reports.record(StartedReport(**about(job_id)))
+    reports.record(StartedReport(**about(job_id)), WORKER)
     error = Failure(error_class=ErrorClass.INTERNAL, message='A "quoted" \\ line\nand a snowman ☃')
-    reports.record(AssetFailedReport(**about(job_id), index=0, error=error))
+    reports.record(AssetFailedReport(**about(job_id), index=0, error=error), WORKER)
     (row,) = views.catch_up().rows("assets")
     assert row["error"] == error.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Every service as a process of its own, on servers that were given: the shape of production."""
+"""Every service as a process of its own with its own rights, on servers that were given: the shape of production."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from services.embedded import EmbeddedServers
 from services.migrate import migrate
@@ -20,15 +21,28 @@ from tests.system.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
-SERVICES = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails", "worker")
+ROLES = {
+    "api": "darkroom_writer",
+    "projector": "darkroom_projector",
+    "relay": "darkroom_reader",
+    "dispatcher": "darkroom_reader",
+    "recorder": "darkroom_writer",
+    "reaper": "darkroom_writer",
+    "thumbnails": "darkroom_writer",
+}
+"""As docs/least-rights.md says. The worker has no database."""
+
+SERVICES = (*ROLES, "worker")
 TOKEN = "a-token-of-this-test-alone"
 
 
 class Fleet:
     """One process per service."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, environment: dict[str, str], own: dict[str, dict[str, str]], folder: Path) -> None:
+        """`own`: what each service has in its environment besides."""
         self._environment = environment
+        self._own = own
         self._folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -36,7 +50,10 @@ class Fleet:
         """`darkroom run SERVICE`."""
         with (self._folder / f"{service}.log").open("ab") as log:
             self.processes[service] = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "run", service], stdout=log, stderr=log, env=self._environment
+                [sys.executable, "-m", "api.cli", "run", service],
+                stdout=log,
+                stderr=log,
+                env={**self._environment, **self._own[service]},
             )
 
     def stop(self) -> dict[str, int]:
@@ -57,17 +74,23 @@ def url() -> str:
 
 
 @pytest.fixture
-def fleet(dsn: str, nats_url: str, url: str, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(dsn: str, nats_url: str, servers: EmbeddedServers, url: str, tmp_path: Path) -> Iterator[Fleet]:
+    own = {
+        service: {
+            "DARKROOM_POSTGRES_DSN": make_conninfo(dsn, user=role),
+            "DARKROOM_NATS_URL": servers.services_nats_url,
+        }
+        for service, role in ROLES.items()
+    }
+    own["worker"] = {"DARKROOM_NATS_URL": servers.worker_nats_url}
     environment = {
         **os.environ,
-        "DARKROOM_POSTGRES_DSN": dsn,
-        "DARKROOM_NATS_URL": nats_url,
         "DARKROOM_BLOBS_URL": (tmp_path / "blobs").as_uri(),
         "DARKROOM_DATA_DIR": str(tmp_path / "data"),
         "DARKROOM_ADMIN_TOKEN": TOKEN,
         "DARKROOM_PORT": url.rpartition(":")[2],
     }
-    made = Fleet(environment, tmp_path)
+    made = Fleet(environment, own, tmp_path)
     try:
         yield made
     finally:
@@ -96,6 +119,8 @@ def test_eight_processes_do_what_one_does(fleet: Fleet, url: str):
 
     with client:
         eventually(ready, 60, fleet.logs)
+        refused = client.post("/v1/admin/projections/library/rebuild")
+        assert (refused.status_code, refused.json()["code"]) == (503, "rebuild_unavailable")
         first = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox", "quantity": 3}).json()
         eventually(lambda: ended(first["id"]), 120, fleet.logs)
         eventually(lambda: has_thumbnails(first["id"]), 60, fleet.logs)

@@ -2,8 +2,8 @@
 
 import hashlib
 import io
-import time
 from collections import Counter
+from datetime import datetime
 
 import pytest
 from PIL import Image
@@ -11,6 +11,9 @@ from PIL import Image
 from tests.system.installation import Installation
 
 pytestmark = pytest.mark.timeout(300)
+
+CANCEL_S_MAX = 2.0
+"""From the request to the end in the ledger, with every service and the demo model on the processor."""
 
 
 def test_a_prompt_becomes_three_images_and_a_history(installation: Installation):
@@ -56,14 +59,14 @@ def test_the_same_seed_makes_the_same_picture_and_another_seed_another(installat
 
 
 def test_a_running_job_is_canceled_between_steps(installation: Installation):
-    job = installation.submit(quantity=6, params={"steps": 100, "width": 256, "height": 256})
+    job = installation.submit(quantity=1, params={"steps": 100, "width": 256, "height": 256})
     installation.job_when(job["id"], "processing")
-    began = time.monotonic()
     answer = installation.request("POST", f"/v1/jobs/{job['id']}/cancel")
     assert (answer.status_code, answer.json()["result"]) == (202, "cancel_requested")
     done = installation.job_when(job["id"], "canceled", "succeeded", within_s=20)
     assert done["status"] == "canceled"
-    assert time.monotonic() - began < 15  # a hundred steps would take longer
+    at = {event["type"]: datetime.fromisoformat(event["at"]) for event in installation.history(job["id"])}
+    assert (at["job.canceled"] - at["job.cancel_requested"]).total_seconds() < CANCEL_S_MAX
     assert {asset["status"] for asset in done["assets"]} == {"canceled"}
     again = installation.request("POST", f"/v1/jobs/{job['id']}/cancel")
     assert again.json()["result"] == "already_finished"

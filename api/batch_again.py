@@ -1,0 +1,116 @@
+"""Items of a batch that run again: which of them can, and the jobs that do it."""
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from api.submission import Asked, successor_of
+from domain.batch import Item, Opened, rerun_job_id
+from domain.commands import NewItem, SubmitJob
+from domain.errors import FieldProblem, InvalidInput, NothingToRetry
+from domain.events import ItemProblem, JobSucceeded
+from domain.generation import Generation, recipe_of_retry
+from domain.job import Finished
+from domain.recipe import SEED_MAX, Recipe, seeds_from
+from services.ledger import Ledger
+
+
+@dataclass(slots=True)
+class Again:
+    """What runs again: its items and jobs; and, of those that were asked for by index, why others do not."""
+
+    items: list[NewItem] = field(default_factory=list)
+    jobs: list[SubmitJob] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def lost_again(batch: Opened, done: Collection[UUID], asked: Asked, ledger: Ledger) -> Again:
+    """The lost outputs of every item whose job ended. `done` are jobs that are known to have lost none. Blocks."""
+    again = Again()
+    for index, item in batch.items.items():
+        if item.job_id is None or item.job_id in done:
+            continue
+        generation = ledger.generation(item.job_id, owner=asked.owner)
+        try:
+            recipe = recipe_of_retry(generation)
+        except NothingToRetry:
+            continue
+        _add(again, index, item, successor_of(item.job_id, generation, recipe, asked))
+    return again
+
+
+def these_again(batch: Opened, indexes: Sequence[int], asked: Asked, ledger: Ledger) -> Again:
+    """These items: the lost outputs with their seeds; one that lost none as a whole, with a seed of its own. Blocks.
+
+    Raises `InvalidInput` for an index that the batch does not have.
+    """
+    _require_items(batch, indexes)
+    again = Again()
+    for index in dict.fromkeys(indexes):
+        item = batch.items[index]
+        if item.job_id is None:
+            again.refused[index] = "It was not accepted, so there is no job to run again; submit it in another batch."
+            continue
+        generation = ledger.generation(item.job_id, owner=asked.owner)
+        try:
+            _add(again, index, item, _successor(item, item.job_id, generation, asked, ledger))
+        except NothingToRetry as nothing:
+            again.refused[index] = str(nothing)
+    return again
+
+
+def named(again: Again, batch_id: UUID, key: str, request_sha256: str) -> Again:
+    """The same under ids that follow from an Idempotency-Key; `request_sha256` recognises the request."""
+    ids = [rerun_job_id(batch_id, key, item.index) for item in again.items]
+    items = [replace(item, job_id=job_id) for item, job_id in zip(again.items, ids, strict=True)]
+    jobs = [
+        replace(job, job_id=job_id, request_sha256=request_sha256) for job, job_id in zip(again.jobs, ids, strict=True)
+    ]
+    return Again(items, jobs, again.refused)
+
+
+def started_under(batch: Opened, batch_id: UUID, key: str) -> list[NewItem]:
+    """What an earlier request with this key started."""
+    ids = {index: rerun_job_id(batch_id, key, index) for index in batch.items}
+    return [NewItem(index, item.template, ids[index]) for index, item in batch.items.items() if ids[index] in item.jobs]
+
+
+def problem_of(reason: str) -> ItemProblem:
+    """Why an item does not run again, as an item says it."""
+    return ItemProblem(code=NothingToRetry.code, detail=reason)
+
+
+def _require_items(batch: Opened, indexes: Sequence[int]) -> None:
+    last = max(batch.items)
+    problems = [
+        FieldProblem(f"items.{place}", f"there is no item {index}; this batch has 0 to {last}")
+        for place, index in enumerate(indexes)
+        if index not in batch.items
+    ]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _successor(item: Item, job_id: UUID, generation: Generation, asked: Asked, ledger: Ledger) -> SubmitJob:
+    job = generation.job
+    if not isinstance(job, Finished) or not isinstance(job.ending, JobSucceeded):
+        return successor_of(job_id, generation, recipe_of_retry(generation), asked)
+    # The last job may have made a part of the outputs; the first one was asked for all of them.
+    first = generation if item.jobs[0] == job_id else ledger.generation(item.jobs[0], owner=asked.owner)
+    return successor_of(job_id, first, _anew(first), asked)
+
+
+def _anew(generation: Generation) -> Recipe:
+    """The whole recipe with seeds that are drawn: the same ones would give the same pictures."""
+    job = generation.job
+    if not isinstance(job, Finished):
+        raise AssertionError("a job that another one followed has ended")
+    quantity = job.queued.recipe.quantity
+    seeds = seeds_from(secrets.randbelow(SEED_MAX - quantity + 2), quantity)
+    return job.queued.recipe.model_copy(update={"seeds": seeds})
+
+
+def _add(again: Again, index: int, item: Item, job: SubmitJob) -> None:
+    again.items.append(NewItem(index, item.template, job.job_id, instead_of=item.job_id))
+    again.jobs.append(job)

@@ -1,0 +1,229 @@
+"""What is done to batches: open, run again, prefer. Everything here blocks; `batches.py` holds the routes."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from api.batch_again import Again, lost_again, named, problem_of, started_under, these_again
+from api.batch_bodies import envelope_of
+from api.batch_documents import accepted_document, accepted_items
+from api.batch_intake import Intake
+from api.documents import Json
+from api.inputs import Files
+from api.parts import Parts
+from api.submission import Asked, sha256_of
+from domain.asset import Completed, job_of, status_of
+from domain.batch import Batch, Opened, batch_id, rerun_job_id
+from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
+from domain.envelope import Recorded
+from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
+from domain.job import NotSubmitted
+from projections import batch_reads
+from projections.batch_reads import BatchRow
+from services.database import Unavailable
+from services.ledger import BatchExecuted, Context
+
+log = logging.getLogger(__name__)
+
+TRIES_MAX: Final = 5
+"""A file that is deleted, or an item that is run again, in the moment in which it was looked at: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The document of an answer; `new` says that something was done, and did not stand there before."""
+
+    document: Json
+    position: int
+    new: bool
+
+
+def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
+    """Accept a batch: it and its jobs are one commit. The same key and body again: the same batch as it is by now.
+
+    Raises `InvalidInput` for the envelope alone, and `IdempotencyKeyReused`.
+    """
+    envelope = envelope_of(content)
+    request_sha256 = None if asked.key is None else sha256_of(content)
+    identifier = uuid4() if asked.key is None else batch_id(asked.owner, asked.key)
+    if asked.key is not None:
+        repeated = _repeated(parts, asked.owner, identifier, request_sha256)
+        if repeated is not None:
+            return repeated
+    for _ in range(TRIES_MAX):
+        files = Files(asked.owner, parts.ledger)
+        items, jobs = Intake(identifier, envelope, asked, parts.catalog, files).take()
+        command = OpenBatch(
+            owner=asked.owner,
+            kind=envelope.kind,
+            name=envelope.name,
+            items=tuple(items),
+            now=asked.now,
+            collection=envelope.collection,
+            base=envelope.base,
+            prompt=envelope.shared.get("prompt"),
+            seed=envelope.shared.get("seed"),
+            request_sha256=request_sha256,
+        )
+        try:
+            executed = parts.ledger.execute_batch(identifier, command, _by(asked.owner), jobs)
+        except NotFound as missing:  # an upload was deleted since it was looked at
+            log.info("a batch is looked at once more: %s", missing)
+            continue
+        if not executed.events:
+            break
+        return Answered(_accepted(identifier, asked, executed, items), executed.position, new=True)
+    repeated = _repeated(parts, asked.owner, identifier, request_sha256)
+    if repeated is None:
+        raise Unavailable("Files that this batch starts from are being deleted; try again.")
+    return repeated
+
+
+def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[int] | None) -> Answered:
+    """Run items again: those asked for, or whatever was lost. Raises `NoItemToRetry` and `IdempotencyKeyReused`."""
+    request_sha256 = sha256_of({"retry": str(identifier), "items": None if indexes is None else list(indexes)})
+    for _ in range(TRIES_MAX):
+        batch, position = parts.ledger.batch(identifier, owner=asked.owner)
+        if asked.key is not None and (before := started_under(batch, identifier, asked.key)):
+            _require_same(parts, asked.owner, before[0], request_sha256)
+            return Answered({"id": identifier, "items": accepted_items(before)}, position, new=False)
+        again = _planned(parts, asked, batch, indexes)
+        if not again.items:
+            raise NoItemToRetry(again.refused)
+        if asked.key is not None:
+            again = named(again, identifier, asked.key, request_sha256)
+        command = RunItemsAgain(tuple(again.items), asked.now)
+        try:
+            executed = parts.ledger.execute_batch(identifier, command, _by(asked.owner), again.jobs)
+        except BatchMovedOn as moved:
+            log.info("a batch is looked at once more: %s", moved)
+            continue
+        if executed.events:
+            return Answered(_run_again(identifier, batch, again), executed.position, new=True)
+    raise Unavailable("The items of this batch are being run again by other requests; look at it and try again.")
+
+
+def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID) -> Answered | None:
+    """Run the item again for which a job of this batch stands; None for a job that stands for none, or does no more."""
+    try:
+        opened, _ = parts.ledger.batch(batch, owner=asked.owner)
+    except NotFound:
+        return None
+    index = opened.index_of(job_id)
+    if index is None:
+        return None
+    item = opened.items[index]
+    repeated = asked.key is not None and rerun_job_id(batch, asked.key, index) in item.jobs
+    return run_again(parts, asked, batch, [index]) if repeated or item.job_id == job_id else None
+
+
+def statuses_of_jobs(parts: Parts, owner: str, batch: Opened) -> dict[UUID, str]:
+    """Where the last job of each item is, as far as the view knows; an ending is final, all else may have moved on."""
+    jobs = [item.job_id for item in batch.items.values() if item.job_id is not None]
+    with parts.views.of(owner) as connection:
+        return batch_reads.statuses_of(connection, owner, jobs)
+
+
+def prefer(parts: Parts, owner: str, identifier: UUID, wanted: PreferAsset) -> Answered:
+    """Keep a preference. Raises `NotFound`, `InvalidInput`, `AssetNotCompleted` and `NotAComparison`."""
+    batch, _ = parts.ledger.batch(identifier, owner=owner)
+    winner_job = _job_of_completed(parts, owner, batch, wanted.winner)
+    loser_job = _job_of_completed(parts, owner, batch, wanted.loser)
+    command = replace(wanted, winner_job=winner_job, loser_job=loser_job)
+    executed = parts.ledger.execute_batch(identifier, command, _by(owner))
+    document = {
+        "winner": wanted.winner,
+        "loser": wanted.loser,
+        "winner_index": None if winner_job is None else batch.index_of(winner_job),
+        "loser_index": None if loser_job is None else batch.index_of(loser_job),
+        "blind": wanted.blind,
+    }
+    return Answered(document, executed.position, new=bool(executed.events))
+
+
+def _job_of_completed(parts: Parts, owner: str, batch: Opened, asset: UUID) -> UUID | None:
+    """The job that made an asset; None for what is no asset of the owner: the batch says then what it must be."""
+    try:
+        found = parts.ledger.asset(asset, owner=owner)
+    except NotFound:
+        return None
+    job_id = job_of(found)
+    if job_id is not None and batch.index_of(job_id) is not None and not isinstance(found, Completed):
+        raise AssetNotCompleted(status_of(found))
+    return job_id
+
+
+def _planned(parts: Parts, asked: Asked, batch: Opened, indexes: Sequence[int] | None) -> Again:
+    if indexes is not None:
+        return these_again(batch, indexes, asked, parts.ledger)
+    statuses = statuses_of_jobs(parts, asked.owner, batch)
+    done = {job_id for job_id, status in statuses.items() if status == "succeeded"}
+    return lost_again(batch, done, asked, parts.ledger)
+
+
+def _run_again(identifier: UUID, batch: Opened, again: Again) -> Json:
+    refused = [
+        NewItem(index, batch.items[index].template, None, problem_of(reason)) for index, reason in again.refused.items()
+    ]
+    items = sorted([*again.items, *refused], key=lambda item: item.index)
+    return {"id": identifier, "items": accepted_items(items)}
+
+
+def _require_same(parts: Parts, owner: str, started: NewItem, request_sha256: str) -> None:
+    """Refuse a key under which something else was asked for."""
+    if started.job_id is None:
+        raise AssertionError("what was started has a job")
+    job = parts.ledger.generation(started.job_id, owner=owner).job
+    if isinstance(job, NotSubmitted) or job.queued.request_sha256 != request_sha256:
+        raise IdempotencyKeyReused
+
+
+def _accepted(identifier: UUID, asked: Asked, executed: BatchExecuted, items: Sequence[NewItem]) -> Json:
+    counts = Counter("rejected" if item.job_id is None else "queued" for item in items)
+    return accepted_document(_row(identifier, executed.state, counts, asked.now), items)
+
+
+def _repeated(parts: Parts, owner: str, identifier: UUID, request_sha256: str | None) -> Answered | None:
+    """The batch that was opened under this id before, by the ledger; None when there is none."""
+    try:
+        batch, position = parts.ledger.batch(identifier, owner=owner)
+    except NotFound:
+        return None
+    if batch.opened.request_sha256 != request_sha256:
+        raise IdempotencyKeyReused
+    statuses = statuses_of_jobs(parts, owner, batch)
+    counts = Counter(
+        "rejected" if item.job_id is None else statuses.get(item.job_id, "queued") for item in batch.items.values()
+    )
+    opened = parts.ledger.stream(identifier)[0]
+    if not isinstance(opened, Recorded):
+        raise AssertionError("a batch that was read begins with an event that can be read")
+    items = [NewItem(index, item.template, item.job_id, item.problem) for index, item in batch.items.items()]
+    return Answered(accepted_document(_row(identifier, batch, counts, opened.envelope.at), items), position, new=False)
+
+
+def _row(identifier: UUID, batch: Batch, counts: dict[str, int], created_at: datetime) -> BatchRow:
+    """The row that the view will have."""
+    if not isinstance(batch, Opened):
+        raise AssertionError("what was opened is open")
+    opened = batch.opened
+    return BatchRow(
+        batch_id=identifier,
+        kind=opened.kind,
+        name=batch.name,
+        collection=opened.collection,
+        base=opened.base,
+        prompt=opened.prompt,
+        seed=opened.seed,
+        counts=counts,
+        created_at=created_at,
+        opened_position=0,
+    )
+
+
+def _by(owner: str) -> Context:
+    return Context(actor=owner, owner=owner)

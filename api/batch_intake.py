@@ -1,0 +1,120 @@
+"""Items of a batch become jobs, each by itself: what is wrong with one is said of it, and the others go on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from api.batch_bodies import SHARED, Envelope, Template
+from api.body import Json, nul_problems, problems_of
+from api.inputs import Files
+from api.submission import Asked, given_of, job_type_of, submission_of
+from domain.batch import item_job_id, title_of
+from domain.catalog import Catalog
+from domain.commands import NewItem, SubmitJob
+from domain.errors import FieldProblem, InvalidInput
+from domain.events import ItemProblem
+from domain.recipe import Kind, Task
+
+BASE_STRENGTH: Final = 0.5
+"""Of a base picture as the composition of an image: the layout stays, and six of ten steps are left to the prompt.
+An item that wants it stronger or weaker brings the picture as a reference of its own."""
+
+PROBLEMS_KEPT_MAX: Final = 20
+DETAIL_CHARACTERS_MAX: Final = 1_000
+"""Of one item: the ledger keeps them for ever, and whoever made more mistakes finds the others next time."""
+
+TEMPLATE: Final[TypeAdapter[str | None]] = TypeAdapter(Template | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What all items of a new batch have in common."""
+
+    batch_id: UUID
+    envelope: Envelope
+    asked: Asked
+    catalog: Catalog
+    files: Files
+
+    def take(self) -> tuple[list[NewItem], list[SubmitJob]]:
+        """Every item, and the jobs of those that hold. Reads the ledger, once for each source: blocks.
+
+        Raises `InvalidInput` for a base that cannot be used, which is no item's fault, and `Unavailable`.
+        """
+        if self.envelope.base is not None:
+            self.files.resolve([("base", self.envelope.base, ("image",))])
+        items: list[NewItem] = []
+        jobs: list[SubmitJob] = []
+        for index, content in enumerate(self.envelope.items):
+            template = _template_of(content)
+            try:
+                job = self._job(index, content, template)
+            except InvalidInput as invalid:
+                items.append(NewItem(index, template, None, problem_with(invalid)))
+            else:
+                items.append(NewItem(index, template, job.job_id))
+                jobs.append(job)
+        return items, jobs
+
+    def _job(self, index: int, content: object, template: str | None) -> SubmitJob:
+        if not isinstance(content, dict):
+            raise InvalidInput([FieldProblem("item", "must be a JSON object")])
+        problems = nul_problems(content)
+        if problems:
+            raise InvalidInput(problems)
+        problems = [
+            FieldProblem(name, f"is not taken here: all variants share the {name} of the comparison")
+            for name in SHARED
+            if name in self.envelope.shared and name in content
+        ]
+        problems += _problems_of_template(content)
+        own = {name: value for name, value in content.items() if name != "template"}
+        body, unfit = self._on_base({**own, **self.envelope.shared})
+        given = given_of(body, self.files)
+        given = replace(given, problems=[*problems, *unfit, *given.problems])
+        command = submission_of(body, replace(self.asked, key=None), self.catalog, given)
+        title = title_of(self.envelope.collection, template)
+        return replace(command, job_id=item_job_id(self.batch_id, index), batch_id=self.batch_id, title=title)
+
+    def _on_base(self, body: Json) -> tuple[Json, list[FieldProblem]]:
+        """The body with the base picture as what it starts from; what an item brings itself wins."""
+        base = self.envelope.base
+        job_type = job_type_of(body, self.catalog)
+        if base is None or job_type is None or body.get("references") or body.get("media"):
+            return body, []
+        if job_type.kind is Kind.VIDEO:
+            if Task.IMAGE_TO_VIDEO in self.catalog.tasks_of(job_type):
+                return body | {"media": {"image": base}}, []
+        elif "composition" in self.catalog.models[job_type.model].references:
+            reference = {"type": "composition", "source": base, "strength": BASE_STRENGTH}
+            return body | {"references": [reference]}, []
+        detail = (
+            f"the model {job_type.model} of this item starts from no picture; leave the base away, or take another one"
+        )
+        return body, [FieldProblem("base", detail)]
+
+
+def problem_with(invalid: InvalidInput) -> ItemProblem:
+    """What the ledger keeps of why an item was rejected."""
+    told = tuple((one.path[:DETAIL_CHARACTERS_MAX], one.detail[:DETAIL_CHARACTERS_MAX]) for one in invalid.problems)
+    return ItemProblem(
+        code=invalid.code, detail=str(invalid)[:DETAIL_CHARACTERS_MAX], problems=told[:PROBLEMS_KEPT_MAX]
+    )
+
+
+def _template_of(content: Any) -> str | None:
+    """The template's name, where an item has a usable one: also one that is rejected for something else."""
+    if not isinstance(content, dict) or _problems_of_template(content):
+        return None
+    return content.get("template")
+
+
+def _problems_of_template(content: Json) -> Sequence[FieldProblem]:
+    try:
+        template = TEMPLATE.validate_python(content.get("template"), strict=True)
+    except ValidationError as error:
+        return [FieldProblem("template", one.detail) for one in problems_of(error)]
+    return [FieldProblem("template", "must not hold a NUL character")] if template and "\0" in template else []

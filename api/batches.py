@@ -1,0 +1,212 @@
+"""Batches and comparisons: open, look, rename, cancel, run again, prefer."""
+
+import asyncio
+from collections import Counter
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.batch_bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
+from api.batch_commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
+from api.batch_documents import batch_document, batch_summary
+from api.body import read_body, read_nothing, read_optional, read_unchecked
+from api.documents import Json
+from api.identity import identity_of
+from api.job_reading import identifier
+from api.jobs import ENDED, cancel
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.openapi import answers, body_and_headers
+from api.parts import Running, require_broker, running
+from api.positions import wait_for_views
+from api.submission import asked_by
+from domain.commands import PreferAsset, RenameBatch
+from domain.errors import NotFound
+from projections import batch_reads
+from projections.batch_reads import BatchFilter, BatchRow
+from services.ledger import Context
+
+router = APIRouter(tags=["batches"])
+
+CANCELED_AT_ONCE: Final = 16
+"""Commits of jobs that are canceled together share one group commit; more would only keep others from a thread."""
+
+
+@router.post(
+    "/v1/batches",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.BatchAccepted, 200: schemas.BatchAccepted}, 400, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(NewBatch, "Idempotency-Key", "Cancel-After"),
+)
+async def submit_batch(request: Request) -> Response:
+    """Submit jobs together. 202: each item with its job, or why there is none; one bad item never stops the others."""
+    here = running(request)
+    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    content = await read_unchecked(request, BATCH_BYTES_MAX)
+    require_broker(here)
+    return _answered(await asyncio.to_thread(open_batch, here.parts, asked, content), 202)
+
+
+@router.get("/v1/batches", response_model=None, responses=answers({200: schemas.Page[schemas.BatchSummary]}, 422, 503))
+async def list_batches(
+    request: Request,
+    kind: Annotated[Literal["batch", "comparison"] | None, Query()] = None,
+    collection: Annotated[Text | None, Query(max_length=200)] = None,
+    q: Annotated[
+        Text | None, Query(max_length=500, description="Words of name, collection and templates; as in a web search.")
+    ] = None,
+    cursor: Cursor = None,
+    limit: Limit = LIMIT_DEFAULT,
+) -> Response:
+    """The newest first, with the counts of their items by status."""
+    here = running(request)
+    place = place_of("batches", cursor)
+    await wait_for_views(request, here.positions, "batches")
+    wanted = BatchFilter(kind, collection, q)
+    rows = await asyncio.to_thread(_page, here, identity_of(request).owner, wanted, place, limit + 1)
+    page, following = page_of(rows, limit, "batches", lambda row: [row.opened_position])
+    return listed([batch_summary(row) for row in page], following)
+
+
+@router.get("/v1/batches/{batch_id}", response_model=None, responses=answers({200: schemas.Batch}, 404, 503))
+async def get_batch(request: Request, batch_id: str) -> Response:
+    """One batch with every item, its status and its assets; of a comparison the preferences besides."""
+    here = running(request)
+    found = identifier("batch", batch_id)
+    await wait_for_views(request, here.positions, "batches", "jobs")
+    owner = identity_of(request).owner
+    document = await asyncio.to_thread(_document, here, owner, found)
+    if document is None:
+        await _until_views_know(here, owner, found)
+        document = await asyncio.to_thread(_document, here, owner, found)
+    if document is None:
+        raise NotFound("batch", found)
+    return answer(document)
+
+
+@router.patch(
+    "/v1/batches/{batch_id}",
+    response_model=None,
+    responses=answers({200: schemas.BatchSummary}, 400, 404, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(BatchPatch),
+)
+async def rename_batch(request: Request, batch_id: str) -> Response:
+    """Call it otherwise. Its assets keep the names that they have."""
+    here = running(request)
+    found = identifier("batch", batch_id)
+    body = await read_body(request, BatchPatch)
+    require_broker(here)
+    owner = identity_of(request).owner
+    command = RenameBatch(body.name, here.parts.clock())
+    executed = await asyncio.to_thread(here.parts.ledger.execute_batch, found, command, Context(owner, owner))
+    row = await asyncio.to_thread(_row, here, owner, found)
+    if row is None:
+        await _until_views_know(here, owner, found)
+        row = await asyncio.to_thread(_row, here, owner, found)
+    if row is None:
+        raise NotFound("batch", found)
+    return answer(batch_summary(row) | {"name": body.name}, position=executed.position)
+
+
+@router.post(
+    "/v1/batches/{batch_id}/cancel",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.BatchCanceled}, 404, 422, 503),
+)
+async def cancel_batch(request: Request, batch_id: str) -> Response:
+    """Stop what is left of it: jobs that wait at once, those that run between steps."""
+    here = running(request)
+    found = identifier("batch", batch_id)
+    await read_nothing(request)
+    require_broker(here)
+    owner = identity_of(request).owner
+    batch, position = await asyncio.to_thread(here.parts.ledger.batch, found, owner=owner)
+    known = await asyncio.to_thread(statuses_of_jobs, here.parts, owner, batch)
+    jobs = [item.job_id for item in batch.items.values() if item.job_id is not None]
+    left = [job_id for job_id in jobs if known.get(job_id) not in ENDED]
+    free = asyncio.Semaphore(CANCELED_AT_ONCE)
+
+    async def stopped(job_id: UUID) -> tuple[str, int]:
+        async with free:
+            return await cancel(here, owner, job_id)
+
+    results = await asyncio.gather(*map(stopped, left))
+    counts = Counter(result for result, _ in results)
+    document = {
+        "canceled": counts["canceled"],
+        "cancel_requested": counts["cancel_requested"],
+        "already_finished": counts["already_finished"] + len(jobs) - len(left),
+    }
+    return answer(document, 202, position=max((position, *(at for _, at in results))))
+
+
+@router.post(
+    "/v1/batches/{batch_id}/retry",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.BatchAgain, 200: schemas.BatchAgain}, 400, 404, 409, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(RetryBody, "Idempotency-Key", "Cancel-After", required=False),
+)
+async def retry_batch(request: Request, batch_id: str) -> Response:
+    """Run items again as new jobs: lost outputs with the seeds they had, a whole item that lost none with a new one."""
+    here = running(request)
+    found = identifier("batch", batch_id)
+    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    body = await read_optional(request, RetryBody)
+    require_broker(here)
+    return _answered(await asyncio.to_thread(run_again, here.parts, asked, found, body.items), 202)
+
+
+@router.post(
+    "/v1/batches/{batch_id}/preferences",
+    status_code=201,
+    response_model=None,
+    responses=answers({201: schemas.Preference, 200: schemas.Preference}, 400, 404, 409, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(PreferenceBody),
+)
+async def prefer_asset(request: Request, batch_id: str) -> Response:
+    """Of two assets of a comparison, say which one is better. The same again changes nothing: 200."""
+    here = running(request)
+    found = identifier("batch", batch_id)
+    body = await read_body(request, PreferenceBody)
+    require_broker(here)
+    wanted = PreferAsset(body.winner, body.loser, body.blind, here.parts.clock())
+    return _answered(await asyncio.to_thread(prefer, here.parts, identity_of(request).owner, found, wanted), 201)
+
+
+def _answered(answered: Answered, status: int) -> Response:
+    return answer(answered.document, status if answered.new else 200, position=answered.position)
+
+
+async def _until_views_know(here: Running, owner: str, batch_id: UUID) -> None:
+    """Return when the views know the batch. Raises `NotFound` for one that the ledger does not, and `ViewBehind`."""
+    _, position = await asyncio.to_thread(here.parts.ledger.batch, batch_id, owner=owner)
+    await here.positions.reached(("batches", "jobs"), position)
+
+
+def _page(here: Running, owner: str, wanted: BatchFilter, place: tuple[int, ...] | None, limit: int) -> list[BatchRow]:
+    before = None if place is None else place[0]
+    with here.parts.views.of(owner) as connection:
+        return batch_reads.list_batches(connection, owner, wanted, before=before, limit=limit)
+
+
+def _row(here: Running, owner: str, batch_id: UUID) -> BatchRow | None:
+    with here.parts.views.of(owner) as connection:
+        return batch_reads.find_batch(connection, owner, batch_id)
+
+
+def _document(here: Running, owner: str, batch_id: UUID) -> Json | None:
+    with here.parts.views.of(owner) as connection:
+        row = batch_reads.find_batch(connection, owner, batch_id)
+        if row is None:
+            return None
+        items = batch_reads.items_of(connection, owner, batch_id)
+        jobs = [job_id for item in items for job_id in item.jobs]
+        assets = batch_reads.assets_of(connection, owner, jobs)
+        preferences = batch_reads.preferences_of(connection, owner, batch_id)
+    return batch_document(row, items, assets, preferences)

@@ -1,0 +1,91 @@
+"""`darkroom submit --like JOB`: the inputs of a job as a new submission, with what the command line says otherwise."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from api.cli.client import Client, ClientError
+from domain.inputs import BESIDE_PARAMS
+
+Json = dict[str, Any]
+
+FILES: Final = frozenset({"references", "media"})
+OF_FILES: Final = frozenset({"media_gone", "task_changed"})
+"""Warnings that are beside the point where other files are given."""
+
+RANDOM_SEED: Final = "random"
+
+
+class NothingLike(ClientError):
+    """The job's own cannot be had, and nothing was given in its place."""
+
+    code = "nothing_like"
+
+
+async def submission_like(client: Client, job_id: str, changes: Json) -> tuple[Json, list[str]]:
+    """The body of a job that takes over the inputs of another one, and sentences on what it does not take over.
+
+    `changes` are fields of a submission, each in place of the job's; of `params` each single one. What depends on a
+    changed parameter and means nothing beside it is left away. A `seed` of "random" is none. Raises `NothingLike`, and
+    what the client raises.
+    """
+    inputs = await client.inputs(job_id, job_type=changes.get("job_type"))
+    changed = dict(changes.get("params") or {})
+    kept, dropped = _kept(inputs["inputs"], changed)
+    values = {each["name"]: each["value"] for each in kept}
+    fields = {name: values.pop(name) for name in BESIDE_PARAMS if name in values}
+    fields |= {name: inputs[name] for name in _named(inputs)}
+    fields |= {"references": inputs["references"], "media": inputs["media"]}
+    fields |= {name: value for name, value in changes.items() if name != "params"}
+    if fields.get("prompt") is None:
+        raise NothingLike(f"The prompt of job {job_id} cannot be read; give one.")
+    if fields.get("seed") == RANDOM_SEED:
+        del fields["seed"]
+    replaced = {*changes, *changed}
+    said = [each["detail"] for each in inputs["warnings"] if not (each["code"] in OF_FILES and replaced & FILES)]
+    lost = [(each["name"], each["reason"]) for each in inputs["skipped"]]
+    lost += [(name, f"only with {condition}") for name, condition in dropped]
+    said += [f"{name} is left away: {why}." for name, why in lost if name.partition(".")[0] not in replaced]
+    return fields | {"params": values | changed, "parent_id": job_id}, said
+
+
+def _named(inputs: Json) -> Iterable[str]:
+    """What says which job it is: with a job type, the server knows the rest."""
+    named = ["job_type"] if inputs["job_type"] is not None else ["model", "task"]
+    return [name for name in (*named, "prompt") if inputs[name] is not None]
+
+
+def _kept(inputs: Iterable[Json], changed: Mapping[str, Any]) -> tuple[list[Json], list[tuple[str, str]]]:
+    """The inputs that still mean something beside what was changed; the others by name, with their conditions.
+
+    Parents stand first. One that is not there has its default, under which the server found that the condition holds.
+    """
+    kept: list[Json] = []
+    dropped: list[tuple[str, str]] = []
+    values = dict(changed)
+    for each in inputs:
+        name = each["name"]
+        if name in changed:
+            continue  # said on the command line: whether it holds is for the server to say
+        gone = {lost for lost, _ in dropped}
+        broken = [
+            condition
+            for condition in each["depends_on"]
+            if condition["name"] in gone
+            or (condition["name"] in values and not _is_among(values[condition["name"]], condition["values"]))
+        ]
+        if broken:
+            dropped.append((name, " and ".join(_text(condition) for condition in broken)))
+        else:
+            kept.append(each)
+            values[name] = each["value"]
+    return kept, dropped
+
+
+def _is_among(value: object, wanted: Iterable[object]) -> bool:
+    """As JSON compares: true is not 1."""
+    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in wanted)
+
+
+def _text(condition: Json) -> str:
+    shown = (str(value).lower() if isinstance(value, bool) else str(value) for value in condition["values"])
+    return f"{condition['name']} = {' or '.join(shown)}"

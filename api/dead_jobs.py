@@ -1,0 +1,110 @@
+"""For administrators: everybody's jobs that failed, and running one of them again by hand."""
+
+import asyncio
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.body import read_nothing
+from api.identity import require_admin
+from api.job_reading import identifier
+from api.lists import Cursor, Limit, page_of, place_of
+from api.openapi import answers
+from api.parts import Running, require_broker, running
+from api.positions import wait_for_views
+from api.submission import Asked, id_under_key, retry_of
+from domain.errors import NothingToRetry
+from domain.events import ErrorClass, JobFailed
+from domain.job import Finished, status_of
+from projections import reads
+from projections.reads import DeadJobRow
+from services.ledger import Context, JobExecuted
+
+router = APIRouter(tags=["admin"])
+
+
+@router.get(
+    "/v1/admin/dead-jobs", response_model=None, responses=answers({200: schemas.Page[schemas.DeadJob]}, 403, 422, 503)
+)
+async def list_dead_jobs(
+    request: Request,
+    error_class: Annotated[ErrorClass | None, Query()] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """Everybody's jobs that failed, newest first."""
+    require_admin(request)
+    here = running(request)
+    place = place_of("dead-jobs", cursor)
+    await wait_for_views(request, here.positions, "jobs")
+    before = None if place is None else place[0]
+    rows, retried = await asyncio.to_thread(_read, here, error_class, before, limit + 1)
+    page, following = page_of(rows, limit, "dead-jobs", lambda row: [row.queued_position])
+    return listed([_document(row, retried) for row in page], following)
+
+
+@router.post(
+    "/v1/admin/dead-jobs/{job_id}/retry",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.RetriedJob, 200: schemas.RetriedJob}, 403, 404, 409, 503),
+)
+async def retry_dead_job(request: Request, job_id: str) -> Response:
+    """Run it again for its owner, as a new job with the seeds it had. The same job again: 200, and no second one."""
+    identity = require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    await read_nothing(request)
+    require_broker(here)
+    executed, retried = await asyncio.to_thread(_retry, here, found, identity.owner)
+    return answer(retried, 202 if executed.decision else 200, position=executed.position)
+
+
+def _read(here: Running, error_class: str | None, before: int | None, limit: int) -> tuple[list[DeadJobRow], set[UUID]]:
+    """Dead jobs, and which retries of them there are. Nobody's in particular, so not read as any owner."""
+    with here.parts.database.connection() as connection:
+        rows = reads.dead_jobs(connection, error_class=error_class, before=before, limit=limit)
+        return rows, reads.which_exist(connection, [_retry_id(row.owner, row.job_id) for row in rows])
+
+
+def _retry(here: Running, job_id: UUID, administrator: str) -> tuple[JobExecuted, dict[str, Any]]:
+    ledger = here.parts.ledger
+    parent = ledger.generation(job_id)
+    job = parent.job
+    if not isinstance(job, Finished) or not isinstance(job.ending, JobFailed):
+        raise NothingToRetry(status_of(job))
+    owner = job.queued.owner
+    command = retry_of(job_id, parent, Asked(owner, here.parts.clock(), _key(job_id), None))
+    executed = ledger.execute(command.job_id, command, Context(administrator))
+    return executed, {"id": command.job_id, "parent_id": job_id, "owner": owner}
+
+
+def _key(job_id: UUID) -> str:
+    """Under which a dead job is run again once. With its spaces no Idempotency-Key of an owner is like it."""
+    return f"retry of {job_id} by hand"
+
+
+def _retry_id(owner: str, job_id: UUID) -> UUID:
+    return id_under_key(owner, _key(job_id))
+
+
+def _document(row: DeadJobRow, retried: set[UUID]) -> dict[str, Any]:
+    retry_id = _retry_id(row.owner, row.job_id)
+    return {
+        "id": row.job_id,
+        "owner": row.owner,
+        "job_type": row.job_type,
+        "model": row.model,
+        "pool": row.pool,
+        "quantity": row.quantity,
+        "attempts": row.attempts,
+        "error": {"error_class": row.error["error_class"], "message": row.error["message"]},
+        "quarantined": row.error["error_class"] == ErrorClass.WORKER_LOST,
+        "created_at": row.created_at,
+        "finished_at": row.finished_at,
+        "retried_as": retry_id if retry_id in retried else None,
+    }

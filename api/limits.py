@@ -1,0 +1,126 @@
+"""What an owner and a request may cost: a token bucket for each owner, heads of bounded size, bodies that keep coming.
+
+What a connection may cost before there is a request is bounded in api/connections.py.
+"""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
+from api.identity import Identity
+
+OWNERS_MAX: Final = 10_000
+"""Owners remembered; the one not heard of for longest is forgotten, and begins with a full bucket again."""
+
+HEAD_BYTES_MAX: Final = 32 * 1024
+"""Address and headers; browsers send 2 kB with all their cookies."""
+
+BODY_WAIT_S_MAX: Final = 15.0
+"""So long a client may let us wait for its body, all pauses together, beside what its size allows."""
+
+BODY_BYTES_PER_S_MIN: Final = 8 * 1024
+"""What a body comes at least at: 64 kbit/s, a tenth of a bad mobile line."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Requests that may come at once, as of a moment of the monotonic clock."""
+
+    tokens: float
+    at_s: float
+
+
+class Rates:
+    """A bucket for each owner: `burst` requests at once, refilled by `per_s`. For one event loop alone."""
+
+    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._clock = clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def take(self, owner: str) -> float:
+        """0 when the owner may send this request; else the seconds until he may. One that is refused costs nothing."""
+        now_s = self._clock()
+        bucket = self._buckets.setdefault(owner, _Bucket(self._burst, now_s))
+        self._buckets.move_to_end(owner)
+        if len(self._buckets) > OWNERS_MAX:
+            self._buckets.popitem(last=False)
+        bucket.tokens = min(self._burst, bucket.tokens + (now_s - bucket.at_s) * self._per_s)
+        bucket.at_s = now_s
+        if bucket.tokens < 1:
+            return (1 - bucket.tokens) / self._per_s
+        bucket.tokens -= 1
+        return 0.0
+
+
+class RateLimit:
+    """Behind the gate: refuses what comes too often. The administrator is exempt, and so is who needs no token."""
+
+    def __init__(self, app: ASGIApp, rates: Rates) -> None:
+        self._app = app
+        self._rates = rates
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        identity: Identity | None = scope.get("darkroom.identity")
+        if scope["type"] == "http" and identity is not None and not identity.is_admin:
+            wait_s = self._rates.take(identity.owner)
+            if wait_s > 0:
+                await problem_of(RateLimited(math.ceil(wait_s)))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class BoundedRequests:
+    """Before the gate: refuses a head that is too large, and gives up on a body that trickles."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _head_bytes(scope) > HEAD_BYTES_MAX:
+            await problem_of(HeadTooLarge(HEAD_BYTES_MAX))(scope, receive, send)
+        else:
+            await self._app(scope, _Patient(receive), send)
+
+
+class _Patient:
+    """Receives a body; counts only the time that we wait for the client, not that in which it waits for us."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._waited_s = 0.0
+        self._bytes = 0
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        """The next part. Raises `BodyTooSlow`."""
+        if self._whole:  # what comes now is the end of the connection, for which one may wait long
+            return await self._receive()
+        began_s = time.monotonic()
+        left_s = BODY_WAIT_S_MAX + self._bytes / BODY_BYTES_PER_S_MIN - self._waited_s
+        try:
+            async with asyncio.timeout(left_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        self._waited_s += time.monotonic() - began_s
+        self._bytes += len(message.get("body", b""))
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+
+def _head_bytes(scope: Scope) -> int:
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    return headers + len(scope.get("raw_path") or b"") + len(scope["query_string"])

@@ -1,0 +1,226 @@
+"""What a job was made from, as inputs to fill a form with: the stored recipe under the catalog of today.
+
+Each thing that cannot be given any more is skipped with its reason, and takes nothing else along.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from domain.catalog import FIELDS, Catalog, JobType
+from domain.cautions import Caution
+from domain.errors import InvalidInput
+from domain.inputs import Input, Inputs, Skipped
+from domain.negative_prompt import negative_prompt_for
+from domain.params import Param, in_order
+from domain.recipe import SEED_MAX, ParamValue, seeds_from
+from domain.stored_recipe import StoredRecipe, read_stored
+
+
+def inputs_of(
+    request: Mapping[str, Any], catalog: Catalog, unusable: Mapping[str, str], job_type: str | None = None
+) -> Inputs:
+    """The inputs of a job from its `job.queued` as JSON, which may be damaged: whatever can be read is given.
+
+    `unusable` says of paths like `media.image` and `references.0.source` why nothing can start from what stands there.
+    `job_type`: for another one than the job's. Raises `InvalidInput` for one that the catalog does not have.
+    """
+    stored = read_stored(request)
+    reading = _Reading(catalog, stored)
+    if job_type is not None:
+        reading.use(job_type, catalog.job_type(job_type))
+    else:
+        reading.find_job_type()
+    reading.take_amount()
+    reading.take_negative_prompt()
+    reading.take_params()
+    reading.take_files(unusable)
+    reading.judge()
+    return reading.result()
+
+
+class _Reading:
+    """Takes one thing after the other out of a stored recipe, and keeps account of what stays behind."""
+
+    def __init__(self, catalog: Catalog, stored: StoredRecipe) -> None:
+        self._catalog = catalog
+        self._stored = stored
+        self._name: str | None = None
+        self._entry: JobType | None = None
+        self._model = stored.model if stored.model in catalog.models else None
+        self._task: str | None = stored.task
+        self._inputs: list[Input] = []
+        self._references = dict(stored.references)
+        self._media = dict(stored.media)
+        self._skipped: list[Skipped] = []
+        self._warnings: list[Caution] = []
+
+    def use(self, name: str | None, entry: JobType) -> None:
+        """This job type from here on; without its name it only stands in for one that is gone."""
+        self._name, self._entry, self._model = name, entry, entry.model
+
+    def find_job_type(self) -> None:
+        """The job's own, else one that has its model and does the same."""
+        stored, catalog = self._stored, self._catalog
+        entry = catalog.job_types.get(stored.job_type or "")
+        if entry is not None:
+            self.use(stored.job_type, entry)
+            if stored.model is not None and stored.model != entry.model:
+                self._warn_of_model(stored.model, f"; {stored.job_type} runs on {entry.model} now")
+            return
+        found = catalog.job_type_with(stored.model or "", stored.task or "")
+        if found is not None:
+            self.use(None, found[1])
+        if stored.job_type is not None:
+            instead = f"{found[0]} has its model and does {stored.task} too" if found else "choose another one"
+            self._warn("job_type_unknown", f"The catalog has no job type {stored.job_type} any more; {instead}.")
+        if stored.model is not None and stored.model not in catalog.models:
+            self._warn_of_model(stored.model, "")
+
+    def take_amount(self) -> None:
+        """Quantity and seed. A job that ran single outputs again may have had a number that nobody may ask for."""
+        seeds = self._stored.seeds
+        if not seeds:
+            return
+        count = len(seeds)
+        if self._entry is not None:
+            try:
+                self._catalog.quantity(self._entry, count)
+            except InvalidInput as refused:
+                self._skip("quantity", f"was {count}; {refused.problems[0].detail}")
+                count = 0
+        if count:
+            self._inputs.append(Input("quantity", count))
+        least = count
+        if self._entry is not None and not count:
+            least = self._catalog.quantity(self._entry, None)
+        if seeds[0] + least - 1 > SEED_MAX:
+            self._skip("seed", f"must be at most {SEED_MAX - least + 1} for {least} images: each has the next seed")
+            return
+        self._inputs.append(Input("seed", seeds[0]))
+        if count and seeds != seeds_from(seeds[0], count):
+            had = ", ".join(map(str, seeds))
+            self._warn("seeds_changed", f"The seeds were {had}; those of a new job count up from the first.")
+
+    def take_negative_prompt(self) -> None:
+        """Only the owner's own: what a rule made of the prompt, the rule makes again."""
+        text, by = self._stored.negative_prompt, self._stored.negative_prompt_by
+        # Jobs that ran outputs again did not always say whose it was.
+        if text is not None and (by == "owner" or (by is None and not _is_the_rules(text, self._stored.prompt))):
+            self._inputs.append(Input("negative_prompt", text))
+
+    def take_params(self) -> None:
+        """Parents first: what a parent is, restored or by default, decides whether its dependents mean anything."""
+        asked = self._stored.params
+        values: dict[str, ParamValue] = {}
+        known = self._known_params()
+        for name, param in known.items():
+            if not param.holds(values):
+                if name in asked:
+                    self._skip(name, f"only with {param.condition_text()}")
+                continue
+            value = asked.get(name)
+            problem = param.problem_with(value) if name in asked else None
+            if problem is not None:
+                self._skip(name, f"was {_shown(value)}; {problem}")
+            elif value is not None:
+                self._inputs.append(Input(name, value, param.conditions()))
+            taken = self._default(name) if value is None or problem is not None else value
+            if taken is not None:
+                values[name] = param.coerced(taken)
+        for name in asked:
+            if name not in known and self._entry is not None:
+                self._skip(name, f"unknown; allowed: {', '.join(sorted(known))}")
+            elif name not in known and name not in FIELDS:
+                self._inputs.append(Input(name, asked[name]))
+
+    def take_files(self, unusable: Mapping[str, str]) -> None:
+        """References and media that are still there, and that the model still takes."""
+        gone = []
+        for place, reference in self._stored.references.items():
+            if f"references.{place}.source" in unusable:
+                del self._references[place]
+                self._skip(f"references.{place}", unusable[f"references.{place}.source"])
+                gone.append(reference.source)
+        for medium, source in self._stored.media.items():
+            if f"media.{medium}" in unusable:
+                del self._media[medium]
+                self._skip(f"media.{medium}", unusable[f"media.{medium}"])
+                gone.append(source)
+        if gone:
+            self._warn("media_gone", f"Nothing can start from {', '.join(dict.fromkeys(gone))} any more.")
+        if self._entry is not None:
+            self._task = self._fitted(self._entry)
+            lost = len(self._references) + len(self._media) < len(self._stored.references) + len(self._stored.media)
+            if lost and self._stored.task not in {None, self._task}:
+                self._warn("task_changed", f"The job did {self._stored.task}; with these inputs it does {self._task}.")
+
+    def judge(self) -> None:
+        """Say what could not be read."""
+        if self._stored.unread:
+            unread = ", ".join(self._stored.unread)
+            self._warn("options_invalid", f"What the job stored cannot be read whole; left away: {unread}.")
+
+    def result(self) -> Inputs:
+        """Everything that was taken."""
+        return Inputs(
+            job_type=self._name,
+            model=self._model,
+            task=self._task,
+            prompt=self._stored.prompt,
+            inputs=tuple(self._inputs),
+            media=self._media,
+            references=tuple(self._references.values()),
+            skipped=tuple(self._skipped),
+            warnings=tuple(self._warnings),
+        )
+
+    def _known_params(self) -> Mapping[str, Param]:
+        if self._entry is not None:
+            return self._catalog.params_of(self._entry)
+        params = self._catalog.params
+        return {name: params[name] for name in in_order(params) if name in self._stored.params}
+
+    def _default(self, name: str) -> ParamValue | None:
+        if self._entry is None:
+            return self._catalog.params[name].default
+        return self._catalog.default(self._entry, name)
+
+    def _fitted(self, entry: JobType) -> str:
+        """The task, after everything is skipped that the job type has no use for."""
+        while True:
+            try:
+                return self._catalog.task(entry, [each.type for each in self._references.values()], list(self._media))
+            except InvalidInput as refused:
+                problem = refused.problems[0]
+            kind, _, rest = problem.path.partition(".")
+            if kind == "media":
+                del self._media[rest]
+                self._skip(problem.path, problem.detail)
+                continue
+            places = list(self._references)
+            place = places[int(rest.partition(".")[0])] if rest else places[-1]
+            del self._references[place]
+            self._skip(f"references.{place}", problem.detail)
+
+    def _skip(self, name: str, reason: str) -> None:
+        self._skipped.append(Skipped(name, reason))
+
+    def _warn(self, code: str, detail: str) -> None:
+        self._warnings.append(Caution(code, detail))
+
+    def _warn_of_model(self, model: str, now: str) -> None:
+        if model in self._catalog.models:
+            self._warn("model_changed", f"The job ran on the model {model}{now}.")
+        else:
+            self._warn("model_unknown", f"The catalog has no model {model} any more{now}.")
+
+
+def _is_the_rules(text: str, prompt: str | None) -> bool:
+    try:
+        return prompt is not None and negative_prompt_for(prompt) == text
+    except Exception:  # whatever the rule cannot do with the prompt, it did not make this of it
+        return False
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,124 @@
+"""Typed queries about batches over the live views; see `reads.py`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, LiteralString, TypeVar
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, class_row
+
+from projections.reads import ListedAssetRow
+from projections.sql import load
+
+SQL: Final = load("batch_reads.sql")
+
+RowT = TypeVar("RowT")
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class BatchRow:
+    """A row of `views.batches`. `counts` holds the statuses that items have, and how many have each."""
+
+    batch_id: UUID
+    kind: str
+    name: str
+    collection: str | None
+    base: str | None
+    prompt: str | None
+    seed: int | None
+    counts: dict[str, int]
+    created_at: datetime
+    opened_position: int
+
+    def __post_init__(self) -> None:
+        self.created_at = self.created_at.astimezone(UTC)
+
+
+@dataclass(slots=True)
+class ItemRow:
+    """A row of `views.batch_items`. `problem` is a `domain.events.ItemProblem`: it was rejected, and has no job."""
+
+    index: int
+    template: str | None
+    status: str
+    job_id: UUID | None
+    jobs: list[UUID]
+    problem: Json | None
+
+
+@dataclass(slots=True)
+class PreferenceRow:
+    """The latest preference of a pair of assets: `winner` is one of both."""
+
+    one: UUID
+    other: UUID
+    winner: UUID
+    blind: bool
+    at: datetime
+
+    def __post_init__(self) -> None:
+        self.at = self.at.astimezone(UTC)
+
+    @property
+    def loser(self) -> UUID:
+        """The one of both that was liked less."""
+        return self.other if self.winner == self.one else self.one
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFilter:
+    """Which batches to list; None lets everything pass. `words` is a web search query over name and templates."""
+
+    kind: str | None = None
+    collection: str | None = None
+    words: str | None = None
+
+
+def list_batches(
+    connection: Connection[TupleRow], owner: str, wanted: BatchFilter, *, before: int | None, limit: int
+) -> list[BatchRow]:
+    """Batches opened before position `before`, newest first."""
+    filters = {"kind": wanted.kind, "collection": wanted.collection, "words": wanted.words}
+    return _rows(
+        connection, BatchRow, SQL["list_batches"], {"owner": owner, "before": before, "limit": limit, **filters}
+    )
+
+
+def find_batch(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> BatchRow | None:
+    """The batch if it is the owner's."""
+    rows = _rows(connection, BatchRow, SQL["find_batch"], {"owner": owner, "batch_id": batch_id})
+    return rows[0] if rows else None
+
+
+def items_of(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> list[ItemRow]:
+    """The items of a batch by index."""
+    return _rows(connection, ItemRow, SQL["items"], {"owner": owner, "batch_id": batch_id})
+
+
+def preferences_of(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> list[PreferenceRow]:
+    """The latest preference of each pair, the oldest of these first."""
+    return _rows(connection, PreferenceRow, SQL["preferences"], {"owner": owner, "batch_id": batch_id})
+
+
+def assets_of(connection: Connection[TupleRow], owner: str, jobs: Sequence[UUID]) -> dict[UUID, list[ListedAssetRow]]:
+    """The assets of each job by index, with the facts of the job beside them."""
+    found: dict[UUID, list[ListedAssetRow]] = {job_id: [] for job_id in jobs}
+    for row in _rows(connection, ListedAssetRow, SQL["assets"], {"owner": owner, "jobs": list(jobs)}):
+        found[row.job_id].append(row)
+    return found
+
+
+def statuses_of(connection: Connection[TupleRow], owner: str, jobs: Sequence[UUID]) -> dict[UUID, str]:
+    """Where these jobs are; those that the view does not know yet are left out."""
+    rows = connection.execute(SQL["statuses"], {"owner": owner, "jobs": list(jobs)}).fetchall()
+    return {job_id: str(status) for job_id, status in rows}
+
+
+def _rows(
+    connection: Connection[TupleRow], kind: type[RowT], sql: LiteralString, arguments: Mapping[str, object]
+) -> list[RowT]:
+    with connection.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(sql, arguments).fetchall()

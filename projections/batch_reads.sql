@@ -1,0 +1,41 @@
+What the API asks of the live views about batches. Newest first below a cursor; `null` filters let everything pass.
+
+-- name: list_batches
+select batch_id, kind, name, collection, base, prompt, seed, counts, created_at, opened_position
+from views.batches
+where owner = %(owner)s
+  and (%(before)s::bigint is null or opened_position < %(before)s::bigint)
+  and (%(kind)s::text is null or kind = %(kind)s::text)
+  and (%(collection)s::text is null or collection = %(collection)s::text)
+  and (%(words)s::text is null or words @@ websearch_to_tsquery('simple', %(words)s::text))
+order by opened_position desc
+limit %(limit)s
+
+-- name: find_batch
+select batch_id, kind, name, collection, base, prompt, seed, counts, created_at, opened_position
+from views.batches
+where owner = %(owner)s and batch_id = %(batch_id)s
+
+-- name: items
+select "index", template, status, job_id, jobs, problem
+from views.batch_items
+where owner = %(owner)s and batch_id = %(batch_id)s
+order by "index"
+
+-- name: preferences
+select one, other, winner, blind, at
+from views.batch_preferences
+where owner = %(owner)s and batch_id = %(batch_id)s
+order by position
+
+-- name: assets
+select a.asset_id, a.job_id, a.owner, a."index", a.seed, a.kind, a.path, a.status, a.media_type, a.bytes, a.sha256,
+  a.width, a.height, a.error, a.rating, a.saved, a.title, a.tags, a.completed_at,
+  a.thumbnail_sha256, a.thumbnail_path, a.thumbnail_bytes,
+  j.recipe ->> 'prompt' as prompt, j.job_type, j.recipe ->> 'model' as model, j.recipe ->> 'task' as task, j.batch_id
+from views.assets a join views.jobs j using (job_id)
+where a.owner = %(owner)s and a.job_id = any (%(jobs)s::uuid[])
+order by a.job_id, a."index"
+
+-- name: statuses
+select job_id, status from views.jobs where owner = %(owner)s and job_id = any (%(jobs)s::uuid[])

@@ -1,0 +1,146 @@
+"""Batches and comparisons with their items, and where each item stands: GET /v1/batches and /v1/batches/{id}."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import orjson
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from domain import events as facts
+from domain.envelope import Recorded
+from domain.events import Event
+from projections.projection import Projection, Row
+from projections.sql import load
+
+SQL = load("batches.sql")
+
+STATUS_AFTER: Final[Mapping[type[Event], str]] = {
+    facts.JobStarted: "processing",
+    facts.JobRequeued: "queued",
+    facts.JobSucceeded: "succeeded",
+    facts.JobPartiallySucceeded: "partially_succeeded",
+    facts.JobFailed: "failed",
+    facts.JobCanceled: "canceled",
+    facts.JobAborted: "aborted",
+}
+"""Where a job, and the item that it stands for, is after an event; all others leave it where it is."""
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a stretch of the ledger changes, in the order of the ledger; of what is said twice the later counts."""
+
+    opened: list[Row] = field(default_factory=list)
+    names: dict[UUID, str] = field(default_factory=dict)
+    items: dict[tuple[UUID, int], Row] = field(default_factory=dict)
+    preferences: dict[tuple[UUID, UUID, UUID], Row] = field(default_factory=dict)
+    statuses: dict[UUID, str] = field(default_factory=dict)
+
+    def take(self, recorded: Recorded) -> None:
+        """Note one event."""
+        event, batch_id = recorded.event, recorded.stream_id
+        match event:
+            case facts.BatchOpened():
+                self.opened.append(_opened(event, recorded))
+            case facts.BatchRenamed(name=name):
+                self.names[batch_id] = name
+            case facts.BatchItemAdded(index=index):
+                self.items[batch_id, index] = _item(event, recorded, self.items.get((batch_id, index)))
+            case facts.BatchPreferred(winner=winner, loser=loser):
+                one, other = sorted((winner, loser))
+                self.preferences[batch_id, one, other] = _preference(event, recorded, one, other)
+            case _:
+                status = STATUS_AFTER.get(type(event))
+                if status is not None:
+                    self.statuses[recorded.stream_id] = status
+
+
+class Batches:
+    """Jobs' events name no batch: an item knows its job, and whatever happens to other jobs finds no item.
+
+    A batch whose items moved is counted again, so the cost does not depend on how many of them did.
+    """
+
+    name = "batches"
+    tables = ("batches", "batch_items", "batch_preferences")
+    aggregates = ("batch", "job")
+    version = 1
+
+    def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
+        """See `Projection`. An item is added before anything happens to its job: both are of one commit."""
+        changes = _Changes()
+        for event in events:
+            changes.take(event)
+        for statement, rows in (
+            ("open", changes.opened),
+            ("add_items", list(changes.items.values())),
+            ("prefer", list(changes.preferences.values())),
+        ):
+            if rows:
+                cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)
+        if changes.names:
+            renamed = {"batches": list(changes.names), "names": list(changes.names.values())}
+            cursor.execute(SQL["rename"], renamed, prepare=True)
+        added = {batch_id for batch_id, _ in changes.items}
+        moved = added | _move(changes.statuses, cursor)
+        if moved:
+            cursor.execute(SQL["count"], (list(moved),), prepare=True)
+        reworded = added.union(changes.names, (row["batch_id"] for row in changes.opened))
+        if reworded:
+            cursor.execute(SQL["index_words"], (list(reworded),), prepare=True)
+
+
+def _move(statuses: Mapping[UUID, str], cursor: Cursor[TupleRow]) -> set[UUID]:
+    """Bring the items of these jobs to where the jobs are; the batches of which one moved."""
+    if not statuses:
+        return set()
+    moved = {"jobs": list(statuses), "statuses": list(statuses.values())}
+    return {batch_id for (batch_id,) in cursor.execute(SQL["move"], moved, prepare=True).fetchall()}
+
+
+def _opened(event: facts.BatchOpened, recorded: Recorded) -> Row:
+    return {
+        "batch_id": recorded.stream_id,
+        "owner": event.owner,
+        "kind": event.kind,
+        "name": event.name,
+        "collection": event.collection,
+        "base": event.base,
+        "prompt": event.prompt,
+        "seed": event.seed,
+        "created_at": recorded.envelope.at,
+        "opened_position": recorded.position,
+    }
+
+
+def _item(event: facts.BatchItemAdded, recorded: Recorded, before: Row | None) -> Row:
+    jobs = [] if before is None else before["jobs"]
+    return {
+        "batch_id": recorded.stream_id,
+        "owner": recorded.envelope.owner,
+        "index": event.index,
+        "template": event.template,
+        "status": "rejected" if event.job_id is None else "queued",
+        "job_id": event.job_id,
+        "jobs": jobs if event.job_id is None else [*jobs, event.job_id],
+        "problem": recorded.data["problem"],
+    }
+
+
+def _preference(event: facts.BatchPreferred, recorded: Recorded, one: UUID, other: UUID) -> Row:
+    return {
+        "batch_id": recorded.stream_id,
+        "owner": recorded.envelope.owner,
+        "one": one,
+        "other": other,
+        "winner": event.winner,
+        "blind": event.blind,
+        "at": recorded.envelope.at,
+        "position": recorded.position,
+    }
+
+
+BATCHES: Final[Projection] = Batches()

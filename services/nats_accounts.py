@@ -1,0 +1,98 @@
+"""Who may say and hear what on NATS: two accounts, joined by a few subjects, and what each user may do in them.
+
+Permissions alone would not hold: JetStream, and whoever answers a request, publish to the reply subject that the
+asker names, whatever the asker itself may publish to. A worker could so have its answers written into LEDGER. Across
+accounts an answer goes back to the account of whoever asked, where there is no stream.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.wire import ENHANCE, ENHANCERS, LEDGER_STREAM, PROGRESS, REPORTS, WAKE, WORK_STREAM, work_consumer
+
+Json = dict[str, Any]
+
+SERVICES_ACCOUNT: Final = "DARKROOM"
+WORKERS_ACCOUNT: Final = "WORKERS"
+
+NEXT: Final = f"$JS.API.CONSUMER.MSG.NEXT.{WORK_STREAM}"
+ACK: Final = f"$JS.ACK.{WORK_STREAM}"
+CANCELS: Final = "cancel.>"
+
+ANY_POOL: Final = ("*",)
+
+ANSWER_S: Final = 30
+"""So long a worker may answer a request: longer than the API waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user of NATS."""
+
+    user: str
+    password: str
+
+
+def services_permissions() -> Json:
+    """What the services and the API need. They make the streams, and neither read nor delete them."""
+    streams = [
+        f"$JS.API.STREAM.{call}.{name}"
+        for name in (LEDGER_STREAM, WORK_STREAM)
+        for call in ("INFO", "CREATE", "UPDATE")
+    ]
+    consumers = [f"$JS.API.CONSUMER.{call}.{WORK_STREAM}.>" for call in ("INFO", "CREATE", "DURABLE.CREATE")]
+    answers = ["_R_.>", "_INBOX.>"]
+    return {
+        "publish": {"allow": [WAKE, "ledger.>", "work.>", CANCELS, ENHANCE, *streams, *consumers, *answers]},
+        "subscribe": {"allow": [WAKE, REPORTS, PROGRESS, "_INBOX.>"]},
+    }
+
+
+def worker_permissions(user: str, pools: Sequence[str] = ANY_POOL) -> Json:
+    """Pull from its pools and ack, report and tell progress under its own name, hear answers and cancels of its own.
+
+    `enhance` is heard in the queue group of the language models; the answer goes out by `allow_responses`.
+    """
+    consumers = ["*" if pool == "*" else work_consumer(pool) for pool in pools]
+    pulling = [subject for name in consumers for subject in (f"{NEXT}.{name}", f"{ACK}.{name}.>")]
+    return {
+        "publish": {"allow": [*pulling, f"reports.{user}.>", f"progress.{user}.>"]},
+        "subscribe": {"allow": [f"_INBOX.{user}.>", f"cancel.{user}.>", f"{ENHANCE} {ENHANCERS}"]},
+        "allow_responses": {"max": 1, "expires": f"{ANSWER_S}s"},
+    }
+
+
+def accounts(operator: Login, services: Login, workers: Mapping[Login, Sequence[str]]) -> Json:
+    """The `accounts` of nats-server's configuration. `operator` may do everything; no process of Darkroom is it.
+
+    `workers` maps each worker's login to its pools.
+    """
+    called = [f"{NEXT}.*", f"{ACK}.>", REPORTS, PROGRESS]
+    of_workers = [_user(login, worker_permissions(login.user, pools)) for login, pools in workers.items()]
+    return {
+        SERVICES_ACCOUNT: {
+            "jetstream": "enabled",
+            "users": [_user(operator), _user(services, services_permissions())],
+            # One pull is answered by many messages; everything else by one.
+            "exports": [
+                {"service": called[0], "response_type": "stream"},
+                *({"service": subject} for subject in called[1:]),
+                {"stream": CANCELS},
+            ],
+            "imports": [{"service": {"account": WORKERS_ACCOUNT, "subject": ENHANCE}}],
+        },
+        WORKERS_ACCOUNT: {
+            "users": of_workers,
+            "exports": [{"service": ENHANCE}],
+            "imports": [
+                *({"service": {"account": SERVICES_ACCOUNT, "subject": subject}} for subject in called),
+                {"stream": {"account": SERVICES_ACCOUNT, "subject": CANCELS}},
+            ],
+        },
+    }
+
+
+def _user(login: Login, permissions: Json | None = None) -> Json:
+    named = {"user": login.user, "password": login.password}
+    return named if permissions is None else {**named, "permissions": permissions}

@@ -1,0 +1,86 @@
+"""Deletes files of assets that ended without one: failed, or canceled while a worker was about to report the file.
+
+A worker deletes such a file itself when the ledger tells it that nobody wants it; this is for workers that died before
+they asked, or wrote late. What ended is read from the ledger, so nothing is missed, and an asset that failed or was
+canceled is never completed: no file that anybody wants is touched, neither a completed asset's nor one that a later
+attempt of a waiting job will find and report.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+from uuid import UUID
+
+from domain.asset import Canceled, Failed
+from domain.codec import UnknownEvent
+from domain.errors import Refused
+from projections.sql import load
+from services.blobs import Blobs, BlobStoreUnavailable
+from services.database import Database, Unavailable
+from services.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+SQL = load("sweeper.sql", "services")
+
+LOOK_S: Final = 10.0
+"""How often it looks. Nobody waits for it."""
+
+AFTER_S: Final = (60.0, 86_400.0)
+"""How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for a
+worker that was held up and died before it asked what to do with the file."""
+
+STRIDE: Final = 1_000
+"""Commits of the ledger that are looked through at a time."""
+
+
+class Sweeper:
+    """Several may run: deleting twice does no harm."""
+
+    def __init__(self, database: Database, ledger: Ledger, blobs: Blobs, after_s: Sequence[float] = AFTER_S) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._blobs = blobs
+        self._after_s = tuple(after_s)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep until stopped; an outage of Postgres or of the object store is waited out."""
+        while not stop.is_set():
+            try:
+                while await asyncio.to_thread(self.step) and not stop.is_set():
+                    pass
+            except (Unavailable, BlobStoreUnavailable, OSError) as error:
+                log.warning("the sweeper waits: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await stop.wait()
+
+    def step(self) -> int:
+        """Look through the next stretch of the ledger in every pass; how many positions were passed."""
+        return sum(self._pass(number, after_s) for number, after_s in enumerate(self._after_s))
+
+    def _pass(self, number: int, after_s: float) -> int:
+        with self._database.connection() as connection:
+            arguments = {"pass": number, "after_s": after_s, "stride": STRIDE}
+            ((reached, upto),) = connection.execute(SQL["stretch"], arguments).fetchall()
+            if upto <= reached:
+                return 0
+            stretch = {"reached": reached, "upto": upto}
+            ended = [asset for (asset,) in connection.execute(SQL["ended_without_file"], stretch).fetchall()]
+        for asset in ended:
+            self._sweep(asset)
+        with self._database.connection() as connection:
+            # Last: what was not deleted before a crash is deleted after it.
+            connection.execute(SQL["advance"], {"pass": number, "upto": upto})
+        return int(upto - reached)
+
+    def _sweep(self, asset_id: UUID) -> None:
+        try:
+            asset = self._ledger.asset(asset_id)
+        except (Refused, UnknownEvent) as error:
+            log.error("the file of asset %s is left alone: %s", asset_id, error)  # noqa: TRY400 - the sentence says it all
+            return
+        if isinstance(asset, Failed | Canceled):
+            self._blobs.delete(asset.reservation.path)
