@@ -41,6 +41,9 @@ START_S_MAX: Final = 5.0
 CLIENTS_MAX: Final = 1_000
 """Event streams of one process."""
 
+CLIENTS_OF_ONE_MAX: Final = 250
+"""Of them, those of one owner: nobody takes every place."""
+
 ENDINGS: Final = (JobSucceeded, JobPartiallySucceeded, JobFailed, JobCanceled, JobAborted)
 
 
@@ -163,12 +166,16 @@ class Feed:
                     continue
             except Unavailable as error:
                 log.warning("event streams wait: %s", error)
+            except Exception:  # else every stream would be silent for good; the position stays, so nothing is lost
+                log.exception("event streams wait: the ledger could not be read on")
             await follower.woken()
 
     async def subscribe(self, owner: str) -> Subscription:
         """Everything that happens to the owner's jobs and assets from now on. Raises `Unavailable`."""
         if len(self._subscriptions) >= CLIENTS_MAX:
             raise Unavailable(f"{CLIENTS_MAX} event streams are open already; close one, or try again later.")
+        if sum(one.owner == owner for one in self._subscriptions) >= CLIENTS_OF_ONE_MAX:
+            raise Unavailable(f"You have {CLIENTS_OF_ONE_MAX} event streams open; close one, or try again later.")
         await self._know_position()
         subscription = Subscription(owner, self._position, ended=self._ended)
         self._subscriptions.add(subscription)

@@ -42,6 +42,9 @@ PAGE_EVENTS: Final = 100
 
 OUTAGE_PAUSE_S: Final = 0.5
 
+HANG_UP: Final = "darkroom.hang_up"
+"""Where a request's scope has the call that resets its connection: see api/connections.py."""
+
 COMMENT: Final = b":\n\n"
 OPENING: Final = b"retry: 1000\n\n"
 
@@ -94,15 +97,16 @@ class EventStream(Response):
         self._after = after
         self._token = token
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
         revoking = asyncio.create_task(self._end_when_revoked())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            if sending.done() and not sending.result() and HANG_UP in scope:
+                scope[HANG_UP]()  # a mere close would wait for the client to read what it was sent
+                await leaving
         finally:
             self._here.feed.unsubscribe(self._subscription)
             for task in (sending, leaving, revoking):
@@ -118,15 +122,18 @@ class EventStream(Response):
                     self._subscription.end()
                     return
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send) -> bool:
+        """Whether the answer has come to its end; False for a client that does not read."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             with contextlib.suppress(Ended, TooSlow):
                 async for chunk in _chunks(self._here, self._subscription, self._after):
                     await _body(send, chunk)
             await _body(send, b"", more=False)
-        except TimeoutError:  # the server hangs up on an answer without an end
+        except TimeoutError:
             log.info("an event stream of %s was cut off: its client did not read", self._subscription.owner)
+            return False
+        return True
 
 
 async def _chunks(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
