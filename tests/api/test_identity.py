@@ -257,6 +257,6 @@ def _revoked(database: Database, owner: str) -> None:
 
 async def _until_refused(site: Site, headers: dict[str, str]) -> None:
     async with asyncio.timeout(20):
-        while (answer := await site.http.get("/v1/jobs", headers=headers)).status_code == 200:
+        while (answer := await site.http.get("/v1/jobs", headers=headers)).status_code == 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # seldom enough for the bound on requests
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
