@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any, Final
 
 import nats
@@ -68,8 +71,12 @@ def running(stage: Stage, workers: int = WORKERS) -> Iterator[System]:
     """All services; ready when a first job has gone through."""
     port = free_port()
     forget_streams(stage.servers.nats_url)
-    blobs = (stage.folder / "blobs").as_uri()
     with ExitStack() as undo:
+        # In memory where that can be: a file that is made durable holds up every commit on the same disk.
+        memory = Path("/dev/shm")
+        folder = tempfile.mkdtemp(prefix="darkroom-bench-", dir=memory if memory.is_dir() else stage.folder)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        blobs = Path(folder).as_uri()
         dsn = undo.enter_context(stage.database(migrated=True))
         environment = {
             "DARKROOM_POSTGRES_DSN": dsn,
