@@ -14,7 +14,6 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
-    batch_bodies,
     batches,
     catalog,
     dead_jobs,
@@ -40,7 +39,9 @@ from api.limits import BoundedRequests, RateLimit, Rates
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
-from api.submission import SubmitBody
+from api.submission import (
+    SubmitBody,
+)
 from projections.reads import RunningAttempt, running_attempts
 
 __all__ = ["Parts", "create_app", "end_streams"]
@@ -94,7 +95,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
-    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batches.BODIES)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
 

@@ -18,7 +18,9 @@ from api.job_reading import identifier
 from api.openapi import answers, body_and_headers, files
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, WAIT_S_MAX, wait_for_views
-from api.submission import Tags
+from api.submission import (
+    Tags,
+)
 from domain.asset import Completed
 from domain.commands import (
     AssetCommand,

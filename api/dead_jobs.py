@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
+from api.asked import Asked, id_under_key
 from api.body import read_nothing
 from api.identity import require_admin
 from api.job_reading import identifier
@@ -16,7 +17,9 @@ from api.lists import Cursor, Limit, page_of, place_of
 from api.openapi import answers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
-from api.submission import Asked, id_under_key, retry_of
+from api.submission import (
+    retry_of,
+)
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
 from domain.job import Finished, status_of

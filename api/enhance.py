@@ -16,7 +16,9 @@ from api.body import read_body
 from api.identity import identity_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
-from api.submission import Prompt
+from api.submission import (
+    Prompt,
+)
 from domain.enhancement import RULES, enhance
 from domain.events import EnhancementMade
 from domain.recipe import Kind

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
-from api.batch_commands import run_job_again
+from api.asked import asked_by, wait_s
+from api.batches.commands import run_job_again
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
@@ -25,12 +26,10 @@ from api.submission import (
     NOTHING_GIVEN,
     Given,
     SubmitBody,
-    asked_by,
     given_of,
     retry_of,
     sources_of,
     submission_of,
-    wait_s,
 )
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
+from api.asked import asked_by
 from api.body import read_body, read_nothing
 from api.documents import Json
 from api.identity import identity_of
@@ -19,7 +20,10 @@ from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, wait_for_views
-from api.submission import Prompt, Tags, asked_by
+from api.submission import (
+    Prompt,
+    Tags,
+)
 from domain.catalog import Catalog
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded

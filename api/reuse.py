@@ -18,7 +18,9 @@ from api.job_reading import identifier
 from api.lists import Text
 from api.openapi import answers
 from api.parts import Parts, running
-from api.submission import sources_of
+from api.submission import (
+    sources_of,
+)
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
 from domain.inputs import Inputs

@@ -1,20 +1,15 @@
 """What a submission asks for: body and headers become one command, or every problem with them at once."""
 
-import hashlib
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeVar
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers
 
+from api.asked import Asked, identified
 from api.body import Json, problems_of
-from api.errors import IdempotencyKeyInvalid
 from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
@@ -29,15 +24,6 @@ from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Re
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
-WAIT_S_MAX: Final = 60
-CANCEL_AFTER_MAX: Final = timedelta(days=30)
-
-OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
-"""Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
-
-VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
-WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,;])", re.ASCII)
 
 T = TypeVar("T")
 
@@ -73,33 +59,6 @@ class SubmitBody(BaseModel):
     parent_id: Annotated[
         UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
     ] = None
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After."""
-
-    owner: str
-    now: datetime
-    key: str | None
-    deadline: datetime | None
-
-
-def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
-    """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
-    key = headers.get("idempotency-key")
-    if key is not None and not VISIBLE_ASCII.fullmatch(key):
-        raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
-    after = headers.get("cancel-after")
-    return Asked(owner, now, key, None if after is None else now + _duration(after))
-
-
-def wait_s(headers: Headers) -> int | None:
-    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None when it is not asked for."""
-    found = WAIT.search(headers.get("prefer", ""))
-    if found is None:
-        return None
-    return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +155,7 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         files=dict(given.files),
         enhance=entry.enhance,
     )
-    job_id, request_sha256 = _identified(asked, content)
+    job_id, request_sha256 = identified(asked, content)
     return SubmitJob(
         job_id=job_id,
         owner=asked.owner,
@@ -243,7 +202,7 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
     recipe = recipe_of_retry(parent)
-    job_id, request_sha256 = _identified(asked, {"retry": str(parent_id)})
+    job_id, request_sha256 = identified(asked, {"retry": str(parent_id)})
     command = successor_of(parent_id, parent, recipe, asked)
     return replace(command, job_id=job_id, request_sha256=request_sha256)
 
@@ -358,36 +317,3 @@ class _Problems:
     def _add(self, problems: list[FieldProblem]) -> None:
         for problem in problems:
             self._by_path.setdefault(problem.path, problem)
-
-
-def id_under_key(owner: str, key: str) -> UUID:
-    """The id of the job that the owner's key names."""
-    return uuid5(uuid5(OWNERS, owner), key)
-
-
-def _identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
-    """The job's id, and the hash that recognises the same request under the same key; random without a key."""
-    if asked.key is None:
-        return uuid4(), None
-    return id_under_key(asked.owner, asked.key), sha256_of(request)
-
-
-def sha256_of(request: Mapping[str, Any]) -> str:
-    """The hash by which a request is recognised, whatever the order of its fields.
-
-    Raises `InvalidInput` for one that nests deeper than can be written again.
-    """
-    try:
-        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
-    return hashlib.sha256(canonical).hexdigest()
-
-
-def _duration(text: str) -> timedelta:
-    found = DURATION.fullmatch(text.strip())
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
-    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    if not timedelta(0) < duration <= CANCEL_AFTER_MAX:
-        raise InvalidInput([FieldProblem("Cancel-After", "must be a duration like 90s, 5m or 1h30m, 30 days at most")])
-    return duration

@@ -6,7 +6,9 @@ from uuid import uuid4
 import uvicorn
 from fastapi import FastAPI
 
-from api.submission import SubmitBody
+from api.submission import (
+    SubmitBody,
+)
 
 app = FastAPI()
 

@@ -104,6 +104,7 @@ class Census:
         """Where the files of uploads were that are deleted at the end, by upload."""
         self._streams: dict[UUID, _Stream] = {}
         self._owed: dict[UUID, str] = {}
+        self._uploaded: dict[UUID, int] = {}
         self._outputs = 0
         self._reserved = 0
         self._jobs_of_batches: set[UUID] = set()
@@ -215,7 +216,8 @@ class Census:
     def _upload(self, stream_id: UUID, uploaded: MediaUploaded) -> None:
         if uploaded.media_type not in EXTENSIONS or stream_id != media_id(uploaded.owner, uploaded.sha256):
             raise Unfit("is no upload of its owner")
-        _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type))
+        times = self._uploaded[stream_id] = self._uploaded.get(stream_id, 0) + 1
+        _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type, times))
         self.deleted.pop(stream_id, None)
         self._name("upload", stream_id, uploaded.path, uploaded.sha256, uploaded.bytes)
 

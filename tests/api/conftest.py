@@ -86,6 +86,8 @@ def parts(
         broker=broker,
         admin_token=TOKEN,
         clock=clock,
+        requests_per_s_max=10_000,
+        requests_at_once_max=10_000,
     )
 
 

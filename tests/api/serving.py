@@ -16,9 +16,12 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from api.app import Parts, end_streams
-from api.batch_commands import open_batch
+from api.asked import asked_by
+from api.batches.commands import open_batch
 from api.connections import BoundedConnection
-from api.submission import asked_by, submission_of
+from api.submission import (
+    submission_of,
+)
 from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset
 from domain.events import AssetCompleted, AssetThumbnailed, ErrorClass, Failure
 from services.ledger import Context, Ledger

@@ -10,8 +10,11 @@ import psycopg
 import pytest
 from starlette.datastructures import Headers
 
+from api.asked import asked_by
 from api.lists import cursor_of
-from api.submission import asked_by, submission_of
+from api.submission import (
+    submission_of,
+)
 from projections.reads import LibraryFilter, list_library
 from services.ledger import Context
 from services.owned_views import OwnedViews

@@ -7,7 +7,11 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from api.submission import Asked, Given, submission_of
+from api.asked import Asked
+from api.submission import (
+    Given,
+    submission_of,
+)
 from domain import generation as generations
 from domain.catalog import Catalog, JobType
 from domain.commands import SubmitJob

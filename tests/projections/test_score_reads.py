@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from projections import score_reads
 from projections.score_reads import PromptFilter, Standing
 from services.database import Database
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, logging_in_as_role
 from tests.histories import Story, Views
 from tests.spec import OWNER
 
@@ -34,7 +34,7 @@ def crowded(dsn: str, database: Database) -> Iterator[Connection[TupleRow]]:
     """What one of twenty owners reads with, each of whom has a thousand rows."""
     with database.connection() as connection:
         connection.execute(CROWD)
-    with OwnedViews(dsn) as owned, owned.of("owner 3") as reader:
+    with OwnedViews(logging_in_as_role(dsn)) as owned, owned.of("owner 3") as reader:
         yield reader
 
 
@@ -76,7 +76,7 @@ def test_a_prompt_stands_as_its_jobs_do_saved_or_not(dsn: str, story: Story, vie
         story.submit(1, prompt="fog")
     saved = story.save_prompt("Harbour")
     views.catch_up()
-    with OwnedViews(dsn) as owned, owned.of(OWNER) as reader:
+    with OwnedViews(logging_in_as_role(dsn)) as owned, owned.of(OWNER) as reader:
         assert score_reads.standing_of(reader, OWNER, "fog") == Standing(2, None, 3.0)
         assert score_reads.standing_of(reader, OWNER, "Fog") == Standing()
         (row,) = score_reads.list_prompts(reader, OWNER, PromptFilter(words="harbour"))

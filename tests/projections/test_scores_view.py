@@ -17,7 +17,7 @@ from projections.jobs import JOBS
 from projections.scores import SCORES, Scores
 from services.database import Database
 from services.ledger import Ledger
-from services.owned_views import OwnedViews
+from services.owned_views import OwnedViews, logging_in_as_role
 from services.projector import Projector
 from services.rebuild import matches_ledger, rebuild, rebuild_outdated
 from tests.afresh import scores_afresh, scores_shown
@@ -153,7 +153,7 @@ def test_each_owner_sees_his_own_rows_also_after_a_rebuild(
     story.prefer(batch_id, *jobs)
     story.submit(1, owner="bob")
     views.catch_up()
-    with OwnedViews(dsn) as owned:
+    with OwnedViews(logging_in_as_role(dsn)) as owned:
         for _ in range(2):
             for table in SCORES.tables:
                 rows = views.rows(table)

@@ -23,7 +23,7 @@ from domain.events import (
     PromptSaved,
 )
 from domain.job import attempt_of
-from domain.media import media_id, upload_path
+from domain.media import media_id
 from domain.recipe import InputFile, Recipe, Task, asset_id
 from projections import ALL
 from services.blobs import Blobs
@@ -110,10 +110,10 @@ class Place:
     def upload(self, content: bytes = b"a photo", owner: str = OWNER) -> UUID:
         """Somebody brings a file; its id."""
         sha256 = hashlib.sha256(content).hexdigest()
-        self.blobs.put_once(upload_path(owner, sha256, "image/png"), content)
         asked = UploadMedia(owner, "image", "image/png", len(content), sha256, datetime.now(UTC), 64, 48)
         identifier = media_id(owner, sha256)
         self.ledger.execute_media(identifier, asked, Context(owner, owner))
+        self.blobs.put_once(self.ledger.media(identifier).uploaded.path, content)
         return identifier
 
     def delete_upload(self, media: UUID, owner: str = OWNER) -> None:

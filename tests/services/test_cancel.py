@@ -49,7 +49,7 @@ async def test_a_job_that_is_handed_out_but_not_started_is_canceled_exactly(
         assert await work(broker) == {(job_id, 1)}
         story.tell(job_id, CANCEL)
         recorder = Recorder(database, ledger, broker, lease_s=30)
-        reply = recorder.record(StartedReport(job_id=order.job_id, attempt=order.attempt, worker=WORKER))
+        reply = recorder.record(StartedReport(job_id=order.job_id, attempt=order.attempt), WORKER)
     assert (reply.accepted, reply.code) == (False, "job_not_startable")
     assert "job.started" not in names(ledger, job_id)
 

@@ -190,7 +190,8 @@ def test_what_postgres_has_no_room_for_is_parked_and_not_taken_for_an_outage(
 ) -> None:
     job_id = story.finished(1)
     views = Views(database, ledger, LIBRARY).catch_up()
-    story.curate(job_id, 0, TagAsset(("x" * 3_000,), NOW))  # too long a word for the index of the library
+    words = tuple(f"{number:06}" for number in range(300_000))
+    story.curate(job_id, 0, TagAsset(words, NOW))  # more than the library's search can hold of one row
     other = story.finished(1)
     views.catch_up()
     ((_, stream, _, reason),) = views.parked()

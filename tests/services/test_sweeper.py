@@ -143,9 +143,9 @@ async def test_a_late_worker_is_told_that_nobody_wants_its_file(
 ) -> None:
     job_id = story.submit(1)
     story.tell(job_id, start(1), CANCEL, confirm(1))
-    report = AssetCompletedReport(job_id=job_id, attempt=1, worker=WORKER, index=0, completed=file_of(0, 1))
+    report = AssetCompletedReport(job_id=job_id, attempt=1, index=0, completed=file_of(0, 1))
     async with opened(nats_url) as broker:
-        reply = Recorder(database, ledger, broker, lease_s=30).record(report)
+        reply = Recorder(database, ledger, broker, lease_s=30).record(report, WORKER)
     assert (reply.accepted, reply.code) == (False, "asset_ended")
 
 

@@ -7,10 +7,15 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.batch_bodies import SHARED, Envelope, Template
+from api.asked import Asked
+from api.batches.bodies import SHARED, Envelope, Template
 from api.body import Json, nul_problems, problems_of
 from api.inputs import Files
-from api.submission import Asked, given_of, job_type_of, submission_of
+from api.submission import (
+    given_of,
+    job_type_of,
+    submission_of,
+)
 from domain.batch import item_job_id, title_of
 from domain.catalog import Catalog
 from domain.commands import NewItem, SubmitJob

@@ -5,7 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from api.submission import Asked, successor_of
+from api.asked import Asked
+from api.submission import (
+    successor_of,
+)
 from domain.batch import Item, Opened, rerun_job_id
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry

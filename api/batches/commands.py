@@ -1,4 +1,4 @@
-"""What is done to batches: open, run again, prefer. Everything here blocks; `batches.py` holds the routes."""
+"""What is done to batches: open, run again, prefer. Everything here blocks; `routes.py` holds the routes."""
 
 import logging
 from collections import Counter
@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from api.batch_again import Again, lost_again, named, problem_of, started_under, these_again
-from api.batch_bodies import envelope_of
-from api.batch_documents import accepted_document, accepted_items
-from api.batch_intake import Intake
+from api.asked import Asked, sha256_of
+from api.batches.again import Again, lost_again, named, problem_of, started_under, these_again
+from api.batches.bodies import envelope_of
+from api.batches.documents import accepted_document, accepted_items
+from api.batches.intake import Intake
 from api.documents import Json
 from api.inputs import Files
 from api.parts import Parts
-from api.submission import Asked, sha256_of
 from domain.asset import Completed, job_of, status_of
 from domain.batch import Batch, Opened, batch_id, rerun_job_id
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain

@@ -8,7 +8,10 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, ValidationError
 
 from api.body import Json, nul_problems, problems_of
-from api.submission import Prompt, SubmitBody
+from api.submission import (
+    Prompt,
+    SubmitBody,
+)
 from domain.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
 from domain.errors import FieldProblem, InvalidInput
 from domain.recipe import SEED_MAX

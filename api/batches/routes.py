@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
-from api.batch_bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
-from api.batch_commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
-from api.batch_documents import batch_document, batch_summary
+from api.asked import asked_by
+from api.batches.bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
+from api.batches.commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
+from api.batches.documents import batch_document, batch_summary
 from api.body import read_body, read_nothing, read_optional, read_unchecked
 from api.documents import Json
 from api.identity import identity_of
@@ -22,7 +23,6 @@ from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
-from api.submission import asked_by
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
 from projections import batch_reads

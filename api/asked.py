@@ -1,0 +1,85 @@
+"""Who asks, when, under which key, and until when: what the headers of a submission say."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4, uuid5
+
+import orjson
+from starlette.datastructures import Headers
+
+from api.errors import IdempotencyKeyInvalid
+from domain.errors import FieldProblem, InvalidInput
+
+WAIT_S_MAX: Final = 60
+CANCEL_AFTER_MAX: Final = timedelta(days=30)
+
+OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
+"""Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
+
+VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", re.ASCII)
+WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,;])", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After."""
+
+    owner: str
+    now: datetime
+    key: str | None
+    deadline: datetime | None
+
+
+def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
+    """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
+    key = headers.get("idempotency-key")
+    if key is not None and not VISIBLE_ASCII.fullmatch(key):
+        raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
+    after = headers.get("cancel-after")
+    return Asked(owner, now, key, None if after is None else now + _duration(after))
+
+
+def wait_s(headers: Headers) -> int | None:
+    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None when it is not asked for."""
+    found = WAIT.search(headers.get("prefer", ""))
+    if found is None:
+        return None
+    return WAIT_S_MAX if found[1] is None else min(int(found[1]), WAIT_S_MAX)
+
+
+def id_under_key(owner: str, key: str) -> UUID:
+    """The id of the job that the owner's key names."""
+    return uuid5(uuid5(OWNERS, owner), key)
+
+
+def identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
+    """The job's id, and the hash that recognises the same request under the same key; random without a key."""
+    if asked.key is None:
+        return uuid4(), None
+    return id_under_key(asked.owner, asked.key), sha256_of(request)
+
+
+def sha256_of(request: Mapping[str, Any]) -> str:
+    """The hash by which a request is recognised, whatever the order of its fields.
+
+    Raises `InvalidInput` for one that nests deeper than can be written again.
+    """
+    try:
+        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _duration(text: str) -> timedelta:
+    found = DURATION.fullmatch(text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    duration = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    if not timedelta(0) < duration <= CANCEL_AFTER_MAX:
+        raise InvalidInput([FieldProblem("Cancel-After", "must be a duration like 90s, 5m or 1h30m, 30 days at most")])
+    return duration
