@@ -94,9 +94,24 @@ def running(stage: Stage, workers: int = WORKERS) -> Iterator[System]:
         system = System(port, connection)
         client = HTTPConnection("127.0.0.1", port, timeout=READY_S_MAX)
         undo.callback(client.close)
+        await_ready(client)
         system.submit(client, 1)
         system.await_ends(0, 1, READY_S_MAX)
         yield system
+
+
+def await_ready(client: HTTPConnection) -> None:
+    """Return when the API has Postgres, NATS and the views."""
+    deadline = time.monotonic() + READY_S_MAX
+    while True:
+        client.request("GET", "/readyz")
+        answer = client.getresponse()
+        said = answer.read()
+        if answer.status == 200:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"The API is not ready: {said.decode()}")
+        time.sleep(POLL_S)
 
 
 def forget_streams(nats_url: str) -> None:
