@@ -38,6 +38,10 @@ FILL: Final = 2
 SPARE: Final = 16
 """Jobs tried besides when some of those that the view shows have ended meanwhile."""
 
+REFILL: Final = 2
+"""Room for a job to every second worker is waited for: what is left keeps all busy, and a look at the queue costs
+as much for one job as for many. Nobody's turn is put off by it: what is in WORK goes first anyway."""
+
 AT_ONCE_MAX: Final = 8
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
 
@@ -94,7 +98,7 @@ class Dispatcher:
         stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))
         there = set(stream.state.subjects or {})
         room = FILL * workers - len(there)
-        if room <= 0:
+        if room < max(1, workers // REFILL):
             return 0
         following = await asyncio.to_thread(self._next, pool, [attempt_in(subject) for subject in there], room)
         handed_out = 0
