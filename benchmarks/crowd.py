@@ -111,10 +111,25 @@ PROMPTS: Final[Paths] = (
 )
 """1,300 of admin, 67 of each of the others."""
 
+BATCHES: Final[Paths] = (
+    ("all", "/v1/batches"),
+    ("full page", "/v1/batches?limit=200"),
+    ("old page", f"/v1/batches?cursor={cursor_of('batches', OLD)}"),
+    ("rare kind", "/v1/batches?kind=comparison"),
+    ("collection of half", "/v1/batches?collection=Harbours"),
+    ("collection of none", "/v1/batches?collection=lost"),
+    ("word of all", "/v1/batches?q=regatta"),
+    ("word of one", "/v1/batches?q=39998"),
+    ("word of none", "/v1/batches?q=zebra"),
+    ("one of forty jobs", f"/v1/batches/{_made_up('batch 3')}"),
+)
+"""20,168 of admin, of which 168 have jobs."""
+
 LISTS: Final[Mapping[str, Paths]] = {
     "jobs": JOB_LISTS,
     "library": LIBRARY,
     "workspace": WORKSPACE,
+    "batches": BATCHES,
     "details": DETAILS,
     "scores": SCORES,
     "prompts": PROMPTS,

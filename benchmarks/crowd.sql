@@ -107,3 +107,24 @@ insert into views.prompts (
 select job_id, owner, 'Prompt ' || queued_position, recipe ->> 'prompt', md5(job_id || (recipe ->> 'prompt')),
   recipe ->> 'model', 't2i', '{}', created_at, created_at, queued_position + 11
 from views.jobs where mod(queued_position, case owner when 'admin' then 25 else 5 end) = 0
+
+-- name: batch_items
+insert into views.batch_items (batch_id, owner, "index", template, status, job_id, jobs)
+select batch_id, owner, row_number() over (partition by batch_id order by queued_position) - 1, 'template ' || queued_position,
+  status, job_id, array[job_id]
+from views.jobs where owner = 'admin' and batch_id is not null
+
+-- name: batches
+insert into views.batches (batch_id, owner, kind, name, collection, counts, words, created_at, opened_position)
+select batch_id, owner, case when mod(n, 50) = 0 then 'comparison' else 'batch' end, 'Regatta ' || n,
+  case when mod(n, 2) = 0 then 'Harbours' end, '{"succeeded": 40}',
+  to_tsvector('simple', 'Regatta ' || n || case when mod(n, 2) = 0 then ' Harbours' else '' end), created_at, position
+from (
+  select batch_id, 'admin' as owner, min(created_at) as created_at, min(queued_position) - 1 as position,
+    row_number() over () as n
+  from views.jobs where owner = 'admin' and batch_id is not null group by batch_id
+  union all
+  select md5('empty ' || n)::uuid, case when mod(n, 2) = 0 then 'admin' else 'owner-' || mod(n, 100) end,
+    timestamptz '2031-01-01' + n * interval '1 minute', n * 20 + 5, n
+  from generate_series(1, 40000) n
+) made

@@ -41,6 +41,6 @@ from (
 where b.batch_id = c.batch_id
 
 -- name: index_words
-update batches b set words = to_tsvector('simple', concat_ws(' ', b.name, b.collection, (
-  select string_agg(distinct i.template, ' ') from batch_items i where i.batch_id = b.batch_id)))
+update batches b set words = to_tsvector('simple', searchable(concat_ws(' ', b.name, b.collection, (
+  select string_agg(distinct i.template, ' ') from batch_items i where i.batch_id = b.batch_id))))
 where b.batch_id = any (%s::uuid[])

@@ -18,8 +18,9 @@ ROLE: Final = "darkroom_api"
 """Made by a migration. It may read the live views, each row for its owner, and nothing else."""
 
 
-PLANNING: Final = "-c plan_cache_mode=force_custom_plan"
-"""Plans are made for each query: which of a list's filters are set decides how it is best read."""
+PLANNING: Final = "-c plan_cache_mode=force_custom_plan -c enable_seqscan=off"
+"""Plans are made for each query: which of a list's filters are set decides how it is best read. And by an index: nobody
+reads through the rows of others, however much of a table is his own at this moment."""
 
 
 class OwnedViews:
