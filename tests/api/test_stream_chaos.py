@@ -21,9 +21,10 @@ from starlette.datastructures import Headers
 from api import feed as feeds
 from api.answers import encoded
 from api.app import Parts
+from api.asked import asked_by
 from api.documents import history_item_of_event
 from api.feed import Feed, Frame, Subscription
-from api.submission import asked_by, submission_of
+from api.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.envelope import Recorded
 from domain.errors import Refused
