@@ -7,7 +7,6 @@ is missing is published again from the ledger.
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -45,9 +44,6 @@ as much for one job as for many. Nobody's turn is put off by it: what is in WORK
 AT_ONCE_MAX: Final = 8
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
 
-ONE_STEP: Final = sys.maxsize
-"""A step hands out all that there is room for: the next look is worth it when the ledger has grown."""
-
 TAKEN_ALREADY: Final = 10077
 """JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
 
@@ -75,7 +71,7 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
-        await follow("dispatcher", self.step, self._broker, stop, full=ONE_STEP)
+        await follow("dispatcher", self.step, self._broker, stop)
 
     async def step(self) -> int:
         """Fill WORK where there is room; how many attempts were handed out."""
