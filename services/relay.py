@@ -44,7 +44,7 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Broadcast until stopped; outages of Postgres and NATS are waited out."""
-        await follow("relay", self.step, self._broker, stop)
+        await follow("relay", self.step, self._broker, stop, full=BATCH_EVENTS_MAX)
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""

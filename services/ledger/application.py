@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
@@ -186,6 +187,25 @@ class Ledger(Application[UUID]):
                 if _json_of_field(state, "meta").get("owner") == owner:
                     return _json_of_field(state, "data")
         raise NotFound("job", job_id)
+
+    def generations_of(self, job_ids: Sequence[UUID]) -> dict[UUID, Generation]:
+        """Several jobs with their assets by one reading.
+
+        Left out is what one reading cannot tell: a job that is unknown, that cannot be read, or that has many assets.
+        """
+        streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
+        stored: dict[UUID, list[Notification]] = {}
+        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
+            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+        found: dict[UUID, Generation] = {}
+        for job_id, ids in streams.items():
+            with suppress(NotFound, UnknownEvent):
+                own = [one for each in ids for one in stored.get(each, ())]
+                generation = self._fold(job_id, ids[1:], own).generation
+                job = generation.job
+                if not isinstance(job, jobs.NotSubmitted) and len(generation.assets) == job.queued.recipe.quantity:
+                    found[job_id] = generation
+        return found
 
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
@@ -376,7 +396,7 @@ class Ledger(Application[UUID]):
             onto.append(self._mapper.encode(stream, versions[stream], event, envelope))
 
     def _load(self, job_id: UUID) -> Loaded:
-        guessed = [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
+        guessed = _guessed(job_id)
         loaded = self._fold(job_id, guessed, self._given.read_streams([job_id, *guessed]))
         job = loaded.generation.job
         if isinstance(job, jobs.NotSubmitted) or job.queued.recipe.quantity <= len(guessed):
@@ -417,6 +437,11 @@ class Ledger(Application[UUID]):
         if isinstance(recorded, Unreadable):
             raise UnknownEvent(f"Event {recorded.position} of the ledger cannot be read: {recorded.reason}")
         return recorded
+
+
+def _guessed(job_id: UUID) -> list[UUID]:
+    """Assets that a job may have: most have no more."""
+    return [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
 
 
 def _retry_conflicts(decide: Callable[[], T]) -> T:
