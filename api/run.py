@@ -178,7 +178,12 @@ async def _reap(core: Core, stop: asyncio.Event) -> None:
     """What nobody works on any more, and the files of it."""
     async with asyncio.TaskGroup() as group:
         group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
-        group.create_task(Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop))
+        # By itself: were its failure the reaper's, no lease would run out while it lasts.
+        group.create_task(_keep_running("sweeper", lambda: _sweep(core, stop), stop))
+
+
+async def _sweep(core: Core, stop: asyncio.Event) -> None:
+    await Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop)
 
 
 def _projector(core: Core) -> Projector:

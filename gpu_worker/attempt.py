@@ -23,6 +23,7 @@ from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
 from services import telemetry
 from services.blobs import BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.redaction import redacted
 from services.wire import (
     AssetCompletedReport,
@@ -94,6 +95,7 @@ class Attempt:
         if not started.accepted:
             LOG.info("not started: %s", started.detail or started.code)
             return
+        reached(Point.WORKER_AFTER_START)
         LOG.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
         self._keep_alive.lease(started)
         began = time.perf_counter()
@@ -138,6 +140,7 @@ class Attempt:
                 index = self._order.outputs[position].index
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
+                reached(Point.WORKER_AFTER_HAND_OVER)
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)
@@ -178,6 +181,7 @@ class Attempt:
 
     def _stepped(self, step: int, total: int) -> None:
         """Runs in the render thread after every step."""
+        reached(Point.WORKER_AFTER_STEP)
         now_s = time.monotonic()
         if now_s < self._progress_due_at_s and step < total:
             return
@@ -242,11 +246,13 @@ class Attempt:
     async def _report(self, report: AssetCompletedReport | AssetFailedReport) -> None:
         reply = await self._reporter.settle(report)
         if reply.accepted:
+            reached(Point.WORKER_AFTER_REPORT)
             self._owed.discard(report.index)
         else:
             LOG.info("asset %d refused: %s", report.index, reply.detail or reply.code)
             self._keep_alive.interrupted(Interrupt.SUPERSEDED)
             if reply.code == AssetEnded.code:
+                reached(Point.WORKER_BEFORE_DELETE)
                 await self._delete_file(report.index)
 
     async def _settle_unreported(self) -> None:

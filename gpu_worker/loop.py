@@ -21,6 +21,7 @@ from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
 from services import telemetry
+from services.crash_points import Point, reached
 from services.logs import about_job
 from services.wire import WORK_STREAM, WorkOrder, work_consumer
 
@@ -166,9 +167,12 @@ class Worker:
             heartbeat_s=self._heartbeat_s,
             stop=stop,
         ) as keep_alive:
+            reached(Point.WORKER_BEFORE_START)
             await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive).run()
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
+            reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
+        reached(Point.WORKER_AFTER_ACK)
 
 
 def age_of(message: Msg) -> datetime:

@@ -9,6 +9,7 @@ from gpu_worker.encode import BrokenFile, Picture, encode, read
 from gpu_worker.engines import Rendered
 from services import telemetry
 from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
 
 
@@ -43,6 +44,7 @@ def _stored(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, 
         raise BrokenFile(f"An earlier attempt left a broken file at {output.path}: {error}") from None
     except OSError as error:
         raise BlobStoreUnavailable(f"The object store could not keep {output.path}: {error}") from error
+    reached(Point.WORKER_AFTER_FILE)
     store_ms = round((time.perf_counter() - began) * 1000)
     return Stored(hashlib.sha256(content).hexdigest(), len(content), picture, store_ms)
 

@@ -24,6 +24,7 @@ from domain.generation import Generation, pending_indexes
 from domain.job import Waiting, past_deadline
 from services import telemetry
 from services.broker import Broker, ensure_work_stream
+from services.crash_points import Point, reached
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
@@ -116,12 +117,14 @@ class Dispatcher:
 
     async def _hand_out_now(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
         subject = work_subject(order.pool, order.job_id, order.attempt)
+        reached(Point.DISPATCHER_BEFORE_HAND_OUT)
         try:
             await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
+        reached(Point.DISPATCHER_AFTER_HAND_OUT)
         HAND_OUTS.labels(order.pool).inc()
         log.info("handed out job %s attempt %d", order.job_id, order.attempt)
         return True

@@ -12,6 +12,7 @@ from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 from services.logs import about_job
@@ -72,6 +73,7 @@ class Reaper:
         with about_job(job_id, attempt):
             expired = self._execute(job_id, ExpireLease(attempt, _now()))
             if expired:
+                reached(Point.REAPER_AFTER_REQUEUE)
                 LEASES_EXPIRED.inc()
                 log.warning("job %s attempt %d lost its worker", job_id, attempt)
         return expired

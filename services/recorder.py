@@ -28,6 +28,7 @@ from domain.job import Running, require_attempt
 from projections.sql import load
 from services import telemetry
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 from services.logs import about_job
@@ -90,7 +91,9 @@ class Recorder:
             return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(error))
         job = executed.generation.job
         runs = isinstance(job, Running) and job.tries.attempt == report.attempt
+        reached(Point.RECORDER_BEFORE_LEASE)
         self._keep_lease(report, worker, runs=runs)
+        reached(Point.RECORDER_BEFORE_ANSWER)
         return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
 
     def _renew(self, report: HeartbeatReport, worker: str) -> ReportReply:

@@ -21,6 +21,7 @@ from domain.recipe import Kind
 from projections.sql import load
 from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.following import follow
 from services.ledger import Context, Ledger
@@ -90,6 +91,7 @@ class Thumbnailer:
         claimed = self._claim()
         if claimed is None:
             return False
+        reached(Point.THUMBNAILS_AFTER_CLAIM)
         with about(asset_id=claimed.asset_id, owner=claimed.owner):
             self._try(claimed)
         return True
@@ -122,6 +124,7 @@ class Thumbnailer:
         content = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
         if not self._blobs.put_once(path, content):
             content = self._blobs.get(path)  # of a try that ended before the ledger had it
+        reached(Point.THUMBNAILS_AFTER_FILE)
         width, height = read_image(content).size
         sha256 = hashlib.sha256(content).hexdigest()
         return AssetThumbnailed(sha256=sha256, bytes=len(content), width=width, height=height, path=path)
