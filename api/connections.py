@@ -67,6 +67,11 @@ class BoundedConnection(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX)))
 
+    def on_message_begin(self) -> None:
+        """A request begins. Its application may hang up on a client that does not read: see api/stream.py."""
+        super().on_message_begin()
+        self.scope["darkroom.hang_up"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False

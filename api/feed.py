@@ -19,19 +19,31 @@ from domain.events import JobAborted, JobCanceled, JobFailed, JobPartiallySuccee
 from services.broker import Broker, Follower
 from services.database import Unavailable
 from services.ledger import Ledger
+from services.metrics import EVENT_STREAMS
 from services.wire import Progress
 
 log = logging.getLogger(__name__)
 
 PAGE_EVENTS: Final = 500
 QUEUE_FRAMES_MAX: Final = 2_000
-"""Frames that wait for one client, about 2 MB at worst: ten seconds at 200 events/s."""
+"""Frames that wait for one client: ten seconds at 200 events/s."""
+
+QUEUE_BYTES_MAX: Final = 2 * 1024 * 1024
+"""What they come to: a frame is a kilobyte as a rule, and a hundred with the longest prompts. All clients of an owner
+share their frames."""
+
+PAGES_AT_ONCE_MAX: Final = 4
+"""Pages of missed events read at a time: more would take the threads and connections that live events and commands
+need, when hundreds of clients come back at once."""
 
 START_S_MAX: Final = 5.0
 """So long a new client waits for the feed to know where the ledger ends."""
 
 CLIENTS_MAX: Final = 1_000
 """Event streams of one process."""
+
+CLIENTS_OF_ONE_MAX: Final = 250
+"""Of them, those of one owner: nobody takes every place."""
 
 ENDINGS: Final = (JobSucceeded, JobPartiallySucceeded, JobFailed, JobCanceled, JobAborted)
 
@@ -67,34 +79,44 @@ class Subscription:
     lost: bool = False
     ended: bool = False
     _queue: deque[Frame] = field(default_factory=deque)
+    _queued_bytes: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, frame: Frame) -> None:
         """Queue a frame, or mark the subscription as lost. Never waits."""
         if self.lost:
             return
-        if len(self._queue) >= QUEUE_FRAMES_MAX:
+        if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + len(frame.content) > QUEUE_BYTES_MAX:
             if frame.position is None:
                 return  # the next progress says the same and more
+            self._empty()
             self.lost = True
-            self._queue.clear()
         else:
             self._queue.append(frame)
+            self._queued_bytes += len(frame.content)
         self._changed.set()
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Frames that wait, and their bytes."""
+        return len(self._queue), self._queued_bytes
 
     def restart(self, since: int) -> None:
         """Forget what was queued; hold everything after `since`."""
         self.since = since
         self.lost = False
-        self._queue.clear()
+        self._empty()
 
     def end(self) -> None:
         """Let the client go."""
         self.ended = True
         self._changed.set()
 
-    async def take(self, wait_s: float) -> list[Frame]:
-        """All frames that wait, at the latest after `wait_s` seconds; empty then. Raises `TooSlow` and `Ended`."""
+    async def take(self, wait_s: float, bytes_max: int) -> list[Frame]:
+        """The next frames, at least one and up to so many bytes; none after `wait_s` seconds.
+
+        What is not taken stays queued, and counts against the bounds. Raises `TooSlow` and `Ended`.
+        """
         if not self._queue and not self.lost and not self.ended:
             self._changed.clear()
             try:
@@ -106,9 +128,17 @@ class Subscription:
             raise Ended
         if self.lost:
             raise TooSlow
-        frames = list(self._queue)
-        self._queue.clear()
+        frames = [self._queue.popleft()]
+        total = len(frames[0].content)
+        while self._queue and total + len(self._queue[0].content) <= bytes_max:
+            frames.append(self._queue.popleft())
+            total += len(frames[-1].content)
+        self._queued_bytes -= total
         return frames
+
+    def _empty(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
 
 
 class Feed:
@@ -121,6 +151,7 @@ class Feed:
         self._position = 0
         self._started = asyncio.Event()
         self._ended = False
+        self.catching_up = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
 
     @property
     def clients(self) -> int:
@@ -136,15 +167,20 @@ class Feed:
                     continue
             except Unavailable as error:
                 log.warning("event streams wait: %s", error)
+            except Exception:  # else every stream would be silent for good; the position stays, so nothing is lost
+                log.exception("event streams wait: the ledger could not be read on")
             await follower.woken()
 
     async def subscribe(self, owner: str) -> Subscription:
         """Everything that happens to the owner's jobs and assets from now on. Raises `Unavailable`."""
         if len(self._subscriptions) >= CLIENTS_MAX:
             raise Unavailable(f"{CLIENTS_MAX} event streams are open already; close one, or try again later.")
+        if sum(one.owner == owner for one in self._subscriptions) >= CLIENTS_OF_ONE_MAX:
+            raise Unavailable(f"You have {CLIENTS_OF_ONE_MAX} event streams open; close one, or try again later.")
         await self._know_position()
         subscription = Subscription(owner, self._position, ended=self._ended)
         self._subscriptions.add(subscription)
+        EVENT_STREAMS.inc()
         return subscription
 
     def restart(self, subscription: Subscription) -> int:
@@ -154,7 +190,9 @@ class Feed:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget it."""
-        self._subscriptions.discard(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.discard(subscription)
+            EVENT_STREAMS.dec()
 
     async def watch_end(self, job_id: UUID) -> "asyncio.Future[int]":
         """Holds the position of the job's end, once it ends. Give it back with `unwatch`. Raises `Unavailable`."""

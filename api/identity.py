@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Forbidden, Unauthorized, problem_of
 from services.database import Database, Unavailable
+from services.logs import about
 from services.users import ADMIN, fingerprint, is_key, owners_of
 
 COOKIE: Final = "darkroom_token"
@@ -75,9 +76,10 @@ class Identities:
 
     async def _owner_of(self, given: bytes) -> str | None:
         """Ask the database, together with all who ask while it answers those before: one question at a time."""
-        self._asked.add(given)
-        if len(self._asked) == 1:
+        if not self._asked:  # before this one is added: the same key may be asked for twice
             self._answering = asyncio.create_task(self._answer(self._answering))
+            self._answering.add_done_callback(_heard)  # all who asked may have given up
+        self._asked.add(given)
         answering = cast("asyncio.Task[Mapping[bytes, str]]", self._answering)
         return (await asyncio.shield(answering)).get(given)  # one who gives up must not end the question of the others
 
@@ -97,6 +99,11 @@ class Identities:
     def _read(self, asked: Sequence[bytes]) -> Mapping[bytes, str]:
         with self._database.connection() as connection:
             return owners_of(connection, asked)
+
+
+def _heard(answering: "asyncio.Task[Mapping[bytes, str]]") -> None:
+    if not answering.cancelled():
+        answering.exception()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,9 @@ class Gate:
             except (Unauthorized, Unavailable) as error:
                 await problem_of(error)(scope, receive, sealed)
                 return
+            with about(owner=scope["darkroom.identity"].owner):
+                await self._app(scope, receive, sealed)
+            return
         await self._app(scope, receive, sealed)
 
     async def _known(self, scope: Scope) -> Identity:

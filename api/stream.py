@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from api.answers import encoded
 from api.documents import history_document
 from api.errors import ViewBehind
-from api.feed import Ended, Frame, Subscription, TooSlow, frame_of
+from api.feed import Ended, Subscription, TooSlow, frame_of
 from api.identity import identity_of, token_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, running
@@ -25,6 +25,7 @@ from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections import reads
 from services.database import Unavailable
+from services.metrics import EVENT_STREAMS_CUT_OFF
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,13 @@ SEND_S_MAX: Final = 10.0
 """A client that takes nothing for so long is cut off; its buffers are bounded by the server's high-water mark."""
 
 CHUNK_BYTES_MAX: Final = 64 * 1024
-PAGE_EVENTS: Final = 500
+PAGE_EVENTS: Final = 100
+"""Missed events read at a time, and held until their client took them: 100 kB as a rule, 10 MB at worst."""
+
 OUTAGE_PAUSE_S: Final = 0.5
+
+HANG_UP: Final = "darkroom.hang_up"
+"""Where a request's scope has the call that resets its connection: see api/connections.py."""
 
 COMMENT: Final = b":\n\n"
 OPENING: Final = b"retry: 1000\n\n"
@@ -92,15 +98,16 @@ class EventStream(Response):
         self._after = after
         self._token = token
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
         revoking = asyncio.create_task(self._end_when_revoked())
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            if sending.done() and not sending.result() and HANG_UP in scope:
+                scope[HANG_UP]()  # a mere close would wait for the client to read what it was sent
+                await leaving
         finally:
             self._here.feed.unsubscribe(self._subscription)
             for task in (sending, leaving, revoking):
@@ -116,15 +123,23 @@ class EventStream(Response):
                     self._subscription.end()
                     return
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send) -> bool:
+        """Whether the answer has come to its end; False for a client that does not read."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            with contextlib.suppress(Ended, TooSlow):
+            try:
                 async for chunk in _chunks(self._here, self._subscription, self._after):
                     await _body(send, chunk)
+            except Ended:
+                pass
+            except TooSlow:
+                EVENT_STREAMS_CUT_OFF.inc()
             await _body(send, b"", more=False)
-        except TimeoutError:  # the server hangs up on an answer without an end
+        except TimeoutError:
+            EVENT_STREAMS_CUT_OFF.inc()
             log.info("an event stream of %s was cut off: its client did not read", self._subscription.owner)
+            return False
+        return True
 
 
 async def _chunks(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
@@ -133,9 +148,9 @@ async def _chunks(here: Running, subscription: Subscription, after: int) -> Asyn
     async for chunk in _missed(here, subscription, after):
         yield chunk
     while True:
-        frames = await subscription.take(COMMENT_S)
+        frames = await subscription.take(COMMENT_S, CHUNK_BYTES_MAX)
         # The client may be ahead of this process's feed: it was served by another one before.
-        for chunk in _joined(frame for frame in frames if frame.position is None or frame.position > after):
+        for chunk in _joined(frame.content for frame in frames if frame.position is None or frame.position > after):
             yield chunk
         if not frames:
             yield COMMENT
@@ -151,32 +166,34 @@ async def _missed(here: Running, subscription: Subscription, after: int) -> Asyn
             upto = here.feed.restart(subscription)
         try:
             await here.positions.reached(("history",), upto)
-            rows = await asyncio.to_thread(_page, here, subscription.owner, after, upto)
+            async with here.feed.catching_up:
+                chunks, after = await asyncio.to_thread(_page, here, subscription.owner, after, upto)
         except (ViewBehind, Unavailable):
             await asyncio.sleep(OUTAGE_PAUSE_S)
             yield COMMENT
             continue
-        frames = [Frame(row.position, frame_of(row.type, encoded(history_document(row)), row.position)) for row in rows]
-        after = rows[-1].position if len(rows) == PAGE_EVENTS else upto
-        for chunk in _joined(frames):
+        for chunk in chunks:
             yield chunk
 
 
-def _page(here: Running, owner: str, after: int, upto: int) -> list[reads.HistoryRow]:
+def _page(here: Running, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
+    """The next missed events as they are sent, and the position after which they go on. Not for the event loop."""
     with here.parts.views.of(owner) as connection:
-        return reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
+        rows = reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
+    frames = (frame_of(row.type, encoded(history_document(row)), row.position) for row in rows)
+    return list(_joined(frames)), rows[-1].position if len(rows) == PAGE_EVENTS else upto
 
 
-def _joined(frames: Iterable[Frame]) -> Iterable[bytes]:
+def _joined(frames: Iterable[bytes]) -> Iterable[bytes]:
     """Frames together up to a bound: one write for many small ones."""
     parts: list[bytes] = []
     total = 0
     for frame in frames:
-        if parts and total + len(frame.content) > CHUNK_BYTES_MAX:
+        if parts and total + len(frame) > CHUNK_BYTES_MAX:
             yield b"".join(parts)
             parts, total = [], 0
-        parts.append(frame.content)
-        total += len(frame.content)
+        parts.append(frame)
+        total += len(frame)
     if parts:
         yield b"".join(parts)
 

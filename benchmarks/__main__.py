@@ -3,11 +3,22 @@
 import argparse
 import sys
 
-from benchmarks import appends, decide, lists, submit, views, worker
+from benchmarks import appends, broadcast, decide, events, lists, noop, start, submit, views, worker
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
 
-ROWS: list[Row] = [*appends.ROWS, *views.ROWS, *decide.ROWS, *submit.ROWS, *lists.ROWS, *worker.ROWS]
+ROWS: list[Row] = [
+    *appends.ROWS,
+    *views.ROWS,
+    *decide.ROWS,
+    *submit.ROWS,
+    *lists.ROWS,
+    *noop.ROWS,
+    *events.ROWS,
+    *broadcast.ROWS,
+    *start.ROWS,
+    *worker.ROWS,
+]
 
 
 def main(arguments: list[str]) -> int:

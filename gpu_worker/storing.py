@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from domain.recipe import asset_id
 from gpu_worker.encode import BrokenFile, Picture, encode, read
 from gpu_worker.engines import Rendered
+from services import telemetry
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
@@ -28,6 +29,11 @@ def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, mo
     Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenFile` when the file that is there
     cannot be decoded, and whatever the encoder raises.
     """
+    with telemetry.job_span("store", order.job_id, {"darkroom.index": output.index}):
+        return _stored(blobs, order, output, rendered, model_revision)
+
+
+def _stored(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, model_revision: str) -> Stored:
     began = time.perf_counter()
     content, picture = encode(rendered, output.kind, origin_of(order, output, model_revision))
     try:

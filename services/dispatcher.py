@@ -5,6 +5,7 @@ is missing is published again from the ledger.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 
 from domain.asset import Unknown
 from domain.codec import UnknownEvent
@@ -21,12 +22,15 @@ from domain.errors import NotFound
 from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting, past_deadline
+from services import telemetry
 from services.broker import Broker, ensure_work_stream
 from services.crash_points import Point, reached
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
 from services.lines import read_backlog
+from services.logs import about_job
+from services.metrics import HAND_OUTS
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -36,6 +40,13 @@ FILL: Final = 2
 
 SPARE: Final = 16
 """Jobs tried besides when some of those that the view shows have ended meanwhile."""
+
+REFILL: Final = 2
+"""Room for a job to every second worker is waited for: what is left keeps all busy, and a look at the queue costs
+as much for one job as for many. Nobody's turn is put off by it: what is in WORK goes first anyway."""
+
+AT_ONCE_MAX: Final = 8
+"""Orders that are read together and then sent together: the broker's answers are waited for once."""
 
 TAKEN_ALREADY: Final = 10077
 """JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
@@ -60,6 +71,7 @@ class Dispatcher:
         self._broker = broker
         self._pools = list(pools)
         self._running_per_owner_max = running_per_owner_max
+        self._is_there = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
@@ -67,41 +79,54 @@ class Dispatcher:
 
     async def step(self) -> int:
         """Fill WORK where there is room; how many attempts were handed out."""
-        jetstream = self._broker.jetstream
-        await ensure_work_stream(jetstream, self._pools, self._broker.replicas)
-        handed_out = 0
-        for pool in self._pools:
-            handed_out += await self._fill(jetstream, pool)
-        return handed_out
+        if self._is_there:
+            with contextlib.suppress(NotFoundError):
+                return await self._fill_all()
+        # The first time, and when NATS has lost them.
+        await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas)
+        self._is_there = True
+        return await self._fill_all()
+
+    async def _fill_all(self) -> int:
+        return sum([await self._fill(self._broker.jetstream, pool) for pool in self._pools])
 
     async def _fill(self, jetstream: JetStreamContext, pool: str) -> int:
         consumer = await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))
         workers = (consumer.num_waiting or 0) + (consumer.num_ack_pending or 0)
+        if not workers:
+            return 0
         stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))
         there = set(stream.state.subjects or {})
         room = FILL * workers - len(there)
-        if room <= 0:
+        if room < max(1, workers // REFILL):
             return 0
+        following = await asyncio.to_thread(self._next, pool, [attempt_in(subject) for subject in there], room)
         handed_out = 0
-        for job in await asyncio.to_thread(self._next, pool, [attempt_in(subject) for subject in there], room):
-            subject = work_subject(pool, job.job_id, job.attempt)
-            if handed_out < room:
-                handed_out += await self._hand_out(jetstream, subject, job.job_id, job.attempt)
+        while following and handed_out < room:
+            now = min(room - handed_out, AT_ONCE_MAX)
+            orders = await asyncio.to_thread(self._orders, following[:now])
+            following = following[now:]
+            # On one connection they are sent, and so pulled, in this order.
+            handed_out += sum(await asyncio.gather(*(self._hand_out(jetstream, order) for order in orders)))
         return handed_out
 
-    async def _hand_out(self, jetstream: JetStreamContext, subject: str, job_id: UUID, attempt: int) -> bool:
-        order = await asyncio.to_thread(self._order, job_id, attempt)
-        if order is None:
-            return False
+    async def _hand_out(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
+        said = {"darkroom.attempt": order.attempt}
+        with about_job(order.job_id, order.attempt), telemetry.job_span("hand out", order.job_id, said):
+            return await self._hand_out_now(jetstream, order)
+
+    async def _hand_out_now(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
+        subject = work_subject(order.pool, order.job_id, order.attempt)
         reached(Point.DISPATCHER_BEFORE_HAND_OUT)
         try:
-            await jetstream.publish(subject, order.model_dump_json().encode())
+            await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
         reached(Point.DISPATCHER_AFTER_HAND_OUT)
-        log.info("handed out job %s attempt %d", job_id, attempt)
+        HAND_OUTS.labels(order.pool).inc()
+        log.info("handed out job %s attempt %d", order.job_id, order.attempt)
         return True
 
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:
@@ -111,10 +136,16 @@ class Dispatcher:
         order = in_order(backlog.lines, backlog.rounds, backlog.at_work, self._running_per_owner_max)
         return list(islice(order, room + SPARE))
 
-    def _order(self, job_id: UUID, attempt: int) -> WorkOrder | None:
+    def _orders(self, jobs: Sequence[WaitingJob]) -> list[WorkOrder]:
+        known = self._ledger.generations_of([job.job_id for job in jobs])
+        orders = [self._order(job.job_id, job.attempt, known.get(job.job_id)) for job in jobs]
+        return [order for order in orders if order is not None]
+
+    def _order(self, job_id: UUID, attempt: int, known: Generation | None) -> WorkOrder | None:
         """The order as the ledger has it now; None when the view was behind and the job waits no longer."""
         try:
-            return order_for(job_id, self._ledger.generation(job_id), attempt, datetime.now(UTC))
+            generation = known or self._ledger.generation(job_id)
+            return order_for(job_id, generation, attempt, datetime.now(UTC))
         except NotFound:
             return None
         except UnknownEvent as error:

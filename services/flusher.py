@@ -20,6 +20,7 @@ from projections.sql import load
 from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from services.crash_points import Point, reached
 from services.database import CONNECTING, Unavailable
+from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +266,11 @@ class Flusher:
         if self._connection is None:
             self._connection = psycopg.connect(self._dsn, **CONNECTING)
         reached(Point.COMMIT_BEFORE)
+        began_s = time.perf_counter()
         verdicts = append_group(self._connection, commits)
+        GROUP_SECONDS.observe(time.perf_counter() - began_s)
+        GROUP_COMMITS.observe(len(commits))
+        LEDGER_CONFLICTS.inc(sum(isinstance(verdict, Conflict) for verdict in verdicts))
         reached(Point.COMMIT_AFTER)
         return verdicts
 

@@ -18,6 +18,7 @@ from services.broker import Broker, ensure_ledger_stream
 from services.crash_points import Point, reached
 from services.following import OutOfStep, follow
 from services.ledger import Ledger, RawEvent
+from services.metrics import RELAY_POSITION
 from services.wire import LEDGER_STREAM, ledger_subject
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,12 @@ class Relay:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Broadcast until stopped; outages of Postgres and NATS are waited out."""
-        await follow("relay", self.step, self._broker, stop)
+        await follow("relay", self.step, self._broker, stop, full=BATCH_EVENTS_MAX)
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
         position = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
+        RELAY_POSITION.set(position)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
             await self._refuse_a_longer_stream(position)

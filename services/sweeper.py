@@ -1,4 +1,5 @@
 """Deletes files of assets that ended without one: failed, or canceled while a worker was about to report the file.
+And what a writer that was killed left unfinished.
 
 A worker deletes such a file itself when the ledger tells it that nobody wants it; this is for workers that died before
 they asked, or wrote late. What ended is read from the ledger, so nothing is missed, and an asset that failed or was
@@ -33,6 +34,9 @@ AFTER_S: Final = (60.0, 86_400.0)
 """How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for a
 worker that was held up and died before it asked what to do with the file."""
 
+UNFINISHED_S: Final = 3_600.0
+"""Nobody takes so long to write a file."""
+
 STRIDE: Final = 1_000
 """Commits of the ledger that are looked through at a time."""
 
@@ -40,11 +44,19 @@ STRIDE: Final = 1_000
 class Sweeper:
     """Several may run: deleting twice does no harm."""
 
-    def __init__(self, database: Database, ledger: Ledger, blobs: Blobs, after_s: Sequence[float] = AFTER_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        blobs: Blobs,
+        after_s: Sequence[float] = AFTER_S,
+        unfinished_s: float = UNFINISHED_S,
+    ) -> None:
         self._database = database
         self._ledger = ledger
         self._blobs = blobs
         self._after_s = tuple(after_s)
+        self._unfinished_s = unfinished_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until stopped; an outage of Postgres or of the object store is waited out."""
@@ -60,6 +72,7 @@ class Sweeper:
 
     def step(self) -> int:
         """Look through the next stretch of the ledger in every pass; how many positions were passed."""
+        self._blobs.remove_unfinished(self._unfinished_s)
         return sum(self._pass(number, after_s) for number, after_s in enumerate(self._after_s))
 
     def _pass(self, number: int, after_s: float) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast
@@ -51,6 +52,7 @@ from services.ledger.aggregates import (
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
+from services.telemetry import job_span, submitted, submitting
 
 T = TypeVar("T")
 
@@ -120,10 +122,11 @@ class Ledger(Application[UUID]):
 
     def execute(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted:
         """Decide on a job and append what follows. Raises what the domain refuses; safe to repeat."""
-        executed = self._execute_unread(job_id, command, context)
-        return executed or _retry_conflicts(
-            lambda: self._decide_job(job_id, command, context, self._load(job_id)),
-        )
+        with job_span("ledger commit", job_id, {"darkroom.command": type(command).__name__}):
+            executed = self._execute_unread(job_id, command, context)
+            return executed or _retry_conflicts(
+                lambda: self._decide_job(job_id, command, context, self._load(job_id)),
+            )
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
@@ -135,7 +138,9 @@ class Ledger(Application[UUID]):
             raise ValueError("what a job starts from is read first")
         decision = generations.decide(command, NOTHING.generation)
         after = generations.evolve(NOTHING.generation, decision)
-        return self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
+        receipt = self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
+        submitting(command.job_id, receipt)
+        return receipt
 
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
         """The same for one asset."""
@@ -182,6 +187,25 @@ class Ledger(Application[UUID]):
                 if _json_of_field(state, "meta").get("owner") == owner:
                     return _json_of_field(state, "data")
         raise NotFound("job", job_id)
+
+    def generations_of(self, job_ids: Sequence[UUID]) -> dict[UUID, Generation]:
+        """Several jobs with their assets by one reading.
+
+        Left out is what one reading cannot tell: a job that is unknown, that cannot be read, or that has many assets.
+        """
+        streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
+        stored: dict[UUID, list[Notification]] = {}
+        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
+            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+        found: dict[UUID, Generation] = {}
+        for job_id, ids in streams.items():
+            with suppress(NotFound, UnknownEvent):
+                own = [one for each in ids for one in stored.get(each, ())]
+                generation = self._fold(job_id, ids[1:], own).generation
+                job = generation.job
+                if not isinstance(job, jobs.NotSubmitted) and len(generation.assets) == job.queued.recipe.quantity:
+                    found[job_id] = generation
+        return found
 
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
@@ -259,6 +283,8 @@ class Ledger(Application[UUID]):
         receipt = self._given.write(commit)
         if receipt.repeated:
             return self._served(job_id, command, decision, receipt)
+        if isinstance(command, SubmitJob):
+            submitted(job_id)
         own = {job_id, *(asset_id(job_id, index) for index in range(len(after.assets)))}
         versions = loaded.versions | {each.stream_id: each.version for each in commit.events if each.stream_id in own}
         self._recent.put(job_id, Loaded(after, versions, receipt.last_position))
@@ -352,6 +378,9 @@ class Ledger(Application[UUID]):
         receipt = self._given.write(Commit(envelope.command_id, events))
         if receipt.repeated:
             state, _, _ = self._load_one(kind, stream)
+        else:
+            for submission in submissions:
+                submitted(submission.job_id)
         return Executed(state, decided, receipt.last_position)
 
     def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:
@@ -367,7 +396,7 @@ class Ledger(Application[UUID]):
             onto.append(self._mapper.encode(stream, versions[stream], event, envelope))
 
     def _load(self, job_id: UUID) -> Loaded:
-        guessed = [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
+        guessed = _guessed(job_id)
         loaded = self._fold(job_id, guessed, self._given.read_streams([job_id, *guessed]))
         job = loaded.generation.job
         if isinstance(job, jobs.NotSubmitted) or job.queued.recipe.quantity <= len(guessed):
@@ -408,6 +437,11 @@ class Ledger(Application[UUID]):
         if isinstance(recorded, Unreadable):
             raise UnknownEvent(f"Event {recorded.position} of the ledger cannot be read: {recorded.reason}")
         return recorded
+
+
+def _guessed(job_id: UUID) -> list[UUID]:
+    """Assets that a job may have: most have no more."""
+    return [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
 
 
 def _retry_conflicts(decide: Callable[[], T]) -> T:

@@ -162,6 +162,11 @@ class AServer:
         """Where it serves."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many it holds."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
+
     async def start(self) -> None:
         """Serve from now on."""
         listening = socket.create_server(("127.0.0.1", 0))

@@ -1,6 +1,7 @@
 """Who is let in, and how: the token in a header, or in the cookie that a browser gets once."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from api.app import Parts, create_app
-from api.identity import COOKIE, KNOWN_S
+from api.identity import COOKIE, KNOWN_S, Identities, Identity
 from services import users
 from services.database import Database
 from tests.api.conftest import bearer
@@ -145,6 +146,39 @@ async def test_many_requests_ask_the_database_once(
     assert len(questions) <= 2
 
 
+async def test_a_key_asked_for_twice_while_the_database_answers_is_known_both_times(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering, asked = threading.Event(), threading.Event()
+
+    def slowly(connection: Connection[TupleRow], fingerprints: Sequence[bytes]) -> Mapping[bytes, str]:
+        asked.set()
+        assert answering.wait(20)
+        return users.owners_of(connection, fingerprints)
+
+    monkeypatch.setattr("api.identity.owners_of", slowly)
+    ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
+    identities = Identities(TOKEN, database)
+    first = asyncio.create_task(identities.identify(ada))
+    await asyncio.to_thread(asked.wait, 20)
+    others = [asyncio.create_task(identities.identify(bob)) for _ in range(3)]
+    given_up = asyncio.create_task(identities.identify(bob))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    answering.set()
+    assert await first == Identity("ada")
+    assert await asyncio.gather(*others) == [Identity("bob")] * 3
+
+
+async def test_one_key_in_many_requests_at_once_is_known_to_each(site: Site, database: Database) -> None:
+    ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
+    first = asyncio.create_task(site.http.get("/v1/models", headers={"Authorization": f"Bearer {bob}"}))
+    await asyncio.sleep(0)  # the question about bob is on its way
+    again = {"Authorization": f"Bearer {ada}"}
+    answers = [await first, *await asyncio.gather(*(site.http.get("/v1/models", headers=again) for _ in range(8)))]
+    assert [answer.status_code for answer in answers] == [200] * 9
+
+
 async def test_what_is_no_key_of_ours_is_never_asked_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(*_: object) -> NoReturn:
         raise AssertionError("the database was asked")
@@ -232,6 +266,6 @@ def _revoked(database: Database, owner: str) -> None:
 
 async def _until_refused(site: Site, headers: dict[str, str]) -> None:
     async with asyncio.timeout(20):
-        while (answer := await site.http.get("/v1/jobs", headers=headers)).status_code == 200:
-            pass
+        while (answer := await site.http.get("/v1/jobs", headers=headers)).status_code == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # seldom enough for the bound on requests
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")

@@ -13,6 +13,7 @@ from api.feed import Feed
 from api.positions import ViewPositions
 from domain.commands import StartAttempt
 from domain.recipe import asset_id
+from services import users
 from services.database import Database
 from services.ledger import Ledger
 from services.wire import Progress, progress_subject
@@ -185,6 +186,38 @@ async def test_streams_outlive_an_outage_of_postgres(
         await site.submit(quantity=1)
         monkeypatch.setattr(Ledger, "read", real)
         assert [position for position, _, _ in await events.until(4)] == [1, 2, 3, 4]
+
+
+async def test_streams_outlive_what_nobody_foresaw(
+    site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = Ledger.read, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def broken(*_: object) -> list[object]:
+        loop.call_soon_threadsafe(failed.set)
+        raise RuntimeError("a fault of the program")
+
+    async with server.events() as events:
+        monkeypatch.setattr(Ledger, "read", broken)
+        await site.submit(quantity=1)
+        await failed.wait()
+        monkeypatch.setattr(Ledger, "read", real)
+        assert [position for position, _, _ in await events.until(2)] == [1, 2]
+
+
+async def test_nobody_takes_every_place(
+    site: Site, server: AServer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "CLIENTS_OF_ONE_MAX", 2)
+    with database.connection() as connection:
+        key = users.add(connection, "ada").key
+    async with server.events(token=key), server.events(token=key):
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+            refused = await client.get("/v1/events", headers={"Authorization": f"Bearer {key}"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        async with server.events():
+            pass
 
 
 async def test_a_stopping_server_lets_its_streams_go(site: Site, server: AServer) -> None:

@@ -119,6 +119,35 @@ async def test_a_worker_that_looks_for_another_order_while_it_holds_one_has_more
         assert order_in(await looking).job_id != order_in(second).job_id
 
 
+async def test_a_look_at_the_queue_waits_for_room_to_half_of_the_workers(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    jobs = [story.submit(1) for _ in range(12)]
+    views.catch_up()
+    async with workers(broker, 4) as pulls:
+        assert await dispatcher.step() == 8
+        first, second, *_ = await asyncio.gather(*pulls)
+        await first.ack_sync()
+        assert order_in(await a_worker(broker)).job_id == jobs[4]
+        assert await dispatcher.step() == 0  # three wait for the next who is free
+        await second.ack_sync()
+        assert order_in(await a_worker(broker)).job_id == jobs[5]
+        assert await dispatcher.step() == 2
+        # The ledger never heard of a start, so the two that were acked are handed out again.
+        assert {job_id for job_id, _ in await work(broker)} == set(jobs[:8])
+
+
+async def test_many_orders_are_pulled_in_the_queues_order(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+) -> None:
+    jobs = [story.submit(1) for _ in range(24)]
+    views.catch_up()
+    async with workers(broker, 12) as pulls:
+        assert [await dispatcher.step(), await dispatcher.step()] == [DEPTH, 24 - DEPTH]
+        await asyncio.gather(*pulls)
+        assert [order_in(await a_worker(broker)).job_id for _ in range(12)] == jobs[12:]
+
+
 async def test_each_pool_is_filled_by_its_own_workers(
     database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
 ) -> None:

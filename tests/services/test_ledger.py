@@ -41,6 +41,7 @@ from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
 from services.ledger.aggregates import ASSET
 from tests import spec
+from tests.histories import append_raw
 from tests.services.commits import appends_held_up
 from tests.services.lossy_proxy import LossyProxy
 from tests.spec import JOB_ID, NOW, OWNER, submit
@@ -593,3 +594,17 @@ def test_whatever_is_stored_is_read_or_reported(topic: str, state: bytes) -> Non
     decoded = EventMapper().decode(Notification(JOB_ID, 1, topic, state, id=1))
     assert isinstance(decoded, Recorded | Unreadable)
     assert decoded.position == 1
+
+
+def test_several_jobs_are_read_at_once_but_for_those_that_one_reading_cannot_tell(
+    ledger: Ledger, recorder: PostgresRecorder
+) -> None:
+    few, many, unreadable, unknown = (uuid4() for _ in range(4))
+    for job_id, quantity in ((few, 3), (many, 7), (unreadable, 1)):
+        ledger.execute(job_id, submit(quantity, job_id=job_id), Context(OWNER, OWNER))
+    ledger.execute(few, spec.start(1), Context("gpu-1"))
+    append_raw(recorder, unreadable, 2, "job.paused.v9", b"{}")
+    first_asset = asset_id(few, 0)
+    found = ledger.generations_of([few, many, unreadable, unknown, first_asset])
+    assert found == {few: ledger.generation(few)}
+    assert ledger.generations_of([]) == {}

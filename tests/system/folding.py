@@ -1,5 +1,6 @@
 """What the views must hold, computed in memory from all events, in the plainest way: no row of it by their code."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +72,7 @@ def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
             if row["status"] in {"reserved", "completed"}
         },
         "workspace": _workspace(facts, assets),
+        "batches": _batches(facts, jobs),
         "queue": {key: {"owner": row["owner"]} for key, row in jobs.items() if row["status"] not in ENDED},
         "performance": {
             key: {"owner": row["owner"], "status": row["status"], "attempts": row["attempt"]}
@@ -97,6 +99,7 @@ KEYS: Final = {
     "assets": "asset_id",
     "library": "asset_id",
     "workspace": "asset_id",
+    "batches": "batch_id",
     "history": "position",
 }
 
@@ -175,6 +178,22 @@ def _assets(facts: Sequence[Fact]) -> Table:
         elif fact.name in CURATED:
             assets[fact.stream].update(CURATED[fact.name](fact))
     return assets
+
+
+def _batches(facts: Sequence[Fact], jobs: Table) -> Table:
+    """The last job of an item stands for it; an item without one was rejected."""
+    batches: Table = {}
+    items: dict[str, dict[int, str | None]] = defaultdict(dict)
+    for fact in facts:
+        if fact.name == "batch.opened":
+            batches[fact.stream] = {name: fact.data[name] for name in ("owner", "kind", "name", "collection")}
+        elif fact.name == "batch.renamed":
+            batches[fact.stream]["name"] = fact.data["name"]
+        elif fact.name == "batch.item_added":
+            items[fact.stream][fact.data["index"]] = fact.data["job_id"]
+    for batch, row in batches.items():
+        row["counts"] = dict(Counter(jobs[job]["status"] if job else "rejected" for job in items[batch].values()))
+    return batches
 
 
 def _workspace(facts: Sequence[Fact], assets: Table) -> Table:

@@ -95,7 +95,7 @@ def what_is_wrong(place: Place, said: Sequence[Submission] = (), heard: Sequence
         if verified.misfit is not None or verified.events != len(facts):
             found.wrong.append(f"the chain does not verify: {verified}")
         found.wrong += views(database, ledger, facts)
-        sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0))
+        sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0), unfinished_s=0.0)
         while sweeper.step():  # what it would do a minute, or a day, later
             pass
     found.wrong += files(place.blobs, facts, found.excepted)
@@ -125,7 +125,7 @@ def submissions(facts: Sequence[Fact], said: Sequence[Submission]) -> Iterator[s
     """What was accepted is there once, what was refused is not, what is in doubt is there once or not."""
     jobs: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
-        if fact.name == "job.queued":
+        if fact.name == "job.queued" and fact.data["parent_id"] is None:  # one that runs again has its parent's tags
             for tag in fact.data["tags"]:
                 jobs[tag].append(fact.stream)
     for one in said:

@@ -1,0 +1,79 @@
+"""`python -m benchmarks.noop_worker NATS_URL BLOBS_URL WORKERS`: as many workers, whose engine paints nothing.
+
+The loop, the reports, the files and the acks are real: see gpu_worker/loop.py. Each has a connection of its own, as if
+it were a process; one process holds them all, which is kinder to a small machine than an interpreter for each.
+"""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import uvloop
+from PIL import Image
+
+from gpu_worker.connection import connect
+from gpu_worker.engines import RenderedFile, RenderRequest
+from gpu_worker.loop import Worker
+from gpu_worker.workshop import Workshop
+from services.blobs import Blobs
+from services.wire import HEARTBEAT_S, worker_name
+
+POOL: Final = "sdxl"
+
+
+def _pixel() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+class NoOp:
+    """An engine, and where it comes from: every model is loaded, and every image is the same 64 pixels."""
+
+    model_revision: Final = "none"
+    _painted = _pixel()
+
+    def engine(self, _: str) -> "NoOp":
+        """See `gpu_worker.workshop.Engines`."""
+        return self
+
+    def is_loaded(self, _: str) -> bool:
+        """See `gpu_worker.workshop.Engines`."""
+        return True
+
+    def ran_out(self, _: str) -> None:
+        """See `gpu_worker.workshop.Engines`."""
+
+    def release(self) -> None:
+        """See `gpu_worker.workshop.Engines`."""
+
+    def render(self, request: RenderRequest, **_: Any) -> Iterator[RenderedFile]:
+        """See `gpu_worker.engines.Engine`."""
+        for position in range(len(request.seeds)):
+            yield RenderedFile(position, self._painted, 0)
+
+
+async def work(nats_url: str, blobs_url: str, workers: int) -> None:
+    """Until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    blobs, engines = Blobs(blobs_url), NoOp()
+    names = [worker_name(urlsplit(nats_url).username or "worker", f"noop-{number}") for number in range(workers)]
+    shops = [Workshop(name, {"sdxl-demo": "none"}, engines, blobs) for name in names]
+    connections = [await connect([nats_url], name) for name in names]
+    await asyncio.gather(
+        *(
+            Worker(connection, shop, [POOL], HEARTBEAT_S).run(stop)
+            for connection, shop in zip(connections, shops, strict=True)
+        )
+    )
+    for connection in connections:
+        await connection.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(work(sys.argv[1], sys.argv[2], int(sys.argv[3])))
