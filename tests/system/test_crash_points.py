@@ -18,7 +18,7 @@ from tests.conftest import delete_streams
 from tests.databases import Databases
 from tests.gpu_worker.hosting import TOKEN, Hosting
 from tests.services.pictures import png
-from tests.system.crash_matrix import IMPORT_POINTS, MIGRATION_POINTS, REBUILD_POINTS, SERVICE_CELLS, Cell
+from tests.system.crash_matrix import IMPORT_POINTS, LOST_WORKERS, MIGRATION_POINTS, REBUILD_POINTS, SERVICE_CELLS, Cell
 from tests.system.crash_scene import HEARTBEAT_S, LEASE_S, Scene
 from tests.system.fleet import SERVICES, Fleet
 from tests.system.invariants import Found, facts_of, what_is_wrong
@@ -137,6 +137,18 @@ def test_an_import_killed_at_a_point_has_appended_all_or_nothing(
         assert not found.excepted
         with Database(dsn) as database:
             assert verify_chain(database).misfit is None
+
+
+def test_a_sweeper_that_fails_does_not_keep_the_reaper_from_lost_workers(scene: Scene) -> None:
+    scene.rows("revoke update on file_sweeps from darkroom_writer")
+    try:
+        scene.fleet.stop_one("reaper")
+        scene.fleet.start("reaper")
+        LOST_WORKERS.during(scene)
+        LOST_WORKERS.after(scene)
+    finally:
+        scene.rows("grant update on file_sweeps to darkroom_writer")
+    holds(scene)
 
 
 def test_afterwards_nothing_is_left_behind(scene: Scene) -> None:
