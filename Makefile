@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows what it fetches; in a log only what went wrong.
 PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help setup up demo test check bench demo-models eval-demo lock clean
+.PHONY: help setup up demo test check bench soak demo-models eval-demo lock clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ check: setup  ## ruff, mypy --strict, import contracts
 
 bench: setup  ## the benchmarks, as a table
 	@exec $(BIN)/python -m benchmarks
+
+soak: setup  ## the chaos soak: SEED=1 decides what goes wrong, MINUTES=5 for how long; JSON=FILE keeps the figures
+	@exec $(BIN)/python -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5) $(if $(JSON),--json $(JSON))
 
 demo-models: setup  ## train both demo models from nothing, about 90 minutes each on 2 cores; goes on after a stop
 	@$(BIN)/python -m gpu_worker.demo train-sdxl
@@ -69,5 +72,5 @@ $(READY): pyproject.toml requirements.lock
 	@echo "Setting up $(VENV); the first time takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) torch==2.13.0
-	@$(PIP) --editable '.[embedded,worker,dev]'
+	@$(PIP) --editable '.[embedded,worker,telemetry,dev]'
 	@touch $@

@@ -36,6 +36,7 @@ from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
 from api.limits import BoundedRequests, RateLimit, Rates
+from api.observed import Observed
 from api.parts import Parts, Running
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -95,6 +96,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
+    app.add_middleware(Observed)  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batches.BODIES)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app

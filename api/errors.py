@@ -32,6 +32,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from domain.errors import FieldProblem, InvalidInput, Refused
 from services.blobs import BlobMissing, BlobStoreUnavailable
@@ -268,7 +269,20 @@ def problem(
     sent = dict(headers or {})
     if status == 503:
         sent["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(orjson.dumps(content), status_code=status, headers=sent, media_type=MEDIA_TYPE)
+    kind = Trouble if status >= 500 else Response
+    return kind(orjson.dumps(content), status_code=status, headers=sent, media_type=MEDIA_TYPE)
+
+
+class Trouble(Response):
+    """A problem of ours, not of the client: the log has a line for each."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        told = orjson.loads(self.body)
+        log.warning(
+            "%s %s answered %d %s: %s", scope["method"], scope["path"], self.status_code, told["code"], told["detail"]
+        )
+        await super().__call__(scope, receive, send)
 
 
 def problem_document(code: str, detail: str, errors: Sequence[FieldProblem] = ()) -> dict[str, Any]:
@@ -301,7 +315,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def sentence_of(error: Mapping[str, Any]) -> str:
@@ -334,6 +347,6 @@ async def _gone(_: Request, __: Exception) -> Response:
     return problem("bad_request", "The request broke off.")
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+def internal() -> Response:
+    """The answer where nobody foresaw what happened."""
     return problem("internal", "Something went wrong inside Darkroom; its log says what. Nothing more was changed.")

@@ -20,6 +20,7 @@ from domain.events import JobAborted, JobCanceled, JobFailed, JobPartiallySuccee
 from services.broker import Broker, Follower
 from services.database import Unavailable
 from services.ledger import Ledger
+from services.metrics import EVENT_STREAMS
 from services.wire import Progress
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ class Feed:
         await self._know_position()
         subscription = Subscription(owner, self._position, ended=self._ended)
         self._subscriptions.add(subscription)
+        EVENT_STREAMS.inc()
         return subscription
 
     def restart(self, subscription: Subscription) -> int:
@@ -197,7 +199,9 @@ class Feed:
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget it."""
-        self._subscriptions.discard(subscription)
+        if subscription in self._subscriptions:
+            self._subscriptions.discard(subscription)
+            EVENT_STREAMS.dec()
 
     async def watch_end(self, job_id: UUID) -> "asyncio.Future[int]":
         """Holds the position of the job's end, once it ends. Give it back with `unwatch`. Raises `Unavailable`."""

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Forbidden, Unauthorized, problem_of
 from services.database import Database, Unavailable
+from services.logs import about
 from services.users import ADMIN, fingerprint, is_key, owners_of
 
 COOKIE: Final = "darkroom_token"
@@ -151,6 +152,9 @@ class Gate:
             except (Unauthorized, Unavailable) as error:
                 await problem_of(error)(scope, receive, sealed)
                 return
+            with about(owner=scope["darkroom.identity"].owner):
+                await self._app(scope, receive, sealed)
+            return
         await self._app(scope, receive, sealed)
 
     async def _known(self, scope: Scope) -> Identity:

@@ -1,6 +1,7 @@
-"""`GET /metrics`: the figures of an installation for Prometheus, read from the views when it asks.
+"""`GET /metrics`: the figures of an installation for Prometheus, read from the views, and those of this process.
 
-No process keeps a count of its own, so every process of the API answers the same, also after a restart.
+Of the installation no process keeps a count of its own, so every process of the API answers the same, also after a
+restart. What only this process can know, as how long its answers take, it counts itself: `services.metrics`.
 """
 
 import asyncio
@@ -17,12 +18,14 @@ from api.admin import VIEWS
 from api.identity import require_admin
 from api.openapi import answers
 from api.parts import Running, running
-from projections import reads
+from projections import gauges, reads
 from projections.reads import EndedRow, PerformanceRow
+from services.metrics import PROCESS
 
 router = APIRouter(tags=["admin"])
 
 QUEUE_STATUSES = ("waiting", "running")
+LEASE_STATES = ("live", "expired")
 
 
 @router.get(
@@ -37,19 +40,23 @@ async def metrics(request: Request) -> Response:
     figures = await asyncio.to_thread(_figures, running(request))
     registry = CollectorRegistry()
     registry.register(figures)
-    return Response(generate_latest(registry), media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    content = generate_latest(registry) + generate_latest(PROCESS)
+    return Response(content, media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # a registry wants to hash it
 class Figures(Collector):
-    """What the views said at one moment. `queued` is by pool and status, `positions` by view."""
+    """What the views said at one moment. `queued` is by pool and status, `oldest_s` by pool, `positions` by view."""
 
     pools: Sequence[str]
     queued: Mapping[tuple[str, str], int]
+    oldest_s: Mapping[str, float]
     ended: Sequence[EndedRow]
     performance: Sequence[PerformanceRow]
     positions: Mapping[str, int]
     head: int
+    parked: Mapping[str, int]
+    leases: Mapping[str, int]
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
@@ -58,6 +65,22 @@ class Figures(Collector):
             for status in QUEUE_STATUSES:
                 queued.add_metric([pool, status], self.queued.get((pool, status), 0))
         yield queued
+        oldest = GaugeMetricFamily(
+            "darkroom_queue_oldest_waiting_seconds",
+            "How long the oldest waiting job has waited; 0 for none.",
+            labels=["pool"],
+        )
+        for pool in self.pools:
+            oldest.add_metric([pool], self.oldest_s.get(pool, 0.0))
+        yield oldest
+        leases = GaugeMetricFamily(
+            "darkroom_leases",
+            "Running attempts by their lease; an expired one is about to be requeued.",
+            labels=["state"],
+        )
+        for state in LEASE_STATES:
+            leases.add_metric([state], self.leases.get(state, 0))
+        yield leases
         ended = CounterMetricFamily("darkroom_jobs_ended", "Jobs that ended.", labels=["pool", "job_type", "status"])
         for row in self.ended:
             ended.add_metric([row.pool, row.job_type, row.status], row.jobs)
@@ -75,11 +98,21 @@ class Figures(Collector):
             lambda row: (row.runs, row.actual_s),
         )
         yield self._ratios()
-        position = GaugeMetricFamily("darkroom_view_position", "How far a view has read the ledger.", labels=["view"])
-        for view in VIEWS:
-            position.add_metric([view], self.positions.get(view, 0))
-        yield position
+        yield from self._views()
         yield GaugeMetricFamily("darkroom_ledger_position", "The last position of the ledger.", value=self.head)
+
+    def _views(self) -> Iterator[Metric]:
+        position = GaugeMetricFamily("darkroom_view_position", "How far a view has read the ledger.", labels=["view"])
+        lag = GaugeMetricFamily("darkroom_view_lag_events", "Events that a view has not read yet.", labels=["view"])
+        parked = GaugeMetricFamily(
+            "darkroom_view_parked_events", "Events that a view could not take and keeps aside.", labels=["view"]
+        )
+        for view in VIEWS:
+            at = self.positions.get(view, 0)
+            position.add_metric([view], at)
+            lag.add_metric([view], max(0, self.head - at))
+            parked.add_metric([view], self.parked.get(view, 0))
+        yield from (position, lag, parked)
 
     def _ratios(self) -> Metric:
         ratios = GaugeMetricFamily(
@@ -117,4 +150,7 @@ def _figures(here: Running) -> Figures:
             performance=reads.performance(connection, here.parts.clock()),
             positions=reads.view_positions(connection),
             head=reads.ledger_head(connection),
+            oldest_s=gauges.oldest_waiting_s(connection, here.parts.clock()),
+            parked=gauges.parked_by_view(connection),
+            leases=gauges.leases(connection),
         )

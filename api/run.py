@@ -24,6 +24,7 @@ from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.metrics import serve_metrics
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
 from services.projector import Projector, View
 from services.reaper import Reaper
@@ -32,6 +33,7 @@ from services.recorder import Recorder
 from services.relay import Relay
 from services.settings import PREFIX, Settings, SettingsError
 from services.sweeper import Sweeper
+from services.telemetry import exporting
 from services.thumbnails import Thumbnailer
 
 log = logging.getLogger(__name__)
@@ -128,10 +130,12 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
         if "api" in names:
             _admin_token(settings)  # before anything is opened
         listening = listen(settings.host, settings.port) if "api" in names else None
+        listen_for_scrapes(settings)
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
 
-    run_on_loop(run())
+    with exporting(f"darkroom-{'-'.join(names)}"):
+        run_on_loop(run())
     return 0
 
 
@@ -174,7 +178,12 @@ async def _reap(core: Core, stop: asyncio.Event) -> None:
     """What nobody works on any more, and the files of it."""
     async with asyncio.TaskGroup() as group:
         group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
-        group.create_task(Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop))
+        # By itself: were its failure the reaper's, no lease would run out while it lasts.
+        group.create_task(_keep_running("sweeper", lambda: _sweep(core, stop), stop))
+
+
+async def _sweep(core: Core, stop: asyncio.Event) -> None:
+    await Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop)
 
 
 def _projector(core: Core) -> Projector:
@@ -201,6 +210,19 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise PortTaken(
             f"The API cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
+        ) from error
+
+
+def listen_for_scrapes(settings: Settings) -> None:
+    """Answer scrapes on `metrics_port`, where there is one, until the process ends. Raises `PortTaken`."""
+    if settings.metrics_port is None:
+        return
+    try:
+        serve_metrics(settings.host, settings.metrics_port)
+    except OSError as error:
+        raise PortTaken(
+            f"Metrics cannot be served on {settings.host}:{settings.metrics_port}: {error.strerror}. "
+            "Choose another port with DARKROOM_METRICS_PORT."
         ) from error
 
 
@@ -267,6 +289,7 @@ async def _serve_app(
     )
     config = uvicorn.Config(
         app,
+        log_config=None,  # its entries are written like ours
         http=BoundedConnection,
         ws="none",
         log_level="warning",

@@ -25,6 +25,7 @@ from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections import reads
 from services.database import Unavailable
+from services.metrics import EVENT_STREAMS_CUT_OFF
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,16 @@ class EventStream(Response):
         """Whether the answer has come to its end; False for a client that does not read."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            with contextlib.suppress(Ended, TooSlow):
+            try:
                 async for chunk in _chunks(self._here, self._subscription, self._after):
                     await _body(send, chunk)
+            except Ended:
+                pass
+            except TooSlow:
+                EVENT_STREAMS_CUT_OFF.inc()
             await _body(send, b"", more=False)
         except TimeoutError:
+            EVENT_STREAMS_CUT_OFF.inc()
             log.info("an event stream of %s was cut off: its client did not read", self._subscription.owner)
             return False
         return True

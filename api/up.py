@@ -22,6 +22,7 @@ from services.embedded.child import Child
 from services.migrate import migrate
 from services.owned_views import logging_in_as_role
 from services.settings import Settings, SettingsError
+from services.telemetry import exporting
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def up(settings: Settings, *, workers: str) -> int:
         }
         if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
             given["postgres_api_dsn"] = SecretStr(logging_in_as_role(dsn))
-        run_on_loop(_run(settings.model_copy(update=given), folder, workers))
+        with exporting("darkroom"):
+            run_on_loop(_run(settings.model_copy(update=given), folder, workers))
     return 0
 
 

@@ -32,6 +32,7 @@ from domain.errors import MediaMoved
 from domain.events import MediaUploaded
 from domain.media import Deleted, Uploaded, media_id, place_of
 from services.blobs import BlobMissing, Blobs
+from services.crash_points import Point, reached
 from services.database import Unavailable
 from services.ledger import Context, MediaExecuted
 from services.media import probe
@@ -125,6 +126,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
     path = place_of(upload, parts.ledger.any_media(identifier))
     for _ in range(MOVES_MAX):
         _store(parts.blobs, path, content, sha256)
+        reached(Point.UPLOAD_AFTER_FILE)
         try:
             return parts.ledger.execute_media(identifier, replace(upload, stored_at=path), Context(owner, owner))
         except MediaMoved as moved:
@@ -138,6 +140,7 @@ def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaE
     executed = parts.ledger.execute_media(identifier, DeleteMedia(now), Context(owner, owner))
     if not isinstance(executed.state, Deleted):
         raise AssertionError("what was deleted is known as such")
+    reached(Point.UPLOAD_AFTER_DELETION)
     parts.blobs.delete(executed.state.uploaded.path)
     return executed
 

@@ -1,4 +1,4 @@
-"""`python -m gpu_worker`: one worker. `--settings` lists what it reads from the environment.
+"""`python -m gpu_worker`: one worker. `--settings` lists what it reads, `--check` what is wrong.
 
 Exit status 0 after SIGTERM or SIGINT, 1 when it had to leave without giving its job back, 2 for a bad setting.
 """
@@ -15,16 +15,20 @@ import nats.errors
 from nats.aio.client import Client
 
 from gpu_worker.answering import Answering
+from gpu_worker.check import faults
 from gpu_worker.connection import connect
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
 from gpu_worker.engines.hosted import HostedEngines, is_hosted
 from gpu_worker.engines.provider import Account
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker, unless
-from gpu_worker.settings import SettingsError, WorkerSettings, without_credentials
+from gpu_worker.settings import SettingsError, WorkerSettings
 from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
+from services.logs import log_to_stderr
+from services.redaction import without_credentials
+from services.telemetry import TelemetryMissing, exporting
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -36,11 +40,15 @@ CLOSE_S_MAX = 2
 
 def main(arguments: list[str]) -> int:
     """Run until told to stop. Returns the exit status."""
-    if arguments not in ([], ["--settings"]):
-        sys.stderr.write("usage: python -m gpu_worker [--settings]\n")
+    if arguments not in ([], ["--settings"], ["--check"]):
+        sys.stderr.write("usage: python -m gpu_worker [--settings | --check]\n")
         return 2
     try:
         settings = WorkerSettings.from_environment()
+        if arguments == ["--check"]:
+            found = list(faults(settings))
+            sys.stdout.writelines(f"{what}\t{mend}\n" for what, mend in found)
+            return 1 if found else 0
         if arguments:
             sys.stdout.writelines(line + "\n" for line in settings.listing())
             return 0
@@ -48,12 +56,18 @@ def main(arguments: list[str]) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return asyncio.run(serve(settings, workshop))
+    try:
+        with exporting("darkroom-worker"):
+            return asyncio.run(serve(settings, workshop))
+    except TelemetryMissing as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
 
 
 def compose(settings: WorkerSettings) -> Workshop:
     """The worker's parts. Raises `SettingsError` when one cannot be had."""
-    log_to_stderr(settings.log_level)
+    log_to_stderr("WARNING", settings.log_format)  # what libraries have to say
+    log_to_stderr(settings.log_level, settings.log_format, LOG)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back
     try:
@@ -153,17 +167,6 @@ async def close(connection: Client) -> None:
 
 async def _result(future: "asyncio.Future[None]") -> None:
     await future
-
-
-def log_to_stderr(level: str) -> None:
-    """One line an entry: time in UTC, level, words."""
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    LOG.addHandler(handler)
-    LOG.setLevel(level)
-    LOG.propagate = False
 
 
 if __name__ == "__main__":

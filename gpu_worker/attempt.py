@@ -1,6 +1,7 @@
 """One attempt of one job: start, render, store, report each asset, say how it ended."""
 
 import asyncio
+import contextvars
 import logging
 import time
 from concurrent.futures import Future
@@ -17,11 +18,13 @@ from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
 from gpu_worker.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
-from gpu_worker.redaction import redacted
 from gpu_worker.reporting import Reporter
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
+from services import telemetry
 from services.blobs import BlobStoreUnavailable
+from services.crash_points import Point, reached
+from services.redaction import redacted
 from services.wire import (
     AssetCompletedReport,
     AssetFailedReport,
@@ -34,6 +37,8 @@ from services.wire import (
     WorkOrder,
     progress_subject,
 )
+
+LOG = logging.getLogger("darkroom.worker")
 
 PROGRESS_S_MIN = 0.05
 """At most 20 progress messages a second: no person sees more."""
@@ -69,14 +74,12 @@ class Attempt:
         reporter: Reporter,
         connection: Client,
         keep_alive: KeepAlive,
-        log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._order = order
         self._workshop = workshop
         self._reporter = reporter
         self._connection = connection
         self._keep_alive = keep_alive
-        self._log = log
         self._loop = asyncio.get_running_loop()
         self._arrivals: asyncio.Queue[Arrival | Ended] = asyncio.Queue()
         self._owed = {output.index for output in order.outputs}
@@ -90,12 +93,13 @@ class Attempt:
         """Work on it until the ledger has the end of the attempt, or refuses to hear of it."""
         started = await self._reporter.settle(StartedReport.model_validate(self._who))
         if not started.accepted:
-            self._log.info("not started: %s", started.detail or started.code)
+            LOG.info("not started: %s", started.detail or started.code)
             return
-        self._log.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
+        reached(Point.WORKER_AFTER_START)
+        LOG.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
         self._keep_alive.lease(started)
         began = time.perf_counter()
-        rendering = self._loop.run_in_executor(self._workshop.rendering, self._render)
+        rendering = self._loop.run_in_executor(self._workshop.rendering, contextvars.copy_context().run, self._render)
         failure = await self._report_arrivals()
         if self._keep_alive.interrupt is not Interrupt.STOPPING:
             await rendering  # it has said that it ended: the thread is free for the next order
@@ -110,10 +114,12 @@ class Attempt:
             forget_peak_memory()
             self._order = order = self._with_enhanced_prompt()
             request = request_of(order, workshop.blobs)
-            engine = workshop.engine(order.recipe.model)
+            with telemetry.job_span("load model", order.job_id, {"darkroom.model": order.recipe.model}):
+                engine = workshop.engine(order.recipe.model)
             self._revision = engine.model_revision
-            for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
-                self._take(rendering)
+            with telemetry.job_span("render", order.job_id, {"darkroom.outputs": len(order.outputs)}):
+                for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
+                    self._take(rendering)
         except BaseException as error:  # one that ended in this thread would leave the job hanging
             ended = Ended(error)
         self._arrived(ended)
@@ -134,6 +140,7 @@ class Attempt:
                 index = self._order.outputs[position].index
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
+                reached(Point.WORKER_AFTER_HAND_OVER)
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)
@@ -141,7 +148,13 @@ class Attempt:
             case _:
                 output = self._order.outputs[rendering.position]
                 stored = self._workshop.storing.submit(
-                    store, self._workshop.blobs, self._order, output, rendering, self._revision
+                    contextvars.copy_context().run,
+                    store,
+                    self._workshop.blobs,
+                    self._order,
+                    output,
+                    rendering,
+                    self._revision,
                 )
                 self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 
@@ -168,6 +181,7 @@ class Attempt:
 
     def _stepped(self, step: int, total: int) -> None:
         """Runs in the render thread after every step."""
+        reached(Point.WORKER_AFTER_STEP)
         now_s = time.monotonic()
         if now_s < self._progress_due_at_s and step < total:
             return
@@ -205,7 +219,7 @@ class Attempt:
                     await self._report(AssetFailedReport(**self._who, index=output.index, error=why))
                 continue
             completed = self._completed(arrival, stored)
-            self._log.info(
+            LOG.info(
                 "asset %d rendered in %d ms, stored in %d ms", output.index, completed.render_ms, completed.store_ms
             )
             await self._report(AssetCompletedReport(**self._who, index=output.index, completed=completed))
@@ -214,7 +228,7 @@ class Attempt:
         return self._failure_of(arrival.error)
 
     def _failure_of(self, error: BaseException) -> Failure:
-        return failure_of(error, self._log, worker=self._workshop.worker, versions=self._versions())
+        return failure_of(error, LOG, worker=self._workshop.worker, versions=self._versions())
 
     def _versions(self) -> dict[str, str]:
         """What the worker runs on; no model before one is loaded."""
@@ -226,17 +240,19 @@ class Attempt:
                 return await asyncio.wait_for(self._arrivals.get(), STEP_S_MAX)
             except TimeoutError:
                 if self._keep_alive.interrupt is Interrupt.STOPPING:
-                    self._log.warning("the step that is running takes too long to wait for")
+                    LOG.warning("the step that is running takes too long to wait for")
                     return Ended()
 
     async def _report(self, report: AssetCompletedReport | AssetFailedReport) -> None:
         reply = await self._reporter.settle(report)
         if reply.accepted:
+            reached(Point.WORKER_AFTER_REPORT)
             self._owed.discard(report.index)
         else:
-            self._log.info("asset %d refused: %s", report.index, reply.detail or reply.code)
+            LOG.info("asset %d refused: %s", report.index, reply.detail or reply.code)
             self._keep_alive.interrupted(Interrupt.SUPERSEDED)
             if reply.code == AssetEnded.code:
+                reached(Point.WORKER_BEFORE_DELETE)
                 await self._delete_file(report.index)
 
     async def _settle_unreported(self) -> None:
@@ -257,17 +273,17 @@ class Attempt:
         try:
             await self._loop.run_in_executor(self._workshop.storing, self._workshop.blobs.delete, path)
         except (BlobStoreUnavailable, OSError) as error:
-            self._log.warning("the file of asset %d stays for now: %s", index, error)
+            LOG.warning("the file of asset %d stays for now: %s", index, error)
 
     async def _end(self, failure: Failure | None, *, seconds: float) -> None:
         """Tell the ledger how it ended; not needed where every asset is reported: that ended the job."""
         report: CancelConfirmedReport | AttemptReleasedReport | AttemptFailedReport
         interrupt = self._keep_alive.interrupt
         if not self._owed:
-            self._log.info("done in %.2f s", seconds)
+            LOG.info("done in %.2f s", seconds)
             return
         if interrupt is Interrupt.SUPERSEDED:
-            self._log.info("discarded: another attempt has the job")
+            LOG.info("discarded: another attempt has the job")
             return
         if interrupt is Interrupt.CANCELED:
             report = CancelConfirmedReport.model_validate(self._who)
@@ -277,7 +293,7 @@ class Attempt:
             missing = Failure(error_class=ErrorClass.INTERNAL, message="The engine left out images that the job owes.")
             report = AttemptFailedReport(**self._who, error=failure or missing)
         reply = await self._reporter.settle(report)
-        self._log.info("%s %s", report.kind, "accepted" if reply.accepted else f"refused: {reply.detail or reply.code}")
+        LOG.info("%s %s", report.kind, "accepted" if reply.accepted else f"refused: {reply.detail or reply.code}")
 
     def _completed(self, arrival: Arrival, stored: Stored) -> AssetCompleted:
         return AssetCompleted(

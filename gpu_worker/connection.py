@@ -5,7 +5,7 @@ import logging
 from nats.aio.client import Client
 
 from gpu_worker.outage import Outage
-from gpu_worker.settings import without_credentials
+from services.redaction import without_credentials
 from services.wire import inbox_prefix
 
 LOG = logging.getLogger("darkroom.worker")

@@ -16,10 +16,8 @@ from gpu_worker.engines import (
     ProviderUnavailable,
     UnusableOutput,
 )
-from gpu_worker.redaction import redacted
 from services.blobs import BlobMissing, BlobStoreUnavailable
-
-Log = logging.LoggerAdapter[logging.Logger]
+from services.redaction import redacted
 
 MESSAGE_CHARS_MAX = 500
 """An error's sentence in the ledger; libraries append pages to theirs."""
@@ -31,7 +29,7 @@ CAUSES_MAX = 4
 LINE_CHARS_MAX = 300
 
 
-def failure_of(error: BaseException, log: Log, *, worker: str, versions: Mapping[str, str]) -> Failure:
+def failure_of(error: BaseException, log: logging.Logger, *, worker: str, versions: Mapping[str, str]) -> Failure:
     """Its class, one sentence and its context for the ledger; no secret is in them.
 
     The log gets a line, and the stack of what nobody foresaw.

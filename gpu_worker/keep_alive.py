@@ -16,6 +16,8 @@ from nats.aio.subscription import Subscription
 from gpu_worker.reporting import REPLY_S_MAX, Reporter
 from services.wire import CANCEL, HeartbeatReport, ReportReply, WorkOrder, cancel_subject
 
+LOG = logging.getLogger("darkroom.worker")
+
 
 class Interrupt(StrEnum):
     """Why the work on an order stops early."""
@@ -46,7 +48,6 @@ class KeepAlive:
         worker: str,
         heartbeat_s: float,
         stop: asyncio.Event,
-        log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._connection = connection
         self._reporter = reporter
@@ -56,7 +57,6 @@ class KeepAlive:
         self._worker = worker
         self._heartbeat_s = heartbeat_s
         self._stop = stop
-        self._log = log
         self._interrupt: Interrupt | None = None
         self._leased = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,7 +70,7 @@ class KeepAlive:
     def interrupted(self, why: Interrupt) -> None:
         """Stop the work. The first reason stays, except that a superseded attempt has nothing left to say."""
         if self._interrupt is None or (why is Interrupt.SUPERSEDED and self._interrupt is not why):
-            self._log.info("interrupted: %s", why)
+            LOG.info("interrupted: %s", why)
             self._interrupt = why
 
     def lease(self, started: ReportReply) -> None:

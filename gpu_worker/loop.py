@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, MutableMapping, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -20,6 +20,9 @@ from gpu_worker.outage import Outage
 from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
+from services import telemetry
+from services.crash_points import Point, reached
+from services.logs import about_job
 from services.wire import WORK_STREAM, WorkOrder, work_consumer
 
 LOG = logging.getLogger("darkroom.worker")
@@ -140,7 +143,18 @@ class Worker:
             await message.term()
             return
         self._outage.over()
-        log = JobLog(LOG, {"job": order.job_id, "attempt": order.attempt})
+        with (
+            about_job(order.job_id, order.attempt, owner=order.owner, worker=self._workshop.worker),
+            telemetry.job_span(
+                "attempt",
+                order.job_id,
+                {"darkroom.attempt": order.attempt, "darkroom.worker": self._workshop.worker},
+                message.headers,
+            ),
+        ):
+            await self._attempt(message, order, stop)
+
+    async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:
         if stop.is_set():
             await message.nak()  # it came in the moment of leaving: another worker gets it at once
             return
@@ -152,11 +166,13 @@ class Worker:
             worker=self._workshop.worker,
             heartbeat_s=self._heartbeat_s,
             stop=stop,
-            log=log,
         ) as keep_alive:
-            await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive, log).run()
+            reached(Point.WORKER_BEFORE_START)
+            await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive).run()
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
+            reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
+        reached(Point.WORKER_AFTER_ACK)
 
 
 def age_of(message: Msg) -> datetime:
@@ -172,15 +188,6 @@ def waiting(message: Msg) -> Waiting:
         return Waiting("", float("inf"), 0)
     waited_s = (datetime.now(UTC) - age_of(message)).total_seconds()
     return Waiting(model, waited_s, (message.metadata.num_delivered or 1) - 1)
-
-
-class JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Begins each line with the job and its attempt."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """See `logging.LoggerAdapter`."""
-        named = " ".join(f"{name}={value}" for name, value in (self.extra or {}).items())
-        return f"{named} {msg}", kwargs
 
 
 async def unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T | None:

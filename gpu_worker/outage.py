@@ -11,7 +11,7 @@ WAIT_MAX_S = 5.0
 class Outage:
     """One thing that is asked again until it answers."""
 
-    def __init__(self, log: "logging.Logger | logging.LoggerAdapter[logging.Logger]", what: str) -> None:
+    def __init__(self, log: logging.Logger, what: str) -> None:
         """`what` begins a sentence: "NATS", "The recorder"."""
         self._log = log
         self._what = what

@@ -8,6 +8,7 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from gpu_worker.outage import Outage
+from services import telemetry
 from services.wire import UNAVAILABLE, AnyReport, ReportReply, report_subject
 
 LOG = logging.getLogger("darkroom.worker")
@@ -29,12 +30,13 @@ class Reporter:
 
         Raises `nats.errors.ConnectionClosedError` when the connection is closed for good.
         """
-        while True:
-            reply = await self.ask(report)
-            if isinstance(reply, ReportReply):
-                self._outage.over()
-                return reply
-            await asyncio.sleep(self._outage.missed(reply))
+        with telemetry.job_span(f"report {report.kind}", report.job_id):
+            while True:
+                reply = await self.ask(report)
+                if isinstance(reply, ReportReply):
+                    self._outage.over()
+                    return reply
+                await asyncio.sleep(self._outage.missed(reply))
 
     async def ask(self, report: AnyReport, timeout_s: float = REPLY_S_MAX) -> ReportReply | str:
         """Send it once. Returns the verdict, or why there is none. Raises as `settle` does."""
@@ -44,7 +46,7 @@ class Reporter:
             return "NATS is away"  # nats-py would keep every try and send them all after it is back
         try:
             message = await self._connection.request(
-                self._subject, report.model_dump_json().encode(), timeout=timeout_s
+                self._subject, report.model_dump_json().encode(), timeout=timeout_s, headers=telemetry.headers()
             )
             reply = ReportReply.model_validate_json(message.data)
         except nats.errors.ConnectionClosedError:

@@ -14,12 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
 from gpu_worker.tuning import Tuning
+from services.redaction import without_credentials
 from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
 
 PREFIX = "DARKROOM_"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
 NATS_USER = re.compile(r"[A-Za-z0-9_-]+")
 USER_UNKNOWN = "worker"
 """Who a worker is to a NATS server without users."""
@@ -34,11 +34,6 @@ class SettingsError(Exception):
     """A setting has a bad value; the sentence names the variable and what is allowed."""
 
     code = "settings_invalid"
-
-
-def without_credentials(text: str) -> str:
-    """The text with the user and password of every URL in it replaced by `***`."""
-    return CREDENTIALS.sub("***", text)
 
 
 def default_data_dir() -> Path:
@@ -113,6 +108,9 @@ class WorkerSettings(BaseSettings):
     )
     heartbeat_s: Annotated[float, Field(gt=0, le=LEASE_S / 2)] = Field(
         default=HEARTBEAT_S, description=f"Seconds between heartbeats; a job's lease is {LEASE_S:g} s."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How the log is written: `text` for people, `json` for programs, an object a line."
     )
     log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`."

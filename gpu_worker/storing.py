@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from domain.recipe import asset_id
 from gpu_worker.encode import BrokenFile, Picture, encode, read
 from gpu_worker.engines import Rendered
+from services import telemetry
 from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
 
 
@@ -27,6 +29,11 @@ def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, mo
     Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenFile` when the file that is there
     cannot be decoded, and whatever the encoder raises.
     """
+    with telemetry.job_span("store", order.job_id, {"darkroom.index": output.index}):
+        return _stored(blobs, order, output, rendered, model_revision)
+
+
+def _stored(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, model_revision: str) -> Stored:
     began = time.perf_counter()
     content, picture = encode(rendered, output.kind, origin_of(order, output, model_revision))
     try:
@@ -37,6 +44,7 @@ def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, mo
         raise BrokenFile(f"An earlier attempt left a broken file at {output.path}: {error}") from None
     except OSError as error:
         raise BlobStoreUnavailable(f"The object store could not keep {output.path}: {error}") from error
+    reached(Point.WORKER_AFTER_FILE)
     store_ms = round((time.perf_counter() - began) * 1000)
     return Stored(hashlib.sha256(content).hexdigest(), len(content), picture, store_ms)
 

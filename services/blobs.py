@@ -1,15 +1,20 @@
 """Files in the object store: a local folder by default; S3, GCS or Azure by URL.
 
 A file never changes once it is written: the first writer of a path wins, so a worker that wakes up late cannot replace
-what the ledger already has a hash of.
+what the ledger already has a hash of. In a local folder a file is written aside and gets its name once it is on disk:
+a process that is killed in the middle leaves nothing under that name, and what it leaves aside is swept.
 """
 
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -17,6 +22,9 @@ from obstore.store import ObjectStore, from_url
 
 CHUNK_BYTES = 256 * 1024
 """How much of a file is read at a time."""
+
+UNFINISHED: Final = ".unfinished"
+"""Where a local folder keeps files while they are written."""
 
 
 class BlobMissing(Exception):
@@ -51,14 +59,24 @@ class Blobs:
     def put_once(self, path: str, content: bytes) -> bool:
         """Write a new file, all or nothing, durable when this returns. False when there is one: it stays as it is."""
         try:
+            if self._folder is not None:
+                return _put_once(self._folder, path, content)
             obstore.put(self._store, path, content, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise BlobStoreUnavailable(f"The object store could not write {path}: {error}") from error
-        if self._folder is not None:
-            _make_durable(self._folder / path)
         return True
+
+    def remove_unfinished(self, older_than_s: float) -> None:
+        """Take away what writers that died left in a local folder. Another store keeps nothing of them."""
+        if self._folder is None or not (unfinished := self._folder / UNFINISHED).is_dir():
+            return
+        until = time.time() - older_than_s
+        for file in unfinished.iterdir():
+            with suppress(FileNotFoundError):  # just finished
+                if file.stat().st_mtime <= until:
+                    file.unlink()
 
     def get(self, path: str) -> bytes:
         """The whole file. Raises `BlobMissing`."""
@@ -108,13 +126,34 @@ class Blobs:
         return True
 
 
-def _make_durable(file: Path) -> None:
-    """Through to the disk, file and name: the ledger is about to say that it exists, and a crash must not deny it."""
-    for target in (file, file.parent):
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            raise BlobStoreUnavailable(f"The object store could not write {file.name} to disk: {error}") from error
-        finally:
-            os.close(descriptor)
+def _put_once(folder: Path, path: str, content: bytes) -> bool:
+    """On disk before it has its name, and named all at once: a crash at any moment leaves the whole file or no file."""
+    target = folder / path
+    if ".." in target.parts:
+        raise ValueError(f"{path} leads out of the object store.")
+    if target.exists():
+        return False
+    unfinished = folder / UNFINISHED / uuid4().hex
+    for parent in (unfinished.parent, target.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with unfinished.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, target)
+    except FileExistsError:  # somebody else was faster
+        return False
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync_names(target.parent)
+    return True
+
+
+def _sync_names(folder: Path) -> None:
+    """Through to the disk: the ledger is about to say that the file exists, and a crash must not deny it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -21,6 +21,7 @@ from nats.js.api import (
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from services.crash_points import Point, reached
 from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, nats_servers, work_consumer, work_filter
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str], repl
         description="Attempts handed to workers; acked after the ledger has their end.",
     )
     await _ensure_stream(jetstream, wanted)
+    reached(Point.DISPATCHER_AFTER_STREAM)
     for pool in pools:
         await _ensure_consumer(jetstream, pool)
 

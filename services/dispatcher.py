@@ -22,11 +22,15 @@ from domain.errors import NotFound
 from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
 from domain.job import Waiting, past_deadline
+from services import telemetry
 from services.broker import Broker, ensure_work_stream
+from services.crash_points import Point, reached
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
 from services.lines import read_backlog
+from services.logs import about_job
+from services.metrics import HAND_OUTS
 from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -107,13 +111,21 @@ class Dispatcher:
         return handed_out
 
     async def _hand_out(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
+        said = {"darkroom.attempt": order.attempt}
+        with about_job(order.job_id, order.attempt), telemetry.job_span("hand out", order.job_id, said):
+            return await self._hand_out_now(jetstream, order)
+
+    async def _hand_out_now(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
         subject = work_subject(order.pool, order.job_id, order.attempt)
+        reached(Point.DISPATCHER_BEFORE_HAND_OUT)
         try:
-            await jetstream.publish(subject, order.model_dump_json().encode())
+            await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
         except APIError as error:
             if error.err_code == TAKEN_ALREADY:
                 return False
             raise
+        reached(Point.DISPATCHER_AFTER_HAND_OUT)
+        HAND_OUTS.labels(order.pool).inc()
         log.info("handed out job %s attempt %d", order.job_id, order.attempt)
         return True
 

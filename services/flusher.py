@@ -18,7 +18,9 @@ from psycopg.rows import TupleRow
 
 from projections.sql import load
 from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
+from services.crash_points import Point, reached
 from services.database import CONNECTING, Unavailable
+from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +207,7 @@ class Flusher:
                 verdicts = [error] * len(group)
             for waiting, verdict in zip(group, verdicts, strict=True):
                 waiting.answer(verdict)
+            reached(Point.COMMIT_BEFORE_WAKE)
             self._tell(max((one.last_position for one in verdicts if isinstance(one, Receipt)), default=0))
         self._disconnect()
         self._ended = True
@@ -262,7 +265,14 @@ class Flusher:
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
             self._connection = psycopg.connect(self._dsn, **CONNECTING)
-        return append_group(self._connection, commits)
+        reached(Point.COMMIT_BEFORE)
+        began_s = time.perf_counter()
+        verdicts = append_group(self._connection, commits)
+        GROUP_SECONDS.observe(time.perf_counter() - began_s)
+        GROUP_COMMITS.observe(len(commits))
+        LEDGER_CONFLICTS.inc(sum(isinstance(verdict, Conflict) for verdict in verdicts))
+        reached(Point.COMMIT_AFTER)
+        return verdicts
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from projections.sql import load
+from services.crash_points import Point, reached
 
 SQL = load("migrate.sql", "services")
 
@@ -64,6 +65,8 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
                 reason = (error.diag.message_primary or str(error)).rstrip(".")
                 raise MigrationRefused(f"{migration.name} cannot be applied: {reason}; then migrate again.") from error
             connection.execute(SQL["record"], (migration.name, migration.sha256))
+            reached(Point.MIGRATE_BETWEEN_FILES)
+        reached(Point.MIGRATE_BEFORE_COMMIT)
     return [migration.name for migration in missing]
 
 

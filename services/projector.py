@@ -16,6 +16,7 @@ from psycopg.sql import Identifier
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger
 
@@ -151,7 +152,10 @@ class Projector:
                 return upto - position  # another projector or a rebuild was faster: look again
             for name in names:
                 take(self._views[name], LIVE, batch, cursor)
+            reached(Point.PROJECTOR_BEFORE_CHECKPOINT)
             cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
+            reached(Point.PROJECTOR_BEFORE_COMMIT)
+        reached(Point.PROJECTOR_AFTER_COMMIT)
         return upto - position
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:

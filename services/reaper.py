@@ -12,8 +12,11 @@ from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
+from services.logs import about_job
+from services.metrics import LEASES_EXPIRED
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +70,12 @@ class Reaper:
         return [job_id for job_id in overdue if self._execute(job_id, AbortJob(_now()))]
 
     def _expire(self, job_id: UUID, attempt: int) -> bool:
-        expired = self._execute(job_id, ExpireLease(attempt, _now()))
-        if expired:
-            log.warning("job %s attempt %d lost its worker", job_id, attempt)
+        with about_job(job_id, attempt):
+            expired = self._execute(job_id, ExpireLease(attempt, _now()))
+            if expired:
+                reached(Point.REAPER_AFTER_REQUEUE)
+                LEASES_EXPIRED.inc()
+                log.warning("job %s attempt %d lost its worker", job_id, attempt)
         return expired
 
     def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:

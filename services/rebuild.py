@@ -14,6 +14,7 @@ from psycopg.sql import Identifier
 
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
+from services.crash_points import Point, reached
 from services.database import Database
 from services.ledger import Ledger
 from services.projector import View, checksum, take, use_schema
@@ -76,12 +77,13 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
         connection.execute(SQL["register_live"], (view.name, view.version))
         connection.execute(SQL["begin_next"], (view.name, view.version))
         _create_tables(connection, view, "views_next")
+        reached(Point.REBUILD_AFTER_TABLES)
         position = 0
         while (live := _position(connection, view, SQL["live_position"])) - position > NEARLY_THERE_EVENTS:
-            for reached in fill(connection, ledger, view, "next", position, live):
-                connection.execute(SQL["advance_next"], (reached, view.name))
+            for filled in fill(connection, ledger, view, "next", position, live):
+                connection.execute(SQL["advance_next"], (filled, view.name))
                 if stopping():
-                    raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {reached}.")
+                    raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {filled}.")
             position = live
         for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
             connection.execute(sql.SQL(SQL["analyze_table"]).format(Identifier("views_next", table)))
@@ -92,6 +94,7 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
             rows, fresh = _checksum(connection, view, "views_next")
             _, before = _checksum(connection, view, "views")
             _swap(connection, view)
+        reached(Point.REBUILD_AFTER_SWAP)
     return Rebuilt(view.name, live, time.monotonic() - started, rows, fresh, same=fresh == before)
 
 
@@ -170,6 +173,7 @@ def fill(
         with connection.transaction():
             use_schema(connection, SCHEMAS[slot])
             take(view, slot, batch, connection.cursor())
+        reached(Point.REBUILD_AFTER_BATCH)
         yield end
 
 
@@ -206,6 +210,7 @@ def _swap(connection: Connection[TupleRow], view: View) -> None:
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
             connection.execute(moved)
+            reached(Point.REBUILD_IN_SWAP)
         connection.execute(SQL["secure_table"], (f"views.{table}",))
     connection.execute(SQL["forget_parked"], (view.name, "live"))
     connection.execute(SQL["promote_parked"], (view.name,))

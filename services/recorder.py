@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -25,9 +26,13 @@ from domain.commands import (
 from domain.errors import Refused
 from domain.job import Running, require_attempt
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
+from services.logs import about_job
+from services.metrics import REPORTS_ANSWERED
 from services.wire import (
     ANY_REPORT,
     RECORDERS,
@@ -86,7 +91,9 @@ class Recorder:
             return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(error))
         job = executed.generation.job
         runs = isinstance(job, Running) and job.tries.attempt == report.attempt
+        reached(Point.RECORDER_BEFORE_LEASE)
         self._keep_lease(report, worker, runs=runs)
+        reached(Point.RECORDER_BEFORE_ANSWER)
         return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
 
     def _renew(self, report: HeartbeatReport, worker: str) -> ReportReply:
@@ -124,14 +131,14 @@ class Recorder:
 
     async def _answer(self, message: Msg) -> None:
         try:
-            reply = await self._reply_to(message.data, sender_of(message.subject))
+            reply = await self._reply_to(message.data, sender_of(message.subject), message.headers)
             await message.respond(reply.model_dump_json().encode())
         except (NatsError, OSError) as error:
             log.warning("an answer was lost, the worker asks again: %s", error)
         finally:
             self._places.release()
 
-    async def _reply_to(self, data: bytes, worker: str) -> ReportReply:
+    async def _reply_to(self, data: bytes, worker: str, headers: Mapping[str, str] | None = None) -> ReportReply:
         try:
             report = ANY_REPORT.validate_json(data)
         except ValidationError as error:
@@ -139,8 +146,17 @@ class Recorder:
                 "a report of worker %s was not understood: %s", worker, error.errors(include_input=False)[0]["msg"]
             )
             return ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version.")
+        with about_job(report.job_id, report.attempt, worker=worker):
+            reply = await self._recorded(report, worker, headers)
+        REPORTS_ANSWERED.labels(report.kind, reply.code or "accepted").inc()
+        return reply
+
+    async def _recorded(self, report: AnyReport, worker: str, headers: Mapping[str, str] | None) -> ReportReply:
         try:
-            return await asyncio.to_thread(self.record, report, worker)
+            if isinstance(report, HeartbeatReport):
+                return await asyncio.to_thread(self.record, report, worker)
+            with telemetry.job_span(f"record {report.kind}", report.job_id, headers=headers):
+                return await asyncio.to_thread(self.record, report, worker)
         except Exception:
             log.exception("report %s of job %s failed", report.kind, report.job_id)
             return ReportReply(accepted=False, code=UNAVAILABLE, detail="The recorder failed; send the report again.")

@@ -15,8 +15,10 @@ from nats.js.errors import APIError
 
 from domain.codec import name_of
 from services.broker import Broker, ensure_ledger_stream
+from services.crash_points import Point, reached
 from services.following import OutOfStep, follow
 from services.ledger import Ledger, RawEvent
+from services.metrics import RELAY_POSITION
 from services.wire import LEDGER_STREAM, ledger_subject
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Relay:
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
         position = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
+        RELAY_POSITION.set(position)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
             await self._refuse_a_longer_stream(position)
@@ -59,6 +62,7 @@ class Relay:
                 raise
             log.debug("some of %d events after %d were not taken; they are looked at again", len(batch), position)
             return 0
+        reached(Point.RELAY_AFTER_PUBLISH)
         return len(batch)
 
     async def _refuse_a_longer_stream(self, position: int) -> None:
@@ -78,6 +82,7 @@ class Relay:
                 await self._broker.jetstream.publish(subject, payload, timeout=ACK_S_MAX, headers=headers)
             else:
                 await self._broker.client.publish(subject, payload, headers=headers)
+                reached(Point.RELAY_BETWEEN_EVENTS)
             position = event.position
 
 

@@ -3,7 +3,7 @@
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     )
     disk_free_min_mb: Annotated[int, Field(ge=0)] = Field(
         default=256, description="`darkroom up` refuses to start with less free disk space than this, in MB."
+    )
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port on which `darkroom run` answers scrapes of what its process counts, without a token. "
+        "Default: none.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How the log is written: `text` for people, `json` for programs, an object a line."
     )
     log_level: str = Field(default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`.")
 

@@ -1,4 +1,5 @@
 """Deletes files of assets that ended without one: failed, or canceled while a worker was about to report the file.
+And what a writer that was killed left unfinished.
 
 A worker deletes such a file itself when the ledger tells it that nobody wants it; this is for workers that died before
 they asked, or wrote late. What ended is read from the ledger, so nothing is missed, and an asset that failed or was
@@ -18,6 +19,7 @@ from domain.codec import UnknownEvent
 from domain.errors import Refused
 from projections.sql import load
 from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger
 
@@ -32,6 +34,9 @@ AFTER_S: Final = (60.0, 86_400.0)
 """How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for a
 worker that was held up and died before it asked what to do with the file."""
 
+UNFINISHED_S: Final = 3_600.0
+"""Nobody takes so long to write a file."""
+
 STRIDE: Final = 1_000
 """Commits of the ledger that are looked through at a time."""
 
@@ -39,11 +44,19 @@ STRIDE: Final = 1_000
 class Sweeper:
     """Several may run: deleting twice does no harm."""
 
-    def __init__(self, database: Database, ledger: Ledger, blobs: Blobs, after_s: Sequence[float] = AFTER_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        blobs: Blobs,
+        after_s: Sequence[float] = AFTER_S,
+        unfinished_s: float = UNFINISHED_S,
+    ) -> None:
         self._database = database
         self._ledger = ledger
         self._blobs = blobs
         self._after_s = tuple(after_s)
+        self._unfinished_s = unfinished_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until stopped; an outage of Postgres or of the object store is waited out."""
@@ -59,22 +72,25 @@ class Sweeper:
 
     def step(self) -> int:
         """Look through the next stretch of the ledger in every pass; how many positions were passed."""
+        self._blobs.remove_unfinished(self._unfinished_s)
         return sum(self._pass(number, after_s) for number, after_s in enumerate(self._after_s))
 
     def _pass(self, number: int, after_s: float) -> int:
         with self._database.connection() as connection:
             arguments = {"pass": number, "after_s": after_s, "stride": STRIDE}
-            ((reached, upto),) = connection.execute(SQL["stretch"], arguments).fetchall()
-            if upto <= reached:
+            ((after, upto),) = connection.execute(SQL["stretch"], arguments).fetchall()
+            if upto <= after:
                 return 0
-            stretch = {"reached": reached, "upto": upto}
+            stretch = {"reached": after, "upto": upto}
             ended = [asset for (asset,) in connection.execute(SQL["ended_without_file"], stretch).fetchall()]
         for asset in ended:
             self._sweep(asset)
+        if ended:
+            reached(Point.SWEEPER_BEFORE_CHECKPOINT)
         with self._database.connection() as connection:
             # Last: what was not deleted before a crash is deleted after it.
             connection.execute(SQL["advance"], {"pass": number, "upto": upto})
-        return int(upto - reached)
+        return int(upto - after)
 
     def _sweep(self, asset_id: UUID) -> None:
         try:
@@ -83,4 +99,5 @@ class Sweeper:
             log.error("the file of asset %s is left alone: %s", asset_id, error)  # noqa: TRY400 - the sentence says it all
             return
         if isinstance(asset, Failed | Canceled):
+            reached(Point.SWEEPER_BEFORE_DELETE)
             self._blobs.delete(asset.reservation.path)

@@ -21,10 +21,13 @@ from domain.recipe import Kind
 from projections.sql import load
 from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.broker import Broker
+from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.following import follow
 from services.ledger import Context, Ledger
+from services.logs import about
 from services.media import UnreadableMedia, read_frame, read_image
+from services.metrics import THUMBNAILS_TRIED
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +91,16 @@ class Thumbnailer:
         claimed = self._claim()
         if claimed is None:
             return False
+        reached(Point.THUMBNAILS_AFTER_CLAIM)
+        with about(asset_id=claimed.asset_id, owner=claimed.owner):
+            self._try(claimed)
+        return True
+
+    def _try(self, claimed: Claimed) -> None:
         try:
             thumbnailed = self._make(claimed)
             self._ledger.execute_asset(claimed.asset_id, ThumbnailAsset(thumbnailed, datetime.now(UTC)), THUMBNAILS)
+            THUMBNAILS_TRIED.labels("made").inc()
         except Unavailable:
             raise  # Postgres; the claim runs out by itself
         except FORESEEN as error:
@@ -98,7 +108,6 @@ class Thumbnailer:
         except Exception as error:
             log.exception("asset %s: making its thumbnail failed unexpectedly", claimed.asset_id)
             self._put_off(claimed, error)
-        return True
 
     def _claim(self) -> Claimed | None:
         with self._database.connection() as connection:
@@ -115,12 +124,14 @@ class Thumbnailer:
         content = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
         if not self._blobs.put_once(path, content):
             content = self._blobs.get(path)  # of a try that ended before the ledger had it
+        reached(Point.THUMBNAILS_AFTER_FILE)
         width, height = read_image(content).size
         sha256 = hashlib.sha256(content).hexdigest()
         return AssetThumbnailed(sha256=sha256, bytes=len(content), width=width, height=height, path=path)
 
     def _put_off(self, claimed: Claimed, error: Exception) -> None:
         """Try again later, or never. The asset stays as it is either way."""
+        THUMBNAILS_TRIED.labels("put_off").inc()
         store_is_away = isinstance(error, BlobStoreUnavailable | OSError)
         tries = min(claimed.tries, TRIES_MAX - 1) if store_is_away else claimed.tries
         pause_s = pause_after(tries)

@@ -110,9 +110,14 @@ def memory_ledger() -> Iterator[Ledger]:
 @pytest.fixture
 def nats_url(servers: EmbeddedServers) -> str:
     """The session's NATS, with no stream in it."""
-    with ThreadPoolExecutor(max_workers=1) as thread:  # beside the test's own event loop
-        thread.submit(asyncio.run, _delete_streams(servers.nats_url)).result()
+    delete_streams(servers.nats_url)
     return servers.nats_url
+
+
+def delete_streams(url: str) -> None:
+    """As if nobody had used the server yet."""
+    with ThreadPoolExecutor(max_workers=1) as thread:  # beside the test's own event loop
+        thread.submit(asyncio.run, _delete_streams(url)).result()
 
 
 async def _delete_streams(url: str) -> None:

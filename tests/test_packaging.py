@@ -70,7 +70,7 @@ def test_the_command_line_starts_without_server_or_model_libraries() -> None:
 
 def test_make_alone_lists_the_targets() -> None:
     listed = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for target in ("setup", "up", "demo", "test", "check", "bench"):
+    for target in ("setup", "up", "demo", "test", "check", "bench", "soak"):
         assert f"make {target} " in listed.stdout
 
 

@@ -1,11 +1,9 @@
 """The `darkroom` command. Exit status 0: done, 1: it did not work, 2: bad usage or settings, 130: interrupted."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Coroutine
 from enum import StrEnum
 from importlib.metadata import version
@@ -17,6 +15,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from api.cli import users
+from services.logs import log_to_stderr
 from services.settings import Settings, SettingsError
 
 app = typer.Typer(name="darkroom", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -93,14 +92,6 @@ def complain(sentence: str) -> None:
     typer.echo(f"darkroom: {sentence}", err=True)
 
 
-def log_to_stderr(level: str) -> None:
-    """One line an entry: time in UTC, level, where from, words."""
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        level=level, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"
-    )
-
-
 def pools_of(workers: str, settings: Settings) -> str:
     """The value of `--workers`, checked: pools of the catalog separated by commas, or `none`."""
     pools = [pool.strip() for pool in workers.split(",") if pool.strip()]
@@ -168,7 +159,7 @@ def up(
         update={name: value for name, value in given.items() if value is not None}
     )
     pools = pools_of(workers, settings)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     from api.up import up as run_everything  # noqa: PLC0415 - brings every service; the client commands start without
 
     raise typer.Exit(run_everything(settings, workers=pools))
@@ -187,7 +178,7 @@ def run(
             raise typer.BadParameter("the worker has no database and runs alone: darkroom run worker")
         os.execv(sys.executable, [sys.executable, "-m", "gpu_worker"])  # noqa: S606 - no shell wanted
     settings = Settings.from_environment()
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format)
     from api.run import run_services  # noqa: PLC0415 - see `up`
 
     raise typer.Exit(run_services([service.value for service in services], settings))
@@ -469,6 +460,17 @@ def import_bundle(
     from api.cli import bundles  # noqa: PLC0415 - brings Postgres
 
     raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
+
+
+@app.command(name="doctor")
+def find_faults(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Look for what is wrong, and say how to mend it.
+
+    Works with and without a running server, and changes nothing. Exit status 1 when something is wrong.
+    """
+    from api.cli.doctor import doctor  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(doctor(data_dir, as_json=as_json))
 
 
 @app.command(name="settings")

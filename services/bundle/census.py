@@ -100,8 +100,8 @@ class Census:
         self.jobs = 0
         self.unfinished: set[UUID] = set()
         self.files: dict[tuple[Role, UUID], NamedFile] = {}
-        self.deleted: dict[UUID, str] = {}
-        """Where the files of uploads were that are deleted at the end, by upload."""
+        self.deleted: set[str] = set()
+        """Where the files of deleted uploads were. Content that came again lies elsewhere: nothing is there again."""
         self._streams: dict[UUID, _Stream] = {}
         self._owed: dict[UUID, str] = {}
         self._uploaded: dict[UUID, int] = {}
@@ -176,7 +176,7 @@ class Census:
                 self._upload(stream_id, uploaded)
             case MediaDeleted():
                 if file := self.files.pop(("upload", stream_id), None):
-                    self.deleted[stream_id] = file.path
+                    self.deleted.add(file.path)
             case BatchOpened(base=base):
                 self._require_sources([base] if base else [])
             case BatchItemAdded(job_id=UUID() as job_id):
@@ -218,7 +218,6 @@ class Census:
             raise Unfit("is no upload of its owner")
         times = self._uploaded[stream_id] = self._uploaded.get(stream_id, 0) + 1
         _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type, times))
-        self.deleted.pop(stream_id, None)
         self._name("upload", stream_id, uploaded.path, uploaded.sha256, uploaded.bytes)
 
     def _name(self, role: Role, stream_id: UUID, path: str, sha256: str, size: int) -> None:

@@ -26,6 +26,7 @@ from services.bundle.errors import BundleConflict, BundleDamaged, FileLost
 from services.bundle.export import Told
 from services.bundle.layout import EMPTY, Line, Manifest, chained, checksum
 from services.bundle.reading import Bundle, opened
+from services.crash_points import Point, reached
 from services.database import Database
 from services.flusher import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
 
@@ -65,9 +66,11 @@ def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Impo
         written = _write_files(
             blobs, bundle, [census.files[key] for key in census.files if key in missing.naming], told
         )
+        reached(Point.IMPORT_AFTER_FILES)
         appended = _append(database, bundle, missing.events, told) if missing.events else 0
-        for upload in missing.deletions & census.deleted.keys():
-            blobs.delete(census.deleted[upload])
+        reached(Point.IMPORT_AFTER_COMMIT)
+        for path in sorted(census.deleted):  # all of them: an import that died before this left files of theirs
+            blobs.delete(path)
         found = _checksum_here(database, blobs, census, told)
         if found != bundle.manifest.checksum:
             raise BundleDamaged(f"What is here now has the checksum {found}, not the bundle's: run `darkroom verify`.")
@@ -78,16 +81,15 @@ def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Impo
 
 @dataclass(slots=True)
 class _Missing:
-    """What of a bundle the ledger does not have: how many events, the files that they name, the uploads they delete."""
+    """What of a bundle the ledger does not have: how many events, and the files that they name."""
 
     events: int
     naming: set[tuple[Role, UUID]]
-    deletions: set[UUID]
 
 
 def _compare(database: Database, bundle: Bundle) -> _Missing:
     """Raises `BundleConflict` where a stream of the ledger goes on otherwise than that of the bundle."""
-    missing = _Missing(0, set(), set())
+    missing = _Missing(0, set())
     with database.connection() as connection:
         for group in _groups(bundle.lines()):
             for event in (one for commit in _not_there(connection, group) for one in commit):
@@ -95,8 +97,6 @@ def _compare(database: Database, bundle: Bundle) -> _Missing:
                 name = name_of(event.topic)
                 if name in NAMING:
                     missing.naming.add((NAMING[name], event.stream_id))
-                elif name == "media.deleted":
-                    missing.deletions.add(event.stream_id)
     return missing
 
 
@@ -120,6 +120,7 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
                     )
             appended += sum(map(len, lacking))
             told("events appended", appended, count)
+        reached(Point.IMPORT_BEFORE_COMMIT)
     return appended
 
 

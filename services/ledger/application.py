@@ -52,6 +52,7 @@ from services.ledger.aggregates import (
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
+from services.telemetry import job_span, submitted, submitting
 
 T = TypeVar("T")
 
@@ -121,10 +122,11 @@ class Ledger(Application[UUID]):
 
     def execute(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted:
         """Decide on a job and append what follows. Raises what the domain refuses; safe to repeat."""
-        executed = self._execute_unread(job_id, command, context)
-        return executed or _retry_conflicts(
-            lambda: self._decide_job(job_id, command, context, self._load(job_id)),
-        )
+        with job_span("ledger commit", job_id, {"darkroom.command": type(command).__name__}):
+            executed = self._execute_unread(job_id, command, context)
+            return executed or _retry_conflicts(
+                lambda: self._decide_job(job_id, command, context, self._load(job_id)),
+            )
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
@@ -136,7 +138,9 @@ class Ledger(Application[UUID]):
             raise ValueError("what a job starts from is read first")
         decision = generations.decide(command, NOTHING.generation)
         after = generations.evolve(NOTHING.generation, decision)
-        return self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
+        receipt = self._given.append(self._job_commit(command.job_id, command, context, NOTHING, decision, after))
+        submitting(command.job_id, receipt)
+        return receipt
 
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
         """The same for one asset."""
@@ -279,6 +283,8 @@ class Ledger(Application[UUID]):
         receipt = self._given.write(commit)
         if receipt.repeated:
             return self._served(job_id, command, decision, receipt)
+        if isinstance(command, SubmitJob):
+            submitted(job_id)
         own = {job_id, *(asset_id(job_id, index) for index in range(len(after.assets)))}
         versions = loaded.versions | {each.stream_id: each.version for each in commit.events if each.stream_id in own}
         self._recent.put(job_id, Loaded(after, versions, receipt.last_position))
@@ -372,6 +378,9 @@ class Ledger(Application[UUID]):
         receipt = self._given.write(Commit(envelope.command_id, events))
         if receipt.repeated:
             state, _, _ = self._load_one(kind, stream)
+        else:
+            for submission in submissions:
+                submitted(submission.job_id)
         return Executed(state, decided, receipt.last_position)
 
     def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:

@@ -170,6 +170,15 @@ async def test_a_key_asked_for_twice_while_the_database_answers_is_known_both_ti
     assert await asyncio.gather(*others) == [Identity("bob")] * 3
 
 
+async def test_one_key_in_many_requests_at_once_is_known_to_each(site: Site, database: Database) -> None:
+    ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
+    first = asyncio.create_task(site.http.get("/v1/models", headers={"Authorization": f"Bearer {bob}"}))
+    await asyncio.sleep(0)  # the question about bob is on its way
+    again = {"Authorization": f"Bearer {ada}"}
+    answers = [await first, *await asyncio.gather(*(site.http.get("/v1/models", headers=again) for _ in range(8)))]
+    assert [answer.status_code for answer in answers] == [200] * 9
+
+
 async def test_what_is_no_key_of_ours_is_never_asked_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(*_: object) -> NoReturn:
         raise AssertionError("the database was asked")

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(180)
 SOURCES = {"media": "media", "asset": "asset_id"}
 """What a source begins with, and the path parameter of such ids."""
 
-INCIDENTAL = {"date"}
+INCIDENTAL = {"date", "request-id"}
 """Headers that differ from call to call, whoever asks for what."""
 
 

@@ -13,8 +13,8 @@ from domain.recipe import Kind
 from gpu_worker.encode import BrokenFile, read
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, UnusableOutput
 from gpu_worker.failures import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, failure_of
-from gpu_worker.redaction import redacted
 from services.blobs import BlobStoreUnavailable
+from services.redaction import redacted
 
 LOG = logging.LoggerAdapter(logging.getLogger("tests.failures"), {})
 

@@ -1,6 +1,7 @@
 """`python -m gpu_worker` as a process of its own: settings, signals, exit status, and what it must not import."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -96,8 +97,42 @@ async def test_sigterm_in_mid_job_gives_the_job_back(broker: Broker, process: Pr
         assert await asyncio.to_thread(process.exit_status) == 0
         await peer.until(lambda peer: peer.kinds() == ["started", "attempt_released"])
         await peer.until_acked()
-    assert f"job={order.job_id} attempt=1 attempt_released accepted" in process.log()
+    assert f"attempt_released accepted [job_id={order.job_id} attempt=1" in process.log()
     assert "s3cret" not in process.log()
+
+
+async def test_a_log_for_programs_says_of_each_entry_what_it_is_about(
+    broker: Broker, demo_folder: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "nats_url": broker.url,
+        "blobs_url": (tmp_path / "blobs").as_uri(),
+        "models": f"sdxl-demo={demo_folder}",
+        "pools": "sdxl",
+        "device": "cpu",
+        "worker_name": "gpu-1",
+        "log_format": "json",
+    }
+    process = Process(tmp_path / "worker.log", settings)
+    try:
+        async with peer_of(broker) as peer:
+            await peer.make_queue()
+            order = an_order(quantity=1)
+            await peer.dispatch(order)
+            await peer.until_acked()
+        process.tell(signal.SIGTERM)
+        assert await asyncio.to_thread(process.exit_status) == 0
+    finally:
+        process.end()
+    entries = [json.loads(line) for line in process.log().splitlines()]
+    assert {entry["logger"] for entry in entries} == {"darkroom.worker"}
+    of_job = [entry for entry in entries if "job_id" in entry]
+    assert [entry["message"].split(" ")[0] for entry in of_job] == ["started:", "asset", "done"]
+    for entry in of_job:
+        about = (entry["job_id"], entry["correlation_id"], entry["attempt"], entry["owner"])
+        assert about == (str(order.job_id), str(order.job_id), 1, "ada")
+        assert entry["worker"].endswith("gpu-1")
+    assert order.recipe.prompt not in process.log()
 
 
 async def test_a_second_signal_ends_a_worker_that_cannot_give_its_job_back(broker: Broker, process: Process) -> None:

@@ -1,10 +1,16 @@
 """Files: written once, whole, and readable in parts."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from services.blobs import BlobMissing, Blobs
+from services.blobs import UNFINISHED, BlobMissing, Blobs
+from tests.services.commits import eventually
 
 
 @pytest.fixture
@@ -49,3 +55,41 @@ async def test_existence_is_asked_and_deleting_twice_is_harmless(blobs: Blobs):
     blobs.delete("x.bin")
     blobs.delete("x.bin")
     assert not await blobs.exists("x.bin")
+
+
+WRITING = """
+import os, sys
+from services.blobs import Blobs
+os.fsync = lambda _: os.kill(os.getpid(), 9)  # written, and not named yet
+Blobs(sys.argv[1]).put_once("bucket/owner/job_0.png", b"whole")
+"""
+
+
+def test_a_writer_that_is_killed_leaves_no_file_and_what_it_left_is_taken_away(tmp_path: Path):
+    folder = tmp_path / "blobs"
+    blobs = Blobs(folder.as_uri())
+    ended = subprocess.run([sys.executable, "-c", WRITING, folder.as_uri()], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = [file for file in folder.rglob("*") if file.is_file()]
+    assert left.parent == folder / UNFINISHED
+    blobs.remove_unfinished(older_than_s=3600)
+    assert left.exists()  # somebody may be writing it
+    assert blobs.put_once("bucket/owner/job_0.png", b"whole")
+    os.utime(left, (time.time() - 3601,) * 2)
+    blobs.remove_unfinished(older_than_s=3600)
+    assert [file.name for file in folder.rglob("*") if file.is_file()] == ["job_0.png"]
+
+
+def test_a_file_is_whole_from_the_moment_that_it_is_there(tmp_path: Path):
+    folder = tmp_path / "blobs"
+    content = "b'x' * 30_000_000"
+    writing = f"import sys; from services.blobs import Blobs; Blobs(sys.argv[1]).put_once('x.bin', {content})"
+    with subprocess.Popen([sys.executable, "-c", writing, folder.as_uri()]) as writer:
+        eventually((folder / "x.bin").exists)
+        assert (folder / "x.bin").stat().st_size == 30_000_000
+        writer.kill()
+
+
+def test_a_path_that_leads_out_is_refused(blobs: Blobs):
+    with pytest.raises(ValueError, match="leads out"):
+        blobs.put_once("../elsewhere.png", b"x")

@@ -256,6 +256,31 @@ def test_a_deletion_takes_the_file_along(here: Place, there: Place, bundle: Path
     assert there.files() == {}
 
 
+def test_a_deletion_whose_import_died_before_the_file_is_made_up_for(here: Place, there: Place, bundle: Path) -> None:
+    photo = here.upload()
+    here.export(None, bundle)
+    there.take_in(bundle)
+    left = there.files()
+    here.delete_upload(photo)
+    here.export(None, bundle, force=True)
+    there.take_in(bundle)
+    for path, content in left.items():
+        there.blobs.put_once(path, content)
+    there.take_in(bundle)
+    assert there.files() == {}
+
+
+def test_an_upload_that_came_again_leaves_no_file_of_before(here: Place, there: Place, bundle: Path) -> None:
+    photo = here.upload()
+    here.export(None, bundle)
+    there.take_in(bundle)
+    here.delete_upload(photo)
+    here.upload()
+    here.export(None, bundle, force=True)
+    there.take_in(bundle)
+    assert there.files() == here.files()
+
+
 def test_a_job_that_has_not_ended_is_not_exported(here: Place, bundle: Path) -> None:
     job_id = here.submit(recipe(2))
     batch_id, jobs = here.batch(2)

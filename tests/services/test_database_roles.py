@@ -63,6 +63,7 @@ FORBIDDEN = {
     "park": "delete from parked_events",
     "lease": "delete from leases",
     "thumbnail": "delete from thumbnail_tries",
+    "sweep": "update file_sweeps set position = 0",
     "migrate": "delete from migrations",
     "a table of one's own": "create table mine (id int)",
     "a table in the views": "create table views_next.mine (id int)",
@@ -72,7 +73,7 @@ FORBIDDEN = {
 MAY = {
     API: {"read others' rows"},  # no row of theirs is in it: see below
     READER: {"read ledger", "read others' rows"},
-    WRITER: {"read ledger", "read others' rows", "append", "lease", "thumbnail"},
+    WRITER: {"read ledger", "read others' rows", "append", "lease", "thumbnail", "sweep"},
     PROJECTOR: {
         *("read ledger", "read others' rows", "write a view", "drop a view", "no row security"),
         *("move a checkpoint", "park", "a table in the views"),

@@ -61,6 +61,15 @@ class Installation:
         self._process.send_signal(signal.SIGINT)
         return self._process.wait(60)
 
+    def kill(self) -> None:
+        """As the kernel does when memory runs out; wait until what it started has ended with it."""
+        assert self._process is not None
+        others = self.tree()[1:]
+        self._process.kill()
+        self._process.wait(30)
+        _, alive = psutil.wait_procs(others, 30)
+        assert not alive
+
     def tree(self) -> list[psutil.Process]:
         """The process and all its descendants."""
         assert self._process is not None

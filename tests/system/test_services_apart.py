@@ -1,114 +1,31 @@
 """Every service as a process of its own with its own rights, on servers that were given: the shape of production."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from services.embedded import EmbeddedServers
 from services.migrate import migrate
+from tests.system.fleet import SERVICES, Fleet
 from tests.system.installation import Installation, eventually
 
 pytestmark = pytest.mark.timeout(300)
 
-ROLES = {
-    "api": "darkroom_writer",
-    "projector": "darkroom_projector",
-    "relay": "darkroom_reader",
-    "dispatcher": "darkroom_reader",
-    "recorder": "darkroom_writer",
-    "reaper": "darkroom_writer",
-    "thumbnails": "darkroom_writer",
-}
-"""As docs/least-rights.md says. The worker has no database."""
-
-SERVICES = (*ROLES, "worker")
-TOKEN = "a-token-of-this-test-alone"
-
-
-class Fleet:
-    """One process per service."""
-
-    def __init__(self, environment: dict[str, str], own: dict[str, dict[str, str]], folder: Path) -> None:
-        """`own`: what each service has in its environment besides."""
-        self._environment = environment
-        self._own = own
-        self._folder = folder
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, service: str) -> None:
-        """`darkroom run SERVICE`."""
-        with (self._folder / f"{service}.log").open("ab") as log:
-            self.processes[service] = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "run", service],
-                stdout=log,
-                stderr=log,
-                env={**self._environment, **self._own[service]},
-            )
-
-    def stop(self) -> dict[str, int]:
-        """SIGTERM to all; how each ended."""
-        for process in self.processes.values():
-            process.send_signal(signal.SIGTERM)
-        return {service: process.wait(30) for service, process in self.processes.items()}
-
-    def logs(self) -> str:
-        """What they said, for a failure."""
-        return "\n".join(f"== {file.name}\n{file.read_text()[-1500:]}" for file in sorted(self._folder.glob("*.log")))
-
 
 @pytest.fixture
-def url() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
-@pytest.fixture
-def fleet(dsn: str, nats_url: str, servers: EmbeddedServers, url: str, tmp_path: Path) -> Iterator[Fleet]:
-    own = {
-        service: {
-            "DARKROOM_POSTGRES_DSN": make_conninfo(dsn, user=role),
-            "DARKROOM_NATS_URL": servers.services_nats_url,
-        }
-        for service, role in ROLES.items()
-    }
-    own["worker"] = {"DARKROOM_NATS_URL": servers.worker_nats_url}
-    environment = {
-        **os.environ,
-        "DARKROOM_BLOBS_URL": (tmp_path / "blobs").as_uri(),
-        "DARKROOM_DATA_DIR": str(tmp_path / "data"),
-        "DARKROOM_ADMIN_TOKEN": TOKEN,
-        "DARKROOM_PORT": url.rpartition(":")[2],
-    }
-    made = Fleet(environment, own, tmp_path)
-    try:
+def fleet(dsn: str, nats_url: str, servers: EmbeddedServers, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet.of(servers, dsn, tmp_path) as made:
         yield made
-    finally:
-        for process in made.processes.values():
-            process.kill()
-            process.wait(10)
 
 
-def test_eight_processes_do_what_one_does(fleet: Fleet, url: str):
+def test_eight_processes_do_what_one_does(fleet: Fleet):
     for service in SERVICES:
         fleet.start(service)
-    client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
-
-    def ready() -> bool:
-        try:
-            return client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+    client = fleet.client()
 
     def ended(job_id: str) -> bool:
         return client.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
@@ -118,7 +35,7 @@ def test_eight_processes_do_what_one_does(fleet: Fleet, url: str):
         return all(urls) and all(client.get(url).headers["Content-Type"] == "image/webp" for url in urls)
 
     with client:
-        eventually(ready, 60, fleet.logs)
+        fleet.ready(client)
         refused = client.post("/v1/admin/projections/library/rebuild")
         assert (refused.status_code, refused.json()["code"]) == (503, "rebuild_unavailable")
         first = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox", "quantity": 3}).json()
@@ -129,7 +46,7 @@ def test_eight_processes_do_what_one_does(fleet: Fleet, url: str):
             fleet.processes[service].kill()
             fleet.processes[service].wait(10)
             fleet.start(service)
-        eventually(ready, 60, fleet.logs)
+        fleet.ready(client)
         second = client.post("/v1/jobs", json={"job_type": "sdxl_image_fast", "prompt": "a fox"}).json()
         eventually(lambda: ended(second["id"]), 120, fleet.logs)
         eventually(lambda: has_thumbnails(second["id"]), 60, fleet.logs)

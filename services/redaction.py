@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
-from gpu_worker.settings import without_credentials
-
 HIDDEN = "***"
+
+CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
 
 SECRET_CHARS_MIN = 6
 """Shorter values of variables are no secrets, and taken out they would leave nothing readable."""
@@ -32,21 +32,36 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
 
     The variables are those of `environment`, by default of this process.
     """
-    for secret in sorted(secrets_of(os.environ if environment is None else environment), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    text = without_credentials(text)
+    return without_secrets(text, secrets_of(os.environ if environment is None else environment))
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The same with the values of variables given."""
+    text = without_values(text, secrets)
     for pattern in (AUTHORIZATION, BEARER, NAMED):
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
     return text
 
 
-def secrets_of(environment: Mapping[str, str]) -> set[str]:
+def without_values(text: str, secrets: Iterable[str]) -> str:
+    """The text without these values and without credentials of URLs; what is merely called a token stays."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return without_credentials(text)
+
+
+def without_credentials(text: str) -> str:
+    """The text with the user and password of every URL in it replaced by `***`."""
+    return CREDENTIALS.sub(HIDDEN, text)
+
+
+def secrets_of(environment: Mapping[str, str]) -> frozenset[str]:
     """Every value whose variable is called a secret, and the password of every URL; plain, and as URLs write them."""
     found: set[str] = set()
     for name, value in environment.items():
         for secret in [*(value.splitlines() if SECRET_VARIABLE.search(name) else ()), *passwords(value)]:
             found |= {secret.strip(), quote(secret, safe=""), unquote(secret)}
-    return {secret for secret in found if len(secret) >= SECRET_CHARS_MIN}
+    return frozenset(secret for secret in found if len(secret) >= SECRET_CHARS_MIN)
 
 
 def passwords(value: str) -> Iterator[str]:

@@ -1,0 +1,96 @@
+"""What every request gets around it: an id, its figures, and a line in the log where it failed.
+
+The id is the client's own `Request-Id` where that is a decent one, else a new one; the answer names it, and so does
+every log entry that the request causes. Who reports a failure needs to say no more than that.
+"""
+
+import logging
+import re
+import time
+from functools import cache
+from typing import Final
+from uuid import uuid4
+
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import internal
+from services import telemetry
+from services.logs import about
+from services.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID: Final = "Request-Id"
+
+DECENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
+"""Nothing that could end a line, a header or a quotation, and no longer than anybody's ids are."""
+
+METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+UNROUTED: Final = "unrouted"
+"""The route of requests for what is not there: paths that clients invent would be as many series."""
+
+
+class Observed:
+    """The outermost layer. Also answers what failed unexpectedly, so that this answer has an id as well."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
+        began_s = time.perf_counter()
+        answered: list[tuple[int, float]] = []
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answered.append((message["status"], time.perf_counter() - began_s))
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        with about(request_id=request_id), telemetry.request(Headers(scope=scope)) as request:
+            try:
+                await self._answer(scope, receive, named, answered)
+            finally:
+                for status, seconds in answered:
+                    method, route = method_of(scope), route_of(scope)
+                    requests, durations = _figures_of(method, route, status)
+                    requests.inc()
+                    durations.observe(seconds)
+                    request.answered(method=method, route=route, status=status, request_id=request_id)
+                    log.debug("%s %s answered %d in %.1f ms", method, scope["path"], status, seconds * 1000)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, answered: list[tuple[int, float]]) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if answered:
+                raise  # half an answer is out: the server hangs up
+            await internal()(scope, receive, send)
+
+
+def request_id_of(given: str | None) -> str:
+    """The client's, if it is fit for headers and logs; else a new one."""
+    return given if given is not None and DECENT.fullmatch(given) else uuid4().hex
+
+
+def route_of(scope: Scope) -> str:
+    """The route as it is declared, as in `/v1/jobs/{job_id}`."""
+    return str(getattr(scope.get("route"), "path", UNROUTED))
+
+
+def method_of(scope: Scope) -> str:
+    """The method, or `other` for one that clients made up."""
+    return scope["method"] if scope["method"] in METHODS else "other"
+
+
+@cache
+def _figures_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Looking them up by their labels costs more than counting; there are few."""
+    return HTTP_REQUESTS.labels(method, route, str(status)), HTTP_REQUEST_SECONDS.labels(method, route)

@@ -1,0 +1,122 @@
+"""Named places in the code at which a test kills the process, and nothing else ever does.
+
+What is tested is what runs: a test cannot stop a process between two of its lines from outside, and a copy of a service
+with a fault built in would prove something of the copy. So the names stand in the services themselves. They do nothing,
+at the price of one comparison, unless the environment variable DARKROOM_CRASH_AT names one when the program starts;
+nothing that a client or a worker sends can set it. It is no setting: whoever can set it can kill the process anyway.
+
+docs/reliability.md says at which points which service was killed, and what held afterwards.
+"""
+
+import os
+import signal
+from enum import StrEnum, unique
+from typing import Final, Self
+
+VARIABLE: Final = "DARKROOM_CRASH_AT"
+"""`recorder.before_answer`, or with `:3` the third time that the process gets there."""
+
+
+@unique
+class Point(StrEnum):
+    """Every crash point. Each stands in the code once; `meaning` says how things are when a process dies there."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str = "") -> Self:
+        """By its name alone: `Point("relay.after_publish")`."""
+        point = str.__new__(cls, name)
+        point._value_ = name
+        point.meaning = meaning
+        return point
+
+    COMMIT_BEFORE = ("commit.before", "A group commit is decided and not sent.")
+    COMMIT_AFTER = ("commit.after", "It is in the ledger; nobody has heard of it.")
+    COMMIT_BEFORE_WAKE = ("commit.before_wake", "Its writers are answered; the followers of the ledger are not woken.")
+
+    UPLOAD_AFTER_FILE = ("upload.after_file", "The file is in the object store; no event names it.")
+    UPLOAD_AFTER_DELETION = (
+        "upload.after_deletion",
+        "The ledger says that the upload is deleted; its file is still there.",
+    )
+
+    RELAY_BETWEEN_EVENTS = ("relay.between_events", "Some events of a batch are sent.")
+    RELAY_AFTER_PUBLISH = ("relay.after_publish", "The stream has the batch; the relay has not read where it goes on.")
+
+    DISPATCHER_AFTER_STREAM = ("dispatcher.after_stream", "WORK was made; its consumers were not.")
+    DISPATCHER_BEFORE_HAND_OUT = ("dispatcher.before_hand_out", "An order is made and not published.")
+    DISPATCHER_AFTER_HAND_OUT = ("dispatcher.after_hand_out", "It is published; the next one is not.")
+
+    RECORDER_BEFORE_LEASE = ("recorder.before_lease", "The ledger has the report; the lease is as it was.")
+    RECORDER_BEFORE_ANSWER = ("recorder.before_answer", "Ledger and lease are written; the worker has no answer.")
+
+    PROJECTOR_BEFORE_CHECKPOINT = (
+        "projector.before_checkpoint",
+        "The rows of a batch are written to every view; the checkpoint is not.",
+    )
+    PROJECTOR_BEFORE_COMMIT = ("projector.before_commit", "The checkpoint is written as well; the transaction is open.")
+    PROJECTOR_AFTER_COMMIT = ("projector.after_commit", "The views moved; who reads them was not told.")
+
+    REBUILD_AFTER_TABLES = ("rebuild.after_tables", "The new tables are there, and empty.")
+    REBUILD_AFTER_BATCH = ("rebuild.after_batch", "A batch is folded into the new tables.")
+    REBUILD_IN_SWAP = ("rebuild.in_swap", "The old table has left the live schema; the new one has not come.")
+    REBUILD_AFTER_SWAP = ("rebuild.after_swap", "The new tables are live; the lock of the rebuild is held.")
+
+    REAPER_AFTER_REQUEUE = ("reaper.after_requeue", "One job that lost its worker is requeued; the next one is not.")
+
+    SWEEPER_BEFORE_DELETE = ("sweeper.before_delete", "A file that nobody wants is found.")
+    SWEEPER_BEFORE_CHECKPOINT = (
+        "sweeper.before_checkpoint",
+        "The files of a stretch of the ledger are deleted; the checkpoint is not moved.",
+    )
+
+    THUMBNAILS_AFTER_CLAIM = ("thumbnails.after_claim", "A try is counted; nothing is made.")
+    THUMBNAILS_AFTER_FILE = ("thumbnails.after_file", "The small picture is in the object store; no event names it.")
+
+    WORKER_BEFORE_START = ("worker.before_start", "An order is pulled; the ledger does not know.")
+    WORKER_AFTER_START = ("worker.after_start", "The ledger has the start; no step is made.")
+    WORKER_AFTER_STEP = ("worker.after_step", "In the middle of the steps.")
+    WORKER_AFTER_HAND_OVER = (
+        "worker.after_hand_over",
+        "A provider has an output in work, and the ledger its id; it was not asked for yet.",
+    )
+    WORKER_AFTER_FILE = ("worker.after_file", "A file is in the object store; it is not reported.")
+    WORKER_AFTER_REPORT = (
+        "worker.after_report",
+        "The ledger has an asset; the next one is not reported, the order is not acked.",
+    )
+    WORKER_BEFORE_DELETE = ("worker.before_delete", "The ledger said that nobody wants a file; it is still there.")
+    WORKER_BEFORE_ACK = ("worker.before_ack", "The ledger has the end of the attempt; the order is not acked.")
+    WORKER_AFTER_ACK = ("worker.after_ack", "The order is acked; the next one is not pulled.")
+
+    MIGRATE_BETWEEN_FILES = ("migrate.between_files", "One file is applied; the next one is not.")
+    MIGRATE_BEFORE_COMMIT = ("migrate.before_commit", "All are applied; the transaction is open.")
+
+    IMPORT_AFTER_FILES = ("import.after_files", "The files of a bundle are in the object store; no event is appended.")
+    IMPORT_BEFORE_COMMIT = ("import.before_commit", "All its events are appended; the transaction is open.")
+    IMPORT_AFTER_COMMIT = (
+        "import.after_commit",
+        "The events are in the ledger; files of uploads that it deletes are still there.",
+    )
+
+
+class _Armed:
+    """What the environment asked for."""
+
+    def __init__(self, text: str) -> None:
+        name, _, times = text.partition(":")
+        # A name that is none ends the program: a test that kills nothing would prove nothing.
+        self.point = Point(name) if name else None
+        self.times_left = int(times or "1")
+
+
+_armed: Final = _Armed(os.environ.get(VARIABLE, ""))
+
+
+def reached(point: Point) -> None:
+    """Die here by SIGKILL if the environment says so: no handler runs, no buffer is flushed, nothing is closed."""
+    if point is _armed.point:
+        _armed.times_left -= 1
+        if _armed.times_left == 0:
+            os.write(2, f"killed at {point}\n".encode())  # whoever reads the log knows that it was not something else
+            os.kill(os.getpid(), signal.SIGKILL)

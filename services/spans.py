@@ -1,0 +1,263 @@
+"""The spans behind `services.telemetry`, imported only where a collector is named.
+
+**The trace of a job.** Its trace id is the job's id, and the id of its first span follows from it. So whoever has a job
+in hand can put a span into its trace, however long after the submission and though NATS lost every message. A message
+names the span it was sent from (`traceparent`), for order within the trace; one that came without it still finds home.
+
+**The request.** A request that submits one job is the first span of that job's trace. One that came with a
+`traceparent`, or submits several jobs, is in a trace of its own; each job begins with a span `job` that links to it.
+Which of both is known only at the end, so that is when a request's span is made, with the time of its beginning.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from os import environ
+from typing import Any, Final
+from uuid import UUID
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
+
+END_S_MAX: Final = 3.0
+"""What is still to be sent gets so long at the end: a collector that is away holds up nobody who stops."""
+
+EXPORT_S_MAX: Final = 5.0
+
+UNTOLD: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What supervisors ask every few seconds tells nothing."""
+
+PROPAGATOR: Final = TraceContextTextMapPropagator()
+
+_JOBS: ContextVar[list[UUID] | None] = ContextVar("darkroom_submitted", default=None)
+_IDS: ContextVar[tuple[int, int] | None] = ContextVar("darkroom_span_ids", default=None)
+
+
+def first_span_of(job_id: UUID) -> int:
+    """The id of the span with which a job's trace begins: the same wherever it is computed."""
+    return int.from_bytes(hashlib.sha256(job_id.bytes).digest()[:8]) or 1
+
+
+class Given(RandomIdGenerator):
+    """Random ids, except where a span's are given."""
+
+    def generate_trace_id(self) -> int:
+        """See `IdGenerator`."""
+        ids = _IDS.get()
+        return super().generate_trace_id() if ids is None else ids[0]
+
+    def generate_span_id(self) -> int:
+        """See `IdGenerator`."""
+        ids = _IDS.get()
+        return super().generate_span_id() if ids is None else ids[1]
+
+
+class Ratio(Sampler):
+    """A part of all traces, by a hash: the library's own looks at bits that are the same in every UUID."""
+
+    def __init__(self, ratio: float) -> None:
+        self._bound = round(ratio * 2**64)
+
+    def takes(self, trace_id: int) -> bool:
+        """Whether this trace is among them: in every process the same."""
+        return int.from_bytes(hashlib.sha256(trace_id.to_bytes(16)).digest()[8:16]) < self._bound
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: Any = None,  # noqa: ARG002 - part of the interface
+    ) -> SamplingResult:
+        """See `Sampler`."""
+        sampler = ALWAYS_ON if self.takes(trace_id) else ALWAYS_OFF
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
+
+    def get_description(self) -> str:
+        """See `Sampler`."""
+        return f"DarkroomRatio{{{self._bound / 2**64:g}}}"
+
+
+def ratio_wanted(environment: Mapping[str, str]) -> float:
+    """The part of all traces that `OTEL_TRACES_SAMPLER` and its `_ARG` ask for; all of them otherwise."""
+    sampler = environment.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
+    if sampler == "always_off":
+        return 0.0
+    try:
+        return min(1.0, max(0.0, float(environment["OTEL_TRACES_SAMPLER_ARG"]))) if sampler == "traceidratio" else 1.0
+    except (KeyError, ValueError):
+        return 1.0
+
+
+class Spans:
+    """One exporter, for the whole process."""
+
+    def __init__(self, service: str) -> None:
+        self._ratio = Ratio(ratio_wanted(environ))
+        name = {} if environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
+        self._provider = TracerProvider(
+            resource=Resource.create(name),
+            sampler=ParentBased(self._ratio),
+            id_generator=Given(),
+            shutdown_on_exit=False,
+        )
+        self._exporter = OTLPSpanExporter(timeout=EXPORT_S_MAX)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._tracer = self._provider.get_tracer("darkroom")
+
+    def end(self) -> None:
+        """Send what is left, within `END_S_MAX`."""
+        ending = threading.Thread(target=self._provider.shutdown, name="telemetry-end", daemon=True)
+        ending.start()
+        ending.join(END_S_MAX)
+        if ending.is_alive():
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it tries no more
+
+    @contextmanager
+    def job_span(
+        self, name: str, job_id: UUID, headers: Mapping[str, str] | None, attributes: Mapping[str, str | int]
+    ) -> Iterator[None]:
+        """See `services.telemetry.job_span`."""
+        with self._tracer.start_as_current_span(
+            name,
+            self._context(job_id, headers),
+            attributes={"darkroom.job_id": str(job_id), **attributes},
+            record_exception=False,  # its words may quote what nobody but the owner should read
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except Exception as error:
+                span.set_attribute("error.type", str(getattr(error, "code", type(error).__name__)))
+                span.set_status(Status(StatusCode.ERROR))
+                raise
+
+    def headers(self) -> dict[str, str] | None:
+        """See `services.telemetry.headers`."""
+        carrier: dict[str, str] = {}
+        PROPAGATOR.inject(carrier)
+        return carrier or None
+
+    @contextmanager
+    def request(self, given: Mapping[str, str]) -> Iterator["_Request"]:
+        """See `services.telemetry.request`."""
+        seen = _Request()
+        token = _JOBS.set(seen.jobs)
+        try:
+            yield seen
+        finally:
+            _JOBS.reset(token)
+            if seen.attributes and seen.attributes["http.route"] not in UNTOLD:
+                self._tell(seen, given)
+
+    def submitted(self, job_id: UUID) -> None:
+        """See `services.telemetry.submitted`."""
+        jobs = _JOBS.get()
+        if jobs is not None:
+            jobs.append(job_id)
+
+    def submitting(self, job_id: UUID, receipt: "Future[Any]") -> None:
+        """See `services.telemetry.submitting`."""
+        began_ns, jobs = time.time_ns(), _JOBS.get()
+
+        def committed(done: "Future[Any]") -> None:
+            error = done.exception()
+            span = self._tracer.start_span(
+                "ledger commit",
+                self._context(job_id, None),
+                attributes={"darkroom.job_id": str(job_id), "darkroom.command": "SubmitJob"},
+                start_time=began_ns,
+            )
+            if error is not None:
+                span.set_attribute("error.type", str(getattr(error, "code", type(error).__name__)))
+            elif jobs is not None and not done.result().repeated:
+                jobs.append(job_id)
+            span.end()
+
+        receipt.add_done_callback(committed)
+
+    def _context(self, job_id: UUID, headers: Mapping[str, str] | None) -> Context:
+        """Where a span of this job belongs."""
+        current = trace.get_current_span().get_span_context()
+        if current.trace_id == job_id.int:
+            return trace.set_span_in_context(trace.get_current_span())
+        if headers is not None:
+            told = PROPAGATOR.extract(headers, Context())
+            if trace.get_current_span(told).get_span_context().trace_id == job_id.int:
+                return told
+        return trace.set_span_in_context(NonRecordingSpan(self._first(job_id)), Context())
+
+    def _first(self, job_id: UUID) -> SpanContext:
+        flags = TraceFlags.SAMPLED if self._ratio.takes(job_id.int) else TraceFlags.DEFAULT
+        return SpanContext(job_id.int, first_span_of(job_id), is_remote=True, trace_flags=TraceFlags(flags))
+
+    def _tell(self, seen: "_Request", given: Mapping[str, str]) -> None:
+        parent = PROPAGATOR.extract({name.lower(): value for name, value in given.items()}, Context())
+        has_parent = trace.get_current_span(parent).get_span_context().is_valid
+        is_first = len(seen.jobs) == 1 and not has_parent
+        links = [] if is_first else [Link(self._first(job_id)) for job_id in seen.jobs]
+        ids = (seen.jobs[0].int, first_span_of(seen.jobs[0])) if is_first else None
+        span = self._begun(seen.name, seen, ids, parent, links, SpanKind.SERVER)
+        span.set_attributes(seen.attributes)
+        if seen.is_failed:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+        for job_id in [] if is_first else seen.jobs:
+            ids = (job_id.int, first_span_of(job_id))
+            job = self._begun("job", seen, ids, Context(), [Link(span.get_span_context())], SpanKind.INTERNAL)
+            job.set_attribute("darkroom.job_id", str(job_id))
+            job.end()
+
+    def _begun(
+        self,
+        name: str,
+        seen: "_Request",
+        ids: tuple[int, int] | None,
+        parent: Context,
+        links: Sequence[Link],
+        kind: SpanKind,
+    ) -> trace.Span:
+        token = _IDS.set(ids)
+        try:
+            return self._tracer.start_span(name, parent, kind, links=links, start_time=seen.began_ns)
+        finally:
+            _IDS.reset(token)
+
+
+class _Request:
+    """See `services.telemetry.Request`."""
+
+    def __init__(self) -> None:
+        self.began_ns = time.time_ns()
+        self.jobs: list[UUID] = []
+        self.name = ""
+        self.is_failed = False
+        self.attributes: dict[str, str | int] = {}
+
+    def answered(self, *, method: str, route: str, status: int, request_id: str) -> None:
+        self.name = f"{method} {route}"
+        self.is_failed = status >= 500
+        self.attributes = {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+            "darkroom.request_id": request_id,
+        }
+        if len(self.jobs) == 1:
+            self.attributes["darkroom.job_id"] = str(self.jobs[0])

@@ -1,0 +1,108 @@
+"""Spans of a job, from the HTTP request through NATS to the worker, for OpenTelemetry. Off: nothing is imported.
+
+On where the environment names a collector by OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_ENDPOINT` or
+`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. A job's id is its trace id, so that every process finds the trace by itself, also
+the one that hands the job out hours later: no context is kept anywhere. See `services.spans`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from services.spans import Spans
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+Headers = Mapping[str, str]
+
+
+class TelemetryMissing(Exception):
+    """A collector is named, and the packages that speak to it are not installed."""
+
+    code = "telemetry_missing"
+
+
+class Request(Protocol):
+    """An HTTP request while it is answered."""
+
+    def answered(self, *, method: str, route: str, status: int, request_id: str) -> None:
+        """What is known of it in the end; without this call there is no span of it."""
+
+
+class _Unseen:
+    def answered(self, *, method: str, route: str, status: int, request_id: str) -> None:
+        pass
+
+
+NO_ATTRIBUTES: Final[Mapping[str, str | int]] = MappingProxyType({})
+NOTHING: Final[AbstractContextManager[None]] = nullcontext()
+UNSEEN: Final[AbstractContextManager[Request]] = nullcontext(_Unseen())
+
+_spans: "Spans | None" = None
+
+
+def wanted(environment: Mapping[str, str]) -> bool:
+    """Whether the environment names a collector, and does not switch all of it off."""
+    off = (
+        environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none"
+    )
+    return not off and any(environment.get(name) for name in ENDPOINTS)
+
+
+@contextmanager
+def exporting(service: str) -> Iterator[None]:
+    """Send spans from here on, if the environment wants it, and the last ones at the end, which takes at most 3 s.
+
+    Raises `TelemetryMissing`. `service` is what the process calls itself, where `OTEL_SERVICE_NAME` says nothing.
+    """
+    global _spans  # noqa: PLW0603 - one exporter a process, as with its log
+    if not wanted(os.environ):
+        yield
+        return
+    try:
+        from services.spans import Spans  # noqa: PLC0415 - not where nobody wants it
+    except ModuleNotFoundError as error:
+        raise TelemetryMissing(
+            f"{next(name for name in ENDPOINTS if os.environ.get(name))} is set, but the package {error.name} "
+            "is missing: pip install 'darkroom[telemetry]', or unset it."
+        ) from None
+    _spans = Spans(service)
+    try:
+        yield
+    finally:
+        ending, _spans = _spans, None
+        ending.end()
+
+
+def job_span(
+    name: str, job_id: UUID, attributes: Mapping[str, str | int] = NO_ATTRIBUTES, headers: Headers | None = None
+) -> AbstractContextManager[None]:
+    """A span of the job's trace: within the current one, else the one that `headers` name, else the job itself."""
+    return NOTHING if _spans is None else _spans.job_span(name, job_id, headers, attributes)
+
+
+def headers() -> dict[str, str] | None:
+    """The current span for the other side of a message; None when there is none."""
+    return None if _spans is None else _spans.headers()
+
+
+def request(given: Headers) -> AbstractContextManager[Request]:
+    """Around an HTTP request. One that submits a job begins the job's trace, unless it is part of another."""
+    return UNSEEN if _spans is None else _spans.request(given)
+
+
+def submitted(job_id: UUID) -> None:
+    """The current request submitted this job."""
+    if _spans is not None:
+        _spans.submitted(job_id)
+
+
+def submitting(job_id: UUID, receipt: "Future[Any]") -> None:
+    """The current request submits this job; its commit is on its way."""
+    if _spans is not None:
+        _spans.submitting(job_id, receipt)

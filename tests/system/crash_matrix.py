@@ -1,0 +1,254 @@
+"""What is killed where, and while what goes on: the rows of the table in docs/reliability.md."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import httpx
+
+from services.crash_points import Point
+from services.wire import CancelConfirmedReport, StartedReport
+from tests.services.pictures import png
+from tests.system.crash_scene import Scene
+
+
+def nothing(_: Scene) -> None:
+    """Nothing has to happen."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What goes on: `before`, while the service still runs; `during`, until it dies; `after`, when it runs again."""
+
+    words: str
+    during: Callable[[Scene], None] = nothing
+    before: Callable[[Scene], None] = nothing
+    after: Callable[[Scene], None] = nothing
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A service, a point of it, and what goes on when it dies there."""
+
+    service: str
+    at: Point
+    act: Act
+
+    def __str__(self) -> str:
+        return f"{self.service}-{self.at}-{self.act.words.replace(' ', '_')}"
+
+
+def _submit(scene: Scene) -> None:
+    scene.submit()
+
+
+def _submit_three(scene: Scene) -> None:
+    scene.submit(quantity=3)
+
+
+def _submit_two_jobs(scene: Scene) -> None:
+    scene.submit()
+    scene.submit()
+
+
+def _open_batch(scene: Scene) -> None:
+    said = [scene.submission() for _ in range(2)]
+
+    def told(answer: httpx.Response) -> None:
+        for (submission, _), item in zip(said, answer.json()["items"], strict=True):
+            submission.answer, submission.job_id = "accepted", item["job_id"]
+
+    body = {"kind": "batch", "name": "foxes", "items": [body for _, body in said]}
+    scene.call("POST", "/v1/batches", told, json=body, headers={"Idempotency-Key": f"batch-{said[0][0].tag}"})
+
+
+def _submit_for_nobody(scene: Scene) -> None:
+    """No worker takes jobs of its pool."""
+    scene.submit(job_type="video_fast")
+
+
+def _cancel(scene: Scene) -> None:
+    scene.cancel(scene.said[-1].job_id)
+
+
+def _upload(scene: Scene) -> None:
+    scene.upload(png(colour=(*divmod(len(scene.said), 256), len(scene.uploads))))
+
+
+def _upload_and_delete(scene: Scene) -> None:
+    _upload(scene)
+    scene.call("DELETE", f"/v1/uploads/{scene.uploads[-1]}")
+
+
+def _lose_work(scene: Scene) -> None:
+    scene.fleet.stop_one("dispatcher")
+    scene.submit()
+    scene.lose_work()
+
+
+def _consumers_are_back(scene: Scene) -> None:
+    scene.until(scene.has_consumers)
+    scene.shorten_ack_wait()
+
+
+def _outdate(scene: Scene) -> None:
+    """As if the rows had been made by an older version of the code."""
+    scene.fleet.stop_one("projector")
+    scene.rows("update view_progress set version = 0 where view = 'library'")
+
+
+def _is_up_to_date(scene: Scene) -> None:
+    scene.until(lambda: scene.rows("select version > 0 from view_progress where view = 'library'") == [(True,)])
+
+
+def _overdue(scene: Scene) -> None:
+    scene.submit(job_type="video_fast", **{"Cancel-After": "1s"})
+
+
+def _was_aborted(scene: Scene) -> None:
+    scene.until(lambda: scene.count("job.aborted", [scene.said[-1].job_id]) == 1)
+
+
+def _two_lost_workers(scene: Scene) -> None:
+    """Two jobs whose worker is not heard of any more."""
+    for _ in range(2):
+        job_id = UUID(scene.submit(job_type="video_fast").job_id)
+        scene.ghost_says(StartedReport(job_id=job_id, attempt=1))
+
+
+def _both_are_requeued(scene: Scene) -> None:
+    jobs = [submission.job_id for submission in scene.said[-2:]]
+    scene.until(lambda: scene.count("job.requeued", jobs) == len(jobs))
+    for job_id in jobs:
+        scene.cancel(job_id)
+
+
+def _leave_a_file(scene: Scene) -> None:
+    """A worker stored a file, heard of the cancel, and was gone; a minute later."""
+    scene.fleet.stop_one("reaper")
+    job = scene.submit(job_type="video_fast").job_id
+    about = {"job_id": UUID(job), "attempt": 1}
+    scene.ghost_says(StartedReport.model_validate(about))
+    assert scene.blobs.put_once(scene.path_of(job), b"nobody wants this")
+    scene.cancel(job)
+    scene.ghost_says(CancelConfirmedReport.model_validate(about))
+    scene.rows("update ledger_commits set committed_at = committed_at - interval '2 minutes'")
+
+
+def _the_file_is_gone(scene: Scene) -> None:
+    path = scene.file(scene.path_of(scene.said[-1].job_id))
+    scene.until(lambda: not path.exists())
+
+
+def _claims_run_out(scene: Scene) -> None:
+    """A minute later."""
+    scene.rows("update thumbnail_tries set next_try_at = clock_timestamp()")
+
+
+def _cancel_while_files_are_reported(scene: Scene) -> None:
+    """All files are stored and the first is being reported when the cancel comes: nobody wants the others any more."""
+    job = scene.submit(quantity=3, steps=20).job_id
+    paths = [scene.file(scene.path_of(job, index)) for index in range(3)]
+    scene.until(lambda: scene.count("job.started", [job]) == 1)
+    scene.pause("reaper", "recorder")
+    scene.until(lambda: all(path.exists() for path in paths))
+    scene.cancel(job)
+    scene.go_on("recorder")
+
+
+def _reaper_goes_on(scene: Scene) -> None:
+    scene.go_on("reaper")
+
+
+SUBMIT: Final = Act("a job is submitted", _submit)
+THREE: Final = Act("a job of three images is submitted", _submit_three)
+BATCH: Final = Act("a batch is submitted", _open_batch)
+CANCEL: Final = Act("a job is canceled", _cancel, before=_submit_for_nobody)
+UPLOAD: Final = Act("a picture is uploaded", _upload)
+DELETION: Final = Act("an upload is deleted", _upload_and_delete)
+TWO_JOBS: Final = Act("two jobs wait", _submit_two_jobs)
+LOST_WORK: Final = Act("NATS lost WORK", before=_lose_work, after=_consumers_are_back)
+OUTDATED: Final = Act("a view of an older version is rebuilt", before=_outdate, after=_is_up_to_date)
+DEADLINE: Final = Act("a deadline passes", _overdue, after=_was_aborted)
+LOST_WORKERS: Final = Act("two workers are lost", _two_lost_workers, after=_both_are_requeued)
+LEFT_FILE: Final = Act("a canceled job left a file", before=_leave_a_file, after=_the_file_is_gone)
+THUMBNAIL: Final = Act("an image is completed", _submit, after=_claims_run_out)
+WORK: Final = Act("a job of three images is worked on", _submit_three)
+LATE_CANCEL: Final = Act(
+    "a job is canceled whose files are stored", _cancel_while_files_are_reported, after=_reaper_goes_on
+)
+
+COMMITS: Final = (Point.COMMIT_BEFORE, Point.COMMIT_AFTER, Point.COMMIT_BEFORE_WAKE)
+
+SERVICE_CELLS: Final = (
+    *(Cell("api", point, SUBMIT) for point in COMMITS),
+    Cell("api", Point.COMMIT_BEFORE, BATCH),
+    Cell("api", Point.COMMIT_AFTER, BATCH),
+    Cell("api", Point.COMMIT_AFTER, CANCEL),
+    Cell("api", Point.UPLOAD_AFTER_FILE, UPLOAD),
+    Cell("api", Point.UPLOAD_AFTER_DELETION, DELETION),
+    Cell("relay", Point.RELAY_BETWEEN_EVENTS, THREE),
+    Cell("relay", Point.RELAY_AFTER_PUBLISH, THREE),
+    Cell("dispatcher", Point.DISPATCHER_BEFORE_HAND_OUT, TWO_JOBS),
+    Cell("dispatcher", Point.DISPATCHER_AFTER_HAND_OUT, TWO_JOBS),
+    Cell("dispatcher", Point.DISPATCHER_AFTER_STREAM, LOST_WORK),
+    *(Cell("recorder", point, WORK) for point in (*COMMITS, Point.RECORDER_BEFORE_LEASE, Point.RECORDER_BEFORE_ANSWER)),
+    Cell("projector", Point.PROJECTOR_BEFORE_CHECKPOINT, SUBMIT),
+    Cell("projector", Point.PROJECTOR_BEFORE_COMMIT, SUBMIT),
+    Cell("projector", Point.PROJECTOR_AFTER_COMMIT, SUBMIT),
+    Cell("projector", Point.REBUILD_IN_SWAP, OUTDATED),
+    *(Cell("reaper", point, DEADLINE) for point in COMMITS),
+    Cell("reaper", Point.REAPER_AFTER_REQUEUE, LOST_WORKERS),
+    Cell("reaper", Point.SWEEPER_BEFORE_DELETE, LEFT_FILE),
+    Cell("reaper", Point.SWEEPER_BEFORE_CHECKPOINT, LEFT_FILE),
+    *(
+        Cell("thumbnails", point, THUMBNAIL)
+        for point in (Point.THUMBNAILS_AFTER_CLAIM, Point.THUMBNAILS_AFTER_FILE, *COMMITS)
+    ),
+    *(
+        Cell("worker", point, WORK)
+        for point in (
+            Point.WORKER_BEFORE_START,
+            Point.WORKER_AFTER_START,
+            Point.WORKER_AFTER_HAND_OVER,
+            Point.WORKER_AFTER_STEP,
+            Point.WORKER_AFTER_FILE,
+            Point.WORKER_AFTER_REPORT,
+            Point.WORKER_BEFORE_ACK,
+            Point.WORKER_AFTER_ACK,
+        )
+    ),
+    Cell("worker", Point.WORKER_BEFORE_DELETE, LATE_CANCEL),
+)
+"""Services that are killed, started again, and left alone until all is at rest."""
+
+REBUILD: Final = Act("a view is rebuilt by hand while a job runs", _submit)
+MIGRATION: Final = Act("an empty database is migrated")
+IMPORT: Final = Act("everything is imported into an empty installation")
+
+REBUILD_POINTS: Final = (
+    Point.REBUILD_AFTER_TABLES,
+    Point.REBUILD_AFTER_BATCH,
+    Point.REBUILD_IN_SWAP,
+    Point.REBUILD_AFTER_SWAP,
+)
+MIGRATION_POINTS: Final = (Point.MIGRATE_BETWEEN_FILES, Point.MIGRATE_BEFORE_COMMIT)
+IMPORT_POINTS: Final = (Point.IMPORT_AFTER_FILES, Point.IMPORT_BEFORE_COMMIT, Point.IMPORT_AFTER_COMMIT)
+
+COMMAND_CELLS: Final = (
+    *(Cell("darkroom rebuild", point, REBUILD) for point in REBUILD_POINTS),
+    *(Cell("darkroom migrate", point, MIGRATION) for point in MIGRATION_POINTS),
+    *(Cell("darkroom import", point, IMPORT) for point in IMPORT_POINTS),
+)
+"""Commands that are killed, and given once more."""
+
+CELLS: Final = (*SERVICE_CELLS, *COMMAND_CELLS)
+
+
+def table() -> list[str]:
+    """The rows of docs/reliability.md."""
+    head = ["| killed | at | which is when | while |", "|---|---|---|---|"]
+    return head + [
+        f"| `{cell.service}` | `{cell.at}` | {cell.at.meaning.rstrip('.')} | {cell.act.words} |" for cell in CELLS
+    ]

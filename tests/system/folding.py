@@ -1,0 +1,202 @@
+"""What the views must hold, computed in memory from all events, in the plainest way: no row of it by their code."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from psycopg import Connection
+from psycopg.rows import TupleRow, dict_row
+from psycopg.sql import SQL, Identifier
+
+Row = dict[str, Any]
+Table = dict[str, Row]
+
+JOB_STATUS: Final = {
+    "job.queued": "queued",
+    "job.started": "processing",
+    "job.requeued": "queued",
+    "job.succeeded": "succeeded",
+    "job.partially_succeeded": "partially_succeeded",
+    "job.failed": "failed",
+    "job.canceled": "canceled",
+    "job.aborted": "aborted",
+}
+ENDED: Final = {"succeeded", "partially_succeeded", "failed", "canceled", "aborted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event as it is stored, without Darkroom's code."""
+
+    position: int
+    stream: str
+    version: int
+    name: str
+    at: datetime
+    actor: str
+    owner: str
+    correlation: str
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, position: int, stream: UUID, version: int, topic: str, state: bytes) -> "Fact":
+        """A row of the table `ledger`."""
+        stored = orjson.loads(state)
+        meta = stored["meta"]
+        return cls(
+            position,
+            str(stream),
+            version,
+            topic.rpartition(".v")[0],
+            datetime.fromisoformat(meta["at"]),
+            meta["actor"],
+            meta["owner"],
+            meta["correlation_id"],
+            stored["data"],
+        )
+
+
+def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
+    """Rows by table and key. Of each table the columns that somebody could miss."""
+    jobs, assets = _jobs(facts), _assets(facts)
+    return {
+        "jobs": jobs,
+        "assets": assets,
+        "library": {
+            key: {name: row[name] for name in ("owner", "status", "sha256", "rating", "saved", "trashed")}
+            for key, row in assets.items()
+            if row["status"] in {"reserved", "completed"}
+        },
+        "workspace": _workspace(facts, assets),
+        "batches": _batches(facts, jobs),
+        "queue": {key: {"owner": row["owner"]} for key, row in jobs.items() if row["status"] not in ENDED},
+        "performance": {
+            key: {"owner": row["owner"], "status": row["status"], "attempts": row["attempt"]}
+            for key, row in jobs.items()
+        },
+        "history": {
+            str(fact.position): {
+                "stream_id": fact.stream,
+                "version": fact.version,
+                "type": fact.name,
+                "at": fact.at,
+                "owner": fact.owner,
+                "data": fact.data,
+            }
+            for fact in facts
+        },
+    }
+
+
+KEYS: Final = {
+    "jobs": "job_id",
+    "queue": "job_id",
+    "performance": "job_id",
+    "assets": "asset_id",
+    "library": "asset_id",
+    "workspace": "asset_id",
+    "batches": "batch_id",
+    "history": "position",
+}
+
+
+def shown(connection: Connection[TupleRow], table: str, like: Mapping[str, Row]) -> Table:
+    """The rows of a live table by key, with the columns that `like` has; without any row there, all of the keys."""
+    columns = list(next(iter(like.values()), {}))
+    names = SQL(", ").join(map(Identifier, [KEYS[table], *columns]))
+    query = SQL("select {} from {}").format(names, Identifier("views", table))
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query).fetchall()
+    return {str(row.pop(KEYS[table])): {name: _plain(value) for name, value in row.items()} for row in rows}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _jobs(facts: Sequence[Fact]) -> Table:
+    jobs: Table = {}
+    for fact in facts:
+        if fact.name == "job.queued":
+            jobs[fact.stream] = {
+                "owner": fact.data["owner"],
+                "status": "queued",
+                "tags": fact.data["tags"],
+                "attempt": 0,
+                "cancel_requested": False,
+                "started_at": None,
+                "finished_at": None,
+                "queued_position": fact.position,
+            }
+        row = jobs.get(fact.stream)
+        if row is None:
+            continue
+        row["status"] = JOB_STATUS.get(fact.name, row["status"])
+        if fact.name == "job.started":
+            row.update(attempt=fact.data["attempt"], started_at=row["started_at"] or fact.at)
+        elif fact.name == "job.cancel_requested":
+            row["cancel_requested"] = True
+        elif row["status"] in ENDED:
+            row["finished_at"] = fact.at
+    return jobs
+
+
+CURATED: Final[Mapping[str, Callable[[Fact], Row]]] = {
+    "asset.completed": lambda fact: {"status": "completed", "sha256": fact.data["sha256"], "completed_at": fact.at},
+    "asset.failed": lambda _: {"status": "failed"},
+    "asset.canceled": lambda _: {"status": "canceled"},
+    "asset.thumbnailed": lambda fact: {"thumbnail_sha256": fact.data["sha256"]},
+    "asset.rated": lambda fact: {"rating": fact.data["score"]},
+    "asset.titled": lambda fact: {"title": fact.data["title"]},
+    "asset.tagged": lambda fact: {"tags": fact.data["tags"]},
+    "asset.saved": lambda _: {"saved": True},
+    "asset.unsaved": lambda _: {"saved": False},
+    "asset.trashed": lambda _: {"trashed": True},
+    "asset.restored": lambda _: {"trashed": False},
+}
+
+
+def _assets(facts: Sequence[Fact]) -> Table:
+    assets: Table = {}
+    for fact in facts:
+        if fact.name == "asset.reserved":
+            assets[fact.stream] = {
+                **{name: fact.data[name] for name in ("owner", "job_id", "index", "seed", "path", "title")},
+                "status": "reserved",
+                "sha256": None,
+                "completed_at": None,
+                "thumbnail_sha256": None,
+                "rating": None,
+                "tags": [],
+                "saved": False,
+                "trashed": False,
+            }
+        elif fact.name in CURATED:
+            assets[fact.stream].update(CURATED[fact.name](fact))
+    return assets
+
+
+def _batches(facts: Sequence[Fact], jobs: Table) -> Table:
+    """The last job of an item stands for it; an item without one was rejected."""
+    batches: Table = {}
+    items: dict[str, dict[int, str | None]] = defaultdict(dict)
+    for fact in facts:
+        if fact.name == "batch.opened":
+            batches[fact.stream] = {name: fact.data[name] for name in ("owner", "kind", "name", "collection")}
+        elif fact.name == "batch.renamed":
+            batches[fact.stream]["name"] = fact.data["name"]
+        elif fact.name == "batch.item_added":
+            items[fact.stream][fact.data["index"]] = fact.data["job_id"]
+    for batch, row in batches.items():
+        row["counts"] = dict(Counter(jobs[job]["status"] if job else "rejected" for job in items[batch].values()))
+    return batches
+
+
+def _workspace(facts: Sequence[Fact], assets: Table) -> Table:
+    dismissed = {fact.stream for fact in facts if fact.name == "asset.dismissed"}
+    names = ("owner", "status", "sha256", "rating", "saved", "trashed")
+    return {key: {name: row[name] for name in names} | {"dismissed": key in dismissed} for key, row in assets.items()}

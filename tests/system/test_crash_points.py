@@ -1,0 +1,149 @@
+"""A process that is killed at any named point, and started again, costs nothing that the ledger promised."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from services.crash_points import Point
+from services.database import Database
+from services.embedded import EmbeddedServers
+from services.migrate import all_migrations
+from services.verify import verify_chain
+from tests.conftest import delete_streams
+from tests.databases import Databases
+from tests.gpu_worker.hosting import TOKEN, Hosting
+from tests.services.pictures import png
+from tests.system.crash_matrix import IMPORT_POINTS, MIGRATION_POINTS, REBUILD_POINTS, SERVICE_CELLS, Cell
+from tests.system.crash_scene import HEARTBEAT_S, LEASE_S, Scene
+from tests.system.fleet import SERVICES, Fleet
+from tests.system.invariants import Found, facts_of, what_is_wrong
+from tests.system.stored import files as stored_files
+
+pytestmark = pytest.mark.timeout(300)
+
+OURS = """
+select count(*) from pg_tables where schemaname not like 'pg\\_%' and schemaname <> 'information_schema'
+"""
+
+
+@pytest.fixture(scope="module")
+def scene(servers: EmbeddedServers, databases: Databases) -> Iterator[Scene]:
+    """All services, each a process, on one ledger for the whole matrix."""
+    delete_streams(servers.nats_url)
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
+    settings = {
+        "DARKROOM_LEASE_S": f"{LEASE_S:g}",
+        "DARKROOM_HEARTBEAT_S": f"{HEARTBEAT_S:g}",
+        "DARKROOM_POOLS": "sdxl",
+        # What renders is no matter here, and a worker that imports no torch is there in a second.
+        "DARKROOM_MODELS": "sdxl-demo=replicate:darkroom/demo",
+        "REPLICATE_API_TOKEN": TOKEN,
+    }
+    with (
+        databases.migrated() as dsn,
+        Hosting() as hosting,
+        Fleet.of(servers, dsn, folder, DARKROOM_REPLICATE_URL=hosting.url, **settings) as fleet,
+    ):
+        for service in SERVICES:
+            fleet.start(service)
+        made = Scene(fleet, dsn, servers, hosting)
+        with made.client:
+            fleet.ready(made.client)
+            made.until(made.has_consumers)
+            made.shorten_ack_wait()
+            yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("cell", SERVICE_CELLS, ids=str)
+def test_a_service_killed_at_a_point_costs_nothing(scene: Scene, cell: Cell) -> None:
+    fleet = scene.fleet
+    cell.act.before(scene)
+    fleet.stop_one(cell.service)
+    fleet.start(cell.service, cell.at)
+    try:
+        if cell.service == "api":
+            fleet.ready(scene.client)
+        cell.act.during(scene)
+        fleet.died(cell.service, fleet.processes[cell.service], cell.at)
+    finally:
+        fleet.processes[cell.service].kill()
+        fleet.processes[cell.service].wait()
+        fleet.start(cell.service)
+    fleet.ready(scene.client)
+    scene.say_again()
+    cell.act.after(scene)
+    holds(scene)
+
+
+def holds(scene: Scene) -> None:
+    """Everything, once all is at rest."""
+    scene.come_to_rest()
+    found = what_is_wrong(scene.place, scene.said)
+    assert found.wrong == []
+    assert not found.excepted
+    ordered = Counter(prediction.inputs["seed"] for prediction in scene.hosting.predictions.values())
+    assert set(ordered.values()) == {1}, "an output was paid for twice"
+
+
+@pytest.mark.parametrize("point", REBUILD_POINTS)
+def test_a_rebuild_killed_at_a_point_leaves_the_live_view_and_the_next_one_ends(scene: Scene, point: Point) -> None:
+    scene.submit()
+    scene.fleet.died("rebuild", scene.fleet.spawn("rebuild", ["rebuild", "jobs"], point), point)
+    assert scene.client.get("/v1/jobs").is_success
+    scene.fleet.done("rebuild", ["rebuild", "jobs"])
+    holds(scene)
+
+
+@pytest.mark.parametrize("point", MIGRATION_POINTS)
+def test_a_migration_killed_at_a_point_has_done_nothing(scene: Scene, databases: Databases, point: Point) -> None:
+    with databases.empty() as dsn:
+        fleet, database = scene.fleet, {"DARKROOM_POSTGRES_DSN": dsn}
+        fleet.died("migrate", fleet.spawn("migrate", ["migrate"], point, **database), point)
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute(OURS).fetchone() == (0,)
+        fleet.done("migrate", ["migrate"], **database)
+        with psycopg.connect(dsn) as connection:
+            assert connection.execute("select count(*) from migrations").fetchone() == (len(all_migrations()),)
+
+
+@pytest.mark.parametrize("point", IMPORT_POINTS)
+def test_an_import_killed_at_a_point_has_appended_all_or_nothing(
+    scene: Scene, databases: Databases, tmp_path: Path, point: Point
+) -> None:
+    """The first bundle brings an upload, the second one its deletion, and more."""
+    fleet, bundle, files = scene.fleet, str(tmp_path / "all.bundle"), tmp_path / "blobs"
+    source = {"DARKROOM_POSTGRES_DSN": scene.place.dsn}
+    scene.upload(png(colour=(len(scene.uploads), 77, 77)))
+    fleet.done("export", ["export", "--all", bundle], **source)
+    before = scene.facts()
+    with databases.migrated() as dsn:
+        there = {"DARKROOM_POSTGRES_DSN": dsn, "DARKROOM_BLOBS_URL": files.as_uri()}
+        fleet.done("import", ["import", bundle], **there)
+        scene.call("DELETE", f"/v1/uploads/{scene.uploads[-1]}")
+        fleet.done("export", ["export", "--all", "--force", bundle], **source)
+        fleet.died("import", fleet.spawn("import", ["import", bundle], point, **there), point)
+        facts = scene.facts()
+        assert facts_of(dsn) == (facts if point is Point.IMPORT_AFTER_COMMIT else before)
+        fleet.done("import", ["import", bundle], **there)
+        assert facts_of(dsn) == facts
+        found = Found()
+        assert list(stored_files(files, facts, found.excepted)) == []
+        assert not found.excepted
+        with Database(dsn) as database:
+            assert verify_chain(database).misfit is None
+
+
+def test_afterwards_nothing_is_left_behind(scene: Scene) -> None:
+    """Leases of dead workers go after an hour, counts of tries with their thumbnails; then the shelves are empty."""
+    scene.come_to_rest()
+    scene.rows("update leases set expires_at = expires_at - interval '2 hours'")
+    left = "select (select count(*) from leases), (select count(*) from thumbnail_tries)"
+    scene.until(lambda: scene.rows(left) == [(0, 0)])
+    assert scene.rows("select count(*) from parked_events") == [(0,)]
+    assert scene.fleet.stop() == dict.fromkeys(SERVICES, 0), scene.fleet.logs()

@@ -1,0 +1,41 @@
+"""`darkroom doctor` beside a running Darkroom, and after that was killed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.system.installation import Installation
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def examined(running: Installation) -> tuple[int, dict[str, dict[str, str]]]:
+    """The exit status, and what was found by check."""
+    command = [sys.executable, "-m", "api.cli", "doctor", "--json", "--data-dir", str(running.folder)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean, check=False)
+    return ended.returncode, {one["check"]: one for one in json.loads(ended.stdout)}
+
+
+def test_a_darkroom_that_runs_is_well_and_one_that_was_killed_is_not(
+    make_installation: Callable[..., Installation],
+) -> None:
+    with make_installation() as running:
+        running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
+        status, found = examined(running)
+        assert [one for one in found.values() if one["status"] == "fault"] == []
+        assert [name for name, one in found.items() if one["status"] == "skipped"] == ["nats"]
+        assert status == 0
+        running.kill()
+        status, found = examined(running)
+        assert status == 1
+        faults = {name for name, one in found.items() if one["status"] == "fault"}
+        assert faults == {"left over", "postgres", "schema", "clock", "api role", "views", "queue", "api"}
+        assert "darkroom up" in found["left over"]["mend"]
+        running.start()
+        running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
+        assert examined(running)[0] == 0
