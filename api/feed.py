@@ -6,6 +6,7 @@ from a position: whoever reads it either catches up from the history view, or ha
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ from services.wire import Progress
 log = logging.getLogger(__name__)
 
 PAGE_EVENTS: Final = 500
+
+STEP_S_MIN: Final = 0.02
+"""Between the beginnings of two readings. Waking a hundred clients costs as much for one event as for ten, so on a busy
+ledger several commits share a reading; a lonely event is not held up."""
+
 QUEUE_FRAMES_MAX: Final = 2_000
 """Frames that wait for one client: ten seconds at 200 events/s."""
 
@@ -162,8 +168,11 @@ class Feed:
         """Read and fan out until `end` or cancelled. An outage of Postgres is waited out; the position stays."""
         follower: Follower = broker.follower()
         while not self._ended:
+            began = time.monotonic()
             try:
-                if await self._step():
+                if taken := await self._step():
+                    if taken < PAGE_EVENTS:
+                        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
                     continue
             except Unavailable as error:
                 log.warning("event streams wait: %s", error)
@@ -233,19 +242,19 @@ class Feed:
         except TimeoutError:
             raise Unavailable("The ledger cannot be read now.") from None
 
-    async def _step(self) -> bool:
-        """Read on; whether there was something."""
+    async def _step(self) -> int:
+        """Read on; how many events there were."""
         if not self._listened_to:
             head = await asyncio.to_thread(self._ledger.head)
             if not self._listened_to:  # else somebody came meanwhile, and counts on the position of before
                 self._position = head
                 self._started.set()
-            return False
+            return 0
         events = await asyncio.to_thread(self._ledger.read, self._position, PAGE_EVENTS)
         self._fan_out(events)
         if events:
             self._position = events[-1].position
-        return bool(events)
+        return len(events)
 
     @property
     def _listened_to(self) -> bool:
