@@ -16,6 +16,7 @@ from services.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 CONTAINERS = YAML(typ="safe").load(COMPOSE)["services"]
+BROKERS = ("nats-1", "nats-2", "nats-3")
 OURS = {name: container for name, container in CONTAINERS.items() if "build" in container}
 
 
@@ -27,7 +28,7 @@ def test_it_fits_the_compose_schema() -> None:
 
 def test_every_service_has_its_container() -> None:
     assert set(OURS) == {"migrate", *Service}
-    assert set(CONTAINERS) == {"postgres", "nats", *OURS}
+    assert set(CONTAINERS) == {"postgres", *BROKERS, *OURS}
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -58,8 +59,18 @@ def test_services_wait_for_the_schema_and_the_broker() -> None:
     for name in set(OURS) - {"migrate", "worker"}:
         assert OURS[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}, name
     for name in set(OURS) - {"migrate"}:
-        assert OURS[name]["depends_on"]["nats"] == {"condition": "service_healthy"}, name
-    assert all("healthcheck" in CONTAINERS[name] for name in ("postgres", "nats", "api"))
+        for broker in BROKERS:
+            assert OURS[name]["depends_on"][broker] == {"condition": "service_healthy"}, name
+    assert all("healthcheck" in CONTAINERS[name] for name in ("postgres", "api", *BROKERS))
+
+
+def test_every_stream_is_on_every_broker() -> None:
+    conf = (ROOT / "nats.conf").read_text("utf-8")
+    assert all(f"nats://{broker}:6222" in conf for broker in BROKERS)
+    assert {CONTAINERS[broker]["environment"]["NATS_SERVER_NAME"] for broker in BROKERS} == set(BROKERS)
+    for name in set(OURS) - {"migrate"}:
+        assert all(f"@{broker}:4222" in OURS[name]["environment"]["DARKROOM_NATS_URL"] for broker in BROKERS), name
+    assert {OURS[name]["environment"]["DARKROOM_NATS_REPLICAS"] for name in ("relay", "dispatcher")} == {"3"}
 
 
 def test_no_password_is_committed() -> None:

@@ -52,9 +52,11 @@ def our_accounts(conf: Json, logins: Mapping[str, Login]) -> str:
 def accounts_of_production(conf: Json, logins: Mapping[str, Login]) -> str:
     """As docker-compose.yml has them, for a worker of one pool and another name: what the file says is to be done."""
     text = PRODUCTION.read_text().replace("user: worker", "user: gpu-1").replace(".worker.>", ".gpu-1.>")
-    lines = [line for line in text.splitlines() if "pool-wan" not in line and not line.startswith("http_port")]
+    lines = [
+        line for line in text.splitlines() if "pool-wan" not in line and not line.startswith(("http_port", "cluster"))
+    ]
     text = "\n".join(lines).replace("/data", str(conf["jetstream"]["store_dir"]))
-    text = text.replace("port: 4222", f"port: {conf['port']}").replace(": darkroom", f": {conf['server_name']}")
+    text = text.replace("port: 4222", f"port: {conf['port']}").replace("$NATS_SERVER_NAME", conf["server_name"])
     for user, variable in zip(USERS, ("OPERATOR", "SERVICES", "WORKER"), strict=True):
         assert f"$NATS_{variable}_PASSWORD" in text
         text = text.replace(f"$NATS_{variable}_PASSWORD", f'"{logins[user].password}"')

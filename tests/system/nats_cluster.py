@@ -1,6 +1,5 @@
 """Three nats-servers of this machine as one JetStream cluster, each of which can be killed and started again."""
 
-import json
 import secrets
 import signal
 import socket
@@ -12,8 +11,9 @@ import httpx
 
 from services.embedded.child import Child
 from services.embedded.nats import _nats_bin
-from services.nats_accounts import ANY_POOL, Login, accounts
+from services.nats_accounts import Login
 
+CONF = Path(__file__).parents[2] / "nats.conf"
 NODES = 3
 STARTED_S_MAX = 60.0
 
@@ -47,7 +47,7 @@ class NatsCluster:
     """R3: every stream is kept by all three, and goes on with two."""
 
     def __init__(self, folder: Path) -> None:
-        self.nodes = [Node(f"n{number}", folder / f"n{number}") for number in range(1, NODES + 1)]
+        self.nodes = [Node(f"nats-{number}", folder / f"nats-{number}") for number in range(1, NODES + 1)]
         self._logins = [Login(user, secrets.token_urlsafe(12)) for user in ("operator", "services")]
         self._worker = Login("worker", secrets.token_urlsafe(12))
         for node in self.nodes:
@@ -111,17 +111,16 @@ class NatsCluster:
         return ",".join(f"nats://{login.user}:{login.password}@{one}" for one in where)
 
     def _write_conf(self, node: Node) -> None:
-        routes = [f"nats://127.0.0.1:{one.route_port}" for one in self.nodes]
-        conf = {
-            "server_name": node.name,
-            "host": "127.0.0.1",
-            "port": node.client_port,
-            "http": f"127.0.0.1:{node.monitor_port}",
-            "accounts": accounts(*self._logins, {self._worker: ANY_POOL}),
-            "jetstream": {"store_dir": str(node.folder / "store"), "sync_interval": "always"},
-            "cluster": {"name": "darkroom", "listen": f"127.0.0.1:{node.route_port}", "routes": routes},
-        }
-        (node.folder / "nats.conf").write_text(json.dumps(conf))
+        """The file of docker-compose.yml, with the addresses of this machine."""
+        text = CONF.read_text("utf-8").replace("$NATS_SERVER_NAME", node.name)
+        for login, variable in zip((*self._logins, self._worker), ("OPERATOR", "SERVICES", "WORKER"), strict=True):
+            text = text.replace(f"$NATS_{variable}_PASSWORD", f'"{login.password}"')
+        for one in self.nodes:
+            text = text.replace(f"nats://{one.name}:6222", f"nats://127.0.0.1:{one.route_port}")
+        text = text.replace("port: 6222", f'listen: "127.0.0.1:{node.route_port}"')
+        text = text.replace("http_port: 8222", f'http: "127.0.0.1:{node.monitor_port}"')
+        text = text.replace("port: 4222", f'listen: "127.0.0.1:{node.client_port}"')
+        (node.folder / "nats.conf").write_text(text.replace("/data", str(node.folder / "store")))
 
 
 def _free_port() -> int:

@@ -61,4 +61,6 @@ def test_a_cluster_loses_a_server_and_then_its_leader_and_work_goes_on(
                 "select count(*), count(distinct originator_id) from ledger where topic = 'job.succeeded.v1'"
             ).fetchone()
         assert endings == (13, 13)
-        cluster.wait_until(lambda: cluster.last_sequence_of("LEDGER") == dict.fromkeys(("n1", "n2", "n3"), head))
+        cluster.wait_until(
+            lambda: cluster.last_sequence_of("LEDGER") == dict.fromkeys(("nats-1", "nats-2", "nats-3"), head)
+        )
