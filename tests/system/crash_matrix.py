@@ -9,6 +9,7 @@ import httpx
 
 from services.crash_points import Point
 from services.wire import CancelConfirmedReport, StartedReport
+from tests.gpu_worker.hosting import Plan
 from tests.services.pictures import png
 from tests.system.crash_scene import Scene
 
@@ -148,9 +149,12 @@ def _claims_run_out(scene: Scene) -> None:
 
 def _cancel_while_files_are_reported(scene: Scene) -> None:
     """All files are stored and the first is being reported when the cancel comes: nobody wants the others any more."""
+    known = set(scene.hosting.predictions)
+    scene.hosting.plans.extend(Plan(polls=4) for _ in range(3))
     job = scene.submit(quantity=3, steps=20).job_id
     paths = [scene.file(scene.path_of(job, index)) for index in range(3)]
-    scene.until(lambda: scene.count("job.started", [job]) == 1)
+    # The worker asks how they are once the recorder has answered what there was to say; they take some questions more.
+    scene.until(lambda: sum(scene.hosting.polls(each) > 0 for each in scene.hosting.predictions.keys() - known) == 3)
     scene.pause("reaper", "recorder")
     scene.until(lambda: all(path.exists() for path in paths))
     scene.cancel(job)

@@ -71,6 +71,9 @@ def test_a_service_killed_at_a_point_costs_nothing(scene: Scene, cell: Cell) -> 
             fleet.ready(scene.client)
         cell.act.during(scene)
         fleet.died(cell.service, fleet.processes[cell.service], cell.at)
+    except BaseException:
+        scene.go_on("reaper", "recorder")  # what is wrong here shall cost the rows that follow nothing
+        raise
     finally:
         fleet.processes[cell.service].kill()
         fleet.processes[cell.service].wait()
@@ -88,7 +91,7 @@ def holds(scene: Scene) -> None:
     assert found.wrong == []
     assert not found.excepted
     ordered = Counter(prediction.inputs["seed"] for prediction in scene.hosting.predictions.values())
-    assert set(ordered.values()) == {1}, "an output was paid for twice"
+    assert set(ordered.values()) <= {1}, "an output was paid for twice"
 
 
 @pytest.mark.parametrize("point", REBUILD_POINTS)
