@@ -315,6 +315,7 @@ def _rebuild(core: Core, view: View) -> Rebuilt:
 async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     pause_s = RESTART_S_FIRST
     while not stop.is_set():
+        log.debug("the %s begins", name)
         try:
             await service()
         except Exception:
