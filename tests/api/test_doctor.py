@@ -136,14 +136,15 @@ def as_nobody() -> Iterator[None]:
 
 
 @pytest.fixture
-def closed_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir(mode=0o500)
-    for each in [tmp_path, *list(tmp_path.parents)[:2]]:
-        if each.owner() == folder.owner() and "pytest" in str(each):
-            each.chmod(0o755)
-    folder.chmod(0o555)
-    return folder
+def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder that nobody may write to; not below pytest's own, which are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as made:
+        Path(made).chmod(0o755)
+        folder = Path(made) / "data"
+        folder.mkdir()
+        folder.chmod(0o555)
+        monkeypatch.setenv("DARKROOM_DATA_DIR", str(folder))
+        yield folder
 
 
 def test_a_data_folder_of_somebody_else(closed_folder: Path, as_nobody: None) -> None:
@@ -349,10 +350,17 @@ def test_nats_is_away_or_without_jetstream_or_refuses(make: Make, nats_url: str,
         plain.kill()
 
 
+def test_a_look_makes_no_data_folder(make: Make, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert look(make(data_dir=nowhere), "object store").status == "skipped"
+    examine(make(data_dir=nowhere))
+    assert not nowhere.exists()
+
+
 def test_an_object_store_that_cannot_be_written(make: Make, tmp_path: Path) -> None:
     scene = make()
     fits(scene, "object store")
-    assert list((tmp_path / "data" / "blobs").rglob("*.*")) == []  # the probe is gone
+    assert [file for file in (tmp_path / "data" / "blobs").rglob("*") if file.is_file()] == []  # the probe is gone
     (tmp_path / "taken").write_text("")
     fault(make(blobs_url=(tmp_path / "taken").as_uri()), "object store")
     fault(make(blobs_url="nonsense://bucket"), "object store")

@@ -55,6 +55,8 @@ async def _ask_nats(urls: list[str]) -> None:
 
 def store_usable(scene: Scene) -> None:
     """A file can be written to the object store, read and deleted."""
+    if scene.given.blobs_url is None and not scene.folder.exists():
+        raise Skipped("nothing has run on the data folder yet; `darkroom up` makes it")  # and a look makes nothing
     url = scene.given.blobs()
     mend = "See that DARKROOM_BLOBS_URL names a folder or bucket that this user may write, and that it has room."
     path = f"doctor/{uuid4()}"
