@@ -18,7 +18,8 @@ from services.rebuild import matches_ledger, rebuild
 from services.wire import LEDGER_STREAM
 from tests.afresh import scores_afresh, scores_shown
 from tests.histories import Views
-from tests.system.folding import Fact, fold_all, shown
+from tests.system.facts import Fact
+from tests.system.folding import fold_all, shown
 
 READ_AT_ONCE: Final = 500
 WAIT_S_MAX: Final = 10.0

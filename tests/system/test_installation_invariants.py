@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.system import invariants
-from tests.system.folding import Fact
+from tests.system.facts import Fact
 from tests.system.installation import Installation
 from tests.system.invariants import Heard, Place, Submission, what_is_wrong
 
