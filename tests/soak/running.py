@@ -59,7 +59,7 @@ async def _soak(seed: int, seconds: float, folder: Path) -> Soaked:
 
 
 async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], folder: Path) -> Soaked:
-    keys = {name: await asyncio.to_thread(fleet.add_user, name) for name in OWNERS}
+    keys = {name: fleet.add_user(name) for name in OWNERS}
     owners = [Owner(name, key, fleet.urls, random.Random(f"{name} of {seed}")) for name, key in keys.items()]
     listeners = [
         Listener(name, key, fleet.urls, random.Random(f"listener {number} of {name} of {seed}"))

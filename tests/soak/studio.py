@@ -128,7 +128,7 @@ class Studio:
 
     async def delete_a_prompt(self) -> None:
         """One that nobody edits any more from now on."""
-        if len(self._prompts) > 1:
+        if self._prompts:
             prompt = self._prompts.pop(self._rng.randrange(len(self._prompts)))
             await self._user.call("prompt.deleted", prompt, method="DELETE", path=f"/v1/prompts/{prompt}")
 

@@ -52,7 +52,7 @@ class Owner(User):
             studio.cancel_a_batch: 1,
             studio.keep_a_prompt: 6,
             studio.edit_a_prompt: 6,
-            studio.delete_a_prompt: 2,
+            studio.delete_a_prompt: 3,
         }
         first = self.rng.sample(list(deeds), len(deeds))
         while not stop.is_set():
