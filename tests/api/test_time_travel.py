@@ -152,7 +152,9 @@ async def _told(http: httpx.AsyncClient, path: str, headers: Mapping[str, str]) 
 
 def _checksums(said: str) -> Sequence[tuple[str, str]]:
     """Of each view what a rebuild says of its rows."""
-    return re.findall(r"^(\w+): .* checksum (\w+)", said, re.MULTILINE)
+    found = re.findall(r"^(\w+): .* checksum ([-:\d]+)", said, re.MULTILINE)
+    assert [view for view, _ in found] == [view.name for view in ALL]
+    return found
 
 
 def _show_as_of(dsn: str) -> None:

@@ -48,7 +48,7 @@ class Studio:
     async def _open(self, body: Json, tagged: list[Submission]) -> None:
         """Under a key, as it is worth it; sometimes once more after the answer."""
         name = f"of-{tagged[0].tag}"
-        call = self._user.expect("batch.opened", name)
+        call = self._user.expect("batch.opened", (name,))
         for _ in range(self._rng.choice((1, 1, 2))):
             answer = await self._user.until_answered("/v1/batches", body | {"name": name}, name)
             self._user.settle_call(call, answer)
@@ -89,14 +89,14 @@ class Studio:
         blind = self._rng.random() < 0.5
         body = {"winner": winner, "loser": loser, "blind": blind}
         path = f"/v1/batches/{batch}/preferences"
-        await self._user.call("batch.preferred", batch, winner, loser, blind, method="POST", path=path, body=body)
+        await self._user.call("batch.preferred", (batch, winner, loser, blind), "POST", path, body)
 
     async def rename_a_batch(self) -> None:
         """To a name that nothing else has."""
         if self._batches:
             batch, name = self._rng.choice(self._batches), self._new_name()
             path = f"/v1/batches/{batch}"
-            await self._user.call("batch.renamed", batch, name, method="PATCH", path=path, body={"name": name})
+            await self._user.call("batch.renamed", (batch, name), "PATCH", path, {"name": name})
 
     async def cancel_a_batch(self) -> None:
         """What is left of it."""
@@ -110,7 +110,7 @@ class Studio:
         self._user.begin(self._keep(title, body))
 
     async def _keep(self, title: str, body: Json) -> None:
-        call = self._user.expect("prompt.saved", title)
+        call = self._user.expect("prompt.saved", (title,))
         for _ in range(self._rng.choice((1, 1, 2))):
             self._user.settle_call(call, await self._user.until_answered("/v1/prompts", body, title))
         if call.stream is not None:
@@ -122,15 +122,13 @@ class Studio:
             prompt, title = self._rng.choice(self._prompts), self._new_name()
             others: tuple[Json, ...] = ({}, {"tags": []}, {"prompt": self._rng.choice(PROMPTS)}, {"job_type": TYPES[1]})
             body: dict[str, Any] = {"title": title} | self._rng.choice(others)
-            await self._user.call(
-                "prompt.edited", prompt, title, method="PATCH", path=f"/v1/prompts/{prompt}", body=body
-            )
+            await self._user.call("prompt.edited", (prompt, title), "PATCH", f"/v1/prompts/{prompt}", body)
 
     async def delete_a_prompt(self) -> None:
         """One that nobody edits any more from now on."""
         if self._prompts:
             prompt = self._prompts.pop(self._rng.randrange(len(self._prompts)))
-            await self._user.call("prompt.deleted", prompt, method="DELETE", path=f"/v1/prompts/{prompt}")
+            await self._user.call("prompt.deleted", (prompt,), "DELETE", f"/v1/prompts/{prompt}")
 
     def _new_name(self) -> str:
         return f"{self._user.name}-{len(self._user.made.calls)}"

@@ -125,8 +125,7 @@ class Owner(User):
         match self.rng.choice(("rate", "rate", "save", "name", "dismiss", "trash")):
             case "rate":
                 score = self.rng.randint(1, 5)
-                about = {"method": "PUT", "path": f"{path}/rating", "body": {"score": score}}
-                await self.call("asset.rated", asset["id"], score, **about)
+                await self.call("asset.rated", (asset["id"], score), "PUT", f"{path}/rating", {"score": score})
             case "save":
                 await self.ask(self.rng.choice(("PUT", "DELETE")), f"{path}/saved")
             case "name":

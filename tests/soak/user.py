@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
-from tests.system.calls import Call, Made, Retry
+from tests.system.calls import Call, Made, Mark, Retry
 from tests.system.invariants import Submission
 
 Json = dict[str, Any]
@@ -77,12 +77,12 @@ class User:
                 return answer
             await asyncio.sleep(AGAIN_S)
 
-    async def call(self, name: str, *mark: Any, method: str, path: str, body: Json | None = None) -> None:
+    async def call(self, name: str, mark: Mark, method: str, path: str, body: Json | None = None) -> None:
         """Ask once for something that appends a fact of this name and mark."""
-        call = self.expect(name, *mark)
+        call = self.expect(name, mark)
         self.settle_call(call, await self.ask(method, path, json=body))
 
-    def expect(self, name: str, *mark: Any) -> Call:
+    def expect(self, name: str, mark: Mark) -> Call:
         """A call that is about to be made."""
         call = Call(self.name, name, mark)
         self.made.calls.append(call)
