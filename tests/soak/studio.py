@@ -48,6 +48,8 @@ class Studio:
     async def _open(self, body: Json, tagged: list[Submission]) -> None:
         """Under a key, as it is worth it; sometimes once more after the answer."""
         name = f"of-{tagged[0].tag}"
+        if self._user.media and self._rng.random() < 0.3:
+            body["base"] = f"media:{self._rng.choice(self._user.media)}"
         call = self._user.expect("batch.opened", (name,))
         for _ in range(self._rng.choice((1, 1, 2))):
             answer = await self._user.until_answered("/v1/batches", body | {"name": name}, name)

@@ -28,7 +28,6 @@ class Owner(User):
     def __init__(self, name: str, key: str, urls: Sequence[str], rng: random.Random) -> None:
         """See `User`."""
         super().__init__(name, key, urls, rng)
-        self._media: list[str] = []
         self._studio = Studio(self)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,8 +78,8 @@ class Owner(User):
         }
         if self.rng.random() < 0.06:
             body |= {"job_type": "image_fast", "quantity": 1, "params": {"steps": 2}}
-        elif self._media and self.rng.random() < 0.15:
-            source = f"media:{self.rng.choice(self._media)}"
+        elif self.media and self.rng.random() < 0.15:
+            source = f"media:{self.rng.choice(self.media)}"
             body["references"] = [{"type": "composition", "source": source, "strength": 0.5}]
         return body
 
@@ -141,12 +140,12 @@ class Owner(User):
         colour = tuple(20 * self.rng.randrange(PICTURES) + part for part in (0, 40, 80))
         Image.new("RGB", (64, 48), colour).save(file, "PNG")
         answer = await self.ask("POST", "/v1/uploads", files={"file": ("picture.png", file.getvalue())})
-        if answer is not None and answer.status_code in {200, 201} and answer.json()["id"] not in self._media:
-            self._media.append(answer.json()["id"])
+        if answer is not None and answer.status_code in {200, 201} and answer.json()["id"] not in self.media:
+            self.media.append(answer.json()["id"])
 
     async def _delete_an_upload(self) -> None:
-        if self._media:
-            media = self.rng.choice(self._media)
+        if self.media:
+            media = self.rng.choice(self.media)
             answer = await self.ask("DELETE", f"/v1/uploads/{media}")
             if answer is not None and answer.status_code == 204:
-                self._media.remove(media)
+                self.media.remove(media)

@@ -20,20 +20,24 @@ AGAIN_S: Final = 0.5
 NOT_YET: Final = (429, 503)
 """Answers that mean: ask again."""
 
-REFUSALS: Final = {"rate_limited", "not_found"}
+REFUSALS: Final = {"invalid_input", "rate_limited", "not_found"}
 """What a submit may be refused for: an upload that it names may be gone."""
+
+GONE: Final = "there is no media:"
+"""How an answer says so."""
 
 
 class User:
     """A user with a key. `said` are the submits, `made` all other calls; `wrong` answers that nobody promises."""
 
     def __init__(self, name: str, key: str, urls: Sequence[str], rng: random.Random) -> None:
-        """`urls`: of each API; every request goes to any of them."""
+        """`urls`: of each API; every request goes to any of them. `jobs` and `media`: ids of what there is."""
         self.name = name
         self.rng = rng
         self.said: list[Submission] = []
         self.made = Made()
         self.jobs: list[str] = []
+        self.media: list[str] = []
         self.wrong: list[str] = []
         self.requests: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
@@ -65,7 +69,7 @@ class User:
             self.requests["lost"] += 1
             return None
         self.requests[str(answer.status_code)] += 1
-        if answer.status_code in {400, 422} or (answer.status_code >= 500 and answer.status_code != 503):
+        if not _is_promised(answer):
             self.wrong.append(f"{method} {path} was answered {answer.status_code}: {answer.text[:300]}")
         return answer
 
@@ -163,3 +167,10 @@ def outcome_of(answer: httpx.Response | None) -> Literal["accepted", "refused", 
     if answer is None or answer.status_code == 503:
         return "doubtful"
     return "accepted" if answer.is_success else "refused"
+
+
+def _is_promised(answer: httpx.Response) -> bool:
+    """Requests here are fine, but for an upload that is deleted meanwhile; the API may be without Postgres or NATS."""
+    if answer.status_code in {400, 422}:
+        return all(GONE in problem["detail"] for problem in answer.json().get("errors") or [{"detail": ""}])
+    return answer.status_code < 500 or answer.status_code == 503
