@@ -24,6 +24,9 @@ READY_S_MAX: Final = 120.0
 REST_S_MAX: Final = 240.0
 """A thumbnail whose maker was killed is tried again after a minute; an order whose worker was, after seconds."""
 
+MOMENTS: Final = 3
+"""Positions as of which the views are built and looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
@@ -98,7 +101,7 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
         [again for owner in owners for again in owner.made.retries],
     )
     heard = [one.heard for one in listeners]
-    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, heard, made)
+    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, heard, made, MOMENTS)
     wrong = [f"no rest within {REST_S_MAX:g} s: {one}" for one in missing]
     wrong += [one for owner in owners for one in owner.wrong]
     wrong += found.wrong

@@ -1,7 +1,7 @@
 """What the views must hold, computed in memory from all events, in the plainest way: no row of it by their code."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from psycopg import Connection
@@ -10,6 +10,8 @@ from psycopg.sql import SQL, Identifier
 
 from tests.system.facts import Fact, Row, Table
 from tests.system.folding_studio import studio
+
+Schema = Literal["views", "views_as_of"]
 
 JOB_STATUS: Final = {
     "job.queued": "queued",
@@ -22,7 +24,6 @@ JOB_STATUS: Final = {
     "job.aborted": "aborted",
 }
 ENDED: Final = {"succeeded", "partially_succeeded", "failed", "canceled", "aborted"}
-
 
 SHOWN: Final = ("owner", "status", "sha256", "rating", "saved", "trashed", "title", "tags")
 """Of an asset in a list."""
@@ -40,7 +41,7 @@ def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
             if row["status"] in {"reserved", "completed"}
         },
         "workspace": _workspace(facts, assets),
-        "queue": {key: {"owner": row["owner"]} for key, row in jobs.items() if row["status"] not in ENDED},
+        "queue": {key: _waiting(row) for key, row in jobs.items() if row["status"] not in ENDED},
         "performance": {
             key: {"owner": row["owner"], "status": row["status"], "attempts": row["attempt"]}
             for key, row in jobs.items()
@@ -81,11 +82,16 @@ KEYS: Final[Mapping[str, Sequence[str]]] = {
 """Of each table the columns that tell its rows apart; a key here is all of them, joined by a slash."""
 
 
-def shown(connection: Connection[TupleRow], table: str, like: Mapping[str, Row]) -> Table:
-    """The rows of a live table by key, with the columns that `like` has; without any row there, all of the keys."""
+def _waiting(job: Row) -> Row:
+    status = "running" if job["status"] == "processing" else "waiting"
+    return {name: job[name] for name in ("owner", "attempt", "cancel_requested")} | {"status": status}
+
+
+def shown(connection: Connection[TupleRow], table: str, like: Mapping[str, Row], *, schema: Schema = "views") -> Table:
+    """The rows of a table by key, with the columns that `like` has; without any row there, all of the keys."""
     columns = list(next(iter(like.values()), {}))
     names = SQL(", ").join(map(Identifier, [*KEYS[table], *columns]))
-    query = SQL("select {} from {}").format(names, Identifier("views", table))
+    query = SQL("select {} from {}").format(names, Identifier(schema, table))
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query).fetchall()
     return {_key(row, table): {name: _plain(row[name]) for name in columns} for row in rows}

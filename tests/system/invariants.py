@@ -22,7 +22,7 @@ from services.sweeper import Sweeper
 from services.verify import verify_chain
 from tests.system.calls import Made, batches, calls, repeats, retries
 from tests.system.facts import Fact
-from tests.system.stored import files, ledger_stream, views
+from tests.system.stored import as_of, files, ledger_stream, views
 
 JOB_ENDINGS = {"job.succeeded", "job.partially_succeeded", "job.failed", "job.canceled", "job.aborted"}
 ASSET_ENDINGS = {"asset.completed", "asset.failed", "asset.canceled"}
@@ -78,11 +78,16 @@ class Found:
 
 
 def what_is_wrong(
-    place: Place, said: Sequence[Submission] = (), heard: Sequence[Heard] = (), made: Made | None = None
+    place: Place,
+    said: Sequence[Submission] = (),
+    heard: Sequence[Heard] = (),
+    made: Made | None = None,
+    moments: int = 0,
 ) -> Found:
     """Run every check on an installation in which every job has ended and every follower is at the ledger's end.
 
-    `made`: every other call that its clients made; None where nobody kept account of them.
+    `made`: every other call that its clients made; None where nobody kept account of them. `moments`: at how many of
+    the past its views are looked at.
     """
     found = Found(facts=facts_of(place.dsn))
     facts = found.facts
@@ -106,6 +111,7 @@ def what_is_wrong(
         if verified.misfit is not None or verified.events != len(facts):
             found.wrong.append(f"the chain does not verify: {verified}")
         found.wrong += views(database, ledger, facts)
+        found.wrong += as_of(database, ledger, facts, moments)
         sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0), unfinished_s=0.0)
         while sweeper.step():  # what it would do a minute, or a day, later
             pass

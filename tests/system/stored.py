@@ -14,7 +14,7 @@ from nats.js.errors import NotFoundError
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
-from services.rebuild import matches_ledger, rebuild
+from services.rebuild import matches_ledger, rebuild, rebuild_as_of
 from services.wire import LEDGER_STREAM
 from tests.afresh import scores_afresh, scores_shown
 from tests.histories import Views
@@ -85,6 +85,20 @@ def views(database: Database, ledger: Ledger, facts: Sequence[Fact]) -> Iterator
         for table, expected in fold_all(facts).items():
             there = shown(connection, table, expected)
             yield from differences(table, expected, there)
+
+
+def as_of(database: Database, ledger: Ledger, facts: Sequence[Fact], moments: int) -> Iterator[str]:
+    """At so many moments of the past: the views as of then = the events up to there, folded in memory."""
+    with database.connection() as connection:
+        ends = connection.execute("select last_position from ledger_commits order by 1").fetchall()
+    for moment in range(moments):  # between two commits: the fold in memory knows none by half
+        (position,) = ends[len(ends) * (moment + 1) // (moments + 1)]
+        for view in ALL:
+            rebuild_as_of(database, ledger, view, position)
+        with database.connection() as connection:
+            for table, expected in fold_all(facts[:position]).items():
+                there = shown(connection, table, expected, schema="views_as_of")
+                yield from (f"as of {position} {one}" for one in differences(table, expected, there))
 
 
 def scores(database: Database, ledger: Ledger) -> Iterator[str]:

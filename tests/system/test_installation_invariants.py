@@ -9,13 +9,16 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from projections import ALL
+from services.database import Database
+from services.flusher import Flusher
+from services.ledger import Ledger, PostgresRecorder
 from tests.system import calls, invariants
 from tests.system.calls import MARKS, Call, Made, Retry
 from tests.system.facts import Fact
 from tests.system.folding import fold_all, shown
 from tests.system.installation import Installation
 from tests.system.invariants import Heard, Place, Submission, what_is_wrong
-from tests.system.stored import differences
+from tests.system.stored import as_of, differences
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -100,7 +103,7 @@ def test_an_installation_that_was_left_alone_passes(place: Place) -> None:
     queued = [fact.stream for fact in facts if fact.name == "job.queued" and fact.data["tags"]]
     said = [Submission(f"job-{number}", "accepted", job_id) for number, job_id in enumerate(queued)]
     said += [Submission("never", "refused"), Submission("lost")]
-    found = what_is_wrong(place, said, [heard_of(facts)], made_of(facts))
+    found = what_is_wrong(place, said, [heard_of(facts)], made_of(facts), moments=20)
     assert found.wrong == []
     assert not found.excepted
     assert len(found.facts) > 20
@@ -225,6 +228,18 @@ def test_a_batch_that_lacks_a_job_or_an_item_is_told(place: Place) -> None:
         [other_seed if fact is jobs[-2] else fact for fact in facts],
     ):
         assert list(calls.batches(damaged))
+
+
+def test_a_view_as_of_a_position_that_is_not_its_past_is_told(place: Place) -> None:
+    facts = invariants.facts_of(place.dsn)
+    facts[0] = replace(facts[0], data=facts[0].data | {"tags": ["another"]})
+    with (
+        Database(place.dsn) as database,
+        Flusher(place.dsn) as flusher,
+        Ledger(PostgresRecorder(database, flusher)) as ledger,
+    ):
+        wrong = list(as_of(database, ledger, facts, 3))
+    assert len([one for one in wrong if one.startswith("as of ") and "views.jobs has" in one]) == 3, wrong
 
 
 def test_every_table_of_the_views_is_folded() -> None:
