@@ -45,7 +45,7 @@ REFILL: Final = 2
 """Room for a job to every second worker is waited for: what is left keeps all busy, and a look at the queue costs
 as much for one job as for many. Nobody's turn is put off by it: what is in WORK goes first anyway."""
 
-AT_ONCE_MAX: Final = 8
+AT_ONCE_MAX: Final = 32
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
 
 TAKEN_ALREADY: Final = 10077
@@ -126,7 +126,7 @@ class Dispatcher:
             raise
         reached(Point.DISPATCHER_AFTER_HAND_OUT)
         HAND_OUTS.labels(order.pool).inc()
-        log.info("handed out job %s attempt %d", order.job_id, order.attempt)
+        log.debug("handed out job %s attempt %d", order.job_id, order.attempt)
         return True
 
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:

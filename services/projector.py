@@ -18,6 +18,7 @@ from projections.sql import load
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
+from services.following import pause_after
 from services.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -26,10 +27,6 @@ SQL = load("projector.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 2_000
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
-
-STEP_S_MIN: Final = 0.02
-"""Between the beginnings of two steps that are not full. On a busy ledger several commits then share a step, whose
-round trips cost as much for one event as for a hundred; a lonely event is not held up."""
 
 LIVE: Final = "live"
 
@@ -110,7 +107,7 @@ class Projector:
                 if taken := await asyncio.to_thread(self.step):
                     broker.wake(0)  # whoever reads views: they moved
                     if taken < BATCH_EVENTS_MAX:
-                        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
+                        await asyncio.sleep(pause_after(time.monotonic() - began))
                     continue
             except Unavailable as error:
                 log.warning("views wait: %s", error)
@@ -150,8 +147,7 @@ class Projector:
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
             if any(at != position or version != self._views[name].version for name, at, version in locked):
                 return upto - position  # another projector or a rebuild was faster: look again
-            for name in names:
-                take(self._views[name], LIVE, batch, cursor)
+            take_into([self._views[name] for name in names], batch, cursor)
             reached(Point.PROJECTOR_BEFORE_CHECKPOINT)
             cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
             reached(Point.PROJECTOR_BEFORE_COMMIT)
@@ -193,6 +189,17 @@ def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
+def take_into(views: Sequence[View], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+    """Bring a batch into live views: into all at once when they can, else into each as it can."""
+    names = [view.name for view in views]
+    readable = [event for event in batch if isinstance(event, Recorded)]
+    parked = cursor.execute(SQL["any_parked"], (LIVE, names), prepare=True).fetchall()
+    if not parked and len(readable) == len(batch) and _refusal(views, readable, cursor) is None:
+        return
+    for view in views:
+        take(view, LIVE, batch, cursor)
+
+
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
     """Bring a batch into a view: at once when it can, else one by one, parking what the view cannot take.
 
@@ -201,7 +208,7 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
     parked = {stream for (stream,) in cursor.execute(SQL["parked_streams"], (view.name, slot), prepare=True).fetchall()}
     readable = [event for event in batch if isinstance(event, Recorded)]
     if not parked and len(readable) == len(batch):
-        reason = _refusal(view, readable, cursor)
+        reason = _refusal([view], readable, cursor)
         if reason is None:
             return
         log.error("view %s cannot take a batch as a whole; its events are tried one by one: %s", view.name, reason)
@@ -217,14 +224,15 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
 
 
 def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
-    return event.reason if isinstance(event, Unreadable) else _refusal(view, [event], cursor)
+    return event.reason if isinstance(event, Unreadable) else _refusal([view], [event], cursor)
 
 
-def _refusal(view: View, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> str | None:
-    """Why the view cannot take these events, undone; None when it took them."""
+def _refusal(views: Sequence[View], events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> str | None:
+    """Why one of the views cannot take these events, undone; None when all took them."""
     try:
         with cursor.connection.transaction():
-            view.project(events, cursor)
+            for view in views:
+                view.project(events, cursor)
     except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
         return f"{type(error).__name__}: {error}"  # an OperationalError by its class, but the event's own fault
     except (psycopg.OperationalError, psycopg.InterfaceError):

@@ -37,6 +37,10 @@ class Recorder(Protocol):
         """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
         ...
 
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """Hand in several at once and wait for the verdict on each. Raises `Unavailable`."""
+        ...
+
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """The next events in ledger order."""
         ...
@@ -72,6 +76,10 @@ class PostgresRecorder(PostgresApplicationRecorder):
     def write(self, commit: Commit) -> Receipt:
         """See `Recorder`."""
         return self._flusher.write(commit)
+
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """See `Recorder`."""
+        return self._flusher.write_each(commits)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
@@ -171,6 +179,16 @@ class InMemoryRecorder(POPOApplicationRecorder):
         if self._on_commit is not None:
             self._on_commit(receipt.last_position)
         return receipt
+
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """See `Recorder`."""
+        return [self._verdict(commit) for commit in commits]
+
+    def _verdict(self, commit: Commit) -> Receipt | Conflict:
+        try:
+            return self.write(commit)
+        except Conflict as conflict:
+            return conflict
 
     def _fits(self, commit: Commit) -> bool:
         ends: dict[UUID, int] = {}
