@@ -50,7 +50,7 @@ RESTART_S_MAX: Final = 30.0
 """A service that fails unexpectedly is started again, after a pause that doubles."""
 
 PATIENT: Final = frozenset({"thumbnails"})
-NICENESS: Final = 10
+NICENESS: Final = 19
 """Services for whom nobody waits leave the processor to the others, where they have a process of their own: what they
 do not get to under load, they make up for afterwards."""
 

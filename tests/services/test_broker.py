@@ -8,6 +8,7 @@ from nats.aio.msg import Msg
 
 from services import broker as brokers
 from services.broker import Broker
+from services.wire import WAKE
 from tests.services.beside import OwnNats, opened, settled, until
 from tests.services.commits import WAIT_S_MAX
 
@@ -137,3 +138,16 @@ async def test_without_nats_followers_are_woken_by_their_own_process_and_by_thei
     for _ in range(3):
         await asyncio.wait_for(follower.woken(), WAIT_S_MAX)
     await broker.close()
+
+
+async def test_many_commits_wake_the_others_a_few_times_and_the_last_one_is_told_of(nats_url: str) -> None:
+    async with opened(nats_url, "writer") as writer, opened(nats_url, "reader") as reader:
+        heard = Heard()
+        await reader.subscribe(WAKE, heard.hear)
+        await settled(reader.client)
+        for position in range(1, 201):
+            writer.wake(position)
+        await until(lambda: "200" in heard.texts)
+        assert len(heard.texts) <= 2  # what comes at once, and what came while that was told of
+        writer.wake(201)
+        await until(lambda: heard.texts[-1] == "201")
