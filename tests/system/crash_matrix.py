@@ -48,6 +48,27 @@ def _submit_three(scene: Scene) -> None:
     scene.submit(quantity=3)
 
 
+def _order_three(scene: Scene) -> None:
+    scene.watch_orders()
+    scene.submit(quantity=3)
+
+
+def _one_is_paid_twice(scene: Scene) -> None:
+    """The output whose order the ledger never heard of is ordered again, and the first order never asked for."""
+    scene.come_to_rest()
+    lost, *orders = scene.ordered()
+    assert lost.asked == 0
+    assert len({one.inputs["seed"] for one in orders}) == len(orders) == 3
+    assert lost.inputs["seed"] in {one.inputs["seed"] for one in orders}
+    scene.paid_twice.add(lost.id)
+
+
+def _each_is_asked_for(scene: Scene) -> None:
+    """Also the one that the dead worker had ordered: by the id that the ledger has."""
+    scene.come_to_rest()
+    assert [one.asked > 0 for one in scene.ordered()] == [True] * 3
+
+
 def _submit_two_jobs(scene: Scene) -> None:
     scene.submit()
     scene.submit()
@@ -90,7 +111,6 @@ def _lose_work(scene: Scene) -> None:
 
 def _consumers_are_back(scene: Scene) -> None:
     scene.until(scene.has_consumers)
-    scene.shorten_ack_wait()
 
 
 def _outdate(scene: Scene) -> None:
@@ -179,6 +199,8 @@ LOST_WORKERS: Final = Act("two workers are lost", _two_lost_workers, after=_both
 LEFT_FILE: Final = Act("a canceled job left a file", before=_leave_a_file, after=_the_file_is_gone)
 THUMBNAIL: Final = Act("an image is completed", _submit, after=_claims_run_out)
 WORK: Final = Act("a job of three images is worked on", _submit_three)
+UNKNOWN_ORDER: Final = Act("a job of three images is ordered from a provider", _order_three, after=_one_is_paid_twice)
+KNOWN_ORDER: Final = Act("a job of three images is ordered from a provider", _order_three, after=_each_is_asked_for)
 LATE_CANCEL: Final = Act(
     "a job is canceled whose files are stored", _cancel_while_files_are_reported, after=_reaper_goes_on
 )
@@ -215,7 +237,6 @@ SERVICE_CELLS: Final = (
         for point in (
             Point.WORKER_BEFORE_START,
             Point.WORKER_AFTER_START,
-            Point.WORKER_AFTER_HAND_OVER,
             Point.WORKER_AFTER_STEP,
             Point.WORKER_AFTER_FILE,
             Point.WORKER_AFTER_REPORT,
@@ -223,6 +244,8 @@ SERVICE_CELLS: Final = (
             Point.WORKER_AFTER_ACK,
         )
     ),
+    Cell("worker", Point.WORKER_BEFORE_HAND_OVER, UNKNOWN_ORDER),
+    Cell("worker", Point.WORKER_AFTER_HAND_OVER, KNOWN_ORDER),
     Cell("worker", Point.WORKER_BEFORE_DELETE, LATE_CANCEL),
 )
 """Services that are killed, started again, and left alone until all is at rest."""
