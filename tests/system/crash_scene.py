@@ -151,6 +151,14 @@ class Scene:
         """The orders since, in their order."""
         return [one for one in self.hosting.predictions.values() if one.id not in self._ordered_before]
 
+    def providers_of(self, job_id: str | None) -> list[str]:
+        """Who, by the ledger, has each output in work; one for each note."""
+        query = (
+            "select convert_from(state, 'UTF8')::jsonb -> 'data' ->> 'provider' from ledger "
+            "where topic like 'job.handed_over.%%' and originator_id = %s"
+        )
+        return [str(provider) for (provider,) in self.rows(query, UUID(str(job_id)))]
+
     # What time does, and what is there.
 
     def rows(self, statement: str, *given: object) -> list[tuple[Any, ...]]:
