@@ -174,9 +174,7 @@ async def serve(
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
-        "dispatcher": lambda: Dispatcher(
-            core.database, core.ledger, core.broker, pools_of(core.catalog), core.settings.running_per_owner_max
-        ).run(stop),
+        "dispatcher": lambda: _dispatcher(core).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
         "reaper": lambda: _reap(core, stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
@@ -207,6 +205,12 @@ async def _reap(core: Core, stop: asyncio.Event) -> None:
 
 async def _sweep(core: Core, stop: asyncio.Event) -> None:
     await Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop)
+
+
+def _dispatcher(core: Core) -> Dispatcher:
+    """To every pool of the catalog."""
+    limits = core.settings.running_per_owner_max, core.settings.lease_s
+    return Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog), *limits)
 
 
 def _projector(core: Core) -> Projector:

@@ -31,7 +31,7 @@ from services.ledger import Ledger
 from services.lines import read_backlog
 from services.logs import about_job
 from services.metrics import HAND_OUTS
-from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
+from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ TAKEN_ALREADY: Final = 10077
 class Dispatcher:
     """Several may run: they find the same order, and the broker holds each attempt once.
 
-    `running_per_owner_max`: of nobody more jobs run or are handed out.
+    `running_per_owner_max`: of nobody more jobs run or are handed out. `lease_s`: so long a worker may be silent.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Dispatcher:
         broker: Broker,
         pools: Sequence[str],
         running_per_owner_max: int | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self._database = database
         self._ledger = ledger
         self._broker = broker
         self._pools = list(pools)
         self._running_per_owner_max = running_per_owner_max
+        self._lease_s = lease_s
         self._is_there = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -83,7 +85,7 @@ class Dispatcher:
             with contextlib.suppress(NotFoundError):
                 return await self._fill_all()
         # The first time, and when NATS has lost them.
-        await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas)
+        await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas, self._lease_s)
         self._is_there = True
         return await self._fill_all()
 

@@ -15,6 +15,7 @@ from psycopg.sql import Identifier
 
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
@@ -141,7 +142,7 @@ class Projector:
         kinds = [self._views[name].aggregates for name in names]
         wanted = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
         batch = self._ledger.read_of(wanted, position, upto)
-        with connection.transaction():
+        with telemetry.batch_span("project", batch), connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
