@@ -2,18 +2,32 @@
 
 import asyncio
 import json
+import random
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
-from tests.api.serving import AServer, Json
+from api.answers import encoded
+from api.documents import history_item_of_event
+from domain.envelope import Recorded
+from services.database import Unavailable
+from services.ledger import Ledger
+from tests.api.serving import Json
 
 SILENCE_S_MAX = 20.0
 """Comments come far more often; a stream that is silent for so long hangs."""
+
+
+class Served(Protocol):
+    """An API on a port of this machine."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens, when it does."""
 
 
 @dataclass
@@ -81,9 +95,7 @@ def request_of(key: str, after: int | None) -> bytes:
 
 
 @asynccontextmanager
-async def opened(
-    server: AServer, key: str, session: Session
-) -> AsyncIterator[tuple[asyncio.StreamReader, Wire] | None]:
+async def opened(server: Served, key: str, session: Session) -> AsyncIterator[tuple[asyncio.StreamReader, Wire] | None]:
     """A stream whose head has come; None where the server had no place or no database for it just now.
 
     In the end the connection is reset, whatever is on its way.
@@ -104,7 +116,7 @@ async def opened(
 
 
 @contextmanager
-def stalled(server: AServer, keys: Sequence[str]) -> Iterator[list[socket.socket]]:
+def stalled(server: Served, keys: Sequence[str]) -> Iterator[list[socket.socket]]:
     """Clients that ask for streams and never read a byte: their sockets."""
     with ExitStack() as stack:
         sockets = []
@@ -115,3 +127,88 @@ def stalled(server: AServer, keys: Sequence[str]) -> Iterator[list[socket.socket
             slow.sendall(request_of(key, None))
             sockets.append(slow)
         yield sockets
+
+
+@dataclass
+class Client:
+    """Somebody who follows an owner's events, badly. `last`: everything up to there was seen."""
+
+    owner: str
+    key: str
+    servers: Sequence[Served]
+    ledger_head: Callable[[], int]
+    chance: random.Random
+    sessions: list[Session] = field(default_factory=list)
+    last: int = 0
+
+    async def until(self, over: asyncio.Event) -> None:
+        """Connect, drop and resume until it is over."""
+        while not over.is_set():
+            head = await self._head()
+            anywhere = [0, head, None, self.chance.randint(0, head)]
+            after = self.last if self.chance.random() < 0.6 else self.chance.choice(anywhere)
+            await self._connect(after, int(10 ** self.chance.uniform(1, 5)), over.is_set)
+
+    async def finish(self, head: int) -> None:
+        """Resume where it stopped until everything up to `head` is seen."""
+        while self.last < head:
+            await self._connect(self.last, 10**9, lambda: False, head)
+
+    async def _connect(
+        self, after: int | None, bytes_max: int, is_over: Callable[[], bool], head: int | None = None
+    ) -> None:
+        """Read so many bytes at most, and reset the connection wherever that is."""
+        session = Session(self.owner, after, not_before=await self._head())
+        with suppress(ConnectionError):
+            async with opened(self.chance.choice(self.servers), self.key, session) as stream:
+                if stream is None:
+                    await asyncio.sleep(0.05)
+                    return
+                session.not_after = await self._head()
+                self.sessions.append(session)
+                reader, wire = stream
+                taken = 0
+                while taken < bytes_max and not session.hung_up and not is_over():
+                    if head is not None and session.last >= head:
+                        break
+                    async with asyncio.timeout(SILENCE_S_MAX):
+                        data = await reader.read(self.chance.choice([1, 7, 100, 4096, 65536]))
+                    if not data:
+                        break
+                    taken += len(data)
+                    wire.feed(data)
+        if after is not None and after <= self.last:
+            self.last = max(self.last, session.last)
+
+    async def _head(self) -> int:
+        while True:
+            with suppress(Unavailable):
+                return await asyncio.to_thread(self.ledger_head)
+            await asyncio.sleep(0.02)
+
+
+def told(ledger: Ledger, owner: str) -> list[Json]:
+    """What every client of the owner should hear, from the first event to the last."""
+    events = ledger.read(0, 1_000_000)
+    assert all(isinstance(event, Recorded) for event in events)
+    return [
+        json.loads(encoded(history_item_of_event(event)))
+        for event in events
+        if isinstance(event, Recorded) and event.envelope.owner == owner
+    ]
+
+
+def holds(session: Session, expected: Sequence[Json]) -> None:
+    """What it heard is the owner's sequence from where it began, without a gap, up to where it stopped."""
+    positions = [item["position"] for item in expected]
+    assert session.ids == [event["position"] for event in session.events]
+    if not session.ids:
+        return
+    first = positions.index(session.ids[0])
+    before = positions[first - 1] if first else 0
+    if session.after is None:
+        assert before <= session.not_after
+        assert session.ids[0] > session.not_before
+    else:
+        assert before <= session.after < session.ids[0]
+    assert session.events == expected[first : first + len(session.events)]

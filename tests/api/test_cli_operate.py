@@ -1,11 +1,12 @@
 """`darkroom verify`, `rebuild` and `migrate` on a database that the settings name."""
 
+from collections.abc import Callable
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from api.cli import operate
+from api.cli import operate, status_of
 from projections import ALL
 from services.database import Database
 from services.ledger import Context, Ledger
@@ -13,6 +14,20 @@ from services.migrate import all_migrations
 from services.projector import Projector
 from services.settings import SettingsError
 from tests.spec import submit
+
+Darkroom = Callable[..., str]
+
+
+@pytest.fixture
+def darkroom(dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Darkroom:
+    """The command on this database: what it prints, once it has the status that is expected."""
+    monkeypatch.setenv("DARKROOM_POSTGRES_DSN", dsn)
+
+    def run(*arguments: str, status: int = 0) -> str:
+        assert status_of(list(arguments)) == status
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture
@@ -23,17 +38,53 @@ def submitted(ledger: Ledger) -> None:
         ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
 
 
-@pytest.mark.usefixtures("submitted")
-def test_a_ledger_that_was_changed_names_the_position_with_status_1(
-    dsn: str, capsys: pytest.CaptureFixture[str]
+HASHED_OTHERWISE = "the hash of positions 9 to 12 is not the one recorded when they were committed"
+SWAPPED = (
+    "update ledger set notification_id = 99 where notification_id = 10",
+    "update ledger set notification_id = 10 where notification_id = 11",
+    "update ledger set notification_id = 11 where notification_id = 99",
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "position", "reason"),
+    [
+        (["update ledger set state = set_byte(state, 9, 0) where notification_id = 10"], 9, HASHED_OTHERWISE),
+        (["delete from ledger where notification_id = 10"], 10, "the event at this position is missing"),
+        (SWAPPED, 9, HASHED_OTHERWISE),
+        (["update ledger_commits set hash = sha256('forged') where last_position = 12"], 9, HASHED_OTHERWISE),
+        (
+            [
+                "update ledger set state = set_byte(state, 9, 0) where notification_id = 10",
+                "update ledger_commits c set hash = ledger_link(p.hash, 9, 12) from ledger_commits p"
+                " where c.last_position = 12 and p.last_position = 8",
+            ],
+            13,
+            "the hash of positions 13 to 16 is not the one recorded when they were committed",
+        ),
+        (
+            ["insert into ledger_commits (last_position, first_position, hash) values (20, 17, sha256('forged'))"],
+            17,
+            "the event at this position is missing",
+        ),
+        (["delete from ledger_commits where last_position = 12"], 9, "no commit covers this position"),
+    ],
+    ids=["changed byte", "removed event", "reordered pair", "forged hash", "forged link", "forged row", "removed row"],
+)
+def test_verify_names_the_position_that_does_not_fit(
+    dsn: str, ledger: Ledger, darkroom: Darkroom, statements: list[str], position: int, reason: str
 ) -> None:
-    assert operate.verify(dsn) == 0
-    assert "ledger: fits; 8 events in 2 commits" in capsys.readouterr().out
+    for _ in range(4):  # a job of three assets each, each a group commit of its own
+        job_id = uuid4()
+        ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
+    assert darkroom("verify").startswith("ledger: fits; 16 events in 4 commits; head ")
     with psycopg.connect(dsn) as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute("update ledger set notification_id = 100 where notification_id = 6")
-    assert operate.verify(dsn) == 1
-    assert "ledger: does not fit at position 6: the event at this position is missing" in capsys.readouterr().out
+        connection.execute("set session_replication_role = replica")  # the ledger refuses changes
+        for statement in statements:
+            assert connection.execute(statement).rowcount == 1
+    first, *views = darkroom("verify", status=1).splitlines()
+    assert first == f"ledger: does not fit at position {position}: {reason}"
+    assert [line.partition(": ")[0] for line in views] == [view.name for view in ALL]
 
 
 @pytest.mark.usefixtures("submitted")

@@ -1,10 +1,9 @@
 """Event streams under everything at once: clients that vanish and resume anywhere, two APIs, cut connections."""
 
 import asyncio
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -19,14 +18,11 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from api import feed as feeds
-from api.answers import encoded
 from api.app import Parts
 from api.asked import asked_by
-from api.documents import history_item_of_event
 from api.feed import Feed, Frame, Subscription
 from api.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
-from domain.envelope import Recorded
 from domain.errors import Refused
 from services import users
 from services.broker import Broker
@@ -34,8 +30,8 @@ from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 from services.owned_views import OwnedViews, logging_in_as_role
 from tests.api.conftest import serving
-from tests.api.serving import AServer, Json, body, completed_with, picture, until
-from tests.api.streaming import SILENCE_S_MAX, Session, opened, stalled
+from tests.api.serving import AServer, body, completed_with, picture, until
+from tests.api.streaming import SILENCE_S_MAX, Client, Session, holds, opened, stalled, told
 from tests.conftest import Clock
 
 OWNERS = ("ada", "bob", "cyd")
@@ -107,64 +103,6 @@ async def other_server(parts: Parts, dsn: str, nats_url: str) -> AsyncIterator[A
     await broker.close()
 
 
-@dataclass
-class Client:
-    """Somebody who follows an owner's events, badly. `last`: everything up to there was seen."""
-
-    owner: str
-    key: str
-    servers: Sequence[AServer]
-    ledger: Ledger
-    chance: random.Random
-    sessions: list[Session] = field(default_factory=list)
-    last: int = 0
-
-    async def until(self, over: asyncio.Event) -> None:
-        """Connect, drop and resume until it is over."""
-        while not over.is_set():
-            head = await self._head()
-            anywhere = [0, head, None, self.chance.randint(0, head)]
-            after = self.last if self.chance.random() < 0.6 else self.chance.choice(anywhere)
-            await self._connect(after, int(10 ** self.chance.uniform(1, 5)), over.is_set)
-
-    async def finish(self, head: int) -> None:
-        """Resume where it stopped until everything up to `head` is seen."""
-        while self.last < head:
-            await self._connect(self.last, 10**9, lambda: False, head)
-
-    async def _connect(
-        self, after: int | None, bytes_max: int, is_over: Callable[[], bool], head: int | None = None
-    ) -> None:
-        """Read so many bytes at most, and reset the connection wherever that is."""
-        session = Session(self.owner, after, not_before=await self._head())
-        with suppress(ConnectionError):
-            async with opened(self.chance.choice(self.servers), self.key, session) as stream:
-                if stream is None:
-                    await asyncio.sleep(0.05)
-                    return
-                session.not_after = await self._head()
-                self.sessions.append(session)
-                reader, wire = stream
-                taken = 0
-                while taken < bytes_max and not session.hung_up and not is_over():
-                    if head is not None and session.last >= head:
-                        break
-                    async with asyncio.timeout(SILENCE_S_MAX):
-                        data = await reader.read(self.chance.choice([1, 7, 100, 4096, 65536]))
-                    if not data:
-                        break
-                    taken += len(data)
-                    wire.feed(data)
-        if after is not None and after <= self.last:
-            self.last = max(self.last, session.last)
-
-    async def _head(self) -> int:
-        while True:
-            with suppress(Unavailable):
-                return await asyncio.to_thread(self.ledger.head)
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.timeout(180)
 async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
     server: AServer,
@@ -182,7 +120,7 @@ async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
     monkeypatch.setattr(feeds, "QUEUE_FRAMES_MAX", 20)
     chance = flow.chance
     clients = [
-        Client(owner, keys[owner], [server, other_server], flow.ledger, random.Random(chance.random()))
+        Client(owner, keys[owner], [server, other_server], flow.ledger.head, random.Random(chance.random()))
         for owner in OWNERS
         for _ in range(CLIENTS_OF_EACH)
     ]
@@ -196,7 +134,7 @@ async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
         over.set()
         await asyncio.gather(flowing, *following)
         cuts = await cutting
-        expected = {owner: _told(flow.ledger, owner) for owner in OWNERS}
+        expected = {owner: told(flow.ledger, owner) for owner in OWNERS}
         await asyncio.gather(*(client.finish(expected[client.owner][-1]["position"]) for client in clients))
     finally:
         over.set()
@@ -204,7 +142,7 @@ async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
         await asyncio.gather(flowing, projecting, cutting)
     for client in clients:
         for session in client.sessions:
-            _holds(session, expected[session.owner])
+            holds(session, expected[session.owner])
     sessions = [session for client in clients for session in client.sessions]
     assert cuts > 5
     assert len(sessions) > 5 * len(clients)
@@ -239,33 +177,6 @@ async def _cut(dsn: str, chance: random.Random, over: asyncio.Event) -> int:
 def _cut_some(dsn: str, number: int) -> int:
     with psycopg.connect(dsn, autocommit=True) as connection:
         return len(connection.execute(END_OTHERS, (number,)).fetchall())
-
-
-def _told(ledger: Ledger, owner: str) -> list[Json]:
-    """What every client of the owner should hear, from the first event to the last."""
-    events = ledger.read(0, 1_000_000)
-    assert all(isinstance(event, Recorded) for event in events)
-    return [
-        json.loads(encoded(history_item_of_event(event)))
-        for event in events
-        if isinstance(event, Recorded) and event.envelope.owner == owner
-    ]
-
-
-def _holds(session: Session, expected: Sequence[Json]) -> None:
-    """What it heard is the owner's sequence from where it began, without a gap, up to where it stopped."""
-    positions = [item["position"] for item in expected]
-    assert session.ids == [event["position"] for event in session.events]
-    if not session.ids:
-        return
-    first = positions.index(session.ids[0])
-    before = positions[first - 1] if first else 0
-    if session.after is None:
-        assert before <= session.not_after
-        assert session.ids[0] > session.not_before
-    else:
-        assert before <= session.after < session.ids[0]
-    assert session.events == expected[first : first + len(session.events)]
 
 
 @pytest.mark.timeout(180)

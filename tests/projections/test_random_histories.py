@@ -1,6 +1,6 @@
 """Whatever happens, in whatever batches: the live view, a rebuilt one and one folded in one go have equal rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import cycle
 from typing import Final
@@ -77,19 +77,17 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
 
 BATCHES_SAY: Final = ("open batch", "rename batch", "run again", "run again", "prefer of batch")
 
-Word = st.sampled_from(
-    [
-        *["start", "complete"] * 5,
-        *WORKERS_SAY,
-        *OWNERS_SAY,
-        *OWNERS_SAY,
-        *BATCHES_SAY,
-        "upload",
-        "prefer",
-        "prompt",
-    ]
+WORDS: Final = (
+    *("start", "complete") * 5,
+    *WORKERS_SAY,
+    *OWNERS_SAY,
+    *OWNERS_SAY,
+    *BATCHES_SAY,
+    "upload",
+    "prefer",
+    "prompt",
 )
-Steps = st.lists(st.tuples(Word, st.integers(0, 6), st.integers(0, 5)), min_size=30, max_size=60)
+Steps = st.lists(st.tuples(st.sampled_from(WORDS), st.integers(0, 6), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
 Cuts = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
@@ -103,11 +101,11 @@ def test_a_view_is_the_same_however_it_came_about(
 ) -> None:
     with Ledger(InMemoryRecorder()) as ledger, pytest.MonkeyPatch.context() as patch:
         views = _emptied(Views(database, ledger))
-        _tell(Story(ledger, Clock().tick), quantities, steps)
+        tell(Story(ledger, Clock().tick), quantities, steps)
         past = int(as_of * ledger.head())
-        _project_in_cuts(views, cuts, patch, past)
+        project_in_cuts(views, cuts, patch, past)
         then = views.all_rows()
-        _project_in_cuts(views, cuts, patch, ledger.head())
+        project_in_cuts(views, cuts, patch, ledger.head())
         live = views.all_rows()
         assert scores_shown(views) == scores_afresh(ledger)
         patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
@@ -127,7 +125,7 @@ def _emptied(views: Views) -> Views:
     return views
 
 
-def _tell(story: Story, quantities: list[int], steps: list[tuple[str, int, int]]) -> None:
+def tell(story: Story, quantities: Sequence[int], steps: Sequence[tuple[str, int, int]]) -> None:
     """Where a step names an asset, it is one that the step can change, if there is any."""
     jobs: list[UUID] = [story.submit(quantity) for quantity in quantities]
     comparison_id, compared = story.compared("sdxl-demo", "flux", "wan-demo", quantity=2)
@@ -189,7 +187,7 @@ def _pick(generation: Generation, state: type[Asset], number: int) -> int:
     return fitting[number % len(fitting)] if fitting else number % len(generation.assets)
 
 
-def _project_in_cuts(views: Views, cuts: list[int], patch: pytest.MonkeyPatch, upto: int) -> None:
+def project_in_cuts(views: Views, cuts: Sequence[int], patch: pytest.MonkeyPatch, upto: int) -> None:
     """Bring the views to this position in batches of these sizes."""
     sizes = cycle(cuts)
     while (reached := min(views.positions().values(), default=0)) < upto:

@@ -13,7 +13,7 @@ from tests.soak.fleet import Fleet
 from tests.soak.listening import Listener
 from tests.soak.traffic import Owner
 from tests.soak.watching import Outages
-from tests.system.folding import Fact
+from tests.system.facts import Fact
 from tests.system.invariants import JOB_ENDINGS, Found, attempts_of
 
 WRONG_BY_S_MIN: Final = 30.0
@@ -45,10 +45,17 @@ def figures_of(
         "jobs": {name.removeprefix("job."): names[name] for name in ("job.queued", *sorted(JOB_ENDINGS))},
         "assets_completed": names["asset.completed"],
         "thumbnails": names["asset.thumbnailed"],
-        "batches": names["batch.opened"],
+        "batches": dict(Counter(fact.data["kind"] for fact in facts if fact.name == "batch.opened")),
+        "preferences": names["batch.preferred"],
+        "jobs_that_run_again": sum(fact.name == "job.queued" and bool(fact.data["parent_id"]) for fact in facts),
+        "prompts": {
+            name.removeprefix("prompt."): names[name] for name in ("prompt.saved", "prompt.edited", "prompt.deleted")
+        },
         "uploads": names["media.uploaded"],
         "ratings": names["asset.rated"],
         "submits": dict(Counter(submission.answer for submission in said)),
+        "other_calls": dict(Counter(call.answer for owner in owners for call in owner.made.calls)),
+        "retries": dict(Counter(again.answer for owner in owners for again in owner.made.retries)),
         "refusals": dict(sum((owner.refusals for owner in owners), Counter())),
         "answers": dict(sum((owner.requests for owner in owners), Counter())),
         "attempts": {str(number): jobs for number, jobs in sorted(Counter(attempts_of(facts).values()).items())},

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -20,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from services import users
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
@@ -122,10 +122,9 @@ class Fleet:
         await asyncio.to_thread(self._servers.stop)
 
     def add_user(self, name: str) -> str:
-        """`darkroom users add`; the key."""
-        environment = {**os.environ, "DARKROOM_POSTGRES_DSN": self._servers.postgres_dsn, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "api.cli", "users", "add", name]
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        """As `darkroom users add` does it; the key."""
+        with psycopg.connect(self._servers.postgres_dsn, autocommit=True) as connection:
+            return users.add(connection, name).key
 
     def server(self, name: str) -> psutil.Process | None:
         """The process of `postgres` or `nats-server`, if it runs now."""

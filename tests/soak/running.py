@@ -15,6 +15,7 @@ from tests.soak.fleet import Fleet
 from tests.soak.listening import Listener
 from tests.soak.traffic import Owner
 from tests.soak.watching import Outages, busy, until_ready, until_rest
+from tests.system.calls import Made
 from tests.system.invariants import Found, what_is_wrong
 
 OWNERS: Final = ("ada", "ben", "cleo")
@@ -58,7 +59,7 @@ async def _soak(seed: int, seconds: float, folder: Path) -> Soaked:
 
 
 async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], folder: Path) -> Soaked:
-    keys = {name: await asyncio.to_thread(fleet.add_user, name) for name in OWNERS}
+    keys = {name: fleet.add_user(name) for name in OWNERS}
     owners = [Owner(name, key, fleet.urls, random.Random(f"{name} of {seed}")) for name, key in keys.items()]
     listeners = [
         Listener(name, key, fleet.urls, random.Random(f"listener {number} of {name} of {seed}"))
@@ -92,7 +93,12 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
         for listener in listeners:
             await listener.close()
     said = [submission for owner in owners for submission in owner.said]
-    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, [one.heard for one in listeners])
+    made = Made(
+        [call for owner in owners for call in owner.made.calls],
+        [again for owner in owners for again in owner.made.retries],
+    )
+    heard = [one.heard for one in listeners]
+    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, heard, made)
     wrong = [f"no rest within {REST_S_MAX:g} s: {one}" for one in missing]
     wrong += [one for owner in owners for one in owner.wrong]
     wrong += found.wrong

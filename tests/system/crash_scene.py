@@ -25,8 +25,8 @@ from services.wire import (
     worker_name,
 )
 from tests.gpu_worker.hosting import Hosting, Prediction
+from tests.system.facts import Fact
 from tests.system.fleet import Fleet
-from tests.system.folding import Fact
 from tests.system.installation import eventually
 from tests.system.invariants import Place, Submission, facts_of
 

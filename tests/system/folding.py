@@ -1,19 +1,15 @@
 """What the views must hold, computed in memory from all events, in the plainest way: no row of it by their code."""
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 from psycopg.sql import SQL, Identifier
 
-Row = dict[str, Any]
-Table = dict[str, Row]
+from tests.system.facts import Fact, Row, Table
+from tests.system.folding_studio import studio
 
 JOB_STATUS: Final = {
     "job.queued": "queued",
@@ -28,36 +24,8 @@ JOB_STATUS: Final = {
 ENDED: Final = {"succeeded", "partially_succeeded", "failed", "canceled", "aborted"}
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """An event as it is stored, without Darkroom's code."""
-
-    position: int
-    stream: str
-    version: int
-    name: str
-    at: datetime
-    actor: str
-    owner: str
-    correlation: str
-    data: dict[str, Any]
-
-    @classmethod
-    def of(cls, position: int, stream: UUID, version: int, topic: str, state: bytes) -> "Fact":
-        """A row of the table `ledger`."""
-        stored = orjson.loads(state)
-        meta = stored["meta"]
-        return cls(
-            position,
-            str(stream),
-            version,
-            topic.rpartition(".v")[0],
-            datetime.fromisoformat(meta["at"]),
-            meta["actor"],
-            meta["owner"],
-            meta["correlation_id"],
-            stored["data"],
-        )
+SHOWN: Final = ("owner", "status", "sha256", "rating", "saved", "trashed", "title", "tags")
+"""Of an asset in a list."""
 
 
 def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
@@ -67,12 +35,11 @@ def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
         "jobs": jobs,
         "assets": assets,
         "library": {
-            key: {name: row[name] for name in ("owner", "status", "sha256", "rating", "saved", "trashed")}
+            key: {name: row[name] for name in SHOWN}
             for key, row in assets.items()
             if row["status"] in {"reserved", "completed"}
         },
         "workspace": _workspace(facts, assets),
-        "batches": _batches(facts, jobs),
         "queue": {key: {"owner": row["owner"]} for key, row in jobs.items() if row["status"] not in ENDED},
         "performance": {
             key: {"owner": row["owner"], "status": row["status"], "attempts": row["attempt"]}
@@ -89,32 +56,48 @@ def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
             }
             for fact in facts
         },
+        **studio(facts, jobs),
     }
 
 
-KEYS: Final = {
-    "jobs": "job_id",
-    "queue": "job_id",
-    "performance": "job_id",
-    "assets": "asset_id",
-    "library": "asset_id",
-    "workspace": "asset_id",
-    "batches": "batch_id",
-    "history": "position",
+KEYS: Final[Mapping[str, Sequence[str]]] = {
+    "jobs": ["job_id"],
+    "queue": ["job_id"],
+    "performance": ["job_id"],
+    "assets": ["asset_id"],
+    "library": ["asset_id"],
+    "workspace": ["asset_id"],
+    "history": ["position"],
+    "batches": ["batch_id"],
+    "batch_items": ["batch_id", "index"],
+    "batch_preferences": ["batch_id", "one", "other"],
+    "prompts": ["prompt_id"],
+    "turns": ["pool", "priority", "owner"],
+    "score_jobs": ["job_id"],
+    "score_ratings": ["asset_id"],
+    "score_preferences": ["one", "other"],
+    "score_wins": ["owner", "by", "winner", "loser"],
 }
+"""Of each table the columns that tell its rows apart; a key here is all of them, joined by a slash."""
 
 
 def shown(connection: Connection[TupleRow], table: str, like: Mapping[str, Row]) -> Table:
     """The rows of a live table by key, with the columns that `like` has; without any row there, all of the keys."""
     columns = list(next(iter(like.values()), {}))
-    names = SQL(", ").join(map(Identifier, [KEYS[table], *columns]))
+    names = SQL(", ").join(map(Identifier, [*KEYS[table], *columns]))
     query = SQL("select {} from {}").format(names, Identifier("views", table))
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query).fetchall()
-    return {str(row.pop(KEYS[table])): {name: _plain(value) for name, value in row.items()} for row in rows}
+    return {_key(row, table): {name: _plain(row[name]) for name in columns} for row in rows}
+
+
+def _key(row: Row, table: str) -> str:
+    return "/".join(str(row[name]) for name in KEYS[table])
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return str(value) if isinstance(value, UUID) else value
 
 
@@ -180,23 +163,6 @@ def _assets(facts: Sequence[Fact]) -> Table:
     return assets
 
 
-def _batches(facts: Sequence[Fact], jobs: Table) -> Table:
-    """The last job of an item stands for it; an item without one was rejected."""
-    batches: Table = {}
-    items: dict[str, dict[int, str | None]] = defaultdict(dict)
-    for fact in facts:
-        if fact.name == "batch.opened":
-            batches[fact.stream] = {name: fact.data[name] for name in ("owner", "kind", "name", "collection")}
-        elif fact.name == "batch.renamed":
-            batches[fact.stream]["name"] = fact.data["name"]
-        elif fact.name == "batch.item_added":
-            items[fact.stream][fact.data["index"]] = fact.data["job_id"]
-    for batch, row in batches.items():
-        row["counts"] = dict(Counter(jobs[job]["status"] if job else "rejected" for job in items[batch].values()))
-    return batches
-
-
 def _workspace(facts: Sequence[Fact], assets: Table) -> Table:
     dismissed = {fact.stream for fact in facts if fact.name == "asset.dismissed"}
-    names = ("owner", "status", "sha256", "rating", "saved", "trashed")
-    return {key: {name: row[name] for name in names} | {"dismissed": key in dismissed} for key, row in assets.items()}
+    return {key: {name: row[name] for name in SHOWN} | {"dismissed": key in dismissed} for key, row in assets.items()}

@@ -20,7 +20,8 @@ from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.sweeper import Sweeper
 from services.verify import verify_chain
-from tests.system.folding import Fact
+from tests.system.calls import Made, batches, calls, repeats, retries
+from tests.system.facts import Fact
 from tests.system.stored import files, ledger_stream, views
 
 JOB_ENDINGS = {"job.succeeded", "job.partially_succeeded", "job.failed", "job.canceled", "job.aborted"}
@@ -76,14 +77,24 @@ class Found:
     facts: list[Fact] = field(default_factory=list)
 
 
-def what_is_wrong(place: Place, said: Sequence[Submission] = (), heard: Sequence[Heard] = ()) -> Found:
-    """Run every check on an installation in which every job has ended and every follower is at the ledger's end."""
+def what_is_wrong(
+    place: Place, said: Sequence[Submission] = (), heard: Sequence[Heard] = (), made: Made | None = None
+) -> Found:
+    """Run every check on an installation in which every job has ended and every follower is at the ledger's end.
+
+    `made`: every other call that its clients made; None where nobody kept account of them.
+    """
     found = Found(facts=facts_of(place.dsn))
     facts = found.facts
     found.wrong += order(facts)
     found.wrong += submissions(facts, said)
     found.wrong += endings(facts)
     found.wrong += attempts(facts)
+    found.wrong += batches(facts)
+    found.wrong += repeats(facts)
+    if made is not None:
+        found.wrong += calls(facts, made.calls)
+        found.wrong += retries(facts, made.retries)
     found.wrong += event_streams(facts, heard)
     found.wrong += asyncio.run(ledger_stream(place.dsn, place.nats_url))
     with (

@@ -18,7 +18,8 @@ from services.rebuild import matches_ledger, rebuild
 from services.wire import LEDGER_STREAM
 from tests.afresh import scores_afresh, scores_shown
 from tests.histories import Views
-from tests.system.folding import Fact, fold_all, shown
+from tests.system.facts import Fact
+from tests.system.folding import fold_all, shown
 
 READ_AT_ONCE: Final = 500
 WAIT_S_MAX: Final = 10.0
@@ -83,7 +84,7 @@ def views(database: Database, ledger: Ledger, facts: Sequence[Fact]) -> Iterator
     with database.connection() as connection:
         for table, expected in fold_all(facts).items():
             there = shown(connection, table, expected)
-            yield from _differences(table, expected, there)
+            yield from differences(table, expected, there)
 
 
 def scores(database: Database, ledger: Ledger) -> Iterator[str]:
@@ -94,7 +95,8 @@ def scores(database: Database, ledger: Ledger) -> Iterator[str]:
             yield f"views.scores has {there.get(key)} for {key}, computed afresh it is {expected.get(key)}"
 
 
-def _differences(table: str, expected: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+def differences(table: str, expected: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+    """Rows of a live table that are not those of the fold in memory."""
     for key in sorted(expected.keys() | there.keys()):
         if expected.get(key) != there.get(key):
             yield f"views.{table} has {there.get(key)} for {key}, and the fold in memory {expected.get(key)}"

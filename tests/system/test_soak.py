@@ -30,4 +30,7 @@ def test_every_promise_holds_after_a_minute_of_chaos() -> None:
     assert not soaked.wrong, f"seed {SEED} broke a promise:\n{broken}\nthe last faults:\n{last}\n{soaked.folder}"
     figures = soaked.figures
     assert figures["jobs"]["queued"] >= 20
+    assert {"batch", "comparison"} == figures["batches"].keys()
+    assert min(figures["preferences"], figures["ratings"], figures["jobs_that_run_again"]) >= 1
+    assert min(figures["prompts"]["saved"], figures["prompts"]["edited"]) >= 1
     assert sum(figures["faults"].values()) >= len(KINDS) - 4  # what is gone already cannot be killed
