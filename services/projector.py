@@ -13,6 +13,7 @@ from psycopg import Connection, Cursor, sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
 
+from domain.codec import of_kinds
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.broker import Broker
@@ -48,8 +49,8 @@ class View(Protocol):
         ...
 
     @property
-    def aggregates(self) -> Sequence[str]:
-        """The kinds of aggregates whose events it takes; empty for all."""
+    def kinds(self) -> Sequence[str]:
+        """The aggregates or single events that it takes, as `domain.codec.of_kinds` has them; empty for all."""
         ...
 
     @property
@@ -141,9 +142,9 @@ class Projector:
         upto = min(self._ledger.head(), position + BATCH_EVENTS_MAX)
         if upto <= position:
             return 0
-        kinds = [self._views[name].aggregates for name in names]
-        wanted = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
-        batch = self._ledger.read_of(wanted, position, upto)
+        kinds = [self._views[name].kinds for name in names]
+        read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
+        batch = self._ledger.read_of(read, position, upto)
         with connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
@@ -151,7 +152,8 @@ class Projector:
             if any(at != position or version != self._views[name].version for name, at, version in locked):
                 return upto - position  # another projector or a rebuild was faster: look again
             for name in names:
-                take(self._views[name], LIVE, batch, cursor)
+                view = self._views[name]
+                take(view, LIVE, wanted(view, batch), cursor)
             reached(Point.PROJECTOR_BEFORE_CHECKPOINT)
             cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
             reached(Point.PROJECTOR_BEFORE_COMMIT)
@@ -172,7 +174,7 @@ class Projector:
                     if not unparked:
                         continue  # another projector was faster
                     first = min(at for (at,) in unparked)
-                    view.project(self._stream_between(stream_id, first, position), cursor)
+                    view.project(self._stream_between(view, stream_id, first, position), cursor)
                 released += 1
             except Unavailable:
                 raise
@@ -180,8 +182,9 @@ class Projector:
                 log.warning("view %s still cannot take stream %s: %s", view.name, stream_id, error)
         return released
 
-    def _stream_between(self, stream_id: UUID, first: int, last: int) -> list[Recorded]:
-        events = [event for event in self._ledger.stream(stream_id) if first <= event.position <= last]
+    def _stream_between(self, view: View, stream_id: UUID, first: int, last: int) -> list[Recorded]:
+        stream = wanted(view, self._ledger.stream(stream_id))
+        events = [event for event in stream if first <= event.position <= last]
         unreadable = next((event for event in events if isinstance(event, Unreadable)), None)
         if unreadable is not None:
             raise ValueError(unreadable.reason)
@@ -193,8 +196,14 @@ def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
+def wanted(view: View, events: Iterable[Recorded | Unreadable]) -> list[Recorded | Unreadable]:
+    """Those of the events that are of the view's kinds."""
+    kinds = tuple(view.kinds)
+    return [event for event in events if of_kinds(event.name, kinds)]
+
+
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
-    """Bring a batch into a view: at once when it can, else one by one, parking what the view cannot take.
+    """Bring a batch of its kinds into a view: at once when it can, else one by one, parking what the view cannot take.
 
     A parked stream stays as it was before its poisoned event; all its later events are parked too, none is skipped.
     """

@@ -184,7 +184,7 @@ def _batches(
 
     def read(start: int) -> Sequence[Recorded | Unreadable]:
         # some positions may be missing; darkroom verify says which
-        return ledger.read_of(view.aggregates, start, min(start + BATCH_EVENTS_MAX, upto))
+        return ledger.read_of(view.kinds, start, min(start + BATCH_EVENTS_MAX, upto))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebuild-reader") as reader:
         reading = reader.submit(read, after)
