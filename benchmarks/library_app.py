@@ -68,12 +68,12 @@ class Asset(Aggregate):
         self.rating: int | None = None
 
     @event("Completed")
-    def complete(self, job_id: UUID, completion: dict[str, Any]) -> None:
+    def complete(self, job_id: UUID, completion: dict[str, Any]) -> None:  # noqa: ARG002  (the event has it)
         """Its file is there."""
         self.completion = completion
 
     @event("Rated")
-    def rate(self, job_id: UUID, score: int) -> None:
+    def rate(self, job_id: UUID, score: int) -> None:  # noqa: ARG002  (the event has it)
         """Its owner's opinion."""
         self.rating = score
 

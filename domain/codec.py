@@ -97,9 +97,9 @@ NAMES: Final[Mapping[type[Event], str]] = {event_class: name_of(topic) for topic
 
 @lru_cache(maxsize=1_000)
 def of_kinds(name: str, kinds: Collection[str]) -> bool:
-    """Whether an event of this name or topic is of these kinds: `job` is all of an aggregate, `asset.rated` one; none, all.
+    """Whether an event of this name or topic is of these kinds, also one that this version does not know.
 
-    Also one that this version does not know.
+    `job` stands for all events of an aggregate, `asset.rated` for one; without any, everything is.
     """
     aggregate, _, rest = name.partition(".")
     return not kinds or aggregate in kinds or f"{aggregate}.{rest.partition('.')[0]}" in kinds

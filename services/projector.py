@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -82,6 +83,8 @@ class Projector:
         self._ledger = ledger
         self._views = {view.name: view for view in views}
         self._rebuild_outdated = rebuild_outdated
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
+        self._reading: tuple[Sequence[str], int, int, Future[list[Recorded | Unreadable]]] | None = None
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
         """Project until stopped; an outage of Postgres is waited out. Views of another version are rebuilt."""
@@ -126,7 +129,9 @@ class Projector:
                 progress = connection.execute(SQL["progress"], (list(self._views),)).fetchall()
             ours = [(view, position) for view, position, version in progress if version == self._views[view].version]
             groups = [(position, [view for view, _ in rows]) for position, rows in groupby(ours, lambda row: row[1])]
-            return sum(self._advance(connection, names, position) for position, names in groups)
+            if len(groups) > 1:
+                self._reading = None  # all but one of them would read in vain
+            return sum(self._advance(connection, names, position, len(groups) == 1) for position, names in groups)
 
     def release(self) -> int:
         """Try parked streams again: after a fix they go on where they stopped. How many were released."""
@@ -137,14 +142,13 @@ class Projector:
         rows = [(name, LIVE, view.version) for name, view in self._views.items()]
         connection.cursor().executemany(SQL["register"], rows)
 
-    def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
+    def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int, read_ahead: bool) -> int:
         """Take the next batch into views that are all at `position`."""
-        upto = min(self._ledger.head(), position + BATCH_EVENTS_MAX)
-        if upto <= position:
-            return 0
         kinds = [self._views[name].kinds for name in names]
         read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
-        batch = self._ledger.read_of(read, position, upto)
+        upto, batch = self._read(read, position, read_ahead)
+        if upto <= position:
+            return 0
         with connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
@@ -159,6 +163,20 @@ class Projector:
             reached(Point.PROJECTOR_BEFORE_COMMIT)
         reached(Point.PROJECTOR_AFTER_COMMIT)
         return upto - position
+
+    def _read(self, kinds: Sequence[str], position: int, ahead: bool) -> tuple[int, Sequence[Recorded | Unreadable]]:
+        """The next batch and its last position. The one after it is read while Postgres stores this one."""
+        reading, self._reading = self._reading, None
+        head = self._ledger.head()
+        if reading is not None and reading[:2] == (kinds, position):
+            upto, batch = reading[2], reading[3].result()
+        else:
+            upto = min(head, position + BATCH_EVENTS_MAX)
+            batch = self._ledger.read_of(kinds, position, upto) if upto > position else []
+        if ahead and head > upto:
+            end = min(head, upto + BATCH_EVENTS_MAX)
+            self._reading = (kinds, upto, end, self._reader.submit(self._ledger.read_of, kinds, upto, end))
+        return upto, batch
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0
@@ -196,10 +214,10 @@ def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
-def wanted(view: View, events: Iterable[Recorded | Unreadable]) -> list[Recorded | Unreadable]:
+def wanted(view: View, events: Sequence[Recorded | Unreadable]) -> Sequence[Recorded | Unreadable]:
     """Those of the events that are of the view's kinds."""
     kinds = tuple(view.kinds)
-    return [event for event in events if of_kinds(event.name, kinds)]
+    return [event for event in events if of_kinds(event.name, kinds)] if kinds else events
 
 
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
