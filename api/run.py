@@ -1,7 +1,6 @@
 """The composition root: builds what the services need, and runs one, several or all of them in this process."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from services.broker import Broker
 from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
+from services.garbage import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
 from services.metrics import serve_metrics
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
@@ -53,9 +53,6 @@ PATIENT: Final = frozenset({"thumbnails"})
 NICENESS: Final = 19
 """Services for whom nobody waits leave the processor to the others, where they have a process of their own: what they
 do not get to under load, they make up for afterwards."""
-
-COLLECTED_AFTER: Final = (20_000, 20, 50)
-"""Objects, and collections of the younger generation, after which each is looked at; Python's own are 700, 10, 10."""
 
 HTTP_STOP_S_MAX: Final = 3
 """Open requests and streams get so long to end when the API stops."""
@@ -127,19 +124,9 @@ def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
     asyncio's own loop writes to a pipe for every commit that the flusher's thread reports, and each such call
     hands Python over to another thread for milliseconds.
     """
-    spare_the_collector()
+    keep_what_is_loaded()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(program)
-
-
-def spare_the_collector() -> None:
-    """Let Python look for garbage in cycles less often, and not among what was imported: a fifth of the processor time.
-
-    Nearly everything that a request or a report makes is freed by its count of references.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTED_AFTER)
 
 
 def run_services(names: Sequence[str], settings: Settings) -> int:

@@ -5,7 +5,6 @@ it were a process; one process holds them all, which is kinder to a small machin
 """
 
 import asyncio
-import gc
 import io
 import signal
 import sys
@@ -22,6 +21,7 @@ from gpu_worker.engines import RenderedFile, RenderRequest
 from gpu_worker.loop import Worker
 from gpu_worker.workshop import Workshop
 from services.blobs import Blobs
+from services.garbage import collect_seldom, keep_what_is_loaded
 from services.wire import HEARTBEAT_S, worker_name
 
 POOL: Final = "sdxl"
@@ -78,8 +78,8 @@ class AtOnce(ThreadPoolExecutor):
 async def work(nats_url: str, blobs_url: str, workers: int) -> None:
     """Until SIGTERM."""
     stop = asyncio.Event()
-    gc.freeze()  # of so many workers in one process, what they share is not looked through again and again
-    gc.set_threshold(20_000, 20, 50)
+    collect_seldom()  # workers of one process would look through each other's objects
+    keep_what_is_loaded()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     blobs, engines = Blobs(blobs_url), NoOp()
     names = [worker_name(urlsplit(nats_url).username or "worker", f"noop-{number}") for number in range(workers)]

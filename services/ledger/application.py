@@ -249,9 +249,9 @@ class Ledger(Application[UUID]):
         """The next events in ledger order; no position is ever skipped."""
         return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
 
-    def read_of(self, aggregates: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
-        """The events after `after` up to `upto` of these kinds of aggregates, as `job`; none named: of all."""
-        return [self._mapper.decode(stored) for stored in self._given.read_of_aggregates(after, upto, aggregates)]
+    def read_of(self, kinds: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
+        """The events after `after` up to `upto` of these kinds, as `domain.codec.of_kinds` has them; none: of all."""
+        return [self._mapper.read(*row) for row in self._given.read_of(after, upto, kinds)]
 
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
         """All events of one stream by version."""
