@@ -33,11 +33,12 @@ demo: setup  ## set up, turn a prompt into three images on a throw-away data fol
 test: setup  ## set up and run the whole test suite
 	@exec $(BIN)/python -m pytest
 
-check: setup  ## ruff, mypy --strict, import contracts
+check: setup  ## ruff, mypy --strict, import contracts, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.audit
 
 bench: setup  ## the benchmarks, as a table
 	@exec $(BIN)/python -m benchmarks

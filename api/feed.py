@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 PAGE_EVENTS: Final = 500
 
+UNHEARD_S: Final = 0.1
+"""While nobody listens, the end of the ledger is looked up no more often: who comes then begins with what is so old."""
+
 STEP_S_MIN: Final = 0.02
 """Between the beginnings of two readings. Waking a hundred clients costs as much for one event as for ten, so on a busy
 ledger several commits share a reading; a lonely event is not held up."""
@@ -170,10 +173,11 @@ class Feed:
         while not self._ended:
             began = time.monotonic()
             try:
-                if taken := await self._step():
-                    if taken < PAGE_EVENTS:
-                        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
+                listened_to = self._listened_to
+                if await self._step() == PAGE_EVENTS:
                     continue
+                pause_s = STEP_S_MIN if listened_to else UNHEARD_S
+                await asyncio.sleep(began + pause_s - time.monotonic())
             except Unavailable as error:
                 log.warning("event streams wait: %s", error)
             except Exception:  # else every stream would be silent for good; the position stays, so nothing is lost

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -23,6 +24,7 @@ from services.broker import Broker
 from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
+from services.garbage import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
 from services.metrics import serve_metrics
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
@@ -46,6 +48,11 @@ SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reape
 RESTART_S_FIRST: Final = 0.5
 RESTART_S_MAX: Final = 30.0
 """A service that fails unexpectedly is started again, after a pause that doubles."""
+
+PATIENT: Final = frozenset({"thumbnails"})
+NICENESS: Final = 19
+"""Services for whom nobody waits leave the processor to the others, where they have a process of their own: what they
+do not get to under load, they make up for afterwards."""
 
 HTTP_STOP_S_MAX: Final = 3
 """Open requests and streams get so long to end when the API stops."""
@@ -117,6 +124,7 @@ def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
     asyncio's own loop writes to a pipe for every commit that the flusher's thread reports, and each such call
     hands Python over to another thread for milliseconds.
     """
+    keep_what_is_loaded()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(program)
 
@@ -134,6 +142,8 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
 
+    if PATIENT.issuperset(names):
+        os.nice(NICENESS)
     with exporting(f"darkroom-{'-'.join(names)}"):
         run_on_loop(run())
     return 0
@@ -151,9 +161,7 @@ async def serve(
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
-        "dispatcher": lambda: Dispatcher(
-            core.database, core.ledger, core.broker, pools_of(core.catalog), core.settings.running_per_owner_max
-        ).run(stop),
+        "dispatcher": lambda: _dispatcher(core).run(stop),
         "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
         "reaper": lambda: _reap(core, stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
@@ -184,6 +192,12 @@ async def _reap(core: Core, stop: asyncio.Event) -> None:
 
 async def _sweep(core: Core, stop: asyncio.Event) -> None:
     await Sweeper(core.database, core.ledger, Blobs(core.settings.blobs())).run(stop)
+
+
+def _dispatcher(core: Core) -> Dispatcher:
+    """To every pool of the catalog."""
+    limits = core.settings.running_per_owner_max, core.settings.lease_s
+    return Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog), *limits)
 
 
 def _projector(core: Core) -> Projector:

@@ -70,7 +70,7 @@ def report_peers(both: Both) -> float:
         both.app.save(job)
         for identifier in ids[1]:
             asset: Asset = repository.get(identifier)
-            asset.complete(completion)
+            asset.complete(ids[0], completion)
             both.app.save(asset)
         return 4
 
@@ -99,12 +99,12 @@ def rate_peers(both: Both) -> float:
     assets = [asset for _, assets in [both.submit_peers() for _ in range(both.jobs)] for asset in assets]
     for identifier in assets:
         completed: Asset = both.app.repository.get(identifier)
-        completed.complete(completion)
+        completed.complete(completed.job_id, completion)
         both.app.save(completed)
 
     def click(identifier: UUID) -> int:
         asset: Asset = both.app.repository.get(identifier)
-        asset.rate(4)
+        asset.rate(asset.job_id, 4)
         both.app.save(asset)
         return 1
 

@@ -26,6 +26,9 @@ JOBS_AT_A_TIME: Final = 100
 ASSETS: Final = 3
 EVENTS_PER_JOB: Final = 3 + 3 * ASSETS
 
+JOBS: Final = UUID(int=0)
+"""The namespace of their ids: the same in every run, and on both sides."""
+
 OWNER: Final = "admin"
 BUCKET: Final = "sdxl_image_fast"
 
@@ -41,6 +44,11 @@ def recipe(seed: int) -> Recipe:
         params={"width": 256, "height": 256, "steps": 15, "guidance": 6.0},
         seeds=seeds_from(seed, ASSETS),
     )
+
+
+def job_id_of(seed: int) -> UUID:
+    """Of the job whose first asset has this seed."""
+    return uuid5(JOBS, str(seed))
 
 
 def queued(seed: int) -> JobQueued:
@@ -71,10 +79,11 @@ COMPLETED: Final = AssetCompleted(
 STARTED: Final = JobStarted(attempt=1, worker="gpu-1-4711")
 
 
-def fill(recorder: PostgresRecorder, events: int) -> int:
-    """Append whole jobs until about `events` events are there; returns the ledger's last position."""
-    last = 0
-    for wave in range(max(1, events // (EVENTS_PER_JOB * JOBS_AT_A_TIME))):
+def fill(recorder: PostgresRecorder, events: int, *, after: int = 0) -> int:
+    """Append whole jobs until about `events` events are there, `after` of which were before; the last position."""
+    last = after
+    per_wave = EVENTS_PER_JOB * JOBS_AT_A_TIME
+    for wave in range(after // per_wave, max(1, events // per_wave)):
         for commit in _wave(wave * JOBS_AT_A_TIME):
             last = recorder.append(commit).result().last_position
     return last
@@ -85,7 +94,7 @@ Fact = tuple[UUID, UUID, int, Event]
 
 
 def _wave(first_seed: int) -> Iterator[Commit]:
-    jobs = [(uuid4(), first_seed + number) for number in range(JOBS_AT_A_TIME)]
+    jobs = [(job_id_of(seed), seed) for seed in range(first_seed, first_seed + JOBS_AT_A_TIME)]
     assets = [(job, asset_id(job, index)) for job, _ in jobs for index in range(ASSETS)]
     submitted: list[Fact] = []
     for job, seed in jobs:

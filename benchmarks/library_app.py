@@ -9,12 +9,27 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.histories import ASSETS, COMPLETED, EVENTS_PER_JOB, JOBS_AT_A_TIME, OWNER, STARTED, queued, reserved
+from benchmarks.histories import (
+    ASSETS,
+    COMPLETED,
+    EVENTS_PER_JOB,
+    JOBS_AT_A_TIME,
+    OWNER,
+    STARTED,
+    job_id_of,
+    queued,
+    reserved,
+)
 from domain.recipe import asset_id
 
 
 class Job(Aggregate):
     """A job with its recipe."""
+
+    @staticmethod
+    def create_id(recipe: dict[str, Any]) -> UUID:
+        """The same that our history gives it, so that the rows of both can be compared."""
+        return job_id_of(recipe["seeds"][0])
 
     @event("Queued")
     def __init__(self, owner: str, pool: str, recipe: dict[str, Any]) -> None:
@@ -37,7 +52,7 @@ class Job(Aggregate):
 
 
 class Asset(Aggregate):
-    """One output of a job."""
+    """One output of a job. Its events say whose, as the envelopes of ours do: a projection needs it."""
 
     @staticmethod
     def create_id(job_id: UUID, index: int) -> UUID:
@@ -53,12 +68,12 @@ class Asset(Aggregate):
         self.rating: int | None = None
 
     @event("Completed")
-    def complete(self, completion: dict[str, Any]) -> None:
+    def complete(self, job_id: UUID, completion: dict[str, Any]) -> None:  # noqa: ARG002  (the event has it)
         """Its file is there."""
         self.completion = completion
 
     @event("Rated")
-    def rate(self, score: int) -> None:
+    def rate(self, job_id: UUID, score: int) -> None:  # noqa: ARG002  (the event has it)
         """Its owner's opinion."""
         self.rating = score
 
@@ -111,13 +126,15 @@ def fill_library(app: Jobs, events: int) -> int:
         for job, _ in made:
             job.start(STARTED.attempt, STARTED.worker)
             app.save(job)
-        for _, assets in made:
-            for asset in assets:
-                asset.complete(COMPLETED.model_dump(mode="json"))
-            app.save(*assets)
         for job, assets in made:
-            job.succeed()
             for asset in assets:
-                asset.rate(4)
-            app.save(job, *assets)
+                asset.complete(job.id, COMPLETED.model_dump(mode="json"))
+            app.save(*assets)
+        for job, _ in made:
+            job.succeed()
+            app.save(job)
+        for job, assets in made:
+            for asset in assets:
+                asset.rate(job.id, 4)
+            app.save(*assets)
     return app.recorder.max_notification_id() or 0

@@ -8,8 +8,9 @@ import asyncio
 import io
 import signal
 import sys
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 import uvloop
@@ -20,9 +21,13 @@ from gpu_worker.engines import RenderedFile, RenderRequest
 from gpu_worker.loop import Worker
 from gpu_worker.workshop import Workshop
 from services.blobs import Blobs
+from services.garbage import collect_seldom, keep_what_is_loaded
 from services.wire import HEARTBEAT_S, worker_name
 
 POOL: Final = "sdxl"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _pixel() -> bytes:
@@ -57,13 +62,30 @@ class NoOp:
             yield RenderedFile(position, self._painted, 0)
 
 
+class AtOnce(ThreadPoolExecutor):
+    """In the caller's thread: there is nothing to wait for, and threads of a whole fleet would wait for each other."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See `Executor`."""
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
 async def work(nats_url: str, blobs_url: str, workers: int) -> None:
     """Until SIGTERM."""
     stop = asyncio.Event()
+    collect_seldom()  # workers of one process would look through each other's objects
+    keep_what_is_loaded()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     blobs, engines = Blobs(blobs_url), NoOp()
     names = [worker_name(urlsplit(nats_url).username or "worker", f"noop-{number}") for number in range(workers)]
     shops = [Workshop(name, {"sdxl-demo": "none"}, engines, blobs) for name in names]
+    for shop in shops:
+        shop.rendering = shop.storing = AtOnce(1)
     connections = [await connect([nats_url], name) for name in names]
     await asyncio.gather(
         *(

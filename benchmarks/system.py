@@ -22,7 +22,7 @@ from benchmarks.stage import Stage
 from benchmarks.submit import TOKEN, await_port, free_port, process
 
 SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails")
-WORKERS: Final = 16
+WORKERS: Final = 64
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 

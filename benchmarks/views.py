@@ -11,7 +11,7 @@ from psycopg import sql
 from benchmarks.contest import Contest, Row, Target
 from benchmarks.histories import fill
 from benchmarks.library_app import Jobs, environment, fill_library, library_app
-from benchmarks.library_views import WRITERS, TrackedRows, projection_of
+from benchmarks.library_views import WRITERS, Course, TrackedRows, projection_of
 from benchmarks.recorders import our_recorder
 from benchmarks.stage import Stage
 from projections import ALL
@@ -23,6 +23,18 @@ from services.rebuild import rebuild
 
 PEER = "eventsourcing ProjectionRunner"
 PEER_S_MAX = 300.0
+
+ViewRows = dict[str, list[tuple[object, ...]]]
+
+OF_EACH_SIDE = ("type", "data", "causation_id")
+"""Columns of `history` that show an event as its side writes it."""
+
+COMPARED = """
+select column_name from information_schema.columns
+where table_schema = 'views' and table_name = %s and column_name <> all (%s) and is_generated = 'NEVER'
+  and data_type <> 'timestamp with time zone'
+order by ordinal_position
+"""
 
 
 def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContextManager[Contest]]:
@@ -38,17 +50,19 @@ def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContex
             Ledger(recorder) as ledger,
             Database(dsn) as database,
         ):
-            last = fill(recorder, ours)
-            _settle(dsn)
             with library_app(peer_dsn) as app:
                 peer_last = fill_library(app, peers)
             _settle(peer_dsn)
+            _catch_up(database, ledger, view, fill(recorder, peers))
+            expected = rows_of(dsn, view)
+            last = fill(recorder, ours, after=peers)
+            _settle(dsn)
             measure = _rebuild if anew else _catch_up
             if anew:
                 _catch_up(database, ledger, view, last)
             yield Contest(
                 ours=lambda: measure(database, ledger, view, last),
-                peer=lambda: _run_library(peer_dsn, view, peer_last),
+                peer=lambda: _run_library(peer_dsn, view, peer_last, expected),
             )
 
     return prepare
@@ -78,7 +92,8 @@ def _rebuild(database: Database, ledger: Ledger, view: Projection, last: int) ->
     return rebuilt.events_per_s
 
 
-def _run_library(dsn: str, view: Projection, last: int) -> float:
+def _run_library(dsn: str, view: Projection, last: int, expected: ViewRows) -> float:
+    """From its first event on: that the runner has to start and connect is not counted."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         _empty(connection, view)
         for (table,) in connection.execute(
@@ -86,16 +101,33 @@ def _run_library(dsn: str, view: Projection, last: int) -> float:
         ).fetchall():
             forget = sql.SQL("delete from {} where application_name = 'Jobs'")
             connection.execute(forget.format(sql.Identifier(table)))
-        wanted = projection_of(view.name)
-        row = connection.execute(
-            "select max(notification_id) from jobs_events where topic = any(%s)", (list(wanted.topics),)
-        ).fetchone()
-    began = time.perf_counter()
+        topics = list(projection_of(view.name, Course(last)).topics)
+        row = connection.execute("select max(notification_id) from jobs_events where topic = any(%s)", (topics,))
+        ((last_wanted,),) = row.fetchall()
+    course = Course(last_wanted)
     with ProjectionRunner(
-        application_class=Jobs, projection_class=wanted, view_class=TrackedRows, env=environment(dsn)
+        application_class=Jobs,
+        projection_class=projection_of(view.name, course),
+        view_class=TrackedRows,
+        env=environment(dsn),
     ) as runner:
-        runner.wait(row[0] if row else None, timeout=PEER_S_MAX)
-        return last / (time.perf_counter() - began)
+        course.ended.wait(PEER_S_MAX)
+        runner.wait(last_wanted)  # it is there, or it says what went wrong
+    if rows_of(dsn, view) != expected:
+        raise RuntimeError(f"The library's rows of the view {view.name} are not ours.")
+    return last / (course.ended_s - course.began_s)
+
+
+def rows_of(dsn: str, view: Projection) -> ViewRows:
+    """Of each table, in the order of its first columns. Not what the two sides' own clocks and formats decide."""
+    found: ViewRows = {}
+    with psycopg.connect(dsn) as connection:
+        for table in view.tables:
+            columns = connection.execute(COMPARED, (table, list(OF_EACH_SIDE))).fetchall()
+            names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in columns)
+            query = sql.SQL("select {} from {} order by {}").format(names, sql.Identifier("views", table), names)
+            found[table] = connection.execute(query).fetchall()
+    return found
 
 
 def _empty(connection: psycopg.Connection, view: Projection) -> None:

@@ -1,6 +1,7 @@
 """Stable names for events. A name and version, once released, decode for ever; `tests/golden` holds one of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from domain import events
@@ -82,9 +83,23 @@ class Codec:
         event_class = self._class_of.get(topic)
         if event_class is None:
             raise UnknownEvent(f"The ledger holds an event of type {topic!r}, which this version does not know.")
-        return topic, event_class.model_validate(data), data
+        return topic, event_class.__pydantic_validator__.validate_python(data), data
 
 
+@lru_cache(maxsize=1_000)
 def name_of(topic: str) -> str:
     """The stable name without its version: `asset.completed.v1` → `asset.completed`."""
     return topic.rpartition(".v")[0]
+
+
+NAMES: Final[Mapping[type[Event], str]] = {event_class: name_of(topic) for topic, event_class in CURRENT.items()}
+
+
+@lru_cache(maxsize=1_000)
+def of_kinds(name: str, kinds: Collection[str]) -> bool:
+    """Whether an event of this name or topic is of these kinds, also one that this version does not know.
+
+    `job` stands for all events of an aggregate, `asset.rated` for one; without any, everything is.
+    """
+    aggregate, _, rest = name.partition(".")
+    return not kinds or aggregate in kinds or f"{aggregate}.{rest.partition('.')[0]}" in kinds

@@ -45,3 +45,8 @@ class Unreadable:
     version: int
     topic: str
     reason: str
+
+    @property
+    def name(self) -> str:
+        """As that of `Recorded`, with the version: that of an unknown event need not be where ours is."""
+        return self.topic

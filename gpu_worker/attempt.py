@@ -137,6 +137,7 @@ class Attempt:
                 self._workshop.ran_out(self._order.recipe.model)
                 self._note(JobMemoryLowered(attempt=self._order.attempt, profile=profile, error=redacted(error)))
             case HandedOver(position=position, provider=provider, provider_id=provider_id):
+                reached(Point.WORKER_BEFORE_HAND_OVER)
                 index = self._order.outputs[position].index
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))

@@ -5,16 +5,15 @@ import logging
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 from uuid import UUID
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from gpu_worker.reporting import REPLY_S_MAX, Reporter
-from services.wire import CANCEL, HeartbeatReport, ReportReply, WorkOrder, cancel_subject
+from services.wire import HeartbeatReport, ReportReply, WorkOrder
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -45,22 +44,19 @@ class KeepAlive:
         message: Msg,
         order: WorkOrder,
         *,
-        worker: str,
         heartbeat_s: float,
         stop: asyncio.Event,
     ) -> None:
         self._connection = connection
         self._reporter = reporter
         self._message = message
-        self._job_id: UUID = order.job_id
+        self.job_id: Final[UUID] = order.job_id
         self._heartbeat = HeartbeatReport(job_id=order.job_id, attempt=order.attempt)
-        self._worker = worker
         self._heartbeat_s = heartbeat_s
         self._stop = stop
         self._interrupt: Interrupt | None = None
         self._leased = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._cancels: Subscription | None = None
 
     @property
     def interrupt(self) -> Interrupt | None:
@@ -79,8 +75,6 @@ class KeepAlive:
         self._heed(started)
 
     async def __aenter__(self) -> Self:
-        # Before the start is reported: a cancel that the ledger accepts afterwards finds this subscription.
-        self._cancels = await self._connection.subscribe(cancel_subject(self._worker, self._job_id), cb=self._canceled)
         self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch_stop())]
         return self
 
@@ -90,9 +84,6 @@ class KeepAlive:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._cancels is not None:
-            with suppress(nats.errors.Error):
-                await self._cancels.unsubscribe()
 
     async def _beat(self) -> None:
         while True:
@@ -110,10 +101,6 @@ class KeepAlive:
     async def _watch_stop(self) -> None:
         await self._stop.wait()
         self.interrupted(Interrupt.STOPPING)
-
-    async def _canceled(self, message: Msg) -> None:
-        if message.data == CANCEL:
-            self.interrupted(Interrupt.CANCELED)
 
     def _heed(self, reply: ReportReply) -> None:
         if not reply.accepted:

@@ -15,7 +15,7 @@ from nats.js.client import JetStreamContext
 from pydantic import ValidationError
 
 from gpu_worker.attempt import Attempt
-from gpu_worker.keep_alive import KeepAlive
+from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.outage import Outage
 from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
@@ -23,7 +23,7 @@ from gpu_worker.workshop import Workshop
 from services import telemetry
 from services.crash_points import Point, reached
 from services.logs import about_job
-from services.wire import WORK_STREAM, WorkOrder, work_consumer
+from services.wire import CANCEL, WORK_STREAM, WorkOrder, cancel_subject, cancels_of, work_consumer
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -50,6 +50,7 @@ class Worker:
         self._reporter = Reporter(connection, workshop.worker)
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
         self._answered: set[str] = set()
+        self._in_hand: KeepAlive | None = None
         self._outage = Outage(LOG, f"The work queue of {', '.join(pools)}")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -57,6 +58,8 @@ class Worker:
 
         Raises `nats.errors.ConnectionClosedError` when NATS refuses this worker for good.
         """
+        # Before any start is reported: a cancel that the ledger accepts afterwards is heard.
+        await self._connection.subscribe(cancels_of(self._workshop.worker), cb=self._canceled)
         busy = False
         while not stop.is_set():
             wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
@@ -163,16 +166,23 @@ class Worker:
             self._reporter,
             message,
             order,
-            worker=self._workshop.worker,
             heartbeat_s=self._heartbeat_s,
             stop=stop,
         ) as keep_alive:
+            self._in_hand = keep_alive
             reached(Point.WORKER_BEFORE_START)
             await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive).run()
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
             reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
+        self._in_hand = None
         reached(Point.WORKER_AFTER_ACK)
+
+    async def _canceled(self, message: Msg) -> None:
+        """Of an order that is not in hand, or not any more, nothing is left to stop."""
+        held = self._in_hand
+        if held and message.data == CANCEL and message.subject == cancel_subject(self._workshop.worker, held.job_id):
+            held.interrupted(Interrupt.CANCELED)
 
 
 def age_of(message: Msg) -> datetime:

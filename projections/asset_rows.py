@@ -18,11 +18,8 @@ def assets_touched(event: Recorded) -> Iterable[UUID]:
     return [event.stream_id] if event.name.startswith("asset.") else []
 
 
-def rows_of_queued_job(queued: Recorded) -> Iterable[tuple[str, Row]]:
+def rows_of_queued_job(queued: Recorded, job: facts.JobQueued) -> Iterable[tuple[str, Row]]:
     """A row for each asset that the job owes, with the facts of the job that lists show beside an asset."""
-    job = queued.event
-    if not isinstance(job, facts.JobQueued):
-        return
     recipe = job.recipe
     for index in range(recipe.quantity):
         identifier = str(asset_id(queued.stream_id, index))

@@ -10,6 +10,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from domain import events as facts
+from domain.codec import NAMES
 from domain.envelope import Recorded
 from domain.events import Event
 from projections.projection import Projection, Row
@@ -66,7 +67,7 @@ class Batches:
 
     name = "batches"
     tables = ("batches", "batch_items", "batch_preferences")
-    aggregates = ("batch", "job")
+    kinds = ("batch", *(NAMES[kind] for kind in STATUS_AFTER))
     version = 1
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:

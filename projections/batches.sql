@@ -1,12 +1,12 @@
 -- name: open
 insert into batches (batch_id, owner, kind, name, collection, base, prompt, seed, created_at, opened_position)
 select batch_id, owner, kind, name, collection, base, prompt, seed, created_at, opened_position
-from jsonb_populate_recordset(null::batches, %s::jsonb)
+from json_populate_recordset(null::batches, %s::json)
 
 -- name: add_items
 insert into batch_items (batch_id, owner, "index", template, status, job_id, jobs, problem)
 select batch_id, owner, "index", template, status, job_id, jobs, problem
-from jsonb_populate_recordset(null::batch_items, %s::jsonb)
+from json_populate_recordset(null::batch_items, %s::json)
 on conflict (batch_id, "index") do update set
   template = excluded.template, status = excluded.status, job_id = excluded.job_id,
   jobs = batch_items.jobs || excluded.jobs, problem = excluded.problem
@@ -25,7 +25,7 @@ returning i.batch_id
 -- name: prefer
 insert into batch_preferences (batch_id, owner, one, other, winner, blind, at, position)
 select batch_id, owner, one, other, winner, blind, at, position
-from jsonb_populate_recordset(null::batch_preferences, %s::jsonb)
+from json_populate_recordset(null::batch_preferences, %s::json)
 on conflict (batch_id, one, other) do update set
   winner = excluded.winner, blind = excluded.blind, at = excluded.at, position = excluded.position
 

@@ -19,7 +19,7 @@ class History:
 
     name = "history"
     tables = ("history",)
-    aggregates = ()
+    kinds = ()
     version = 1
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:

@@ -1,5 +1,5 @@
 -- name: load_jobs
-select job_id, to_jsonb(t)::text from jobs t where job_id = any (%s::uuid[])
+select job_id, to_json(t)::text from jobs t where job_id = any (%s::uuid[])
 
 -- name: store_jobs
 insert into jobs (
@@ -8,7 +8,7 @@ insert into jobs (
 select
   job_id, owner, status, pool, recipe, job_type, priority, batch_id, parent_id, tags, attempt, error,
   cancel_requested, created_at, started_at, finished_at, queued_position, enhanced_prompt
-from jsonb_populate_recordset(null::jobs, %s::jsonb)
+from json_populate_recordset(null::jobs, %s::json)
 on conflict (job_id) do update set
   owner = excluded.owner, status = excluded.status, pool = excluded.pool, recipe = excluded.recipe,
   job_type = excluded.job_type, priority = excluded.priority, batch_id = excluded.batch_id,
@@ -21,7 +21,7 @@ on conflict (job_id) do update set
 delete from jobs where job_id = any (%s::uuid[])
 
 -- name: load_assets
-select asset_id, to_jsonb(t)::text from assets t where asset_id = any (%s::uuid[])
+select asset_id, to_json(t)::text from assets t where asset_id = any (%s::uuid[])
 
 -- name: store_assets
 insert into assets (
@@ -32,7 +32,7 @@ select
   asset_id, job_id, owner, "index", seed, kind, bucket, path, status, media_type, bytes, sha256, width, height,
   error, rating, saved, title, tags, trashed, completed_at,
   thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from jsonb_populate_recordset(null::assets, %s::jsonb)
+from json_populate_recordset(null::assets, %s::json)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", seed = excluded.seed,
   kind = excluded.kind, bucket = excluded.bucket, path = excluded.path, status = excluded.status,

@@ -11,8 +11,9 @@ from projections.sql import load
 
 def fold(rows: Rows, recorded: Recorded) -> None:
     """An asset that will never be completed leaves."""
-    for identifier, row in rows_of_queued_job(recorded):
-        rows[identifier] = row
+    if isinstance(recorded.event, facts.JobQueued):
+        rows.update(rows_of_queued_job(recorded, recorded.event))
+        return
     if isinstance(recorded.event, facts.AssetDismissed):
         return  # also of one that left
     changed = fold_into(rows, recorded)

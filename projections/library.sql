@@ -1,5 +1,12 @@
 -- name: load
-select asset_id, (to_jsonb(t) - 'words')::text from library t where asset_id = any (%s::uuid[])
+select asset_id, to_json(t)::text
+from (
+  select
+    asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
+    media_type, bytes, sha256, width, height, rating, saved, title, tags, trashed, completed_at, completed_position,
+    thumbnail_sha256, thumbnail_path, thumbnail_bytes
+  from library where asset_id = any (%s::uuid[])
+) t
 
 -- name: store
 insert into library (
@@ -10,7 +17,7 @@ select
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, rating, saved, title, tags, trashed, completed_at, completed_position,
   thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from jsonb_populate_recordset(null::library, %s::jsonb)
+from json_populate_recordset(null::library, %s::json)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", prompt = excluded.prompt,
   job_type = excluded.job_type, model = excluded.model, task = excluded.task, batch_id = excluded.batch_id,

@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from domain import events as facts
+from domain.codec import NAMES
 from domain.envelope import Recorded
 from projections.jobs import jobs_touched
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
@@ -82,5 +83,5 @@ def _made(row: Row, event: facts.AssetCompleted) -> None:
 PERFORMANCE: Final[Projection] = FoldedView(
     "performance",
     (FoldedTable("performance", "job_id", touched, fold, load("performance.sql")),),
-    aggregates=("job", "asset"),
+    kinds=("job", NAMES[facts.AssetCompleted]),
 )

@@ -1,5 +1,5 @@
 -- name: load
-select job_id, to_jsonb(t)::text from performance t where job_id = any (%s::uuid[])
+select job_id, to_json(t)::text from performance t where job_id = any (%s::uuid[])
 
 -- name: store
 insert into performance (
@@ -8,7 +8,7 @@ insert into performance (
 select
   job_id, owner, job_type, model, pool, quantity, status, attempts, oldest_attempt, queued_at, started_at,
   last_started_at, finished_at, expected_s, peak_memory_bytes
-from jsonb_populate_recordset(null::performance, %s::jsonb)
+from json_populate_recordset(null::performance, %s::json)
 on conflict (job_id) do update set
   owner = excluded.owner, job_type = excluded.job_type, model = excluded.model, pool = excluded.pool,
   quantity = excluded.quantity, status = excluded.status, attempts = excluded.attempts,

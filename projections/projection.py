@@ -30,8 +30,11 @@ class Projection(Protocol):
         ...
 
     @property
-    def aggregates(self) -> Sequence[str]:
-        """The kinds of aggregates (`job`, `asset`, `media`) whose events it takes; empty for all."""
+    def kinds(self) -> Sequence[str]:
+        """What it takes: all events of an aggregate (`job`), or of one name (`asset.rated`); empty for all there are.
+
+        Others are not even decoded for it, which is most of what an event costs.
+        """
         ...
 
     @property
@@ -82,7 +85,7 @@ class FoldedView:
 
     name: str
     folded: tuple[FoldedTable, ...]
-    aggregates: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     version: int = 1
 
     @property

@@ -44,5 +44,5 @@ def _content(event: facts.PromptSaved | facts.PromptEdited) -> Row:
 
 
 PROMPTS: Final[Projection] = FoldedView(
-    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), aggregates=("prompt",)
+    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), kinds=("prompt",)
 )

@@ -1,5 +1,11 @@
 -- name: load
-select prompt_id, (to_jsonb(t) - 'words')::text from prompts t where prompt_id = any (%s::uuid[])
+select prompt_id, to_json(t)::text
+from (
+  select
+    prompt_id, owner, title, prompt, prompt_sha256, negative_prompt, model, job_type, task, tags, created_at, updated_at,
+    saved_position
+  from prompts where prompt_id = any (%s::uuid[])
+) t
 
 -- name: store
 insert into prompts (
@@ -8,7 +14,7 @@ insert into prompts (
 select
   prompt_id, owner, title, prompt, prompt_sha256, negative_prompt, model, job_type, task, tags, created_at, updated_at,
   saved_position
-from jsonb_populate_recordset(null::prompts, %s::jsonb)
+from json_populate_recordset(null::prompts, %s::json)
 on conflict (prompt_id) do update set
   title = excluded.title, prompt = excluded.prompt, prompt_sha256 = excluded.prompt_sha256,
   negative_prompt = excluded.negative_prompt, model = excluded.model, job_type = excluded.job_type,

@@ -122,7 +122,7 @@ class Queue:
     sql: Mapping[str, LiteralString]
     name: str = "queue"
     tables: Sequence[str] = ("queue", "turns")
-    aggregates: Sequence[str] = ("job",)
+    kinds: Sequence[str] = ("job",)
     version: int = 2  # since jobs have a cost, and owners turns
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:

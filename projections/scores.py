@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 
 from domain import events as facts
 from domain import scoring
+from domain.codec import NAMES
 from domain.envelope import Recorded
 from projections.preferences import count_preferences
 from projections.projection import Projection
@@ -28,7 +29,7 @@ class Scores:
 
     name = "scores"
     tables = ("score_jobs", "score_preferences", "score_ratings", "score_wins", "scores")
-    aggregates = ("job", "asset", "batch")
+    kinds = tuple(NAMES[kind] for kind in (facts.JobQueued, facts.AssetRated, facts.BatchPreferred))
 
     @property
     def version(self) -> int:

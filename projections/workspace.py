@@ -11,8 +11,10 @@ from projections.sql import load
 
 def fold(rows: Rows, recorded: Recorded) -> None:
     """Dismissed and trashed assets keep their row, out of sight, so that a restored one comes back as it was."""
-    for identifier, row in rows_of_queued_job(recorded):
-        rows[identifier] = {**row, "dismissed": False, "queued_position": recorded.position}
+    if isinstance(recorded.event, facts.JobQueued):
+        for identifier, row in rows_of_queued_job(recorded, recorded.event):
+            rows[identifier] = {**row, "dismissed": False, "queued_position": recorded.position}
+        return
     changed = fold_into(rows, recorded)
     if changed is not None and isinstance(recorded.event, facts.AssetDismissed):
         changed["dismissed"] = True

@@ -1,5 +1,5 @@
 -- name: load
-select asset_id, to_jsonb(t)::text from workspace t where asset_id = any (%s::uuid[])
+select asset_id, to_json(t)::text from workspace t where asset_id = any (%s::uuid[])
 
 -- name: store
 insert into workspace (
@@ -10,7 +10,7 @@ select
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, error, rating, saved, title, tags, dismissed, trashed, completed_at,
   queued_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from jsonb_populate_recordset(null::workspace, %s::jsonb)
+from json_populate_recordset(null::workspace, %s::json)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", prompt = excluded.prompt,
   job_type = excluded.job_type, model = excluded.model, task = excluded.task, batch_id = excluded.batch_id,

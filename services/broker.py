@@ -35,6 +35,10 @@ REFUSED = "authorization violation"
 POLL_S = 0.2
 """How long a follower of the ledger sleeps when no wake-up comes: what a lost ping costs."""
 
+WAKE_S_MIN: Final = 0.02
+"""Between two wake-ups of one process: each wakes every other one. The first goes at once, a last one tells of what was
+committed since, and followers look no more often than that anyway."""
+
 
 class Follower:
     """Waits for the ledger to grow."""
@@ -73,6 +77,8 @@ class Broker:
         self._refused = False
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
         self._followers: list[Follower] = []
+        self._is_telling = False
+        self._untold: int | None = None
 
     @property
     def connected(self) -> bool:
@@ -127,8 +133,18 @@ class Broker:
 
     def _wake_now(self, position: int) -> None:
         self._wake_followers()
-        if self.connected:
-            self._tell = asyncio.ensure_future(self._publish_wake(position))
+        self._untold = position
+        if not self._is_telling:
+            self._is_telling = True
+            self._telling = asyncio.ensure_future(self._tell())
+
+    async def _tell(self) -> None:
+        while self._untold is not None:
+            position, self._untold = self._untold, None
+            if self.connected:
+                await self._publish_wake(position)
+            await asyncio.sleep(WAKE_S_MIN)
+        self._is_telling = False
 
     async def _publish_wake(self, position: int) -> None:
         try:
@@ -188,8 +204,13 @@ async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -
     return (await _ensure_stream(jetstream, wanted)).state.last_seq
 
 
-async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str], replicas: int = 1) -> None:
-    """Make the work queue as it must be, and a consumer for each pool."""
+async def ensure_work_stream(
+    jetstream: JetStreamContext, pools: list[str], replicas: int = 1, lease_s: float = LEASE_S
+) -> None:
+    """Make the work queue as it must be, and a consumer for each pool.
+
+    An order whose worker was not heard of for `lease_s` goes to another one.
+    """
     wanted = StreamConfig(
         name=WORK_STREAM,
         subjects=["work.>"],
@@ -204,7 +225,7 @@ async def ensure_work_stream(jetstream: JetStreamContext, pools: list[str], repl
     await _ensure_stream(jetstream, wanted)
     reached(Point.DISPATCHER_AFTER_STREAM)
     for pool in pools:
-        await _ensure_consumer(jetstream, pool)
+        await _ensure_consumer(jetstream, pool, lease_s)
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> StreamInfo:
@@ -219,18 +240,18 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> S
     return await jetstream.update_stream(info.config.evolve(num_replicas=wanted.num_replicas))
 
 
-async def _ensure_consumer(jetstream: JetStreamContext, pool: str) -> None:
+async def _ensure_consumer(jetstream: JetStreamContext, pool: str, lease_s: float) -> None:
+    """Make it where it is missing; one that was made for another lease waits from now on as long as this one."""
     try:
-        await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))
+        wanted = (await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))).config
+        if wanted.ack_wait == lease_s:
+            return
     except NotFoundError:
-        await jetstream.add_consumer(
-            WORK_STREAM,
-            ConsumerConfig(
-                durable_name=work_consumer(pool),
-                filter_subject=work_filter(pool),
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=LEASE_S,
-                max_deliver=-1,
-                max_ack_pending=10_000,
-            ),
+        wanted = ConsumerConfig(
+            durable_name=work_consumer(pool),
+            filter_subject=work_filter(pool),
+            ack_policy=AckPolicy.EXPLICIT,
+            max_deliver=-1,
+            max_ack_pending=10_000,
         )
+    await jetstream.add_consumer(WORK_STREAM, wanted.evolve(ack_wait=lease_s))

@@ -76,6 +76,10 @@ class Point(StrEnum):
     WORKER_BEFORE_START = ("worker.before_start", "An order is pulled; the ledger does not know.")
     WORKER_AFTER_START = ("worker.after_start", "The ledger has the start; no step is made.")
     WORKER_AFTER_STEP = ("worker.after_step", "In the middle of the steps.")
+    WORKER_BEFORE_HAND_OVER = (
+        "worker.before_hand_over",
+        "A provider has taken the order of an output; the ledger does not know its id.",
+    )
     WORKER_AFTER_HAND_OVER = (
         "worker.after_hand_over",
         "A provider has an output in work, and the ledger its id; it was not asked for yet.",

@@ -31,7 +31,7 @@ from services.ledger import Ledger
 from services.lines import read_backlog
 from services.logs import about_job
 from services.metrics import HAND_OUTS
-from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
+from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ REFILL: Final = 2
 """Room for a job to every second worker is waited for: what is left keeps all busy, and a look at the queue costs
 as much for one job as for many. Nobody's turn is put off by it: what is in WORK goes first anyway."""
 
-AT_ONCE_MAX: Final = 8
+AT_ONCE_MAX: Final = 32
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
 
 TAKEN_ALREADY: Final = 10077
@@ -55,7 +55,7 @@ TAKEN_ALREADY: Final = 10077
 class Dispatcher:
     """Several may run: they find the same order, and the broker holds each attempt once.
 
-    `running_per_owner_max`: of nobody more jobs run or are handed out.
+    `running_per_owner_max`: of nobody more jobs run or are handed out. `lease_s`: so long a worker may be silent.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Dispatcher:
         broker: Broker,
         pools: Sequence[str],
         running_per_owner_max: int | None = None,
+        lease_s: float = LEASE_S,
     ) -> None:
         self._database = database
         self._ledger = ledger
         self._broker = broker
         self._pools = list(pools)
         self._running_per_owner_max = running_per_owner_max
+        self._lease_s = lease_s
         self._is_there = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -83,7 +85,7 @@ class Dispatcher:
             with contextlib.suppress(NotFoundError):
                 return await self._fill_all()
         # The first time, and when NATS has lost them.
-        await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas)
+        await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas, self._lease_s)
         self._is_there = True
         return await self._fill_all()
 
@@ -126,7 +128,7 @@ class Dispatcher:
             raise
         reached(Point.DISPATCHER_AFTER_HAND_OUT)
         HAND_OUTS.labels(order.pool).inc()
-        log.info("handed out job %s attempt %d", order.job_id, order.attempt)
+        log.debug("handed out job %s attempt %d", order.job_id, order.attempt)
         return True
 
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:

@@ -119,11 +119,17 @@ class _Awaited:
         self._answered.release()
 
     def wait(self, timeout_s: float) -> Receipt:
+        verdict = self.verdict(timeout_s)
+        if isinstance(verdict, Conflict):
+            raise verdict
+        return verdict
+
+    def verdict(self, timeout_s: float) -> "Receipt | Conflict":
         if not self._answered.acquire(timeout=timeout_s) or self._verdict is None:
             raise Unavailable(f"The ledger did not answer within {timeout_s:g} s.")
-        if isinstance(self._verdict, Exception):
-            raise self._verdict
-        return self._verdict
+        if isinstance(self._verdict, Receipt | Conflict):
+            return self._verdict
+        raise self._verdict
 
 
 class _Promised:
@@ -185,10 +191,16 @@ class Flusher:
         self._hand_in(awaited)
         return awaited.wait(ANSWER_S_MAX)
 
-    def _hand_in(self, handed: _Awaited | _Promised) -> None:
+    def write_each(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
+        """Hand in several commits that travel together, and wait for the verdict on each. Raises `Unavailable`."""
+        awaited = [_Awaited(commit) for commit in commits]
+        self._hand_in(*awaited)
+        return [one.verdict(ANSWER_S_MAX) for one in awaited]
+
+    def _hand_in(self, *handed: _Awaited | _Promised) -> None:
         if self._closing:
             raise Unavailable("The ledger is closing.")
-        self._waiting.append(handed)
+        self._waiting.extend(handed)
         if len(self._waiting) >= self._wanted:
             self._wake_up()
         if self._ended:  # between our first look and now

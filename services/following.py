@@ -14,9 +14,21 @@ from services.database import Unavailable
 log = logging.getLogger(__name__)
 
 
-STEP_S_MIN: Final = 0.02
+LOOK_S_MIN: Final = 0.02
 """Between the beginnings of two looks at the ledger. On a busy one several commits then share a look, whose round trips
 cost as much for one event as for many; a lonely event is not held up."""
+
+LOOK_SHARE: Final = 4
+"""A look that took long is followed by a pause of three times as long: where processors are scarce, looks grow fewer
+and each does more, instead of taking time from those who write."""
+
+LOOK_S_MAX: Final = 0.1
+"""But nothing waits longer than this for the next look."""
+
+
+def pause_after(took_s: float) -> float:
+    """Seconds to the next look, after one of so many that left nothing to do."""
+    return min(max(LOOK_S_MIN, LOOK_SHARE * took_s), LOOK_S_MAX) - took_s
 
 
 class OutOfStep(Exception):
@@ -46,5 +58,5 @@ async def follow(
             if str(error) != trouble:
                 log.warning("the %s waits: %s", who, error)
             trouble = str(error)
-        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
+        await asyncio.sleep(pause_after(time.monotonic() - began))
         await follower.woken()

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 from uuid import UUID
 
 import psycopg
@@ -13,11 +14,14 @@ from psycopg import Connection, Cursor, sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
 
+from domain.codec import of_kinds
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
+from services.following import pause_after
 from services.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -26,10 +30,6 @@ SQL = load("projector.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 2_000
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
-
-STEP_S_MIN: Final = 0.02
-"""Between the beginnings of two steps that are not full. On a busy ledger several commits then share a step, whose
-round trips cost as much for one event as for a hundred; a lonely event is not held up."""
 
 LIVE: Final = "live"
 
@@ -48,8 +48,8 @@ class View(Protocol):
         ...
 
     @property
-    def aggregates(self) -> Sequence[str]:
-        """The kinds of aggregates whose events it takes; empty for all."""
+    def kinds(self) -> Sequence[str]:
+        """The aggregates or single events that it takes, as `domain.codec.of_kinds` has them; empty for all."""
         ...
 
     @property
@@ -81,6 +81,8 @@ class Projector:
         self._ledger = ledger
         self._views = {view.name: view for view in views}
         self._rebuild_outdated = rebuild_outdated
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
+        self._reading: tuple[Sequence[str], int, int, Future[list[Recorded | Unreadable]]] | None = None
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
         """Project until stopped; an outage of Postgres is waited out. Views of another version are rebuilt."""
@@ -110,7 +112,7 @@ class Projector:
                 if taken := await asyncio.to_thread(self.step):
                     broker.wake(0)  # whoever reads views: they moved
                     if taken < BATCH_EVENTS_MAX:
-                        await asyncio.sleep(began + STEP_S_MIN - time.monotonic())
+                        await asyncio.sleep(pause_after(time.monotonic() - began))
                     continue
             except Unavailable as error:
                 log.warning("views wait: %s", error)
@@ -125,7 +127,9 @@ class Projector:
                 progress = connection.execute(SQL["progress"], (list(self._views),)).fetchall()
             ours = [(view, position) for view, position, version in progress if version == self._views[view].version]
             groups = [(position, [view for view, _ in rows]) for position, rows in groupby(ours, lambda row: row[1])]
-            return sum(self._advance(connection, names, position) for position, names in groups)
+            if len(groups) > 1:
+                self._reading = None  # all but one of them would read in vain
+            return sum(self._advance(connection, names, position, len(groups) == 1) for position, names in groups)
 
     def release(self) -> int:
         """Try parked streams again: after a fix they go on where they stopped. How many were released."""
@@ -136,27 +140,39 @@ class Projector:
         rows = [(name, LIVE, view.version) for name, view in self._views.items()]
         connection.cursor().executemany(SQL["register"], rows)
 
-    def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int) -> int:
+    def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int, read_ahead: bool) -> int:
         """Take the next batch into views that are all at `position`."""
-        upto = min(self._ledger.head(), position + BATCH_EVENTS_MAX)
+        kinds = [self._views[name].kinds for name in names]
+        read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
+        upto, batch = self._read(read, position, read_ahead)
         if upto <= position:
             return 0
-        kinds = [self._views[name].aggregates for name in names]
-        wanted = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
-        batch = self._ledger.read_of(wanted, position, upto)
-        with connection.transaction():
+        with telemetry.batch_span("project", batch), connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
             if any(at != position or version != self._views[name].version for name, at, version in locked):
                 return upto - position  # another projector or a rebuild was faster: look again
-            for name in names:
-                take(self._views[name], LIVE, batch, cursor)
+            take_into([self._views[name] for name in names], batch, cursor)
             reached(Point.PROJECTOR_BEFORE_CHECKPOINT)
             cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
             reached(Point.PROJECTOR_BEFORE_COMMIT)
         reached(Point.PROJECTOR_AFTER_COMMIT)
         return upto - position
+
+    def _read(self, kinds: Sequence[str], position: int, ahead: bool) -> tuple[int, Sequence[Recorded | Unreadable]]:
+        """The next batch and its last position. The one after it is read while Postgres stores this one."""
+        reading, self._reading = self._reading, None
+        head = self._ledger.head()
+        if reading is not None and reading[:2] == (kinds, position):
+            upto, batch = reading[2], reading[3].result()
+        else:
+            upto = min(head, position + BATCH_EVENTS_MAX)
+            batch = self._ledger.read_of(kinds, position, upto) if upto > position else []
+        if ahead and head > upto:
+            end = min(head, upto + BATCH_EVENTS_MAX)
+            self._reading = (kinds, upto, end, self._reader.submit(self._ledger.read_of, kinds, upto, end))
+        return upto, batch
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0
@@ -172,7 +188,7 @@ class Projector:
                     if not unparked:
                         continue  # another projector was faster
                     first = min(at for (at,) in unparked)
-                    view.project(self._stream_between(stream_id, first, position), cursor)
+                    view.project(self._stream_between(view, stream_id, first, position), cursor)
                 released += 1
             except Unavailable:
                 raise
@@ -180,8 +196,9 @@ class Projector:
                 log.warning("view %s still cannot take stream %s: %s", view.name, stream_id, error)
         return released
 
-    def _stream_between(self, stream_id: UUID, first: int, last: int) -> list[Recorded]:
-        events = [event for event in self._ledger.stream(stream_id) if first <= event.position <= last]
+    def _stream_between(self, view: View, stream_id: UUID, first: int, last: int) -> list[Recorded]:
+        stream = wanted(view, self._ledger.stream(stream_id))
+        events = [event for event in stream if first <= event.position <= last]
         unreadable = next((event for event in events if isinstance(event, Unreadable)), None)
         if unreadable is not None:
             raise ValueError(unreadable.reason)
@@ -193,15 +210,37 @@ def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
+def take_into(views: Sequence[View], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+    """Bring a batch into live views: into all at once when they can, else into each as it can."""
+    shares = [(view, wanted(view, batch)) for view in views]
+    readable = [(view, share) for view, share in shares if is_readable(share)]
+    names = [view.name for view in views]
+    parked = cursor.execute(SQL["any_parked"], (LIVE, names), prepare=True).fetchall()
+    if not parked and len(readable) == len(shares) and _refusal(readable, cursor) is None:
+        return
+    for view, share in shares:
+        take(view, LIVE, share, cursor)
+
+
+def is_readable(events: Sequence[Recorded | Unreadable]) -> TypeGuard[Sequence[Recorded]]:
+    """Whether this version can read every one of them."""
+    return all(isinstance(event, Recorded) for event in events)
+
+
+def wanted(view: View, events: Sequence[Recorded | Unreadable]) -> Sequence[Recorded | Unreadable]:
+    """Those of the events that are of the view's kinds."""
+    kinds = tuple(view.kinds)
+    return [event for event in events if of_kinds(event.name, kinds)] if kinds else events
+
+
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
-    """Bring a batch into a view: at once when it can, else one by one, parking what the view cannot take.
+    """Bring a batch of its kinds into a view: at once when it can, else one by one, parking what the view cannot take.
 
     A parked stream stays as it was before its poisoned event; all its later events are parked too, none is skipped.
     """
     parked = {stream for (stream,) in cursor.execute(SQL["parked_streams"], (view.name, slot), prepare=True).fetchall()}
-    readable = [event for event in batch if isinstance(event, Recorded)]
-    if not parked and len(readable) == len(batch):
-        reason = _refusal(view, readable, cursor)
+    if not parked and is_readable(batch):
+        reason = _refusal([(view, batch)], cursor)
         if reason is None:
             return
         log.error("view %s cannot take a batch as a whole; its events are tried one by one: %s", view.name, reason)
@@ -217,14 +256,15 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
 
 
 def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
-    return event.reason if isinstance(event, Unreadable) else _refusal(view, [event], cursor)
+    return event.reason if isinstance(event, Unreadable) else _refusal([(view, [event])], cursor)
 
 
-def _refusal(view: View, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> str | None:
-    """Why the view cannot take these events, undone; None when it took them."""
+def _refusal(shares: Sequence[tuple[View, Sequence[Recorded]]], cursor: Cursor[TupleRow]) -> str | None:
+    """Why one of the views cannot take its events, all undone; None when each took them."""
     try:
         with cursor.connection.transaction():
-            view.project(events, cursor)
+            for view, events in shares:
+                view.project(events, cursor)
     except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
         return f"{type(error).__name__}: {error}"  # an OperationalError by its class, but the event's own fault
     except (psycopg.OperationalError, psycopg.InterfaceError):

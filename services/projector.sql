@@ -10,6 +10,9 @@ select view, position, version from view_progress where slot = 'live' and view =
 -- name: advance
 update view_progress set position = %s where slot = %s and view = any(%s)
 
+-- name: any_parked
+select from parked_events where slot = %s and view = any(%s) limit 1
+
 -- name: parked_streams
 select distinct stream_id from parked_events where view = %s and slot = %s
 

@@ -11,6 +11,7 @@ from domain.codec import UnknownEvent
 from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
+from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
@@ -67,16 +68,21 @@ class Reaper:
         """Abort the jobs whose deadline passed before they were started; which."""
         with self._database.connection() as connection:
             overdue = [job_id for (job_id,) in connection.execute(SQL["overdue"]).fetchall()]
-        return [job_id for job_id in overdue if self._execute(job_id, AbortJob(_now()))]
+        return [job_id for job_id in overdue if self._abort(job_id)]
 
     def _expire(self, job_id: UUID, attempt: int) -> bool:
-        with about_job(job_id, attempt):
+        said = {"darkroom.attempt": attempt}
+        with about_job(job_id, attempt), telemetry.job_span("expire lease", job_id, said):
             expired = self._execute(job_id, ExpireLease(attempt, _now()))
             if expired:
                 reached(Point.REAPER_AFTER_REQUEUE)
                 LEASES_EXPIRED.inc()
                 log.warning("job %s attempt %d lost its worker", job_id, attempt)
         return expired
+
+    def _abort(self, job_id: UUID) -> bool:
+        with about_job(job_id), telemetry.job_span("abort", job_id):
+            return self._execute(job_id, AbortJob(_now()))
 
     def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:
         """Whether it changed anything. A job that cannot be ended holds up no other."""

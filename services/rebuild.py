@@ -86,7 +86,7 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
                     raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {filled}.")
             position = live
         for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
-            connection.execute(sql.SQL(SQL["analyze_table"]).format(Identifier("views_next", table)))
+            _analyze(connection, "views_next", table)
         with connection.transaction():
             live = _position(connection, view, SQL["hold_live"])
             for _ in fill(connection, ledger, view, "next", position, live):
@@ -184,7 +184,7 @@ def _batches(
 
     def read(start: int) -> Sequence[Recorded | Unreadable]:
         # some positions may be missing; darkroom verify says which
-        return ledger.read_of(view.aggregates, start, min(start + BATCH_EVENTS_MAX, upto))
+        return ledger.read_of(view.kinds, start, min(start + BATCH_EVENTS_MAX, upto))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebuild-reader") as reader:
         reading = reader.submit(read, after)
@@ -201,6 +201,12 @@ def _create_tables(connection: Connection[TupleRow], view: View, schema: str) ->
             there = Identifier(schema, table)
             connection.execute(sql.SQL(SQL["drop_table"]).format(there))
             connection.execute(sql.SQL(SQL["create_table"]).format(there, Identifier("views", table)))
+
+
+def _analyze(connection: Connection[TupleRow], schema: str, table: str) -> None:
+    columns = connection.execute(SQL["analyzed_columns"], (f"{schema}.{table}",)).fetchall()
+    named = sql.SQL(", ").join(Identifier(name) for (name,) in columns)
+    connection.execute(sql.SQL(SQL["analyze_table"]).format(Identifier(schema, table), named))
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, assert_never
 
@@ -30,7 +31,7 @@ from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
-from services.ledger import Context, Ledger
+from services.ledger import Asked, Context, JobExecuted, Ledger
 from services.logs import about_job
 from services.metrics import REPORTS_ANSWERED
 from services.wire import (
@@ -56,7 +57,15 @@ log = logging.getLogger(__name__)
 SQL = load("recorder.sql", "services")
 
 REPORTS_AT_ONCE_MAX: Final = 64
-"""Reports being written at a time; more wait, and travel in the next group commit."""
+"""Reports in work at a time; more wait in NATS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a worker said."""
+
+    report: AnyReport
+    worker: str
 
 
 class Recorder:
@@ -69,6 +78,8 @@ class Recorder:
         self._lease_s = lease_s
         self._places = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self._answering: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[Said, asyncio.Future[ReportReply]]] = []
+        self._is_writing = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Answer reports until stopped."""
@@ -81,47 +92,80 @@ class Recorder:
 
         Refused is one that comes late, or from a worker that does not have the attempt.
         """
+        if isinstance(report, HeartbeatReport):
+            return self._heard(report, worker)
+        (reply,) = self.record_each([Said(report, worker)])
+        return reply
+
+    def record_each(self, said: Sequence[Said]) -> list[ReportReply]:
+        """The same for several reports, none a heartbeat: one reading, one group commit, one look at the leases."""
+        asked = [
+            Asked(one.report.job_id, command_of(one.report, one.worker, now=_now()), Context(one.worker))
+            for one in said
+        ]
         try:
-            if isinstance(report, HeartbeatReport):
-                return self._renew(report, worker)
-            executed = self._ledger.execute(report.job_id, command_of(report, worker, now=_now()), Context(worker))
-        except Refused as refusal:
-            return ReportReply(accepted=False, code=refusal.code, detail=str(refusal))
+            outcomes: Sequence[JobExecuted | Exception] = self._ledger.execute_each(asked)
         except Unavailable as error:
-            return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(error))
-        job = executed.generation.job
-        runs = isinstance(job, Running) and job.tries.attempt == report.attempt
+            outcomes = [error] * len(said)
         reached(Point.RECORDER_BEFORE_LEASE)
-        self._keep_lease(report, worker, runs=runs)
+        self._keep_leases(
+            [
+                (one, _runs(outcome, one.report.attempt))
+                for one, outcome in zip(said, outcomes, strict=True)
+                if isinstance(outcome, JobExecuted)
+            ]
+        )
         reached(Point.RECORDER_BEFORE_ANSWER)
-        return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
+        return [_reply(one.report, outcome) for one, outcome in zip(said, outcomes, strict=True)]
+
+    def _heard(self, report: HeartbeatReport, worker: str) -> ReportReply:
+        try:
+            return self._renew(report, worker)
+        except Exception as error:
+            return _reply(report, error)
 
     def _renew(self, report: HeartbeatReport, worker: str) -> ReportReply:
-        with self._database.connection() as connection:
-            row = connection.execute(SQL["renew"], self._lease(report, worker)).fetchone()
-        if row is not None and row[0] is not None:
-            return ReportReply(accepted=True, cancel_requested=row[0])
-        # No lease, or the queue does not show the job: only the ledger knows whether the attempt is current.
-        job = self._ledger.generation(report.job_id).job
-        running = require_attempt(job, report.attempt, worker)
-        self._keep_lease(report, worker, runs=True)
-        return ReportReply(accepted=True, cancel_requested=running.cancel_requested)
-
-    def _keep_lease(self, report: AnyReport, worker: str, *, runs: bool) -> None:
-        """A lease that could not be written costs no more than a lease: the job's start counts until the heartbeat."""
-        try:
-            with self._database.connection() as connection:
-                connection.execute(SQL["grant"] if runs else SQL["drop"], self._lease(report, worker), prepare=True)
-        except Unavailable:
-            log.warning("the lease of job %s was not written; the next heartbeat writes it", report.job_id)
-
-    def _lease(self, report: AnyReport, worker: str) -> dict[str, object]:
-        return {
+        arguments = {
             "job_id": report.job_id,
             "attempt": report.attempt,
             "worker": worker,
             "lease_s": self._lease_s,
         }
+        with self._database.connection() as connection:
+            row = connection.execute(SQL["renew"], arguments).fetchone()
+        if row is not None and row[0] is not None:
+            return ReportReply(accepted=True, cancel_requested=row[0])
+        # No lease, or the queue does not show the job: only the ledger knows whether the attempt is current.
+        job = self._ledger.generation(report.job_id).job
+        running = require_attempt(job, report.attempt, worker)
+        self._keep_leases([(Said(report, worker), True)])
+        return ReportReply(accepted=True, cancel_requested=running.cancel_requested)
+
+    def _keep_leases(self, heard: Sequence[tuple[Said, bool]]) -> None:
+        """Of each report, and whether its attempt runs: a lease is granted, or dropped.
+
+        Leases that could not be written cost no more than a lease: a job's start counts until the heartbeat.
+        """
+        latest = {one.report.job_id: (one, runs) for one, runs in heard}
+        if not latest:
+            return
+        in_order = [latest[job_id] for job_id in sorted(latest)]  # or two recorders could wait for each other
+        granted = [one for one, runs in in_order if runs]
+        dropped = [one.report for one, runs in in_order if not runs]
+        arguments = {
+            "job_ids": [one.report.job_id for one in granted],
+            "attempts": [one.report.attempt for one in granted],
+            "workers": [one.worker for one in granted],
+            "dropped_ids": [report.job_id for report in dropped],
+            "dropped_attempts": [report.attempt for report in dropped],
+            "lease_s": self._lease_s,
+        }
+        try:
+            with self._database.connection() as connection:
+                connection.execute(SQL["keep"], arguments, prepare=True)
+        except Unavailable:
+            ids = ", ".join(map(str, latest))
+            log.warning("leases were not written, the next heartbeats write them: jobs %s", ids)
 
     async def _on_message(self, message: Msg) -> None:
         await self._places.acquire()
@@ -152,13 +196,47 @@ class Recorder:
         return reply
 
     async def _recorded(self, report: AnyReport, worker: str, headers: Mapping[str, str] | None) -> ReportReply:
-        try:
-            if isinstance(report, HeartbeatReport):
-                return await asyncio.to_thread(self.record, report, worker)
-            with telemetry.job_span(f"record {report.kind}", report.job_id, headers=headers):
-                return await asyncio.to_thread(self.record, report, worker)
-        except Exception:
-            log.exception("report %s of job %s failed", report.kind, report.job_id)
+        if isinstance(report, HeartbeatReport):
+            return await asyncio.to_thread(self._heard, report, worker)
+        with telemetry.job_span(f"record {report.kind}", report.job_id, headers=headers):
+            written = asyncio.get_running_loop().create_future()
+            self._waiting.append((Said(report, worker), written))
+            if not self._is_writing:
+                self._is_writing = True
+                self._writing = asyncio.create_task(self._write_waiting())
+            reply: ReportReply = await written
+            return reply
+
+    async def _write_waiting(self) -> None:
+        """What came while the last reports were being written goes together next."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            try:
+                replies = await asyncio.to_thread(self.record_each, [one for one, _ in waiting])
+            except Exception as error:  # what comes after must not wait for ever
+                replies = [_reply(one.report, error) for one, _ in waiting]
+            for (_, written), reply in zip(waiting, replies, strict=True):
+                if not written.done():
+                    written.set_result(reply)
+        self._is_writing = False
+
+
+def _runs(executed: JobExecuted, attempt: int) -> bool:
+    job = executed.generation.job
+    return isinstance(job, Running) and job.tries.attempt == attempt
+
+
+def _reply(report: AnyReport, outcome: JobExecuted | Exception) -> ReportReply:
+    match outcome:
+        case JobExecuted(generation=generation):
+            job = generation.job
+            return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
+        case Refused():
+            return ReportReply(accepted=False, code=outcome.code, detail=str(outcome))
+        case Unavailable():
+            return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(outcome))
+        case _:
+            log.error("report %s of job %s failed", report.kind, report.job_id, exc_info=outcome)
             return ReportReply(accepted=False, code=UNAVAILABLE, detail="The recorder failed; send the report again.")
 
 

@@ -7,6 +7,9 @@ names the span it was sent from (`traceparent`), for order within the trace; one
 **The request.** A request that submits one job is the first span of that job's trace. One that came with a
 `traceparent`, or submits several jobs, is in a trace of its own; each job begins with a span `job` that links to it.
 Which of both is known only at the end, so that is when a request's span is made, with the time of its beginning.
+
+**The batch.** What takes the events of many jobs at once has no job to be a part of. Its span is a trace of its own,
+linked with the traces of those jobs, as OpenTelemetry's conventions for messages say of batches.
 """
 
 import hashlib
@@ -14,8 +17,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from os import environ
 from typing import Any, Final
 from uuid import UUID
@@ -27,15 +31,20 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
+
+from domain.envelope import Recorded, Unreadable
+from services.sampling import Ratio, ratio_wanted
 
 END_S_MAX: Final = 3.0
 """What is still to be sent gets so long at the end: a collector that is away holds up nobody who stops."""
 
 EXPORT_S_MAX: Final = 5.0
+
+LINKS_MAX: Final = 128
+"""Of one batch: what OpenTelemetry keeps of a span's links by default. The first ones stay."""
 
 UNTOLD: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """What supervisors ask every few seconds tells nothing."""
@@ -65,44 +74,10 @@ class Given(RandomIdGenerator):
         return super().generate_span_id() if ids is None else ids[1]
 
 
-class Ratio(Sampler):
-    """A part of all traces, by a hash: the library's own looks at bits that are the same in every UUID."""
-
-    def __init__(self, ratio: float) -> None:
-        self._bound = round(ratio * 2**64)
-
-    def takes(self, trace_id: int) -> bool:
-        """Whether this trace is among them: in every process the same."""
-        return int.from_bytes(hashlib.sha256(trace_id.to_bytes(16)).digest()[8:16]) < self._bound
-
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: Any = None,  # noqa: ARG002 - part of the interface
-    ) -> SamplingResult:
-        """See `Sampler`."""
-        sampler = ALWAYS_ON if self.takes(trace_id) else ALWAYS_OFF
-        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
-
-    def get_description(self) -> str:
-        """See `Sampler`."""
-        return f"DarkroomRatio{{{self._bound / 2**64:g}}}"
-
-
-def ratio_wanted(environment: Mapping[str, str]) -> float:
-    """The part of all traces that `OTEL_TRACES_SAMPLER` and its `_ARG` ask for; all of them otherwise."""
-    sampler = environment.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
-    if sampler == "always_off":
-        return 0.0
-    try:
-        return min(1.0, max(0.0, float(environment["OTEL_TRACES_SAMPLER_ARG"]))) if sampler == "traceidratio" else 1.0
-    except (KeyError, ValueError):
-        return 1.0
+def jobs_of(events: Sequence[Recorded | Unreadable]) -> list[UUID]:
+    """The jobs that readable events tell of, each once, in the order of the first of each."""
+    told = (event for event in events if isinstance(event, Recorded) and event.name.startswith(("job.", "asset.")))
+    return list(dict.fromkeys(event.envelope.correlation_id for event in told))
 
 
 class Spans:
@@ -129,24 +104,19 @@ class Spans:
         if ending.is_alive():
             self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it tries no more
 
-    @contextmanager
     def job_span(
         self, name: str, job_id: UUID, headers: Mapping[str, str] | None, attributes: Mapping[str, str | int]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """See `services.telemetry.job_span`."""
-        with self._tracer.start_as_current_span(
-            name,
-            self._context(job_id, headers),
-            attributes={"darkroom.job_id": str(job_id), **attributes},
-            record_exception=False,  # its words may quote what nobody but the owner should read
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield
-            except Exception as error:
-                span.set_attribute("error.type", str(getattr(error, "code", type(error).__name__)))
-                span.set_status(Status(StatusCode.ERROR))
-                raise
+        return self._around(name, self._context(job_id, headers), {"darkroom.job_id": str(job_id), **attributes})
+
+    def batch_span(self, name: str, events: Sequence[Recorded | Unreadable]) -> AbstractContextManager[None]:
+        """See `services.telemetry.batch_span`."""
+        jobs = jobs_of(events)
+        traced = (job_id for job_id in jobs if self._ratio.takes(job_id.int))
+        links = [Link(self._first(job_id)) for job_id in islice(traced, LINKS_MAX)]
+        said = {"darkroom.events": len(events), "darkroom.jobs": len(jobs), "darkroom.position": events[-1].position}
+        return self._around(name, Context(), said, links)
 
     def headers(self) -> dict[str, str] | None:
         """See `services.telemetry.headers`."""
@@ -191,6 +161,25 @@ class Spans:
             span.end()
 
         receipt.add_done_callback(committed)
+
+    @contextmanager
+    def _around(
+        self, name: str, context: Context, attributes: Mapping[str, str | int], links: Sequence[Link] = ()
+    ) -> Iterator[None]:
+        with self._tracer.start_as_current_span(
+            name,
+            context,
+            attributes=attributes,
+            links=links,
+            record_exception=False,  # its words may quote what nobody but the owner should read
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            except Exception as error:
+                span.set_attribute("error.type", str(getattr(error, "code", type(error).__name__)))
+                span.set_status(Status(StatusCode.ERROR))
+                raise
 
     def _context(self, job_id: UUID, headers: Mapping[str, str] | None) -> Context:
         """Where a span of this job belongs."""

@@ -6,12 +6,14 @@ the one that hands the job out hours later: no context is kept anywhere. See `se
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
+
+from domain.envelope import Recorded, Unreadable
 
 if TYPE_CHECKING:
     from services.spans import Spans
@@ -84,6 +86,11 @@ def job_span(
 ) -> AbstractContextManager[None]:
     """A span of the job's trace: within the current one, else the one that `headers` name, else the job itself."""
     return NOTHING if _spans is None else _spans.job_span(name, job_id, headers, attributes)
+
+
+def batch_span(name: str, events: Sequence[Recorded | Unreadable]) -> AbstractContextManager[None]:
+    """A span around work on many events at once: a trace of its own, linked with the jobs' that they tell of."""
+    return NOTHING if _spans is None or not events else _spans.batch_span(name, events)
 
 
 def headers() -> dict[str, str] | None:

@@ -19,13 +19,14 @@ from domain.errors import Refused
 from domain.events import AssetThumbnailed
 from domain.recipe import Kind
 from projections.sql import load
+from services import telemetry
 from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.following import follow
 from services.ledger import Context, Ledger
-from services.logs import about
+from services.logs import about_job
 from services.media import UnreadableMedia, read_frame, read_image
 from services.metrics import THUMBNAILS_TRIED
 
@@ -62,6 +63,7 @@ class Claimed:
     """A completed asset that is tried now, and for the how manieth time."""
 
     asset_id: UUID
+    job_id: UUID
     owner: str
     kind: str
     path: str
@@ -92,14 +94,16 @@ class Thumbnailer:
         if claimed is None:
             return False
         reached(Point.THUMBNAILS_AFTER_CLAIM)
-        with about(asset_id=claimed.asset_id, owner=claimed.owner):
+        with about_job(claimed.job_id, asset_id=claimed.asset_id, owner=claimed.owner):
             self._try(claimed)
         return True
 
     def _try(self, claimed: Claimed) -> None:
         try:
-            thumbnailed = self._make(claimed)
-            self._ledger.execute_asset(claimed.asset_id, ThumbnailAsset(thumbnailed, datetime.now(UTC)), THUMBNAILS)
+            said = {"darkroom.asset_id": str(claimed.asset_id)}
+            with telemetry.job_span("thumbnail", claimed.job_id, said):
+                command = ThumbnailAsset(self._make(claimed), datetime.now(UTC))
+                self._ledger.execute_asset(claimed.asset_id, command, THUMBNAILS)
             THUMBNAILS_TRIED.labels("made").inc()
         except Unavailable:
             raise  # Postgres; the claim runs out by itself

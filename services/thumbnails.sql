@@ -4,7 +4,7 @@ What lacks a thumbnail is read from the view; what was tried is kept beside it.
 -- The oldest that is due, counted as tried before it is: what kills its process is not tried for ever, and of several
 -- instances one gets it.
 with due as (
-  select a.asset_id, a.owner, a.kind, a.path, coalesce(t.tries, 0) as tries
+  select a.asset_id, a.job_id, a.owner, a.kind, a.path, coalesce(t.tries, 0) as tries
   from views.assets a left join thumbnail_tries t using (asset_id)
   where a.status = 'completed' and a.thumbnail_sha256 is null
     and (t.asset_id is null or (t.tries < %(tries_max)s and t.next_try_at <= clock_timestamp()))
@@ -17,7 +17,7 @@ with due as (
     where thumbnail_tries.next_try_at <= clock_timestamp()
   returning asset_id, tries
 )
-select due.asset_id, due.owner, due.kind, due.path, claimed.tries from claimed join due using (asset_id)
+select due.asset_id, due.job_id, due.owner, due.kind, due.path, claimed.tries from claimed join due using (asset_id)
 
 -- name: failed
 update thumbnail_tries set

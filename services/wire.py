@@ -119,6 +119,11 @@ def cancel_subject(worker: str, job_id: UUID) -> str:
     return f"cancel.{worker}.{job_id}"
 
 
+def cancels_of(worker: str) -> str:
+    """What a worker hears of all its jobs."""
+    return f"cancel.{worker}.*"
+
+
 def inbox_prefix(worker: str) -> str:
     """Under which a worker hears answers; NATS lets its user alone listen here."""
     return f"_INBOX.{user_of(worker)}"

@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from api.cli import users
+from services.garbage import collect_seldom
 from services.logs import log_to_stderr
 from services.settings import Settings, SettingsError
 
@@ -53,6 +54,7 @@ JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job.")]
 
 def main() -> None:
     """Run the command of `sys.argv` and exit with its status."""
+    collect_seldom()
     sys.exit(status_of(sys.argv[1:]))
 
 

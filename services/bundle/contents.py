@@ -98,7 +98,7 @@ def of_one(connection: Connection[TupleRow], identifier: UUID) -> Contents:
 
 def decoded(position: int, stored: NewEvent) -> Recorded:
     """The event of the ledger. Raises `LedgerUnfit` for one that this version cannot read."""
-    recorded = MAPPER.read(position, stored)
+    recorded = MAPPER.read(position, stored.stream_id, stored.version, stored.topic, stored.state)
     if isinstance(recorded, Unreadable):
         raise LedgerUnfit(f"The event at position {position} cannot be read: {recorded.reason}. Run `darkroom verify`.")
     return recorded

@@ -105,7 +105,8 @@ class Bundle:
         return census
 
     def _decoded(self, number: int, line: Line) -> Recorded:
-        recorded = MAPPER.read(number, line.event)
+        event = line.event
+        recorded = MAPPER.read(number, event.stream_id, event.version, event.topic, event.state)
         if isinstance(recorded, Recorded):
             return recorded
         if recorded.topic not in CURRENT and recorded.topic not in UPCASTERS:

@@ -5,6 +5,7 @@ The library keeps events and hands them out; the rules are the domain's deciders
 """
 
 from services.ledger.application import (
+    Asked,
     AssetExecuted,
     BatchExecuted,
     Context,
@@ -18,6 +19,7 @@ from services.ledger.mapper import EventMapper
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder
 
 __all__ = [
+    "Asked",
     "AssetExecuted",
     "BatchExecuted",
     "Context",

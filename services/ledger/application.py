@@ -93,6 +93,26 @@ class JobExecuted:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command on a job."""
+
+    job_id: UUID
+    command: JobCommand
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What a command would do to a job as it was read."""
+
+    asked: Asked
+    loaded: Loaded
+    decision: Decision
+    after: Generation
+    commit: Commit
+
+
 AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
 BatchExecuted = Executed[Batch, BatchEvent]
@@ -127,6 +147,14 @@ class Ledger(Application[UUID]):
             return executed or _retry_conflicts(
                 lambda: self._decide_job(job_id, command, context, self._load(job_id)),
             )
+
+    def execute_each(self, asked: Sequence[Asked]) -> list[JobExecuted | Exception]:
+        """Each as `execute` does it, for all that can be told so by one reading and one group commit.
+
+        In its place stands what `execute` raises. Raises `Unavailable` for all.
+        """
+        done = self._execute_together(asked)
+        return [done[number] if number in done else self._outcome(one) for number, one in enumerate(asked)]
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
@@ -193,19 +221,7 @@ class Ledger(Application[UUID]):
 
         Left out is what one reading cannot tell: a job that is unknown, that cannot be read, or that has many assets.
         """
-        streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
-        stored: dict[UUID, list[Notification]] = {}
-        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
-            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
-        found: dict[UUID, Generation] = {}
-        for job_id, ids in streams.items():
-            with suppress(NotFound, UnknownEvent):
-                own = [one for each in ids for one in stored.get(each, ())]
-                generation = self._fold(job_id, ids[1:], own).generation
-                job = generation.job
-                if not isinstance(job, jobs.NotSubmitted) and len(generation.assets) == job.queued.recipe.quantity:
-                    found[job_id] = generation
-        return found
+        return {job_id: loaded.generation for job_id, loaded in self._load_together(job_ids).items()}
 
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
         """The asset as it is now. Raises `NotFound`, also for somebody else's."""
@@ -233,9 +249,9 @@ class Ledger(Application[UUID]):
         """The next events in ledger order; no position is ever skipped."""
         return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
 
-    def read_of(self, aggregates: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
-        """The events after `after` up to `upto` of these kinds of aggregates, as `job`; none named: of all."""
-        return [self._mapper.decode(stored) for stored in self._given.read_of_aggregates(after, upto, aggregates)]
+    def read_of(self, kinds: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
+        """The events after `after` up to `upto` of these kinds, as `domain.codec.of_kinds` has them; none: of all."""
+        return [self._mapper.read(*row) for row in self._given.read_of(after, upto, kinds)]
 
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
         """All events of one stream by version."""
@@ -271,24 +287,60 @@ class Ledger(Application[UUID]):
             return None
         return executed if executed.decision else None
 
+    def _execute_together(self, asked: Sequence[Asked]) -> dict[int, JobExecuted | Exception]:
+        """What the straight way could do, by its place in `asked`: one command a job, and each appended something."""
+        firsts = {one.job_id: number for number, one in reversed(list(enumerate(asked)))}
+        remembered = {job_id: self._recent.get(job_id) for job_id in firsts}
+        read = self._load_together([job_id for job_id, known in remembered.items() if known is None])
+        planned: dict[int, _Planned] = {}
+        for job_id, number in firsts.items():
+            known = remembered[job_id] or read.get(job_id)
+            with suppress(Refused):
+                plan = known and self._plan(asked[number], known)
+                if plan:
+                    planned[number] = plan
+        verdicts = self._given.write_each([plan.commit for plan in planned.values()])
+        return {
+            number: self._landed(plan, verdict)
+            for (number, plan), verdict in zip(planned.items(), verdicts, strict=True)
+            if isinstance(verdict, Receipt) and not verdict.repeated
+        }
+
+    def _outcome(self, one: Asked) -> JobExecuted | Exception:
+        try:
+            return self.execute(one.job_id, one.command, one.context)
+        except Exception as error:
+            return error
+
     def _decide_job(self, job_id: UUID, command: JobCommand, context: Context, loaded: Loaded) -> JobExecuted:
-        generation = loaded.generation
-        if not isinstance(command, SubmitJob):
-            _require_owner("job", job_id, jobs.owner_of(generation.job), context.owner)
-        decision = generations.decide(command, generation)
-        if not decision:
-            return JobExecuted(generation, decision, loaded.position)
-        after = generations.evolve(generation, decision)
-        commit = self._job_commit(job_id, command, context, loaded, decision, after)
-        receipt = self._given.write(commit)
+        plan = self._plan(Asked(job_id, command, context), loaded)
+        if plan is None:
+            return JobExecuted(loaded.generation, Decision(), loaded.position)
+        receipt = self._given.write(plan.commit)
         if receipt.repeated:
-            return self._served(job_id, command, decision, receipt)
-        if isinstance(command, SubmitJob):
+            return self._served(job_id, command, plan.decision, receipt)
+        return self._landed(plan, receipt)
+
+    def _plan(self, asked: Asked, loaded: Loaded) -> _Planned | None:
+        """Decide; None where nothing follows."""
+        generation = loaded.generation
+        if not isinstance(asked.command, SubmitJob):
+            _require_owner("job", asked.job_id, jobs.owner_of(generation.job), asked.context.owner)
+        decision = generations.decide(asked.command, generation)
+        if not decision:
+            return None
+        after = generations.evolve(generation, decision)
+        commit = self._job_commit(asked.job_id, asked.command, asked.context, loaded, decision, after)
+        return _Planned(asked, loaded, decision, after, commit)
+
+    def _landed(self, plan: _Planned, receipt: Receipt) -> JobExecuted:
+        job_id, after = plan.asked.job_id, plan.after
+        if isinstance(plan.asked.command, SubmitJob):
             submitted(job_id)
         own = {job_id, *(asset_id(job_id, index) for index in range(len(after.assets)))}
-        versions = loaded.versions | {each.stream_id: each.version for each in commit.events if each.stream_id in own}
-        self._recent.put(job_id, Loaded(after, versions, receipt.last_position))
-        return JobExecuted(after, decision, receipt.last_position)
+        news = {each.stream_id: each.version for each in plan.commit.events if each.stream_id in own}
+        self._recent.put(job_id, Loaded(after, plan.loaded.versions | news, receipt.last_position))
+        return JobExecuted(after, plan.decision, receipt.last_position)
 
     def _new_job(self, command: SubmitJob, context: Context) -> Sequence[NewEvent]:
         """The events of a new job and its assets."""
@@ -403,6 +455,23 @@ class Ledger(Application[UUID]):
             return loaded
         every = [asset_id(job_id, index) for index in range(job.queued.recipe.quantity)]
         return self._fold(job_id, every, self._given.read_streams([job_id, *every]))
+
+    def _load_together(self, job_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
+        """As `generations_of`."""
+        if not job_ids:
+            return {}
+        streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
+        stored: dict[UUID, list[Notification]] = {}
+        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
+            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+        found: dict[UUID, Loaded] = {}
+        for job_id, ids in streams.items():
+            with suppress(NotFound, UnknownEvent):
+                loaded = self._fold(job_id, ids[1:], [one for each in ids for one in stored.get(each, ())])
+                job, assets = loaded.generation.job, loaded.generation.assets
+                if not isinstance(job, jobs.NotSubmitted) and len(assets) == job.queued.recipe.quantity:
+                    found[job_id] = loaded
+        return found
 
     def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> Loaded:
         recorded = [self._readable(one) for one in stored]

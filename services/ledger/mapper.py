@@ -29,18 +29,17 @@ class EventMapper(Mapper[UUID]):
     def decode(self, stored: Notification) -> Recorded | Unreadable:
         """The event in its place; `Unreadable` when this version does not know it or its JSON is damaged."""
         stream_id = cast("UUID", stored.originator_id)
-        return self.read(stored.id, NewEvent(stream_id, stored.originator_version, stored.topic, stored.state))
+        return self.read(stored.id, stream_id, stored.originator_version, stored.topic, stored.state)
 
-    def read(self, position: int, stored: NewEvent) -> Recorded | Unreadable:
+    def read(self, position: int, stream_id: UUID, version: int, topic: str, state: bytes) -> Recorded | Unreadable:
         """The same for an event that comes by another way than the library's."""
         try:
-            state = orjson.loads(stored.state)
-            topic, event, data = self._codec.decode(stored.topic, state["data"])
-            envelope = _envelope(state["meta"])
+            stored = orjson.loads(state)
+            current, event, data = self._codec.decode(topic, stored["data"])
+            envelope = _envelope(stored["meta"])
         except (UnknownEvent, AttributeError, KeyError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            return Unreadable(position, stored.stream_id, stored.version, stored.topic, reason)
-        return Recorded(position, stored.stream_id, stored.version, name_of(topic), event, data, envelope)
+            return Unreadable(position, stream_id, version, topic, f"{type(error).__name__}: {error}")
+        return Recorded(position, stream_id, version, name_of(current), event, data, envelope)
 
 
 def _envelope(meta: dict[str, Any]) -> Envelope:

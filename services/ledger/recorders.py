@@ -19,11 +19,15 @@ from eventsourcing.popo import POPOApplicationRecorder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 
+from domain.codec import of_kinds
 from projections.sql import load
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 
 SQL = load("recorders.sql", "services.ledger")
+
+StoredRow = tuple[int, UUID, int, str, bytes]
+"""An event as it is stored: position, stream, version, topic and state."""
 
 
 class Recorder(Protocol):
@@ -37,12 +41,16 @@ class Recorder(Protocol):
         """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
         ...
 
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """Hand in several at once and wait for the verdict on each. Raises `Unavailable`."""
+        ...
+
     def read_after(self, position: int, limit: int) -> Sequence[Notification]:
         """The next events in ledger order."""
         ...
 
-    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
-        """The events after `position` up to `upto` of these kinds of aggregates, of all when none is named."""
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
+        """The events after `position` up to `upto` of these kinds (see `domain.codec.of_kinds`)."""
         ...
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
@@ -73,6 +81,10 @@ class PostgresRecorder(PostgresApplicationRecorder):
         """See `Recorder`."""
         return self._flusher.write(commit)
 
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """See `Recorder`."""
+        return self._flusher.write_each(commits)
+
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
         return _insert_as_commit(self.write, stored_events)
@@ -82,11 +94,12 @@ class PostgresRecorder(PostgresApplicationRecorder):
         with self._database.connection() as connection:
             return _notifications(connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True))
 
-    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
         """See `Recorder`. Raises `Unavailable`."""
-        arguments = {"after": position, "upto": upto, "aggregates": list(aggregates)}
+        arguments = {"after": position, "upto": upto, "kinds": list(kinds)}
         with self._database.connection() as connection:
-            return _notifications(connection.execute(SQL["read_of_aggregates"], arguments, prepare=True, binary=True))
+            found = connection.execute(SQL["read_of"], arguments, prepare=True, binary=True).fetchall()
+        return cast("list[StoredRow]", found)
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """See `Recorder`. Raises `Unavailable`."""
@@ -135,10 +148,14 @@ class InMemoryRecorder(POPOApplicationRecorder):
         """See `Recorder`."""
         return self.select_notifications(position, limit, inclusive_of_start=False)
 
-    def read_of_aggregates(self, position: int, upto: int, aggregates: Sequence[str]) -> Sequence[Notification]:
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
         """See `Recorder`."""
         found = self.select_notifications(position, upto - position, stop=upto, inclusive_of_start=False)
-        return [stored for stored in found if not aggregates or stored.topic.partition(".")[0] in aggregates]
+        return [
+            (stored.id, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state)
+            for stored in found
+            if of_kinds(stored.topic, tuple(kinds))
+        ]
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
         """See `Recorder`."""
@@ -171,6 +188,16 @@ class InMemoryRecorder(POPOApplicationRecorder):
         if self._on_commit is not None:
             self._on_commit(receipt.last_position)
         return receipt
+
+    def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        """See `Recorder`."""
+        return [self._verdict(commit) for commit in commits]
+
+    def _verdict(self, commit: Commit) -> Receipt | Conflict:
+        try:
+            return self.write(commit)
+        except Conflict as conflict:
+            return conflict
 
     def _fits(self, commit: Commit) -> bool:
         ends: dict[UUID, int] = {}

@@ -2,11 +2,12 @@
 select notification_id, originator_id, originator_version, topic, state
 from ledger where notification_id > %s order by notification_id limit %s
 
--- name: read_of_aggregates
+-- name: read_of
 select notification_id, originator_id, originator_version, topic, state
 from ledger
 where notification_id > %(after)s and notification_id <= %(upto)s
-  and (cardinality(%(aggregates)s::text[]) = 0 or split_part(topic, '.', 1) = any(%(aggregates)s::text[]))
+  and (cardinality(%(kinds)s::text[]) = 0 or split_part(topic, '.', 1) = any(%(kinds)s::text[])
+    or split_part(topic, '.', 1) || '.' || split_part(topic, '.', 2) = any(%(kinds)s::text[]))
 order by notification_id
 
 -- name: read_streams

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
@@ -206,6 +207,18 @@ async def test_a_cancel_stops_between_steps_and_is_confirmed(
         await peer.until_acked()
     assert peer.progress[-1].step < LONG / 4
     assert stored(files) == []
+
+
+async def test_a_cancel_of_another_order_stops_nothing(broker: Broker, peer: Peer, workshop: Workshop) -> None:
+    order = an_order(2)
+    async with working(broker, workshop):
+        await in_work(peer, order)
+        await peer.connection.publish(wire.cancel_subject("worker-1", uuid4()), wire.CANCEL)
+        await peer.connection.publish(wire.cancel_subject("worker-2", order.job_id), wire.CANCEL)
+        await peer.connection.publish(wire.cancel_subject("worker-1", order.job_id), b"an answer that was led here")
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0, 1]
+    assert peer.kinds()[-1] == "asset_completed"
 
 
 ENDED = ReportReply(accepted=False, code=AssetEnded.code, detail="The asset is canceled.")

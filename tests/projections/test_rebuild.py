@@ -54,8 +54,8 @@ class Held:
         return self.view.tables
 
     @property
-    def aggregates(self) -> Sequence[str]:
-        return self.view.aggregates
+    def kinds(self) -> Sequence[str]:
+        return self.view.kinds
 
     @property
     def version(self) -> int:

@@ -5,9 +5,11 @@ import threading
 
 import pytest
 from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
 
 from services import broker as brokers
-from services.broker import Broker
+from services.broker import Broker, ensure_work_stream
+from services.wire import LEASE_S, WAKE, WORK_STREAM, work_consumer
 from tests.services.beside import OwnNats, opened, settled, until
 from tests.services.commits import WAIT_S_MAX
 
@@ -137,3 +139,41 @@ async def test_without_nats_followers_are_woken_by_their_own_process_and_by_thei
     for _ in range(3):
         await asyncio.wait_for(follower.woken(), WAIT_S_MAX)
     await broker.close()
+
+
+async def test_many_commits_wake_the_others_a_few_times_and_the_last_one_is_told_of(nats_url: str) -> None:
+    async with opened(nats_url, "writer") as writer, opened(nats_url, "reader") as reader:
+        heard = Heard()
+        await reader.subscribe(WAKE, heard.hear)
+        await settled(reader.client)
+        for position in range(1, 201):
+            writer.wake(position)
+        await until(lambda: "200" in heard.texts)
+        assert len(heard.texts) <= 2  # what comes at once, and what came while that was told of
+        writer.wake(201)
+        await until(lambda: heard.texts[-1] == "201")
+
+
+async def of_the_pool(broker: Broker) -> ConsumerConfig:
+    """The consumer of `sdxl`."""
+    return (await broker.jetstream.consumer_info(WORK_STREAM, work_consumer("sdxl"))).config
+
+
+async def test_an_order_that_nobody_acks_is_held_for_a_lease(broker: Broker) -> None:
+    await ensure_work_stream(broker.jetstream, ["sdxl"])
+    assert (await of_the_pool(broker)).ack_wait == LEASE_S
+    await broker.jetstream.delete_stream(WORK_STREAM)
+    await ensure_work_stream(broker.jetstream, ["sdxl"], lease_s=7.5)
+    assert (await of_the_pool(broker)).ack_wait == 7.5
+
+
+async def test_a_consumer_follows_a_lease_that_was_set_anew_and_so_do_the_orders_that_are_out(broker: Broker) -> None:
+    await ensure_work_stream(broker.jetstream, ["sdxl"], lease_s=10 * WAIT_S_MAX)
+    before = await of_the_pool(broker)
+    await broker.jetstream.publish("work.sdxl.a-job.1", b"an order")
+    pulling = await broker.jetstream.pull_subscribe_bind(work_consumer("sdxl"), stream=WORK_STREAM)
+    await pulling.fetch(1, timeout=WAIT_S_MAX)  # by a worker that dies with it
+    await ensure_work_stream(broker.jetstream, ["sdxl"], lease_s=1.0)
+    assert await of_the_pool(broker) == before.evolve(ack_wait=1.0)
+    (again,) = await pulling.fetch(1, timeout=WAIT_S_MAX)
+    assert (again.data, again.metadata.num_delivered) == (b"an order", 2)

@@ -31,7 +31,7 @@ from services.wire import (
     work_consumer,
     work_subject,
 )
-from tests.services.beside import OwnNats, until
+from tests.services.beside import OwnNats, settled, until
 from tests.services.commits import WAIT_S_MAX
 
 WORKER = "gpu-1.host-7"
@@ -217,7 +217,7 @@ async def test_a_worker_pulls_its_pool_and_acks(thief: Somebody, operator: Clien
     (message,) = await pull.fetch(1, timeout=WAIT_S_MAX)
     assert (message.data, message.metadata.num_delivered) == (b"sdxl", 2)
     await message.ack()
-    await thief.client.flush()
+    await settled(thief.client)
     async with asyncio.timeout(WAIT_S_MAX):
         while (await jetstream.stream_info(WORK_STREAM)).state.messages != 1:  # noqa: ASYNC110 - the other pool's is left
             await asyncio.sleep(0.01)
@@ -238,7 +238,7 @@ async def test_no_answer_can_be_led_into_a_stream(thief: Somebody, services: Bro
         heard.append(message)
 
     await operator.subscribe("ledger.>", cb=hear)
-    await operator.flush()
+    await settled(operator)
     await operator.jetstream().publish(work_subject("sdxl", uuid4(), 1), b"an order")
     for reply in ("ledger.evil", f"$JS.API.STREAM.PURGE.{LEDGER_STREAM}", f"$JS.API.STREAM.DELETE.{WORK_STREAM}"):
         pull = f"{NEXT}.{work_consumer('sdxl')}"
@@ -246,7 +246,7 @@ async def test_no_answer_can_be_led_into_a_stream(thief: Somebody, services: Bro
             await thief.client.publish(pull, payload, reply)
         await thief.client.publish(report_subject(WORKER), b"{}", reply)
     assert (await thief.client.request(report_subject(WORKER), b"{}", timeout=WAIT_S_MAX)).data == b"{}"
-    await operator.flush()
+    await settled(operator)
     assert (heard, thief.refused) == ([], [])
     state = (await operator.jetstream().stream_info(LEDGER_STREAM)).state
     assert (state.messages, state.last_seq) == (1, held.seq)
@@ -263,7 +263,7 @@ async def test_a_worker_reports_and_tells_progress_under_its_own_name(thief: Som
 
     await services.subscribe(REPORTS, answer, RECORDERS)
     await services.subscribe(PROGRESS, answer)
-    await services.client.flush()
+    await settled(services.client)
     assert (await thief.client.request(report_subject(WORKER), b"{}", timeout=WAIT_S_MAX)).data == b"taken"
     await thief.client.publish(progress_subject(WORKER), b"{}")
     await until(lambda: len(heard) == 2)
@@ -273,7 +273,7 @@ async def test_a_worker_reports_and_tells_progress_under_its_own_name(thief: Som
 async def test_a_worker_hears_the_cancels_that_are_meant_for_it(thief: Somebody, services: Broker) -> None:
     job_id = uuid4()
     cancels = await thief.client.subscribe(cancel_subject(WORKER, job_id))
-    await thief.client.flush()
+    await settled(thief.client)
     await services.client.publish(cancel_subject(OTHER, job_id), CANCEL)
     await services.client.publish(cancel_subject(WORKER, job_id), CANCEL)
     assert (await cancels.next_msg(timeout=WAIT_S_MAX)).subject == cancel_subject(WORKER, job_id)
@@ -288,7 +288,7 @@ async def test_a_worker_answers_what_it_is_asked_and_no_more(thief: Somebody, se
         await message.respond(b"a richer prompt")
 
     await thief.client.subscribe(ENHANCE, ENHANCERS, answer)
-    await thief.client.flush()
+    await settled(thief.client)
     answered = await services.client.request(ENHANCE, b"a prompt", timeout=WAIT_S_MAX)
     assert answered.data == b"a richer prompt"
     await thief.is_refused(thief.client.publish(asked[0].reply, b"another one"), asked[0].reply)

@@ -41,8 +41,8 @@ class Dying:
         return self.view.tables
 
     @property
-    def aggregates(self) -> Sequence[str]:
-        return self.view.aggregates
+    def kinds(self) -> Sequence[str]:
+        return self.view.kinds
 
     @property
     def version(self) -> int:

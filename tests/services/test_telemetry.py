@@ -12,10 +12,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.envelope import Unreadable
 from services import telemetry
 from services.ledger import Context, Ledger
-from services.spans import END_S_MAX, Ratio, first_span_of, ratio_wanted
-from services.telemetry import TelemetryMissing, exporting, job_span, wanted
+from services.sampling import Ratio, ratio_wanted
+from services.spans import END_S_MAX, first_span_of
+from services.telemetry import TelemetryMissing, batch_span, exporting, job_span, wanted
 from tests.collector import Collector, collecting
 from tests.spec import SUBMIT
 
@@ -30,10 +32,15 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collected
 
 
+def unreadable(position: int) -> Unreadable:
+    return Unreadable(position, JOB, 1, "job.queued.v1", "damaged")
+
+
 def test_off_imports_nothing() -> None:
     """FastAPI brings the interface of OpenTelemetry by itself; a worker and the other services load none of it."""
     program = (
-        "import sys, gpu_worker.loop, services.dispatcher, services.recorder\n"
+        "import sys, gpu_worker.loop\n"
+        "from services import dispatcher, projector, reaper, recorder, thumbnails\n"
         "from services import telemetry\n"
         "with telemetry.exporting('x'), telemetry.job_span('x', None): pass\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
@@ -42,7 +49,7 @@ def test_off_imports_nothing() -> None:
 
 
 def test_off_a_span_is_one_and_the_same_nothing() -> None:
-    assert job_span("one", JOB) is job_span("another", uuid4())
+    assert job_span("one", JOB) is job_span("another", uuid4()) is batch_span("some", [unreadable(1)])
     assert telemetry.headers() is None
 
 

@@ -1,31 +1,34 @@
 """What is killed where, and while what goes on: the rows of the table in docs/reliability.md."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
-
-import httpx
 
 from services.crash_points import Point
-from services.wire import CancelConfirmedReport, StartedReport
-from tests.gpu_worker.hosting import Plan
-from tests.services.pictures import png
-from tests.system.crash_scene import Scene
-
-
-def nothing(_: Scene) -> None:
-    """Nothing has to happen."""
-
-
-@dataclass(frozen=True)
-class Act:
-    """What goes on: `before`, while the service still runs; `during`, until it dies; `after`, when it runs again."""
-
-    words: str
-    during: Callable[[Scene], None] = nothing
-    before: Callable[[Scene], None] = nothing
-    after: Callable[[Scene], None] = nothing
+from tests.system.crash_acts import (
+    BATCH,
+    CANCEL,
+    DEADLINE,
+    DELETION,
+    HOSTED,
+    IMPORT,
+    LATE_CANCEL,
+    LEFT_FILE,
+    LOST_WORK,
+    LOST_WORKERS,
+    MIGRATION,
+    OUTDATED,
+    REBUILD,
+    SUBMIT,
+    THREE,
+    THUMBNAIL,
+    TWO_JOBS,
+    UPLOAD,
+    WORK,
+    Act,
+    each_is_asked_for,
+    one_is_paid_twice,
+    order,
+)
 
 
 @dataclass(frozen=True)
@@ -39,149 +42,6 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.service}-{self.at}-{self.act.words.replace(' ', '_')}"
 
-
-def _submit(scene: Scene) -> None:
-    scene.submit()
-
-
-def _submit_three(scene: Scene) -> None:
-    scene.submit(quantity=3)
-
-
-def _submit_two_jobs(scene: Scene) -> None:
-    scene.submit()
-    scene.submit()
-
-
-def _open_batch(scene: Scene) -> None:
-    said = [scene.submission() for _ in range(2)]
-
-    def told(answer: httpx.Response) -> None:
-        for (submission, _), item in zip(said, answer.json()["items"], strict=True):
-            submission.answer, submission.job_id = "accepted", item["job_id"]
-
-    body = {"kind": "batch", "name": "foxes", "items": [body for _, body in said]}
-    scene.call("POST", "/v1/batches", told, json=body, headers={"Idempotency-Key": f"batch-{said[0][0].tag}"})
-
-
-def _submit_for_nobody(scene: Scene) -> None:
-    """No worker takes jobs of its pool."""
-    scene.submit(job_type="video_fast")
-
-
-def _cancel(scene: Scene) -> None:
-    scene.cancel(scene.said[-1].job_id)
-
-
-def _upload(scene: Scene) -> None:
-    scene.upload(png(colour=(*divmod(len(scene.said), 256), len(scene.uploads))))
-
-
-def _upload_and_delete(scene: Scene) -> None:
-    _upload(scene)
-    scene.call("DELETE", f"/v1/uploads/{scene.uploads[-1]}")
-
-
-def _lose_work(scene: Scene) -> None:
-    scene.fleet.stop_one("dispatcher")
-    scene.submit()
-    scene.lose_work()
-
-
-def _consumers_are_back(scene: Scene) -> None:
-    scene.until(scene.has_consumers)
-    scene.shorten_ack_wait()
-
-
-def _outdate(scene: Scene) -> None:
-    """As if the rows had been made by an older version of the code."""
-    scene.fleet.stop_one("projector")
-    scene.rows("update view_progress set version = 0 where view = 'library'")
-
-
-def _is_up_to_date(scene: Scene) -> None:
-    scene.until(lambda: scene.rows("select version > 0 from view_progress where view = 'library'") == [(True,)])
-
-
-def _overdue(scene: Scene) -> None:
-    scene.submit(job_type="video_fast", **{"Cancel-After": "1s"})
-
-
-def _was_aborted(scene: Scene) -> None:
-    scene.until(lambda: scene.count("job.aborted", [scene.said[-1].job_id]) == 1)
-
-
-def _two_lost_workers(scene: Scene) -> None:
-    """Two jobs whose worker is not heard of any more."""
-    for _ in range(2):
-        job_id = UUID(scene.submit(job_type="video_fast").job_id)
-        scene.ghost_says(StartedReport(job_id=job_id, attempt=1))
-
-
-def _both_are_requeued(scene: Scene) -> None:
-    jobs = [submission.job_id for submission in scene.said[-2:]]
-    scene.until(lambda: scene.count("job.requeued", jobs) == len(jobs))
-    for job_id in jobs:
-        scene.cancel(job_id)
-
-
-def _leave_a_file(scene: Scene) -> None:
-    """A worker stored a file, heard of the cancel, and was gone; a minute later."""
-    scene.fleet.stop_one("reaper")
-    job = scene.submit(job_type="video_fast").job_id
-    about = {"job_id": UUID(job), "attempt": 1}
-    scene.ghost_says(StartedReport.model_validate(about))
-    assert scene.blobs.put_once(scene.path_of(job), b"nobody wants this")
-    scene.cancel(job)
-    scene.ghost_says(CancelConfirmedReport.model_validate(about))
-    scene.rows("update ledger_commits set committed_at = committed_at - interval '2 minutes'")
-
-
-def _the_file_is_gone(scene: Scene) -> None:
-    path = scene.file(scene.path_of(scene.said[-1].job_id))
-    scene.until(lambda: not path.exists())
-
-
-def _claims_run_out(scene: Scene) -> None:
-    """A minute later."""
-    scene.rows("update thumbnail_tries set next_try_at = clock_timestamp()")
-
-
-def _cancel_while_files_are_reported(scene: Scene) -> None:
-    """All files are stored and the first is being reported when the cancel comes: nobody wants the others any more."""
-    known = set(scene.hosting.predictions)
-    scene.hosting.plans.extend(Plan(polls=4) for _ in range(3))
-    job = scene.submit(quantity=3, steps=20).job_id
-    paths = [scene.file(scene.path_of(job, index)) for index in range(3)]
-    # The worker asks how they are once the recorder has answered what there was to say; they take some questions more.
-    scene.until(lambda: sum(scene.hosting.polls(each) > 0 for each in scene.hosting.predictions.keys() - known) == 3)
-    scene.pause("reaper", "recorder")
-    scene.until(lambda: all(path.exists() for path in paths))
-    scene.cancel(job)
-    scene.go_on("recorder")
-
-
-def _reaper_goes_on(scene: Scene) -> None:
-    scene.go_on("reaper")
-
-
-SUBMIT: Final = Act("a job is submitted", _submit)
-THREE: Final = Act("a job of three images is submitted", _submit_three)
-BATCH: Final = Act("a batch is submitted", _open_batch)
-CANCEL: Final = Act("a job is canceled", _cancel, before=_submit_for_nobody)
-UPLOAD: Final = Act("a picture is uploaded", _upload)
-DELETION: Final = Act("an upload is deleted", _upload_and_delete)
-TWO_JOBS: Final = Act("two jobs wait", _submit_two_jobs)
-LOST_WORK: Final = Act("NATS lost WORK", before=_lose_work, after=_consumers_are_back)
-OUTDATED: Final = Act("a view of an older version is rebuilt", before=_outdate, after=_is_up_to_date)
-DEADLINE: Final = Act("a deadline passes", _overdue, after=_was_aborted)
-LOST_WORKERS: Final = Act("two workers are lost", _two_lost_workers, after=_both_are_requeued)
-LEFT_FILE: Final = Act("a canceled job left a file", before=_leave_a_file, after=_the_file_is_gone)
-THUMBNAIL: Final = Act("an image is completed", _submit, after=_claims_run_out)
-WORK: Final = Act("a job of three images is worked on", _submit_three)
-LATE_CANCEL: Final = Act(
-    "a job is canceled whose files are stored", _cancel_while_files_are_reported, after=_reaper_goes_on
-)
 
 COMMITS: Final = (Point.COMMIT_BEFORE, Point.COMMIT_AFTER, Point.COMMIT_BEFORE_WAKE)
 
@@ -215,7 +75,6 @@ SERVICE_CELLS: Final = (
         for point in (
             Point.WORKER_BEFORE_START,
             Point.WORKER_AFTER_START,
-            Point.WORKER_AFTER_HAND_OVER,
             Point.WORKER_AFTER_STEP,
             Point.WORKER_AFTER_FILE,
             Point.WORKER_AFTER_REPORT,
@@ -223,13 +82,11 @@ SERVICE_CELLS: Final = (
             Point.WORKER_AFTER_ACK,
         )
     ),
+    *(Cell("worker", Point.WORKER_BEFORE_HAND_OVER, order(provider, one_is_paid_twice)) for provider in HOSTED),
+    *(Cell("worker", Point.WORKER_AFTER_HAND_OVER, order(provider, each_is_asked_for)) for provider in HOSTED),
     Cell("worker", Point.WORKER_BEFORE_DELETE, LATE_CANCEL),
 )
 """Services that are killed, started again, and left alone until all is at rest."""
-
-REBUILD: Final = Act("a view is rebuilt by hand while a job runs", _submit)
-MIGRATION: Final = Act("an empty database is migrated")
-IMPORT: Final = Act("everything is imported into an empty installation")
 
 REBUILD_POINTS: Final = (
     Point.REBUILD_AFTER_TABLES,

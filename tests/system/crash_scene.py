@@ -10,7 +10,6 @@ from uuid import UUID
 import httpx
 import nats
 import psycopg
-from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from services.blobs import Blobs
@@ -23,10 +22,9 @@ from services.wire import (
     inbox_prefix,
     report_subject,
     work_consumer,
-    work_filter,
     worker_name,
 )
-from tests.gpu_worker.hosting import Hosting
+from tests.gpu_worker.hosting import Hosting, Prediction
 from tests.system.facts import Fact
 from tests.system.fleet import Fleet
 from tests.system.installation import eventually
@@ -35,8 +33,6 @@ from tests.system.invariants import Place, Submission, facts_of
 POOLS = ("sdxl", "wan")
 LEASE_S = 3.0
 HEARTBEAT_S = 0.5
-ACK_WAIT_S = 3.0
-"""After so long the broker gives a dead worker's order to another one; as long as the lease, as in production."""
 
 GHOST = worker_name("worker", "ghost")
 REST_S_MAX = 90.0
@@ -63,6 +59,9 @@ class Scene:
         self.blobs = Blobs(self.place.blobs.as_uri())
         self.said: list[Submission] = []
         self.uploads: list[str] = []
+        self.paid_twice: set[str] = set()
+        """Orders at the provider that nobody will ever ask for: their ids died with a worker."""
+        self._ordered_before: set[str] = set()
         self._worker_nats_url = servers.worker_nats_url
         self._owed: list[Callable[[], bool]] = []
 
@@ -142,6 +141,24 @@ class Scene:
         assert all(reply.accepted for reply in replies), replies
         return replies
 
+    # What the provider of hosted models has.
+
+    def watch_orders(self) -> None:
+        """`ordered` tells of what comes from here on."""
+        self._ordered_before = set(self.hosting.predictions)
+
+    def ordered(self) -> list[Prediction]:
+        """The orders since, in their order."""
+        return [one for one in self.hosting.predictions.values() if one.id not in self._ordered_before]
+
+    def providers_of(self, job_id: str | None) -> list[str]:
+        """Who, by the ledger, has each output in work; one for each note."""
+        query = (
+            "select convert_from(state, 'UTF8')::jsonb -> 'data' ->> 'provider' from ledger "
+            "where topic like 'job.handed_over.%%' and originator_id = %s"
+        )
+        return [str(provider) for (provider,) in self.rows(query, UUID(str(job_id)))]
+
     # What time does, and what is there.
 
     def rows(self, statement: str, *given: object) -> list[tuple[Any, ...]]:
@@ -217,35 +234,16 @@ class Scene:
 
         asyncio.run(delete())
 
-    def shorten_ack_wait(self) -> None:
-        """The dispatcher makes its consumers with 30 s; a test that waits for every dead worker has no such time."""
-        asyncio.run(self._shorten_ack_wait())
-
-    async def _shorten_ack_wait(self) -> None:
-        client = await nats.connect(self.place.nats_url)
-        try:
-            for pool in POOLS:
-                wanted = ConsumerConfig(
-                    durable_name=work_consumer(pool),
-                    filter_subject=work_filter(pool),
-                    ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=ACK_WAIT_S,
-                    max_deliver=-1,
-                    max_ack_pending=10_000,
-                )
-                await client.jetstream().add_consumer(WORK_STREAM, wanted)
-        finally:
-            await client.close()
-
     def has_consumers(self) -> bool:
-        """Whether the dispatcher has made WORK and all that belongs to it."""
+        """Whether the dispatcher has made WORK and all that belongs to it: a dead worker's order comes again soon."""
         return asyncio.run(self._has_consumers())
 
     async def _has_consumers(self) -> bool:
         client = await nats.connect(self.place.nats_url)
         try:
             for pool in POOLS:
-                await client.jetstream().consumer_info(WORK_STREAM, work_consumer(pool))
+                consumer = await client.jetstream().consumer_info(WORK_STREAM, work_consumer(pool))
+                assert consumer.config.ack_wait == LEASE_S
         except NotFoundError:
             return False
         finally:

@@ -94,6 +94,10 @@ class Fleet:
 
         eventually(is_ready, READY_S_MAX, self.logs)
 
+    def give(self, service: str, **settings: str) -> None:
+        """It has these in its environment from its next start on."""
+        self._own[service].update(settings)
+
     def start(self, service: str, crash_at: Point | None = None) -> None:
         """`darkroom run SERVICE`; with a point, the process dies when it gets there."""
         self.processes[service] = self.spawn(service, ["run", service], crash_at)

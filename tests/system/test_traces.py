@@ -25,6 +25,7 @@ OF_A_JOB = {
     "store",
     "report asset_completed",
     "record asset_completed",
+    "thumbnail",
 }
 
 
@@ -43,6 +44,7 @@ def test_the_spans_of_a_job_are_one_tree(make_installation: Make) -> None:
             assert job["status"] == running.done(with_parent)["status"] == "succeeded"
             for each in (job, with_parent):
                 running.wait_until(lambda each=each: "attempt" in collector.names(trace_of(each)), 30)  # type: ignore[misc]
+            running.wait_until(lambda: len(named(collector.trace(trace_of(job)), "thumbnail")) == 3, 30)
         # Ctrl-C sends what was left.
         spans = collector.trace(trace_of(job))
         assert {one.name for one in spans} == OF_A_JOB
@@ -54,7 +56,11 @@ def test_the_spans_of_a_job_are_one_tree(make_installation: Make) -> None:
         ]  # fmt: skip
         assert lineage(spans, "store") == ["render", "attempt", "hand out", "POST /v1/jobs"]
         assert [one.attributes["darkroom.index"] for one in named(spans, "store")] == [0, 1, 2]
+        assert lineage(spans, "thumbnail") == ["POST /v1/jobs"]
         assert not any(one.failed for one in spans)
+        batches = [one for one in collector.spans if one.name == "project"]
+        assert any(trace_of(job) in one.links for one in batches)
+        assert not any(one.parent_id for one in batches)
         told = " ".join(str(value) for value in chain.from_iterable(one.attributes.values() for one in collector.spans))
         assert "a fox" not in told
         assert running.token not in told

@@ -1,0 +1,50 @@
+"""Which traces are sent where only a part of them is wanted: whole ones, and in every process the same."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.util.types import Attributes
+
+
+class Ratio(Sampler):
+    """A part of all traces, by a hash: the library's own looks at bits that are the same in every UUID."""
+
+    def __init__(self, ratio: float) -> None:
+        self._bound = round(ratio * 2**64)
+
+    def takes(self, trace_id: int) -> bool:
+        """Whether this trace is among them: in every process the same."""
+        return int.from_bytes(hashlib.sha256(trace_id.to_bytes(16)).digest()[8:16]) < self._bound
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: Any = None,  # noqa: ARG002 - part of the interface
+    ) -> SamplingResult:
+        """See `Sampler`."""
+        sampler = ALWAYS_ON if self.takes(trace_id) else ALWAYS_OFF
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
+
+    def get_description(self) -> str:
+        """See `Sampler`."""
+        return f"DarkroomRatio{{{self._bound / 2**64:g}}}"
+
+
+def ratio_wanted(environment: Mapping[str, str]) -> float:
+    """The part of all traces that `OTEL_TRACES_SAMPLER` and its `_ARG` ask for; all of them otherwise."""
+    sampler = environment.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
+    if sampler == "always_off":
+        return 0.0
+    try:
+        return min(1.0, max(0.0, float(environment["OTEL_TRACES_SAMPLER_ARG"]))) if sampler == "traceidratio" else 1.0
+    except (KeyError, ValueError):
+        return 1.0

@@ -1,0 +1,150 @@
+"""Several commands at once do what they would one after the other, by one reading and one group commit."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import orjson
+import psycopg
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from domain.commands import JobCommand
+from domain.errors import Refused
+from domain.job import Finished, Running
+from services.database import Database, Unavailable
+from services.flusher import Commit, Flusher
+from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from tests import spec
+from tests.histories import append_raw
+from tests.spec import OWNER, submit
+
+ADA = Context(actor="key:ada", owner=OWNER)
+SERVICE = Context(actor="gpu-1")
+JOBS = [UUID(int=number) for number in range(1, 4)]
+
+COMMANDS: list[JobCommand] = [
+    spec.start(1),
+    spec.start(2),
+    spec.report_completed(0),
+    spec.report_completed(1),
+    spec.release(1),
+    spec.CANCEL,
+    spec.confirm(1),
+]
+
+
+def submit_all(ledger: Ledger, jobs: list[UUID], quantity: int = 2) -> None:
+    for job_id in jobs:
+        ledger.execute(job_id, submit(quantity, job_id=job_id), ADA)
+
+
+def told(outcome: JobExecuted | Exception) -> object:
+    """What became of a command, in the words of one who asked for it."""
+    return (outcome.generation, outcome.decision) if isinstance(outcome, JobExecuted) else str(outcome)
+
+
+def one_by_one(ledger: Ledger, asked: list[Asked]) -> list[object]:
+    outcomes: list[JobExecuted | Exception] = []
+    for one in asked:
+        try:
+            outcomes.append(ledger.execute(one.job_id, one.command, one.context))
+        except Refused as refused:
+            outcomes.append(refused)
+    return [told(outcome) for outcome in outcomes]
+
+
+@for_all(
+    st.lists(st.lists(st.tuples(st.sampled_from(JOBS), st.sampled_from(COMMANDS)), max_size=8), max_size=4),
+    st.booleans(),
+)
+def test_what_is_asked_at_once_becomes_what_it_would_one_by_one(
+    rounds: list[list[tuple[UUID, JobCommand]]],
+    forgets: bool,
+) -> None:
+    together, apart = InMemoryRecorder(), InMemoryRecorder()
+    with Ledger(together) as at_once, Ledger(apart) as each:
+        submit_all(at_once, JOBS[:2])  # the third is never submitted
+        submit_all(each, JOBS[:2])
+        for commands in rounds:
+            asked = [Asked(job_id, command, SERVICE) for job_id, command in commands]
+            with Ledger(together) as forgetful:
+                outcomes = (forgetful if forgets else at_once).execute_each(asked)
+            assert [told(outcome) for outcome in outcomes] == one_by_one(each, asked)
+    assert streams(together) == streams(apart)
+
+
+def streams(recorder: InMemoryRecorder) -> list[tuple[object, int, str]]:
+    """What happened to each; jobs of one group may stand in the ledger in another order."""
+    return sorted(
+        (one.originator_id, one.originator_version, one.topic) for one in recorder.select_notifications(1, 10_000)
+    )
+
+
+@pytest.fixture
+def two(dsn: str, database: Database) -> Iterator[tuple[Ledger, Ledger]]:
+    """Two processes on one ledger."""
+    with Flusher(dsn) as one, Flusher(dsn) as other:
+        yield Ledger(PostgresRecorder(database, one)), Ledger(PostgresRecorder(database, other))
+
+
+def test_it_is_one_group_commit(ledger: Ledger, dsn: str) -> None:
+    submit_all(ledger, JOBS)
+    before = groups(dsn)
+    outcomes = ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    assert [isinstance(one, JobExecuted) and isinstance(one.generation.job, Running) for one in outcomes] == [True] * 3
+    assert groups(dsn) == before + 1
+
+
+def groups(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select count(*) from ledger_commits").fetchone()
+    return row[0] if row else 0
+
+
+def test_what_another_process_did_meanwhile_is_read_and_costs_the_others_nothing(two: tuple[Ledger, Ledger]) -> None:
+    ours, theirs = two
+    submit_all(ours, JOBS, quantity=1)
+    ours.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    theirs.execute(JOBS[0], spec.report_completed(0), SERVICE)
+    theirs.execute(JOBS[1], spec.expire(1), Context("reaper"))
+    ended, lost, done = ours.execute_each([Asked(job_id, spec.report_completed(0), SERVICE) for job_id in JOBS])
+    assert isinstance(ended, JobExecuted)
+    assert not ended.decision  # a repeat
+    assert isinstance(lost, Refused)
+    assert lost.code == "attempt_superseded"
+    assert isinstance(done, JobExecuted)
+    assert isinstance(done.generation.job, Finished)
+
+
+def test_a_job_that_cannot_be_read_costs_the_others_nothing(
+    ledger: Ledger, flusher: Flusher, database: Database
+) -> None:
+    submit_all(ledger, JOBS[:2])
+    recorder = PostgresRecorder(database, flusher)
+    append_raw(recorder, JOBS[0], 2, "job.exploded.v1", orjson.dumps({}))
+    forgetful = Ledger(recorder)
+    broken, fine = forgetful.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS[:2]])
+    assert isinstance(broken, Exception)
+    assert "cannot be read" in str(broken)
+    assert isinstance(fine, JobExecuted)
+
+
+def test_a_commit_that_is_not_answered_is_unavailable_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = InMemoryRecorder()
+
+    def away(_: InMemoryRecorder, __: list[Commit]) -> None:
+        raise Unavailable("Postgres cannot be reached.")
+
+    with Ledger(recorder) as ledger:
+        submit_all(ledger, JOBS)
+        monkeypatch.setattr(InMemoryRecorder, "write_each", away)
+        with pytest.raises(Unavailable):
+            ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+
+
+def test_nothing_asked_is_nothing_done(ledger: Ledger) -> None:
+    assert ledger.execute_each([]) == []
+    assert ledger.head() == 0
