@@ -9,7 +9,7 @@ PROMPTS: Final = tuple(f"a {colour} circle on black" for colour in ("red", "blue
 """What every job is of, and every saved prompt: so these have uses and ratings."""
 
 TYPES: Final = ("sdxl_image_fast", "sdxl_image_high", "image_fast")
-"""Of three models' settings, the last one of another model."""
+"""Two settings of one model, and another model."""
 
 
 class Studio:
