@@ -73,10 +73,9 @@ async def test_a_view_as_of_a_random_position_answers_as_it_did_when_it_stood_th
     keys = {owner: _key(database, owner) for owner in (OWNER, OTHER)}
     views, head = Views(database, parts.ledger), parts.ledger.head()
     moments: dict[int, tuple[Json, str]] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for position in [*sorted(chance.sample(range(1, head), MOMENTS)), head]:
-            project_in_cuts(views, CUTS, patch, position)
-            moments[position] = (await _answers(http, keys), darkroom("rebuild", "--all"))
+    for position in [*sorted(chance.sample(range(1, head), MOMENTS)), head]:
+        project_in_cuts(views, CUTS, position)
+        moments[position] = (await _answers(http, keys), darkroom("rebuild", "--all"))
     assert len({repr(answers) for answers, _ in moments.values()}) > MOMENTS // 2  # else nothing happened between them
     for position in chance.sample(list(moments), len(moments)):
         then, rebuilt = moments[position]

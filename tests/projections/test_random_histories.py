@@ -103,9 +103,9 @@ def test_a_view_is_the_same_however_it_came_about(
         views = _emptied(Views(database, ledger))
         tell(Story(ledger, Clock().tick), quantities, steps)
         past = int(as_of * ledger.head())
-        project_in_cuts(views, cuts, patch, past)
+        project_in_cuts(views, cuts, past)
         then = views.all_rows()
-        project_in_cuts(views, cuts, patch, ledger.head())
+        project_in_cuts(views, cuts, ledger.head())
         live = views.all_rows()
         assert scores_shown(views) == scores_afresh(ledger)
         patch.setattr(rebuild, "BATCH_EVENTS_MAX", 10_000)  # in one go
@@ -187,9 +187,11 @@ def _pick(generation: Generation, state: type[Asset], number: int) -> int:
     return fitting[number % len(fitting)] if fitting else number % len(generation.assets)
 
 
-def project_in_cuts(views: Views, cuts: Sequence[int], patch: pytest.MonkeyPatch, upto: int) -> None:
-    """Bring the views to this position in batches of these sizes."""
+def project_in_cuts(views: Views, cuts: Sequence[int], upto: int) -> None:
+    """Bring the views to this position in batches of these sizes, as if the ledger ended there."""
     sizes = cycle(cuts)
-    while (reached := min(views.positions().values(), default=0)) < upto:
-        patch.setattr(projector, "BATCH_EVENTS_MAX", min(next(sizes), upto - reached))
-        views.projector.step()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views.ledger, "head", lambda: upto)  # the projector reads ahead
+        while min(views.positions().values(), default=0) < upto:
+            patch.setattr(projector, "BATCH_EVENTS_MAX", next(sizes))
+            views.projector.step()
