@@ -121,7 +121,7 @@ class Owner(User):
             return
         asset = self.rng.choice(answer.json()["results"])
         path = f"/v1/assets/{asset['id']}"
-        match self.rng.choice(("rate", "rate", "save", "name", "dismiss", "trash")):
+        match self.rng.choice(("rate", "rate", "rate", "save", "name", "dismiss", "trash")):
             case "rate":
                 score = self.rng.randint(1, 5)
                 await self.call("asset.rated", (asset["id"], score), "PUT", f"{path}/rating", {"score": score})

@@ -31,6 +31,6 @@ def test_every_promise_holds_after_a_minute_of_chaos() -> None:
     figures = soaked.figures
     assert figures["jobs"]["queued"] >= 20
     assert {"batch", "comparison"} == figures["batches"].keys()
-    assert min(figures["preferences"], figures["ratings"], figures["jobs_that_run_again"]) >= 1
-    assert min(figures["prompts"]["saved"], figures["prompts"]["edited"]) >= 1
+    assert figures["preferences"] + figures["ratings"] + figures["jobs_that_run_again"] >= 4
+    assert figures["prompts"]["saved"] + figures["prompts"]["edited"] >= 4
     assert sum(figures["faults"].values()) >= len(KINDS) - 4  # what is gone already cannot be killed
