@@ -320,7 +320,7 @@ _JOBS: dict[type[Any], Writer] = {
     _A.Completed: _complete("views.assets"),
     _A.Rated: _rate("views.assets"),
 }
-WRITERS: dict[str, dict[type[Any], Writer]] = {
+WRITERS: dict[str, Mapping[type[Any], Writer]] = {
     "jobs": _JOBS,
     "workspace": _rows("views.workspace"),
     "library": _rows("views.library"),
@@ -331,9 +331,8 @@ WRITERS: dict[str, dict[type[Any], Writer]] = {
 }
 
 
-def projection_of(view: str, course: Course) -> type[ViewProjection]:
+def projection_of(view: str, writers: Mapping[type[Any], Writer], course: Course) -> type[ViewProjection]:
     """The projection class for one run of one of our views."""
-    writers = WRITERS[view]
     topics = tuple(get_topic(kind) for kind in writers)
     made: type[ViewProjection] = type(
         f"{view.capitalize()}Rows",
