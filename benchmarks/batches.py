@@ -8,7 +8,7 @@ from eventsourcing.domain import Aggregate, event
 
 from benchmarks.histories import JOBS, JOBS_AT_A_TIME, OWNER, Fact, Waves, commit_of, job_id_of, lived, submission
 from benchmarks.library_app import Job, Jobs, live, submitted_unsaved
-from benchmarks.library_views import Statement, Writer
+from benchmarks.library_projection import Statement, Writer
 from domain.events import BatchItemAdded, BatchOpened, BatchPreferred
 from domain.recipe import asset_id
 from services.flusher import Commit

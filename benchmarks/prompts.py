@@ -8,7 +8,7 @@ from eventsourcing.domain import Aggregate, event
 
 from benchmarks.histories import JOBS, OWNER, Fact, Waves, commit_of
 from benchmarks.library_app import Jobs
-from benchmarks.library_views import Statement, Writer
+from benchmarks.library_projection import Statement, Writer
 from domain.events import PromptDeleted, PromptEdited, PromptSaved
 from domain.recipe import Task
 from projections.score_rows import prompt_key

@@ -13,7 +13,8 @@ from benchmarks import batches, prompts
 from benchmarks.contest import Contest, Row, Target
 from benchmarks.histories import JOB_WAVES, fill
 from benchmarks.library_app import Jobs, environment, fill_library, job_wave, library_app
-from benchmarks.library_views import WRITERS, Course, TrackedRows, projection_of
+from benchmarks.library_projection import Course, TrackedRows, projection_of
+from benchmarks.library_views import WRITERS
 from benchmarks.recorders import our_recorder
 from benchmarks.stage import Stage
 from projections import ALL
