@@ -1,6 +1,7 @@
 """A ledger full of jobs with three assets each, as it looks after a busy hour: events of many jobs interleave."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4, uuid5
@@ -79,35 +80,56 @@ COMPLETED: Final = AssetCompleted(
 STARTED: Final = JobStarted(attempt=1, worker="gpu-1-4711")
 
 
-def fill(recorder: PostgresRecorder, events: int, *, after: int = 0) -> int:
-    """Append whole jobs until about `events` events are there, `after` of which were before; the last position."""
-    last = after
-    per_wave = EVENTS_PER_JOB * JOBS_AT_A_TIME
-    for wave in range(after // per_wave, max(1, events // per_wave)):
-        for commit in _wave(wave * JOBS_AT_A_TIME):
-            last = recorder.append(commit).result().last_position
-    return last
-
-
 Fact = tuple[UUID, UUID, int, Event]
 """Job, stream, version, event."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waves:
+    """A history that repeats: `commits` of a wave by its first seed, of which a wave takes `JOBS_AT_A_TIME`."""
+
+    events: int
+    commits: Callable[[int], Iterator[Commit]]
+
+
+def fill(recorder: PostgresRecorder, events: int, *, after: int = 0, waves: Waves | None = None) -> int:
+    """Append whole waves, of jobs, until about `events` events are there, `after` of which were; the last position."""
+    waves = waves or JOB_WAVES
+    last = after
+    for wave in range(after // waves.events, max(1, events // waves.events)):
+        for commit in waves.commits(wave * JOBS_AT_A_TIME):
+            last = recorder.append(commit).result().last_position
+    return last
+
+
+def submission(seed: int, batch_id: UUID | None = None) -> list[Fact]:
+    """A job and its reservations."""
+    job = job_id_of(seed)
+    accepted = queued(seed).model_copy(update={"batch_id": batch_id})
+    assets = [(job, asset_id(job, index), 1, reserved(job, index, seed)) for index in range(ASSETS)]
+    return [(job, job, 1, accepted), *assets]
+
+
+def lived(first_seed: int) -> Iterator[Commit]:
+    """What becomes of the jobs of a wave."""
+    jobs = [job_id_of(seed) for seed in range(first_seed, first_seed + JOBS_AT_A_TIME)]
+    assets = [(job, asset_id(job, index)) for job in jobs for index in range(ASSETS)]
+    yield commit_of((job, job, 2, STARTED) for job in jobs)
+    yield commit_of((job, asset, 2, COMPLETED) for job, asset in assets)
+    yield commit_of((job, job, 3, JobSucceeded()) for job in jobs)
+    yield commit_of((job, asset, 3, AssetRated(score=4)) for job, asset in assets)
+
+
 def _wave(first_seed: int) -> Iterator[Commit]:
-    jobs = [(job_id_of(seed), seed) for seed in range(first_seed, first_seed + JOBS_AT_A_TIME)]
-    assets = [(job, asset_id(job, index)) for job, _ in jobs for index in range(ASSETS)]
-    submitted: list[Fact] = []
-    for job, seed in jobs:
-        submitted.append((job, job, 1, queued(seed)))
-        submitted += [(job, asset_id(job, index), 1, reserved(job, index, seed)) for index in range(ASSETS)]
-    yield _commit(submitted)
-    yield _commit((job, job, 2, STARTED) for job, _ in jobs)
-    yield _commit((job, asset, 2, COMPLETED) for job, asset in assets)
-    yield _commit((job, job, 3, JobSucceeded()) for job, _ in jobs)
-    yield _commit((job, asset, 3, AssetRated(score=4)) for job, asset in assets)
+    yield commit_of(fact for seed in range(first_seed, first_seed + JOBS_AT_A_TIME) for fact in submission(seed))
+    yield from lived(first_seed)
 
 
-def _commit(facts: Iterable[Fact]) -> Commit:
+JOB_WAVES: Final = Waves(EVENTS_PER_JOB * JOBS_AT_A_TIME, _wave)
+
+
+def commit_of(facts: Iterable[Fact]) -> Commit:
+    """These facts together."""
     return Commit(uuid4(), [_encoded(*fact) for fact in facts])
 
 

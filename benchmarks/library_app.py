@@ -1,6 +1,6 @@
 """The same jobs and assets on the eventsourcing library alone, as its documentation builds applications."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -12,10 +12,10 @@ from psycopg.conninfo import conninfo_to_dict
 from benchmarks.histories import (
     ASSETS,
     COMPLETED,
-    EVENTS_PER_JOB,
     JOBS_AT_A_TIME,
     OWNER,
     STARTED,
+    Waves,
     job_id_of,
     queued,
     reserved,
@@ -110,31 +110,46 @@ def library_app(dsn: str, connections: int = 2) -> Iterator[Jobs]:
 
 def submitted(app: Jobs, seed: int) -> tuple[Job, list[Asset]]:
     """A new job with its assets, saved together."""
+    job, assets = submitted_unsaved(seed)
+    app.save(job, *assets)
+    return job, assets
+
+
+def submitted_unsaved(seed: int) -> tuple[Job, list[Asset]]:
+    """A new job with its assets."""
     facts = queued(seed)
     job = Job(facts.owner, facts.pool, facts.recipe.model_dump(mode="json"))
     assets = [
         Asset(OWNER, job.id, index, reserved(job.id, index, seed).model_dump(mode="json")) for index in range(ASSETS)
     ]
-    app.save(job, *assets)
     return job, assets
 
 
-def fill_library(app: Jobs, events: int) -> int:
-    """The same histories as `histories.fill` writes, in the same order; returns the last notification's id."""
-    for wave in range(max(1, events // (EVENTS_PER_JOB * JOBS_AT_A_TIME))):
-        made = [submitted(app, wave * JOBS_AT_A_TIME + number) for number in range(JOBS_AT_A_TIME)]
-        for job, _ in made:
-            job.start(STARTED.attempt, STARTED.worker)
-            app.save(job)
-        for job, assets in made:
-            for asset in assets:
-                asset.complete(job.id, COMPLETED.model_dump(mode="json"))
-            app.save(*assets)
-        for job, _ in made:
-            job.succeed()
-            app.save(job)
-        for job, assets in made:
-            for asset in assets:
-                asset.rate(job.id, 4)
-            app.save(*assets)
+def job_wave(app: Jobs, first_seed: int) -> None:
+    """The same that `histories.JOB_WAVES` has, in the same order."""
+    live(app, [submitted(app, seed) for seed in range(first_seed, first_seed + JOBS_AT_A_TIME)])
+
+
+def live(app: Jobs, made: Sequence[tuple[Job, list[Asset]]]) -> None:
+    """What becomes of the jobs of a wave."""
+    for job, _ in made:
+        job.start(STARTED.attempt, STARTED.worker)
+        app.save(job)
+    for job, assets in made:
+        for asset in assets:
+            asset.complete(job.id, COMPLETED.model_dump(mode="json"))
+        app.save(*assets)
+    for job, _ in made:
+        job.succeed()
+        app.save(job)
+    for job, assets in made:
+        for asset in assets:
+            asset.rate(job.id, 4)
+        app.save(*assets)
+
+
+def fill_library(app: Jobs, events: int, waves: Waves, wave: Callable[[Jobs, int], None]) -> int:
+    """As many waves as `histories.fill` writes; returns the last notification's id."""
+    for number in range(max(1, events // waves.events)):
+        wave(app, number * JOBS_AT_A_TIME)
     return app.recorder.max_notification_id() or 0

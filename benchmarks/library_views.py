@@ -1,75 +1,20 @@
-"""The library's projections, one for each of our views: its documented classes, writing the rows that ours writes.
+"""What the library's projections write for each of our views: the rows that ours writes.
 
 They write to tables made by our own migration, so that both sides keep the same columns and indexes.
 """
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, LiteralString
+from collections.abc import Iterable, Mapping
+from typing import Any, LiteralString
 
 import orjson
-from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import Tracking
-from eventsourcing.postgres import PostgresTrackingRecorder
-from eventsourcing.projection import Projection
-from eventsourcing.utils import get_topic
 from psycopg.types.json import Jsonb
 
 from benchmarks.histories import ASSETS
 from benchmarks.library_app import Asset, Job
+from benchmarks.library_projection import Statement, Writer
 from domain.fairness import UNEXPECTED_S
 from domain.recipe import asset_id
 from projections.score_rows import prompt_key
-
-Statement = tuple[LiteralString, Sequence[Any] | Mapping[str, Any]]
-Writer = Callable[[Any, int], Iterable[Statement]]
-
-
-class TrackedRows(PostgresTrackingRecorder):
-    """A materialised view: each event's statements and its tracking in one transaction."""
-
-    def write(self, statements: Iterable[Statement], tracking: Tracking) -> None:
-        """As the library's documentation does it."""
-        with self.datastore.transaction(commit=True) as cursor:
-            self._insert_tracking(cursor, tracking)
-            for statement, parameters in statements:
-                cursor.execute(statement, parameters, prepare=True)
-
-
-@dataclass(slots=True)
-class Course:
-    """When a projection took its first event, and when that at `last` was committed, or it failed."""
-
-    last: int
-    began_s: float = 0.0
-    ended_s: float = 0.0
-    ended: threading.Event = field(default_factory=threading.Event)
-
-
-class ViewProjection(Projection[TrackedRows]):
-    """Takes the events that its view shows; the library filters by topic in the database.
-
-    It says itself when it is done: the runner's `wait` looks after 0.1, 0.3, 0.7, 1.5 … seconds, and would find a
-    projection half as fast as it is.
-    """
-
-    writers: ClassVar[Mapping[type[Any], Writer]] = {}
-    course: ClassVar[Course]
-
-    def process_event(self, domain_event: DomainEventProtocol[Any], tracking: Tracking) -> None:
-        """Write the rows of one event."""
-        course, going = self.course, False
-        course.began_s = course.began_s or time.perf_counter()
-        try:
-            writer = self.writers[type(domain_event)]
-            self.view.write(writer(domain_event, tracking.notification_id), tracking)
-            going = tracking.notification_id < course.last
-        finally:
-            if not going:
-                course.ended_s = time.perf_counter()
-                course.ended.set()
 
 
 def _queued_job(event: Any, position: int) -> Iterable[Statement]:
@@ -320,7 +265,7 @@ _JOBS: dict[type[Any], Writer] = {
     _A.Completed: _complete("views.assets"),
     _A.Rated: _rate("views.assets"),
 }
-WRITERS: dict[str, dict[type[Any], Writer]] = {
+WRITERS: dict[str, Mapping[type[Any], Writer]] = {
     "jobs": _JOBS,
     "workspace": _rows("views.workspace"),
     "library": _rows("views.library"),
@@ -329,15 +274,3 @@ WRITERS: dict[str, dict[type[Any], Writer]] = {
     "performance": {_E.Queued: _expect, _E.Started: _begin, _E.Succeeded: _end, _A.Completed: _made},
     "scores": {_E.Queued: _use, _A.Rated: _opine},
 }
-
-
-def projection_of(view: str, course: Course) -> type[ViewProjection]:
-    """The projection class for one run of one of our views."""
-    writers = WRITERS[view]
-    topics = tuple(get_topic(kind) for kind in writers)
-    made: type[ViewProjection] = type(
-        f"{view.capitalize()}Rows",
-        (ViewProjection,),
-        {"name": view, "writers": writers, "topics": topics, "course": course},
-    )
-    return made

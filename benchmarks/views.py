@@ -6,12 +6,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 import psycopg
 from eventsourcing.projection import ProjectionRunner
+from eventsourcing.utils import get_topic
 from psycopg import sql
 
+from benchmarks import batches, prompts
 from benchmarks.contest import Contest, Row, Target
-from benchmarks.histories import fill
-from benchmarks.library_app import Jobs, environment, fill_library, library_app
-from benchmarks.library_views import WRITERS, Course, TrackedRows, projection_of
+from benchmarks.histories import JOB_WAVES, fill
+from benchmarks.library_app import Jobs, environment, fill_library, job_wave, library_app
+from benchmarks.library_projection import Course, TrackedRows, projection_of
+from benchmarks.library_views import WRITERS
 from benchmarks.recorders import our_recorder
 from benchmarks.stage import Stage
 from projections import ALL
@@ -23,6 +26,13 @@ from services.rebuild import rebuild
 
 PEER = "eventsourcing ProjectionRunner"
 PEER_S_MAX = 300.0
+
+PEERS = WRITERS | {"batches": batches.WRITERS, "prompts": prompts.WRITERS}
+HISTORIES = {
+    "batches": (batches.WAVES, batches.LIBRARY_WAVE),
+    "prompts": (prompts.WAVES, prompts.LIBRARY_WAVE),
+}
+"""Of the views that jobs alone tell nothing."""
 
 ViewRows = dict[str, list[tuple[object, ...]]]
 
@@ -50,12 +60,14 @@ def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContex
             Ledger(recorder) as ledger,
             Database(dsn) as database,
         ):
+            waves, library_wave = HISTORIES.get(view.name, (JOB_WAVES, job_wave))
             with library_app(peer_dsn) as app:
-                peer_last = fill_library(app, peers)
+                peer_last = fill_library(app, peers, waves, library_wave)
             _settle(peer_dsn)
-            _catch_up(database, ledger, view, fill(recorder, peers))
+            begun = fill(recorder, peers, waves=waves)
+            _catch_up(database, ledger, view, begun)
             expected = rows_of(dsn, view)
-            last = fill(recorder, ours, after=peers)
+            last = fill(recorder, ours, after=begun, waves=waves)
             _settle(dsn)
             measure = _rebuild if anew else _catch_up
             if anew:
@@ -101,13 +113,13 @@ def _run_library(dsn: str, view: Projection, last: int, expected: ViewRows) -> f
         ).fetchall():
             forget = sql.SQL("delete from {} where application_name = 'Jobs'")
             connection.execute(forget.format(sql.Identifier(table)))
-        topics = list(projection_of(view.name, Course(last)).topics)
+        topics = [get_topic(kind) for kind in PEERS[view.name]]
         row = connection.execute("select max(notification_id) from jobs_events where topic = any(%s)", (topics,))
         ((last_wanted,),) = row.fetchall()
     course = Course(last_wanted)
     with ProjectionRunner(
         application_class=Jobs,
-        projection_class=projection_of(view.name, course),
+        projection_class=projection_of(view.name, PEERS[view.name], course),
         view_class=TrackedRows,
         env=environment(dsn),
     ) as runner:
@@ -145,5 +157,4 @@ ROWS = [
     Row(f"{word}-{view.name}", "events/s", PEER, Target("ratio", "≥", 15), contest(view, anew=anew))
     for word, anew in (("catch-up", False), ("rebuild", True))
     for view in ALL
-    if view.name in WRITERS  # of prompts and batches the histories tell nothing
 ]

@@ -1,6 +1,6 @@
 """Stable names for events. A name and version, once released, decode for ever; `tests/golden` holds one of each."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -96,7 +96,7 @@ NAMES: Final[Mapping[type[Event], str]] = {event_class: name_of(topic) for topic
 
 
 @lru_cache(maxsize=1_000)
-def of_kinds(name: str, kinds: Collection[str]) -> bool:
+def of_kinds(name: str, kinds: tuple[str, ...]) -> bool:
     """Whether an event of this name or topic is of these kinds, also one that this version does not know.
 
     `job` stands for all events of an aggregate, `asset.rated` for one; without any, everything is.

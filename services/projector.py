@@ -81,8 +81,7 @@ class Projector:
         self._ledger = ledger
         self._views = {view.name: view for view in views}
         self._rebuild_outdated = rebuild_outdated
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
-        self._reading: tuple[Sequence[str], int, int, Future[list[Recorded | Unreadable]]] | None = None
+        self._reading: tuple[tuple[Sequence[str], int, int], Future[list[Recorded | Unreadable]]] | None = None
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
         """Project until stopped; an outage of Postgres is waited out. Views of another version are rebuilt."""
@@ -161,17 +160,20 @@ class Projector:
         return upto - position
 
     def _read(self, kinds: Sequence[str], position: int, ahead: bool) -> tuple[int, Sequence[Recorded | Unreadable]]:
-        """The next batch and its last position. The one after it is read while Postgres stores this one."""
-        reading, self._reading = self._reading, None
+        """The next batch and its last position. A full one after it is read while Postgres stores this one."""
         head = self._ledger.head()
-        if reading is not None and reading[:2] == (kinds, position):
-            upto, batch = reading[2], reading[3].result()
+        upto = min(head, position + BATCH_EVENTS_MAX)
+        asked, reading = self._reading or (None, None)
+        self._reading = None
+        if reading is not None and asked == (kinds, position, upto):
+            batch = reading.result()
         else:
-            upto = min(head, position + BATCH_EVENTS_MAX)
             batch = self._ledger.read_of(kinds, position, upto) if upto > position else []
-        if ahead and head > upto:
-            end = min(head, upto + BATCH_EVENTS_MAX)
-            self._reading = (kinds, upto, end, self._reader.submit(self._ledger.read_of, kinds, upto, end))
+        following = upto + BATCH_EVENTS_MAX
+        if ahead and following <= head:
+            reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
+            self._reading = (kinds, upto, following), reader.submit(self._ledger.read_of, kinds, upto, following)
+            reader.shutdown(wait=False)  # its thread ends with the reading
         return upto, batch
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:

@@ -13,9 +13,9 @@ from services.ledger.application import (
     Ledger,
     MediaExecuted,
     PromptExecuted,
-    RawEvent,
 )
 from services.ledger.mapper import EventMapper
+from services.ledger.reading import RawEvent
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder
 
 __all__ = [

@@ -8,18 +8,15 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID, uuid4
 
-import orjson
 from eventsourcing.application import Application
-from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, Mapper, Notification
+from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory, Mapper
 from eventsourcing.popo import POPOFactory
 from eventsourcing.utils import Environment
 
-from domain import asset as assets_of
 from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
-from domain.batch import Batch, Opened
-from domain.codec import UnknownEvent
+from domain.batch import Batch
 from domain.commands import (
     AssetCommand,
     BatchCommand,
@@ -29,11 +26,11 @@ from domain.commands import (
     SubmitJob,
     UseMedia,
 )
-from domain.envelope import Envelope, Recorded, Unreadable
+from domain.envelope import Envelope
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, JobEvent, MediaEvent, PromptEvent
+from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, MediaEvent, PromptEvent
 from domain.generation import Decision, Generation
-from domain.media import Media, Uploaded
+from domain.media import Media
 from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
@@ -50,6 +47,7 @@ from services.ledger.aggregates import (
     StateT,
 )
 from services.ledger.mapper import EventMapper
+from services.ledger.reading import LedgerReader, require_owner
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
 from services.telemetry import job_span, submitted, submitting
@@ -58,20 +56,6 @@ T = TypeVar("T")
 
 CONFLICT_RETRIES_MAX: Final = 16
 """Decisions are taken again after a conflict; so many in a row mean something is wrong, not busy."""
-
-ASSETS_LOADED_AT_ONCE: Final = 6
-"""A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawEvent:
-    """An event as it is stored: `state` is JSON, the envelope under `meta` and the event under `data`."""
-
-    position: int
-    stream_id: UUID
-    version: int
-    topic: str
-    state: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +103,7 @@ BatchExecuted = Executed[Batch, BatchEvent]
 PromptExecuted = Executed[Prompt, PromptEvent]
 
 
-class Ledger(Application[UUID]):
+class Ledger(LedgerReader, Application[UUID]):
     """Commands in, events out. Thread-safe; every method may raise `Unavailable`."""
 
     def __init__(self, recorder: PostgresRecorder | InMemoryRecorder, mapper: EventMapper | None = None) -> None:
@@ -194,82 +178,6 @@ class Ledger(Application[UUID]):
         event = self._mapper.encode(identifier, 1, made, envelope)
         return self._given.write(Commit(envelope.command_id, [event])).last_position
 
-    def generation(self, job_id: UUID, *, owner: str | None = None) -> Generation:
-        """The job and its assets as they are now. Raises `NotFound`, also for somebody else's job."""
-        generation = self._load(job_id).generation
-        _require_owner("job", job_id, jobs.owner_of(generation.job), owner)
-        return generation
-
-    def request_of(self, job_id: UUID, *, owner: str) -> dict[str, Any]:
-        """The `job.queued` of the owner's job as JSON, also where this version cannot read it as an event.
-
-        Raises `NotFound`, also where it cannot be told whose it is.
-        """
-        for stored in self._given.read_streams([job_id])[:1]:
-            recorded = self._mapper.decode(stored)
-            if isinstance(recorded, Recorded):
-                if recorded.name == "job.queued" and recorded.envelope.owner == owner:
-                    return recorded.data
-            elif stored.topic.startswith("job.queued."):
-                state = _json_of(stored.state)
-                if _json_of_field(state, "meta").get("owner") == owner:
-                    return _json_of_field(state, "data")
-        raise NotFound("job", job_id)
-
-    def generations_of(self, job_ids: Sequence[UUID]) -> dict[UUID, Generation]:
-        """Several jobs with their assets by one reading.
-
-        Left out is what one reading cannot tell: a job that is unknown, that cannot be read, or that has many assets.
-        """
-        return {job_id: loaded.generation for job_id, loaded in self._load_together(job_ids).items()}
-
-    def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
-        """The asset as it is now. Raises `NotFound`, also for somebody else's."""
-        return self._read_one(ASSET, asset, owner)
-
-    def media(self, media_id: UUID, *, owner: str | None = None) -> Uploaded:
-        """The upload as it is now. Raises `NotFound`, also for somebody else's and for one that was deleted."""
-        media = self._read_one(MEDIA, media_id, owner)
-        if not isinstance(media, Uploaded):
-            raise NotFound("media", media_id)
-        return media
-
-    def batch(self, batch_id: UUID, *, owner: str | None = None) -> tuple[Opened, int]:
-        """The batch as it is now, and the position of its last event. Raises `NotFound`, also for somebody else's."""
-        batch, _, position = self._load_one(BATCH, batch_id)
-        _require_owner(BATCH.kind, batch_id, BATCH.owner_of(batch), owner)
-        return cast("Opened", batch), position
-
-    def any_media(self, media_id: UUID) -> Media:
-        """The upload as it is now, also where there is none, or none any more. For who is about to store one."""
-        media, _, _ = self._load_one(MEDIA, media_id)
-        return media
-
-    def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
-        """The next events in ledger order; no position is ever skipped."""
-        return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
-
-    def read_of(self, kinds: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
-        """The events after `after` up to `upto` of these kinds, as `domain.codec.of_kinds` has them; none: of all."""
-        return [self._mapper.read(*row) for row in self._given.read_of(after, upto, kinds)]
-
-    def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
-        """All events of one stream by version."""
-        return [self._mapper.decode(stored) for stored in self._given.read_streams([stream_id])]
-
-    def read_raw(self, after: int, limit: int) -> list["RawEvent"]:
-        """The same without decoding, for those who only pass them on."""
-        return [
-            RawEvent(
-                stored.id, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state
-            )
-            for stored in self._given.read_after(after, limit)
-        ]
-
-    def head(self) -> int:
-        """The last position; 0 for an empty ledger."""
-        return self._given.head()
-
     def _execute_unread(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted | None:
         """Decide without reading the ledger first; None when only a reading can tell.
 
@@ -325,7 +233,7 @@ class Ledger(Application[UUID]):
         """Decide; None where nothing follows."""
         generation = loaded.generation
         if not isinstance(asked.command, SubmitJob):
-            _require_owner("job", asked.job_id, jobs.owner_of(generation.job), asked.context.owner)
+            require_owner("job", asked.job_id, jobs.owner_of(generation.job), asked.context.owner)
         decision = generations.decide(asked.command, generation)
         if not decision:
             return None
@@ -382,7 +290,7 @@ class Ledger(Application[UUID]):
         events: list[NewEvent] = []
         for media_id, command in reversed(first.items()):
             media, version, _ = self._load_one(MEDIA, media_id)
-            _require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
+            require_owner("media", media_id, MEDIA.owner_of(media), command.owner)
             use = UseMedia(command.job_id, command.now, _file_of(command, media_id))
             try:
                 used = MEDIA.decide(use, media)
@@ -414,7 +322,7 @@ class Ledger(Application[UUID]):
         """Decide and append, with new jobs in the same commit."""
         state, version, position = self._load_one(kind, stream)
         if version or not isinstance(command, kind.opening):
-            _require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
+            require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
         decided = tuple(kind.decide(command, state))
         if not decided:
             return Executed(state, (), position)
@@ -435,82 +343,12 @@ class Ledger(Application[UUID]):
                 submitted(submission.job_id)
         return Executed(state, decided, receipt.last_position)
 
-    def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:
-        state, _, _ = self._load_one(kind, stream)
-        _require_owner(kind.kind, stream, kind.owner_of(state), owner)
-        return state
-
     def _encode_onto(
         self, onto: list[NewEvent], versions: dict[UUID, int], stream: UUID, events: Iterable[Event], envelope: Envelope
     ) -> None:
         for event in events:
             versions[stream] = versions.get(stream, 0) + 1
             onto.append(self._mapper.encode(stream, versions[stream], event, envelope))
-
-    def _load(self, job_id: UUID) -> Loaded:
-        guessed = _guessed(job_id)
-        loaded = self._fold(job_id, guessed, self._given.read_streams([job_id, *guessed]))
-        job = loaded.generation.job
-        if isinstance(job, jobs.NotSubmitted) or job.queued.recipe.quantity <= len(guessed):
-            return loaded
-        every = [asset_id(job_id, index) for index in range(job.queued.recipe.quantity)]
-        return self._fold(job_id, every, self._given.read_streams([job_id, *every]))
-
-    def _load_together(self, job_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
-        """As `generations_of`."""
-        if not job_ids:
-            return {}
-        streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
-        stored: dict[UUID, list[Notification]] = {}
-        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
-            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
-        found: dict[UUID, Loaded] = {}
-        for job_id, ids in streams.items():
-            with suppress(NotFound, UnknownEvent):
-                loaded = self._fold(job_id, ids[1:], [one for each in ids for one in stored.get(each, ())])
-                job, assets = loaded.generation.job, loaded.generation.assets
-                if not isinstance(job, jobs.NotSubmitted) and len(assets) == job.queued.recipe.quantity:
-                    found[job_id] = loaded
-        return found
-
-    def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> Loaded:
-        recorded = [self._readable(one) for one in stored]
-        job: jobs.Job = jobs.NotSubmitted()
-        assets: dict[UUID, Asset] = {}
-        for one in recorded:
-            if one.stream_id == job_id:
-                if not one.name.startswith("job."):
-                    raise NotFound("job", job_id)
-                job = jobs.evolve(job, cast("JobEvent", one.event))
-            else:
-                before = assets.get(one.stream_id, assets_of.Unknown())
-                assets[one.stream_id] = assets_of.evolve(before, cast("AssetEvent", one.event))
-        folded = tuple(assets[each] for each in asset_ids if each in assets)
-        versions = {one.stream_id: one.version for one in recorded}
-        return Loaded(Generation(job, folded), versions, max((one.position for one in recorded), default=0))
-
-    def _load_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID) -> tuple[StateT, int, int]:
-        """The state of an aggregate, its version and the position of its last event."""
-        state = kind.unknown
-        version, position = 0, 0
-        for stored in self._given.read_streams([stream]):
-            recorded = self._readable(stored)
-            if not recorded.name.startswith(f"{kind.kind}."):
-                raise NotFound(kind.kind, stream)
-            state = kind.evolve(state, cast("EventT", recorded.event))
-            version, position = recorded.version, recorded.position
-        return state, version, position
-
-    def _readable(self, stored: Notification) -> Recorded:
-        recorded = self._mapper.decode(stored)
-        if isinstance(recorded, Unreadable):
-            raise UnknownEvent(f"Event {recorded.position} of the ledger cannot be read: {recorded.reason}")
-        return recorded
-
-
-def _guessed(job_id: UUID) -> list[UUID]:
-    """Assets that a job may have: most have no more."""
-    return [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
 
 
 def _retry_conflicts(decide: Callable[[], T]) -> T:
@@ -533,26 +371,8 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
     )
 
 
-def _json_of(state: bytes) -> object:
-    try:
-        return orjson.loads(state)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _json_of_field(value: object, name: str) -> dict[str, Any]:
-    """The object under `name`; an empty one for anything else."""
-    inner = value.get(name) if isinstance(value, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
 def _file_of(command: SubmitJob, media_id: UUID) -> str | None:
     """Where the recipe has an upload; None where it names no such file."""
     sources = {source.lower(): file for source, file in command.recipe.files.items()}
     file = sources.get(f"media:{media_id}")
     return None if file is None else file.path
-
-
-def _require_owner(kind: str, identifier: UUID, actual: str | None, wanted: str | None) -> None:
-    if actual is None or (wanted is not None and actual != wanted):
-        raise NotFound(kind, identifier)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from domain.codec import CURRENT, UPCASTERS, Codec, UnknownEvent, name_of
+from domain.codec import CURRENT, UPCASTERS, Codec, UnknownEvent, name_of, of_kinds
 from domain.events import (
     AssetEvent,
     AssetTitled,
@@ -154,6 +154,26 @@ def test_every_upcaster_leads_to_a_current_event() -> None:
 )
 def test_the_name_is_the_topic_without_its_version(topic: str, name: str) -> None:
     assert name_of(topic) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "wanted"),
+    [
+        ("asset.rated", ("asset.rated",), True),
+        ("asset.rated.v7", ("job", "asset.rated"), True),
+        ("asset.rated", ("asset",), True),
+        ("asset.flagged.v1", ("asset",), True),
+        ("asset.rated_twice.v1", ("asset.rated",), False),
+        ("assets.rated.v1", ("asset", "asset.rated"), False),
+        ("job.started", ("asset", "job.queued"), False),
+        ("flagged", ("asset",), False),
+        ("flagged", (), True),
+    ],
+)
+def test_a_kind_is_all_of_an_aggregate_or_one_event_of_any_version(
+    name: str, kinds: tuple[str, ...], *, wanted: bool
+) -> None:
+    assert of_kinds(name, kinds) is wanted
 
 
 def test_all_versions_of_an_event_share_its_name() -> None:

@@ -9,6 +9,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from domain.codec import CURRENT, of_kinds
 from domain.commands import (
     DismissAsset,
     JobCommand,
@@ -22,6 +23,7 @@ from domain.commands import (
     UnsaveAsset,
 )
 from domain.recipe import asset_id
+from projections import ALL
 from projections.reads import (
     LibraryFilter,
     ListedAssetRow,
@@ -326,3 +328,8 @@ def test_jobs_shows_each_asset_whatever_became_of_it(story: Story, views: Views)
         ("canceled", None, False),
     ]
     assert [row["path"] for row in rows] == [f"sdxl_image_fast/{OWNER}/{job_id}_{index}.png" for index in range(3)]
+
+
+def test_there_is_whatever_a_view_says_that_it_takes() -> None:
+    kinds = {kind for view in ALL for kind in view.kinds}
+    assert {kind for kind in kinds if not any(of_kinds(topic, (kind,)) for topic in CURRENT)} == set()

@@ -235,6 +235,8 @@ def test_an_asset_is_rated_under_its_jobs_correlation(either: Ledger) -> None:
     assert isinstance(rated, Recorded)
     assert (rated.name, rated.version, rated.envelope.actor) == ("asset.rated", 3, "key:ada")
     assert (rated.envelope.correlation_id, rated.envelope.at) == (JOB_ID, spec.after(5))
+    assert either.read_of(["asset.rated", "media"], 0, either.head()) == [rated]
+    assert len(either.read_of(["asset"], 0, either.head())) == rated.version
     again = either.execute_asset(asset_id(JOB_ID, 0), RateAsset(4, spec.after(6)), ADA)
     assert (again.events, again.state, again.position) == ((), executed.state, executed.position)
 

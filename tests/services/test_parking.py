@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from domain.codec import of_kinds
 from domain.commands import EditPrompt, RateAsset, SaveAsset, TagAsset
 from domain.envelope import Recorded
+from domain.events import AssetRated
 from domain.recipe import asset_id
 from projections import ALL
 from projections.history import HISTORY
@@ -23,7 +24,7 @@ from projections.projection import Projection
 from projections.prompts import PROMPTS
 from projections.workspace import WORKSPACE
 from services.database import Database
-from services.ledger import Ledger, PostgresRecorder
+from services.ledger import EventMapper, Ledger, PostgresRecorder
 from services.projector import Projector
 from services.rebuild import matches_ledger, rebuild
 from tests.histories import Story, Views, append_raw
@@ -87,6 +88,22 @@ def test_an_unreadable_event_is_parked_in_every_view_and_others_go_on(
     assert set(views.positions().values()) == {story.ledger.head()}
     assert {row["job_id"] for row in views.rows("jobs")} == {before, after}
     assert len(views.rows("history")) == story.ledger.head() - 1
+
+
+def test_an_event_of_a_kind_that_a_view_does_not_take_holds_up_nothing_there(
+    database: Database, recorder: PostgresRecorder, ledger: Ledger, story: Story, views: Views
+) -> None:
+    stream = asset_id(story.finished(1), 0)
+    *_, last = ledger.stream(stream)
+    assert isinstance(last, Recorded)
+    append_raw(recorder, stream, last.version + 1, "asset.titled.v1", b'{"meta": {}, "da')
+    rated = EventMapper().encode(stream, last.version + 2, AssetRated(score=4), last.envelope)
+    append_raw(recorder, stream, rated.version, rated.topic, rated.state)
+    views.catch_up()
+    titles = {view.name for view in ALL if of_kinds("asset.titled", tuple(view.kinds))}
+    assert {view for view, *_ in views.parked()} == titles >= {"history", "jobs", "workspace", "library"}
+    assert {tuple(row["distribution"]) for row in views.rows("scores")} == {(0, 0, 0, 1, 0)}
+    assert all(matches_ledger(database, ledger, view).same for view in ALL)
 
 
 def test_later_events_of_a_parked_stream_are_parked_too(database: Database, ledger: Ledger, story: Story) -> None:
