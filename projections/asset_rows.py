@@ -1,6 +1,6 @@
 """How events change a row that shows an asset: what `jobs`, `workspace` and `library` have in common."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from domain.recipe import asset_id
 from projections.projection import Row, Rows
 
 
-def assets_touched(event: Recorded) -> Iterable[UUID]:
+def assets_touched(event: Recorded) -> Sequence[UUID]:
     """The assets whose rows an event changes: its own, or all that a queued job owes."""
     if isinstance(event.event, facts.JobQueued):
         return [asset_id(event.stream_id, index) for index in range(event.event.recipe.quantity)]

@@ -1,6 +1,6 @@
 """Jobs and their assets, whatever became of them: GET /v1/jobs, /v1/jobs/{id} and /v1/assets/{id}."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from projections.projection import FoldedTable, FoldedView, Projection, Rows
 from projections.sql import load
 
 
-def jobs_touched(event: Recorded) -> Iterable[UUID]:
+def jobs_touched(event: Recorded) -> Sequence[UUID]:
     """The job whose row an event changes."""
     return [event.stream_id] if event.name.startswith("job.") else []
 
@@ -59,7 +59,7 @@ def fold_job(rows: Rows, recorded: Recorded) -> None:
             pass
 
 
-def assets_of_events(event: Recorded) -> Iterable[UUID]:
+def assets_of_events(event: Recorded) -> Sequence[UUID]:
     """The asset whose row an event changes."""
     return [event.stream_id] if event.name.startswith("asset.") else []
 

@@ -9,6 +9,21 @@ from (
 ) t
 
 -- name: store
+-- Words are made anew where their texts are set, which costs more than all else of a row: so only where those changed.
+with given as materialized (
+  select * from json_populate_recordset(null::library, %s::json)
+), known as (
+  update library l set
+    job_id = g.job_id, owner = g.owner, "index" = g."index", job_type = g.job_type, model = g.model, task = g.task,
+    batch_id = g.batch_id, seed = g.seed, kind = g.kind, bucket = g.bucket, path = g.path, status = g.status,
+    media_type = g.media_type, bytes = g.bytes, sha256 = g.sha256, width = g.width, height = g.height,
+    rating = g.rating, saved = g.saved, trashed = g.trashed, completed_at = g.completed_at,
+    completed_position = g.completed_position, thumbnail_sha256 = g.thumbnail_sha256,
+    thumbnail_path = g.thumbnail_path, thumbnail_bytes = g.thumbnail_bytes
+  from given g
+  where l.asset_id = g.asset_id and (l.prompt, l.title, l.tags) is not distinct from (g.prompt, g.title, g.tags)
+  returning l.asset_id
+)
 insert into library (
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, rating, saved, title, tags, trashed, completed_at, completed_position,
@@ -17,7 +32,7 @@ select
   asset_id, job_id, owner, "index", prompt, job_type, model, task, batch_id, seed, kind, bucket, path, status,
   media_type, bytes, sha256, width, height, rating, saved, title, tags, trashed, completed_at, completed_position,
   thumbnail_sha256, thumbnail_path, thumbnail_bytes
-from json_populate_recordset(null::library, %s::json)
+from given g where not exists (select from known k where k.asset_id = g.asset_id)
 on conflict (asset_id) do update set
   job_id = excluded.job_id, owner = excluded.owner, "index" = excluded."index", prompt = excluded.prompt,
   job_type = excluded.job_type, model = excluded.model, task = excluded.task, batch_id = excluded.batch_id,

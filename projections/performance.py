@@ -1,6 +1,6 @@
 """What jobs took, beside what was expected: GET /v1/admin/performance and the sums of GET /metrics."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from projections.projection import FoldedTable, FoldedView, Projection, Row, Row
 from projections.sql import load
 
 
-def touched(event: Recorded) -> Iterable[UUID]:
+def touched(event: Recorded) -> Sequence[UUID]:
     """The job that an event tells about; of an asset's events its completion alone does, by its correlation."""
     if isinstance(event.event, facts.AssetCompleted):
         return [event.envelope.correlation_id]

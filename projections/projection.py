@@ -1,6 +1,6 @@
 """What a projection is, and the kind most of them are: rows that events fold into."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol
 from uuid import UUID
@@ -57,19 +57,24 @@ class FoldedTable:
 
     name: str
     key: str
-    touched: Callable[[Recorded], Iterable[UUID]]
+    touched: Callable[[Recorded], Sequence[UUID]]
     fold: Callable[[Rows, Recorded], None]
     sql: Mapping[str, LiteralString]
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Fold a batch: two statements, however many events."""
-        keys = {key for event in events for key in self.touched(event)}
+        keys: set[UUID] = set()
+        touching: list[Recorded] = []
+        for event in events:
+            if touched := self.touched(event):
+                keys.update(touched)
+                touching.append(event)
         if not keys:
             return
         found = cursor.execute(self.sql["load"], (list(keys),), prepare=True, binary=True).fetchall()
         rows: Rows = {str(key): orjson.loads(row) for key, row in found}
         before = set(rows)
-        for event in events:
+        for event in touching:
             self.fold(rows, event)
         stored = [row for row in rows.values() if row is not None]
         if stored:

@@ -1,6 +1,6 @@
 """Saved prompts as they are now: GET /v1/prompts. How often each was used is what `scores` knows."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from projections.score_rows import prompt_key
 from projections.sql import load
 
 
-def touched(event: Recorded) -> Iterable[UUID]:
+def touched(event: Recorded) -> Sequence[UUID]:
     """The prompt whose row an event changes."""
     return [event.stream_id] if event.name.startswith("prompt.") else []
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SQL = load("projector.sql", "services")
 
-BATCH_EVENTS_MAX: Final = 2_000
+BATCH_EVENTS_MAX: Final = 4_000
 """Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
 
 LIVE: Final = "live"
