@@ -217,11 +217,20 @@ def _swap(connection: Connection[TupleRow], view: View) -> None:
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
             connection.execute(moved)
             reached(Point.REBUILD_IN_SWAP)
+        _keep_index_names(connection, table)
         connection.execute(SQL["secure_table"], (f"views.{table}",))
     connection.execute(SQL["forget_parked"], (view.name, "live"))
     connection.execute(SQL["promote_parked"], (view.name,))
     connection.execute(SQL["promote_version"], (view.version, view.name))
     connection.execute(SQL["end_next"], (view.name,))
+
+
+def _keep_index_names(connection: Connection[TupleRow], table: str) -> None:
+    """Migrations know indexes by their names."""
+    tables = f"views.{table}", f"views_previous.{table}"
+    for named, name in connection.execute(SQL["index_names"], tables).fetchall():
+        statement = sql.SQL(SQL["rename_index"])
+        connection.execute(statement.format(Identifier("views", named), Identifier(name)))
 
 
 def _checksum(connection: Connection[TupleRow], view: View, schema: str) -> tuple[int, str]:

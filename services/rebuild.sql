@@ -59,5 +59,19 @@ drop table if exists {}
 -- name: move_table
 alter table {} set schema {}
 
+-- name: index_names
+-- The indexes of a new table beside those of the one that it was made like, where Postgres named them otherwise.
+with named as (
+  select i.indrelid, c.relname::text as name,
+    regexp_replace(pg_get_indexdef(i.indexrelid), '^CREATE (UNIQUE )?INDEX \S+ ON \S+ ', '\1') as definition
+  from pg_index i join pg_class c on c.oid = i.indexrelid
+)
+select fresh.name, before.name
+from named fresh join named before using (definition)
+where fresh.indrelid = %s::regclass and before.indrelid = %s::regclass and fresh.name <> before.name
+
+-- name: rename_index
+alter index {} rename to {}
+
 -- name: snapshot
 set transaction isolation level repeatable read

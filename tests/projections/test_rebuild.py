@@ -160,6 +160,18 @@ def test_what_was_replaced_is_kept_for_a_rollback(
 
 
 @VIEW
+def test_a_rebuilt_table_has_the_indexes_that_migrations_know(
+    database: Database, ledger: Ledger, view: Projection, views: Views
+) -> None:
+    asked = "select tablename, indexname, indexdef from pg_indexes where schemaname = 'views' and tablename = any(%s)"
+    before = sorted(views.ask(asked, list(view.tables)))
+    assert before
+    for _ in range(2):
+        rebuild.rebuild(database, ledger, view)
+        assert sorted(views.ask(asked, list(view.tables))) == before
+
+
+@VIEW
 def test_a_view_is_built_where_there_was_none(
     database: Database, ledger: Ledger, story: Story, views: Views, view: View
 ) -> None:
