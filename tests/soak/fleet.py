@@ -127,10 +127,10 @@ class Fleet:
             return users.add(connection, name).key
 
     def server(self, name: str) -> psutil.Process | None:
-        """The process of `postgres` or `nats-server`, if it runs now."""
+        """The process of `postgres` or `nats-server`, if it runs now: ours, and not that of another folder."""
         for process in psutil.Process().children():
             with suppress(psutil.Error):
-                if process.name() == name and process.status() != psutil.STATUS_ZOMBIE:
+                if process.name() == name and str(self._folder) in " ".join(process.cmdline()):
                     return process
         return None
 

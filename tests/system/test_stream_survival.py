@@ -75,9 +75,10 @@ class Beneath:
     def _server(self, name: str) -> psutil.Process:
         needle = {"postgres": "postgres -D", "nats": "nats-server"}[name]
         for child in psutil.Process().children():
-            command = " ".join(child.cmdline())
-            if needle in command and str(self.folder) in command:
-                return child
+            with suppress(psutil.Error):  # another one, that has just ended
+                command = " ".join(child.cmdline())
+                if needle in command and str(self.folder) in command:
+                    return child
         raise AssertionError(f"{name} does not run")
 
 
