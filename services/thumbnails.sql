@@ -2,7 +2,7 @@ What lacks a thumbnail is read from the view; what was tried is kept beside it.
 
 -- name: claim
 -- The oldest that is due, counted as tried before it is: what kills its process is not tried for ever, and of several
--- instances one gets it.
+-- instances one gets it. A claim that a crash of Postgres takes along costs one try more, so nobody waits for the disk.
 with due as (
   select a.asset_id, a.job_id, a.owner, a.kind, a.path, coalesce(t.tries, 0) as tries
   from views.assets a left join thumbnail_tries t using (asset_id)
@@ -12,7 +12,8 @@ with due as (
   limit 1
 ), claimed as (
   insert into thumbnail_tries (asset_id, tries, next_try_at)
-  select due.asset_id, due.tries + 1, clock_timestamp() + make_interval(secs => %(claim_s)s) from due
+  select due.asset_id, due.tries + 1, clock_timestamp() + make_interval(secs => %(claim_s)s)
+  from due, set_config('synchronous_commit', 'off', true)
   on conflict (asset_id) do update set tries = excluded.tries, next_try_at = excluded.next_try_at, reason = null
     where thumbnail_tries.next_try_at <= clock_timestamp()
   returning asset_id, tries
