@@ -7,6 +7,7 @@ is missing is published again from the ledger.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -48,6 +49,10 @@ as much for one job as for many. Nobody's turn is put off by it: what is in WORK
 AT_ONCE_MAX: Final = 32
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
 
+VIEW_S: Final = 1.0
+"""So long the view may take to show what became of a job that was handed out. Until then the job is passed over: else
+a busy queue, whose view is a moment behind, would begin with jobs that are long in work."""
+
 TAKEN_ALREADY: Final = 10077
 """JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
 
@@ -74,6 +79,8 @@ class Dispatcher:
         self._running_per_owner_max = running_per_owner_max
         self._lease_s = lease_s
         self._is_there = False
+        self._settled: dict[tuple[UUID, int], float] = {}
+        self._made: datetime | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
@@ -98,19 +105,29 @@ class Dispatcher:
         if not workers:
             return 0
         stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))
-        there = set(stream.state.subjects or {})
+        there = {attempt_in(subject) for subject in stream.state.subjects or {}}
         room = FILL * workers - len(there)
         if room < max(1, workers // REFILL):
             return 0
-        following = await asyncio.to_thread(self._next, pool, [attempt_in(subject) for subject in there], room)
+        if stream.created != self._made:  # it was lost, and all that was in it waits again
+            self._settled.clear()
+            self._made = stream.created
+        following = await asyncio.to_thread(self._next, pool, [*there | self._settled_lately()], room)
         handed_out = 0
         while following and handed_out < room:
             now = min(room - handed_out, AT_ONCE_MAX)
             orders = await asyncio.to_thread(self._orders, following[:now])
-            following = following[now:]
             # On one connection they are sent, and so pulled, in this order.
             handed_out += sum(await asyncio.gather(*(self._hand_out(jetstream, order) for order in orders)))
+            self._settled |= dict.fromkeys(((job.job_id, job.attempt) for job in following[:now]), time.monotonic())
+            following = following[now:]
         return handed_out
+
+    def _settled_lately(self) -> set[tuple[UUID, int]]:
+        """Attempts that were handed out, or turned out to wait no longer, and that the view may show as waiting."""
+        since = time.monotonic() - VIEW_S
+        self._settled = {attempt: at for attempt, at in self._settled.items() if at > since}
+        return set(self._settled)
 
     async def _hand_out(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
         said = {"darkroom.attempt": order.attempt}

@@ -12,6 +12,7 @@ from nats.errors import Error as NatsError
 
 from domain.job import status_of
 from domain.recipe import Kind
+from services import dispatcher as dispatchers
 from services.broker import Broker, ensure_work_stream
 from services.database import Database
 from services.dispatcher import Dispatcher, order_for
@@ -120,8 +121,9 @@ async def test_a_worker_that_looks_for_another_order_while_it_holds_one_has_more
 
 
 async def test_a_look_at_the_queue_waits_for_room_to_half_of_the_workers(
-    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dispatchers, "VIEW_S", 0.0)
     jobs = [story.submit(1) for _ in range(12)]
     views.catch_up()
     async with workers(broker, 4) as pulls:
@@ -135,6 +137,29 @@ async def test_a_look_at_the_queue_waits_for_room_to_half_of_the_workers(
         assert await dispatcher.step() == 2
         # The ledger never heard of a start, so the two that were acked are handed out again.
         assert {job_id for job_id, _ in await work(broker)} == set(jobs[:8])
+
+
+async def test_what_the_view_does_not_show_yet_is_passed_over(
+    story: Story, views: Views, dispatcher: Dispatcher, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else jobs that are long in work would stand before those that wait, and be read again at each look."""
+    jobs = [story.submit(1) for _ in range(2 * DEPTH)]
+    views.catch_up()
+    async with workers(broker, DEPTH // 2):
+        assert await dispatcher.step() == DEPTH
+        done = await work(broker)
+        for job_id, attempt in done:
+            story.tell(job_id, start(attempt))
+        await broker.jetstream.purge_stream(WORK_STREAM)  # as if they were done and acked
+    async with workers(broker, DEPTH // 2):  # the view still shows them as waiting
+        assert await dispatcher.step() == DEPTH
+        assert {job_id for job_id, _ in await work(broker)} == set(jobs) - {job_id for job_id, _ in done}
+        await broker.jetstream.purge_stream(WORK_STREAM)
+    monkeypatch.setattr(dispatchers, "VIEW_S", 0.0)
+    async with workers(broker, DEPTH // 2):  # nobody began with the second half, and nothing is lost
+        assert await dispatcher.step() == 0
+        views.catch_up()
+        assert await dispatcher.step() == DEPTH
 
 
 async def test_many_orders_are_pulled_in_the_queues_order(
