@@ -29,7 +29,7 @@ from services.crash_points import Point, reached
 from services.database import Database
 from services.following import follow
 from services.ledger import Ledger
-from services.lines import read_backlog
+from services.lines import DEPTH, read_backlog
 from services.logs import about_job
 from services.metrics import HAND_OUTS
 from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
@@ -48,6 +48,9 @@ as much for one job as for many. Nobody's turn is put off by it: what is in WORK
 
 AT_ONCE_MAX: Final = 32
 """Orders that are read together and then sent together: the broker's answers are waited for once."""
+
+READ_MAX: Final = 64
+"""Jobs read at a look where so few owners wait that `services.lines.DEPTH` of each would be less."""
 
 VIEW_S: Final = 1.0
 """So long the view may take to show what became of a job that was handed out. Until then the job is passed over: else
@@ -81,6 +84,7 @@ class Dispatcher:
         self._is_there = False
         self._settled: dict[tuple[UUID, int], float] = {}
         self._made: datetime | None = None
+        self._lines: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand out work until stopped; outages of Postgres and NATS are waited out."""
@@ -151,7 +155,9 @@ class Dispatcher:
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:
         """Who is next, and as many more as may turn out to wait no longer: the view may be behind."""
         with self._database.connection() as connection:
-            backlog = read_backlog(connection, pool, there, due=True)
+            depth = max(DEPTH, READ_MAX // max(1, self._lines.get(pool, READ_MAX)))
+            backlog = read_backlog(connection, pool, there, due=True, depth=depth)
+        self._lines[pool] = len(backlog.lines)
         order = in_order(backlog.lines, backlog.rounds, backlog.at_work, self._running_per_owner_max)
         return list(islice(order, room + SPARE))
 
