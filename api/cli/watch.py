@@ -52,6 +52,7 @@ class LiveScreen:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         )
         self._task = self._progress.add_task("submitted", total=None)
+        self._steps: int | None = None
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -66,6 +67,7 @@ class LiveScreen:
         """See `Screen`."""
         self._progress.update(self._task, description=text.partition(",")[0] if total else text, completed=step)
         self._progress.update(self._task, total=total)
+        self._steps = total or self._steps
 
     def line(self, text: str) -> None:
         """See `Screen`."""
@@ -74,6 +76,8 @@ class LiveScreen:
     def end(self, status: str) -> None:
         """See `Screen`."""
         self._progress.update(self._task, description=status)
+        if status == "succeeded" and self._steps:  # progress is lossy; a job that succeeded took all of its steps
+            self._progress.update(self._task, completed=self._steps, total=self._steps)
         self._progress.stop_task(self._task)
 
 
