@@ -1,7 +1,7 @@
 """Keeps WORK filled to about twice the workers' capacity, in the queue's order: see `domain.fairness`.
 
-What was handed out is asked of the broker at each turn, never remembered. So losing all of NATS loses nothing: whatever
-is missing is published again from the ledger.
+What was handed out is asked of the broker at each turn; it is remembered for a second alone, until the view shows it.
+So losing all of NATS loses nothing: whatever is missing is published again from the ledger.
 """
 
 import asyncio
