@@ -139,12 +139,14 @@ class Broker:
             self._telling = asyncio.ensure_future(self._tell())
 
     async def _tell(self) -> None:
-        while self._untold is not None:
-            position, self._untold = self._untold, None
-            if self.connected:
-                await self._publish_wake(position)
-            await asyncio.sleep(WAKE_S_MIN)
-        self._is_telling = False
+        try:
+            while self._untold is not None:
+                position, self._untold = self._untold, None
+                if self.connected:
+                    await self._publish_wake(position)
+                await asyncio.sleep(WAKE_S_MIN)
+        finally:
+            self._is_telling = False
 
     async def _publish_wake(self, position: int) -> None:
         try:

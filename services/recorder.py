@@ -209,16 +209,18 @@ class Recorder:
 
     async def _write_waiting(self) -> None:
         """What came while the last reports were being written goes together next."""
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            try:
-                replies = await asyncio.to_thread(self.record_each, [one for one, _ in waiting])
-            except Exception as error:  # what comes after must not wait for ever
-                replies = [_reply(one.report, error) for one, _ in waiting]
-            for (_, written), reply in zip(waiting, replies, strict=True):
-                if not written.done():
-                    written.set_result(reply)
-        self._is_writing = False
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                try:
+                    replies = await asyncio.to_thread(self.record_each, [one for one, _ in waiting])
+                except Exception as error:  # what comes after must not wait for ever
+                    replies = [_reply(one.report, error) for one, _ in waiting]
+                for (_, written), reply in zip(waiting, replies, strict=True):
+                    if not written.done():
+                        written.set_result(reply)
+        finally:
+            self._is_writing = False
 
 
 def _runs(executed: JobExecuted, attempt: int) -> bool:

@@ -316,3 +316,15 @@ def confirm(attempt: int = 1) -> ConfirmCancel:
 def abort(*, now: datetime = DEADLINE) -> AbortJob:
     """The deadline passed."""
     return AbortJob(now=now)
+
+
+TOLD_OF_A_JOB: list[JobCommand] = [
+    start(1),
+    start(2),
+    report_completed(0),
+    report_completed(1),
+    release(1),
+    CANCEL,
+    confirm(1),
+]
+"""What may be said of a job with two images, in any order."""

@@ -135,10 +135,16 @@ class Ledger(LedgerReader, Application[UUID]):
     def execute_each(self, asked: Sequence[Asked]) -> list[JobExecuted | Exception]:
         """Each as `execute` does it, for all that can be told so by one reading and one group commit.
 
-        In its place stands what `execute` raises. Raises `Unavailable` for all.
+        In its place stands what `execute` raises. Raises `Unavailable` for all. Once one of the others cannot be told
+        for want of Postgres, nobody behind it waits for as long again.
         """
         done = self._execute_together(asked)
-        return [done[number] if number in done else self._outcome(one) for number, one in enumerate(asked)]
+        away: Unavailable | None = None
+        for number, one in enumerate(asked):
+            if number not in done:
+                done[number] = outcome = away or self._outcome(one)
+                away = outcome if isinstance(outcome, Unavailable) else None
+        return [done[number] for number in range(len(asked))]
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
         """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.

@@ -7,6 +7,7 @@ import orjson
 import psycopg
 import pytest
 from hypothesis import given as for_all
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from domain.commands import JobCommand
@@ -17,21 +18,11 @@ from services.flusher import Commit, Flusher
 from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
 from tests import spec
 from tests.histories import append_raw
-from tests.spec import OWNER, submit
+from tests.spec import OWNER, TOLD_OF_A_JOB, submit
 
 ADA = Context(actor="key:ada", owner=OWNER)
 SERVICE = Context(actor="gpu-1")
 JOBS = [UUID(int=number) for number in range(1, 4)]
-
-COMMANDS: list[JobCommand] = [
-    spec.start(1),
-    spec.start(2),
-    spec.report_completed(0),
-    spec.report_completed(1),
-    spec.release(1),
-    spec.CANCEL,
-    spec.confirm(1),
-]
 
 
 def submit_all(ledger: Ledger, jobs: list[UUID], quantity: int = 2) -> None:
@@ -54,8 +45,9 @@ def one_by_one(ledger: Ledger, asked: list[Asked]) -> list[object]:
     return [told(outcome) for outcome in outcomes]
 
 
+@settings(deadline=None)
 @for_all(
-    st.lists(st.lists(st.tuples(st.sampled_from(JOBS), st.sampled_from(COMMANDS)), max_size=8), max_size=4),
+    st.lists(st.lists(st.tuples(st.sampled_from(JOBS), st.sampled_from(TOLD_OF_A_JOB)), max_size=8), max_size=4),
     st.booleans(),
 )
 def test_what_is_asked_at_once_becomes_what_it_would_one_by_one(
@@ -143,6 +135,20 @@ def test_a_commit_that_is_not_answered_is_unavailable_for_all(
         monkeypatch.setattr(InMemoryRecorder, "write_each", away)
         with pytest.raises(Unavailable):
             ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+
+
+def test_who_is_behind_one_that_cannot_be_told_does_not_wait_for_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[UUID] = []
+
+    def away(_: Ledger, job_id: UUID, *__: object) -> JobExecuted:
+        tried.append(job_id)
+        raise Unavailable("Postgres cannot be reached.")
+
+    with Ledger(InMemoryRecorder()) as ledger:  # knows none of them: each has to be tried alone
+        monkeypatch.setattr(Ledger, "execute", away)
+        outcomes = ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    assert tried == JOBS[:1]
 
 
 def test_nothing_asked_is_nothing_done(ledger: Ledger) -> None:

@@ -11,20 +11,10 @@ from domain.errors import Refused
 from services.ledger import Context, InMemoryRecorder, Ledger
 from services.ledger.recent import JOBS_REMEMBERED_MAX, NOTHING, Loaded, RecentJobs
 from tests import spec
-from tests.spec import JOB_ID, OWNER, submit
+from tests.spec import JOB_ID, OWNER, TOLD_OF_A_JOB, submit
 
 ADA = Context(actor="key:ada", owner=OWNER)
 SERVICE = Context(actor="worker:gpu-1")
-
-COMMANDS: list[JobCommand] = [
-    spec.start(1),
-    spec.start(2),
-    spec.report_completed(0),
-    spec.report_completed(1),
-    spec.release(1),
-    spec.CANCEL,
-    spec.confirm(1),
-]
 
 
 def outcome(ledger: Ledger, command: JobCommand, context: Context) -> object:
@@ -36,7 +26,7 @@ def outcome(ledger: Ledger, command: JobCommand, context: Context) -> object:
     return executed.generation, executed.decision
 
 
-@for_all(st.lists(st.tuples(st.sampled_from(COMMANDS), st.integers(0, 1)), max_size=12))
+@for_all(st.lists(st.tuples(st.sampled_from(TOLD_OF_A_JOB), st.integers(0, 1)), max_size=12))
 def test_two_processes_that_remember_decide_as_one_that_always_reads(told: list[tuple[JobCommand, int]]) -> None:
     shared, alone = InMemoryRecorder(), InMemoryRecorder()
     with Ledger(shared) as one, Ledger(shared) as other:

@@ -24,17 +24,9 @@ from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
 from tests.soak.lines import Line, Streams
+from tests.system.fleet import ROLES
 from tests.system.invariants import Place
 
-ROLES: Final = {
-    "api": "darkroom_writer",
-    "projector": "darkroom_projector",
-    "relay": "darkroom_reader",
-    "dispatcher": "darkroom_reader",
-    "recorder": "darkroom_writer",
-    "reaper": "darkroom_writer",
-    "thumbnails": "darkroom_writer",
-}
 """As docs/least-rights.md says."""
 
 SECONDS: Final = ("relay", "dispatcher", "recorder", "reaper", "thumbnails")
