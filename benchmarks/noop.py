@@ -21,7 +21,7 @@ from benchmarks.system import POLL_S, WORKERS, System, running
 JOBS: Final = 2_000
 QUICK_JOBS: Final = 80
 WARMING_JOBS: Final = 160
-SUBMITTERS: Final = 8
+SUBMITTERS: Final = 40
 ENDS_S_MAX: Final = 300.0
 
 BODY: Final = {"prompt": "a lighthouse on a cliff at dusk", "quantity": 1}

@@ -5,7 +5,6 @@ it were a process; one process holds them all, which is kinder to a small machin
 """
 
 import asyncio
-import io
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import uvloop
 from PIL import Image
 
 from gpu_worker.connection import connect
-from gpu_worker.engines import RenderedFile, RenderRequest
+from gpu_worker.engines import RenderedImage, RenderRequest
 from gpu_worker.loop import Worker
 from gpu_worker.workshop import Workshop
 from services.blobs import Blobs
@@ -30,17 +29,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _pixel() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, "PNG")
-    return file.getvalue()
-
-
 class NoOp:
     """An engine, and where it comes from: every model is loaded, and every image is the same 64 pixels."""
 
     model_revision: Final = "none"
-    _painted = _pixel()
+    _painted = Image.new("RGB", (8, 8))
 
     def engine(self, _: str) -> "NoOp":
         """See `gpu_worker.workshop.Engines`."""
@@ -56,10 +49,10 @@ class NoOp:
     def release(self) -> None:
         """See `gpu_worker.workshop.Engines`."""
 
-    def render(self, request: RenderRequest, **_: Any) -> Iterator[RenderedFile]:
+    def render(self, request: RenderRequest, **_: Any) -> Iterator[RenderedImage]:
         """See `gpu_worker.engines.Engine`."""
         for position in range(len(request.seeds)):
-            yield RenderedFile(position, self._painted, 0)
+            yield RenderedImage(position, self._painted, 0)
 
 
 class AtOnce(ThreadPoolExecutor):

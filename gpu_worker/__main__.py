@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -21,7 +23,7 @@ from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
 from gpu_worker.engines.hosted import HostedEngines, is_hosted
 from gpu_worker.engines.provider import Account
 from gpu_worker.enhancing import Enhancing
-from gpu_worker.loop import Worker, unless
+from gpu_worker.loop import Worker
 from gpu_worker.settings import SettingsError, WorkerSettings
 from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
@@ -36,6 +38,8 @@ STOP_S_MAX = 10.0
 """A worker that cannot give its job back for so long leaves hard; the job's lease brings it to another."""
 
 CLOSE_S_MAX = 2
+
+T = TypeVar("T")
 
 
 def main(arguments: list[str]) -> int:
@@ -163,6 +167,20 @@ async def close(connection: Client) -> None:
             await connection.flush(CLOSE_S_MAX)
     with suppress(nats.errors.Error, TimeoutError):
         await asyncio.wait_for(connection.close(), CLOSE_S_MAX)
+
+
+async def unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T | None:
+    """Its result, or None when `stop` is set first: then it is canceled."""
+    doing = asyncio.create_task(wanted)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing})
+    return None if doing.cancelled() else doing.result()
 
 
 async def _result(future: "asyncio.Future[None]") -> None:

@@ -238,7 +238,8 @@ class Attempt:
     async def _next_arrival(self) -> Arrival | Ended:
         while True:
             try:
-                return await asyncio.wait_for(self._arrivals.get(), STEP_S_MAX)
+                async with asyncio.timeout(STEP_S_MAX):
+                    return await self._arrivals.get()
             except TimeoutError:
                 if self._keep_alive.interrupt is Interrupt.STOPPING:
                     LOG.warning("the step that is running takes too long to wait for")

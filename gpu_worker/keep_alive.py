@@ -45,7 +45,6 @@ class KeepAlive:
         order: WorkOrder,
         *,
         heartbeat_s: float,
-        stop: asyncio.Event,
     ) -> None:
         self._connection = connection
         self._reporter = reporter
@@ -53,10 +52,9 @@ class KeepAlive:
         self.job_id: Final[UUID] = order.job_id
         self._heartbeat = HeartbeatReport(job_id=order.job_id, attempt=order.attempt)
         self._heartbeat_s = heartbeat_s
-        self._stop = stop
         self._interrupt: Interrupt | None = None
         self._leased = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
 
     @property
     def interrupt(self) -> Interrupt | None:
@@ -75,32 +73,35 @@ class KeepAlive:
         self._heed(started)
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._watch_stop())]
+        self._first_beat = asyncio.get_running_loop().call_later(self._heartbeat_s, self._begin_to_beat)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._first_beat.cancel()
+        if self._beating is not None:  # the order took longer than a heartbeat
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+
+    def _begin_to_beat(self) -> None:
+        self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
         while True:
+            await self._beat_once()
             await asyncio.sleep(self._heartbeat_s)
-            if self._connection.is_connected:
-                with suppress(nats.errors.Error):
-                    await self._message.in_progress()
-            if not self._leased:
-                continue
-            with suppress(nats.errors.ConnectionClosedError):
-                reply = await self._reporter.ask(self._heartbeat, min(self._heartbeat_s, REPLY_S_MAX))
-                if isinstance(reply, ReportReply):  # one that got no answer is made up for by the next
-                    self._heed(reply)
 
-    async def _watch_stop(self) -> None:
-        await self._stop.wait()
-        self.interrupted(Interrupt.STOPPING)
+    async def _beat_once(self) -> None:
+        if self._connection.is_connected:
+            with suppress(nats.errors.Error):
+                await self._message.in_progress()
+        if not self._leased:
+            return
+        with suppress(nats.errors.ConnectionClosedError):
+            reply = await self._reporter.ask(self._heartbeat, min(self._heartbeat_s, REPLY_S_MAX))
+            if isinstance(reply, ReportReply):  # one that got no answer is made up for by the next
+                self._heed(reply)
 
     def _heed(self, reply: ReportReply) -> None:
         if not reply.accepted:

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
 import nats.errors
 from nats.aio.client import Client
@@ -36,8 +35,6 @@ FIRST_S = 0.25
 LOOK_S = 0.5
 """How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
 
-T = TypeVar("T")
-
 
 class Worker:
     """Takes one order at a time from its pools, until it is told to stop."""
@@ -51,6 +48,7 @@ class Worker:
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
         self._answered: set[str] = set()
         self._in_hand: KeepAlive | None = None
+        self._pulling: asyncio.Timeout | None = None
         self._outage = Outage(LOG, f"The work queue of {', '.join(pools)}")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -60,15 +58,37 @@ class Worker:
         """
         # Before any start is reported: a cancel that the ledger accepts afterwards is heard.
         await self._connection.subscribe(cancels_of(self._workshop.worker), cb=self._canceled)
-        busy = False
-        while not stop.is_set():
-            wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
+        leaving = asyncio.create_task(self._leave_at(stop))
+        try:
             busy = False
-            for pool in self._pools:
-                message = await unless(stop, self._pull(pool, wait_s))
-                if message is not None:
-                    busy = True
-                    await self._work(await self._preferred(message, stop), stop)
+            while not stop.is_set():
+                wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
+                busy = False
+                for pool in self._pools:
+                    message = None if stop.is_set() else await self._next(pool, wait_s)
+                    if message is not None:
+                        busy = True
+                        await self._work(await self._preferred(message, stop), stop)
+        finally:
+            leaving.cancel()
+
+    async def _leave_at(self, stop: asyncio.Event) -> None:
+        """What waits then is cut short, and what is in hand is interrupted."""
+        await stop.wait()
+        if self._pulling is not None:
+            self._pulling.reschedule(0)
+        if self._in_hand is not None:
+            self._in_hand.interrupted(Interrupt.STOPPING)
+
+    async def _next(self, pool: str, wait_s: float) -> Msg | None:
+        """The next order of the pool; None when there was none for so long, or the worker is told to end."""
+        try:
+            async with asyncio.timeout(None) as self._pulling:
+                return await self._pull(pool, wait_s)
+        except TimeoutError:
+            return None
+        finally:
+            self._pulling = None
 
     async def _preferred(self, first: Msg, stop: asyncio.Event) -> Msg:
         """The order to work on: before a model is loaded for it, a moment goes into looking for one that needs none.
@@ -167,7 +187,6 @@ class Worker:
             message,
             order,
             heartbeat_s=self._heartbeat_s,
-            stop=stop,
         ) as keep_alive:
             self._in_hand = keep_alive
             reached(Point.WORKER_BEFORE_START)
@@ -198,17 +217,3 @@ def waiting(message: Msg) -> Waiting:
         return Waiting("", float("inf"), 0)
     waited_s = (datetime.now(UTC) - age_of(message)).total_seconds()
     return Waiting(model, waited_s, (message.metadata.num_delivered or 1) - 1)
-
-
-async def unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T | None:
-    """Its result, or None when `stop` is set first: then it is canceled."""
-    doing = asyncio.create_task(wanted)
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopped.cancel()
-        if not doing.done():
-            doing.cancel()
-            await asyncio.wait({doing})
-    return None if doing.cancelled() else doing.result()

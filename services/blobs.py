@@ -135,7 +135,8 @@ def _put_once(folder: Path, path: str, content: bytes) -> bool:
         return False
     unfinished = folder / UNFINISHED / uuid4().hex
     for parent in (unfinished.parent, target.parent):
-        parent.mkdir(parents=True, exist_ok=True)
+        if not parent.is_dir():  # a look is much cheaper than an attempt that fails
+            parent.mkdir(parents=True, exist_ok=True)
     try:
         with unfinished.open("xb") as file:
             file.write(content)

@@ -45,7 +45,7 @@ class Point(StrEnum):
 
     DISPATCHER_AFTER_STREAM = ("dispatcher.after_stream", "WORK was made; its consumers were not.")
     DISPATCHER_BEFORE_HAND_OUT = ("dispatcher.before_hand_out", "An order is made and not published.")
-    DISPATCHER_AFTER_HAND_OUT = ("dispatcher.after_hand_out", "It is published; the next one is not.")
+    DISPATCHER_AFTER_HAND_OUT = ("dispatcher.after_hand_out", "Orders are published; nothing is remembered of them.")
 
     RECORDER_BEFORE_LEASE = ("recorder.before_lease", "The ledger has the report; the lease is as it was.")
     RECORDER_BEFORE_ANSWER = ("recorder.before_answer", "Ledger and lease are written; the worker has no answer.")

@@ -121,8 +121,8 @@ class Dispatcher:
         while following and handed_out < room:
             now = min(room - handed_out, AT_ONCE_MAX)
             orders = await asyncio.to_thread(self._orders, following[:now])
-            # On one connection they are sent, and so pulled, in this order.
-            handed_out += sum(await asyncio.gather(*(self._hand_out(jetstream, order) for order in orders)))
+            await self._hand_out(orders)
+            handed_out += len(orders)
             self._settled |= dict.fromkeys(((job.job_id, job.attempt) for job in following[:now]), time.monotonic())
             following = following[now:]
         return handed_out
@@ -133,24 +133,32 @@ class Dispatcher:
         self._settled = {attempt: at for attempt, at in self._settled.items() if at > since}
         return set(self._settled)
 
-    async def _hand_out(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
-        said = {"darkroom.attempt": order.attempt}
-        with about_job(order.job_id, order.attempt), telemetry.job_span("hand out", order.job_id, said):
-            return await self._hand_out_now(jetstream, order)
+    async def _hand_out(self, orders: Sequence[WorkOrder]) -> None:
+        """Publish them; on one connection they are taken, and so pulled, in this order.
 
-    async def _hand_out_now(self, jetstream: JetStreamContext, order: WorkOrder) -> bool:
-        subject = work_subject(order.pool, order.job_id, order.attempt)
-        reached(Point.DISPATCHER_BEFORE_HAND_OUT)
-        try:
-            await jetstream.publish(subject, order.model_dump_json().encode(), headers=telemetry.headers())
-        except APIError as error:
-            if error.err_code == TAKEN_ALREADY:
-                return False
-            raise
+        The broker is asked for its answer to the last one alone: by then it has all. One that it could not take, or
+        that was lost, waits in the view for the next second, and is handed out then.
+        """
+        for order in orders:
+            said = {"darkroom.attempt": order.attempt}
+            with about_job(order.job_id, order.attempt), telemetry.job_span("hand out", order.job_id, said):
+                reached(Point.DISPATCHER_BEFORE_HAND_OUT)
+                await self._publish(order, is_last=order is orders[-1])
+                HAND_OUTS.labels(order.pool).inc()
+                log.debug("handed out job %s attempt %d", order.job_id, order.attempt)
         reached(Point.DISPATCHER_AFTER_HAND_OUT)
-        HAND_OUTS.labels(order.pool).inc()
-        log.debug("handed out job %s attempt %d", order.job_id, order.attempt)
-        return True
+
+    async def _publish(self, order: WorkOrder, *, is_last: bool) -> None:
+        subject = work_subject(order.pool, order.job_id, order.attempt)
+        content, headers = order.model_dump_json().encode(), telemetry.headers()
+        if not is_last:
+            await self._broker.client.publish(subject, content, headers=headers)
+            return
+        try:
+            await self._broker.jetstream.publish(subject, content, headers=headers)
+        except APIError as error:
+            if error.err_code != TAKEN_ALREADY:
+                raise
 
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:
         """Who is next, and as many more as may turn out to wait no longer: the view may be behind."""

@@ -60,7 +60,10 @@ LEDGER_CONFLICTS: Final = Counter(
 )
 
 HAND_OUTS: Final = Counter(
-    "darkroom_hand_outs", "Attempts that the dispatcher handed to the work queue.", ["pool"], registry=PROCESS
+    "darkroom_hand_outs",
+    "Orders that the dispatcher sent to the work queue, which takes each attempt once.",
+    ["pool"],
+    registry=PROCESS,
 )
 
 REPORTS_ANSWERED: Final = Counter(

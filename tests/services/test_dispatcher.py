@@ -276,8 +276,7 @@ async def test_two_dispatchers_hand_out_each_attempt_once(
     views.catch_up()
     async with opened(nats_url, "one") as one, opened(nats_url, "other") as other, workers(one, 8):
         both = [Dispatcher(database, ledger, broker, [POOL]) for broker in (one, other)]
-        handed_out = await asyncio.gather(*(dispatcher.step() for dispatcher in both))
-        assert sum(handed_out) == 12
+        await asyncio.gather(*(dispatcher.step() for dispatcher in both))
         assert await work(one) == {(job_id, 1) for job_id in jobs}
 
 
