@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -33,6 +32,7 @@ from services.reaper import Reaper
 from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
+from services.scheduling import in_turn, yielding
 from services.settings import PREFIX, Settings, SettingsError
 from services.sweeper import Sweeper
 from services.telemetry import exporting
@@ -50,7 +50,6 @@ RESTART_S_MAX: Final = 30.0
 """A service that fails unexpectedly is started again, after a pause that doubles."""
 
 PATIENT: Final = frozenset({"thumbnails"})
-NICENESS: Final = 19
 """Services for whom nobody waits leave the processor to the others, where they have a process of their own: what they
 do not get to under load, they make up for afterwards."""
 
@@ -142,8 +141,9 @@ def run_services(names: Sequence[str], settings: Settings) -> int:
         async with open_core(settings, "-".join(names)) as core:
             await serve(names, core, stop, listening, lambda: print(f"ready {','.join(names)}", flush=True))  # noqa: T201
 
+    in_turn()
     if PATIENT.issuperset(names):
-        os.nice(NICENESS)
+        yielding()
     with exporting(f"darkroom-{'-'.join(names)}"):
         run_on_loop(run())
     return 0

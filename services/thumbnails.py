@@ -8,6 +8,8 @@ import asyncio
 import hashlib
 import io
 import logging
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -23,10 +25,10 @@ from services import telemetry
 from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.broker import Broker
 from services.crash_points import Point, reached
-from services.database import Database, Unavailable
+from services.database import Database
 from services.following import follow
 from services.ledger import Context, Ledger
-from services.logs import about_job
+from services.logs import about, about_job
 from services.media import UnreadableMedia, read_frame, read_image
 from services.metrics import THUMBNAILS_TRIED
 
@@ -42,8 +44,14 @@ SIDE_PX_MAX: Final = 512
 QUALITY: Final = 80
 """Of WebP, 0 … 100: Pillow's own default."""
 
+CLAIMS_MAX: Final = 16
+"""Assets that are claimed together, and kept together: each by itself is a claim and a commit that others wait for."""
+
+KEEP_S: Final = 0.2
+"""What takes longer is kept meanwhile: nobody waits for a thumbnail because the next one is slow."""
+
 CLAIM_S: Final = 60.0
-"""So long an asset is one instance's; longer than the slowest takes, so that another one begins only after a crash, and
+"""So long an asset is one instance's; longer than the slowest take, so that another one begins only after a crash, and
 long enough for the view to see the thumbnail."""
 
 TRIES_MAX: Final = 10
@@ -85,43 +93,58 @@ class Thumbnailer:
         await follow("thumbnailer", self.step, self._broker, stop)
 
     async def step(self) -> int:
-        """Try the next asset; how many were tried. Decoding has a thread of its own and holds nobody up."""
-        return int(await asyncio.to_thread(self.try_next))
+        """Try the next assets; how many were tried. Decoding has a thread of its own and holds nobody up."""
+        return await asyncio.to_thread(self.try_due)
 
-    def try_next(self) -> bool:
-        """Try the asset that was completed first of those that are due; False when none is."""
+    def try_due(self) -> int:
+        """Try those that were completed first of those that are due; how many, 0 when none is."""
         claimed = self._claim()
-        if claimed is None:
-            return False
-        reached(Point.THUMBNAILS_AFTER_CLAIM)
-        with about_job(claimed.job_id, asset_id=claimed.asset_id, owner=claimed.owner):
-            self._try(claimed)
-        return True
+        if claimed:
+            reached(Point.THUMBNAILS_AFTER_CLAIM)
+        made: dict[Claimed, AssetThumbnailed] = {}
+        kept_at = time.monotonic()
+        for one in claimed:
+            with _about(one):
+                thumbnail = self._try(one)
+            if thumbnail is not None:
+                made[one] = thumbnail
+            if time.monotonic() - kept_at > KEEP_S:
+                self._keep(made)
+                made, kept_at = {}, time.monotonic()
+        self._keep(made)
+        return len(claimed)
 
-    def _try(self, claimed: Claimed) -> None:
+    def _try(self, claimed: Claimed) -> AssetThumbnailed | None:
         try:
-            said = {"darkroom.asset_id": str(claimed.asset_id)}
-            with telemetry.job_span("thumbnail", claimed.job_id, said):
-                command = ThumbnailAsset(self._make(claimed), datetime.now(UTC))
-                self._ledger.execute_asset(claimed.asset_id, command, THUMBNAILS)
-            THUMBNAILS_TRIED.labels("made").inc()
-        except Unavailable:
-            raise  # Postgres; the claim runs out by itself
-        except FORESEEN as error:
-            self._put_off(claimed, error)
+            with telemetry.job_span("thumbnail", claimed.job_id, {"darkroom.asset_id": str(claimed.asset_id)}):
+                return self._make(claimed)
         except Exception as error:
-            log.exception("asset %s: making its thumbnail failed unexpectedly", claimed.asset_id)
             self._put_off(claimed, error)
+            return None
 
-    def _claim(self) -> Claimed | None:
+    def _keep(self, made: Mapping[Claimed, AssetThumbnailed]) -> None:
+        """Into the ledger. Raises `Unavailable`; the claims run out by themselves."""
+        now = datetime.now(UTC)
+        asked = {one.asset_id: ThumbnailAsset(thumbnail, now) for one, thumbnail in made.items()}
+        outcomes = self._ledger.execute_assets(asked, THUMBNAILS) if asked else {}
+        for one in made:
+            outcome = outcomes[one.asset_id]
+            if isinstance(outcome, Exception):
+                with _about(one):
+                    self._put_off(one, outcome)
+            else:
+                THUMBNAILS_TRIED.labels("made").inc()
+
+    def _claim(self) -> list[Claimed]:
         with self._database.connection() as connection:
             if not self._started:
                 connection.execute(SQL["once_more"], {"tries_max": TRIES_MAX})
                 self._started = True
-            row = connection.execute(SQL["claim"], {"tries_max": TRIES_MAX, "claim_s": CLAIM_S}).fetchone()
-            if row is None:
+            arguments = {"tries_max": TRIES_MAX, "claims_max": CLAIMS_MAX, "claim_s": CLAIM_S}
+            rows = connection.execute(SQL["claim"], arguments).fetchall()
+            if not rows:
                 connection.execute(SQL["sweep"])
-        return None if row is None else Claimed(*row)
+        return [Claimed(*row) for row in rows]
 
     def _make(self, claimed: Claimed) -> AssetThumbnailed:
         path = thumbnail_path(claimed.owner, claimed.asset_id)
@@ -135,6 +158,8 @@ class Thumbnailer:
 
     def _put_off(self, claimed: Claimed, error: Exception) -> None:
         """Try again later, or never. The asset stays as it is either way."""
+        if not isinstance(error, FORESEEN):
+            log.error("asset %s: making its thumbnail failed unexpectedly", claimed.asset_id, exc_info=error)
         THUMBNAILS_TRIED.labels("put_off").inc()
         store_is_away = isinstance(error, BlobStoreUnavailable | OSError)
         tries = min(claimed.tries, TRIES_MAX - 1) if store_is_away else claimed.tries
@@ -150,6 +175,10 @@ class Thumbnailer:
                 "asset %s gets no thumbnail, which %d tries could not make; the next start of the service tries once "
                 "more: %s", claimed.asset_id, tries, reason,
             )  # fmt: skip
+
+
+def _about(claimed: Claimed) -> about:
+    return about_job(claimed.job_id, asset_id=claimed.asset_id, owner=claimed.owner)
 
 
 def thumbnail_path(owner: str, asset_id: UUID) -> str:

@@ -1,24 +1,32 @@
 What lacks a thumbnail is read from the view; what was tried is kept beside it.
 
 -- name: claim
--- The oldest that is due, counted as tried before it is: what kills its process is not tried for ever, and of several
--- instances one gets it. A claim that a crash of Postgres takes along costs one try more, so nobody waits for the disk.
+-- The oldest that are due, each counted as tried before it is: what kills its process is not tried for ever, and of
+-- several instances one gets it. One that was tried before is claimed alone: it may be what killed the last process, and
+-- those beside it would lose a try each time. A claim that a crash of Postgres takes along costs one try more, so nobody
+-- waits for the disk.
 with due as (
-  select a.asset_id, a.job_id, a.owner, a.kind, a.path, coalesce(t.tries, 0) as tries
+  select a.asset_id, a.job_id, a.owner, a.kind, a.path, a.completed_at, coalesce(t.tries, 0) as tries
   from views.assets a left join thumbnail_tries t using (asset_id)
   where a.status = 'completed' and a.thumbnail_sha256 is null
     and (t.asset_id is null or (t.tries < %(tries_max)s and t.next_try_at <= clock_timestamp()))
   order by a.completed_at, a.asset_id
-  limit 1
+  limit %(claims_max)s
+), in_order as (
+  select due.*, row_number() over so_far as place, max(tries) over so_far as tries_so_far
+  from due window so_far as (order by completed_at, asset_id)
 ), claimed as (
   insert into thumbnail_tries (asset_id, tries, next_try_at)
-  select due.asset_id, due.tries + 1, clock_timestamp() + make_interval(secs => %(claim_s)s)
-  from due, set_config('synchronous_commit', 'off', true)
+  select o.asset_id, o.tries + 1, clock_timestamp() + make_interval(secs => %(claim_s)s)
+  from in_order o, set_config('synchronous_commit', 'off', true)
+  where o.place = 1 or o.tries_so_far = 0
+  order by o.place
   on conflict (asset_id) do update set tries = excluded.tries, next_try_at = excluded.next_try_at, reason = null
     where thumbnail_tries.next_try_at <= clock_timestamp()
   returning asset_id, tries
 )
-select due.asset_id, due.job_id, due.owner, due.kind, due.path, claimed.tries from claimed join due using (asset_id)
+select o.asset_id, o.job_id, o.owner, o.kind, o.path, claimed.tries
+from claimed join in_order o using (asset_id) order by o.place
 
 -- name: failed
 update thumbnail_tries set

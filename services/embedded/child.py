@@ -34,13 +34,15 @@ class Child:
         death_signal: signal.Signals,
         user: User | None = None,
         environment: Mapping[str, str] | None = None,
+        in_turn: bool = False,
     ) -> None:
-        """`environment`: instead of ours. `user`: whom to become; only root can."""
+        """`environment`: instead of ours. `user`: whom to become; only root can. `in_turn`: see services.scheduling."""
         self.command = list(command)
         self.log = log
         self._death_signal = death_signal
         self._user = user
         self._environment = _environment() if environment is None else dict(environment)
+        self._in_turn = in_turn
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -52,6 +54,7 @@ class Child:
         terms = {
             "parent": os.getpid(),
             "death_signal": int(self._death_signal),
+            "in_turn": self._in_turn,
             "user": None if self._user is None else (self._user.uid, self._user.gid),
             "may_enter_hidden_folders": self._user is not None and self._user.may_enter_hidden_folders,
         }

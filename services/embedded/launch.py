@@ -2,9 +2,11 @@
 
 Run by its path, `python -I -S launch.py TERMS COMMAND...`, and never imported. Doing the same in `preexec_fn` would
 run Python between fork and exec of a process full of threads, where it can deadlock (and warns from Python 3.12 on).
-TERMS is the JSON that `Child` of child.py writes: parent, death_signal, user (or null), may_enter_hidden_folders.
+TERMS is the JSON that `Child` of child.py writes: parent, death_signal, in_turn, user (or null),
+may_enter_hidden_folders.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -30,6 +32,13 @@ def enter_hidden_folders(libc: ctypes.CDLL) -> None:
     prctl(libc, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE)
 
 
+def wait_for_turns() -> None:
+    """As `services.scheduling.in_turn`, which cannot be imported here."""
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def main() -> None:
     terms, command = json.loads(sys.argv[1]), sys.argv[2:]
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -48,6 +57,8 @@ def main() -> None:
             prctl(libc, PR_SET_PDEATHSIG, terms["death_signal"])
             if os.getppid() != terms["parent"]:
                 sys.exit("the parent is gone already")
+        if terms["in_turn"]:
+            wait_for_turns()
         os.execv(command[0], command)  # noqa: S606 — no shell, and the command is ours
     except OSError as error:
         sys.exit(f"cannot start {command[0]}: {error}")

@@ -37,7 +37,7 @@ class Nats:
         self._store = data_dir / "nats"
         self._log = data_dir / "nats.log"
         command = [str(_nats_bin()), "-c", str(self._conf)]
-        self.child = Child(command, self._log, death_signal=signal.SIGTERM)
+        self.child = Child(command, self._log, death_signal=signal.SIGTERM, in_turn=True)
         self.url = self.services_url = self.worker_url = ""
         self._server_name = ""
         self._port = 0

@@ -39,7 +39,7 @@ class Postgres:
             self._user = with_ways_in(self._user, [self._data.parent, self._bin / "postgres"])
         self._sockets = self._socket_folder(identity)
         self.dsn = f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='')}&port=5432"
-        self.child = Child(self._command(), self._log, death_signal=signal.SIGINT, user=self._user)
+        self.child = Child(self._command(), self._log, death_signal=signal.SIGINT, user=self._user, in_turn=True)
 
     def prepare(self) -> None:
         """End what a Darkroom that died left running, make the cluster if there is none. Needs the folder's lock."""

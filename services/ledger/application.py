@@ -1,6 +1,6 @@
 """Commands in, events out: load what a command is about, let the domain decide, append; after a conflict, again."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from domain import generation as generations
 from domain import job as jobs
 from domain.asset import Asset
 from domain.batch import Batch
+from domain.codec import UnknownEvent
 from domain.commands import (
     AssetCommand,
     BatchCommand,
@@ -164,6 +165,24 @@ class Ledger(LedgerReader, Application[UUID]):
         """The same for one asset."""
         return _retry_conflicts(lambda: self._decide_one(ASSET, asset, command, context))
 
+    def execute_assets(
+        self, asked: Mapping[UUID, AssetCommand], context: Context
+    ) -> dict[UUID, AssetExecuted | Exception]:
+        """Each as `execute_asset` does it, for all that can be told so by one reading and one group commit.
+
+        In its place stands what `execute_asset` raises. Raises `Unavailable` for all.
+        """
+        done: dict[UUID, AssetExecuted | Exception] = dict(self._execute_assets_together(asked, context))
+        for asset, command in asked.items():
+            if asset not in done:
+                try:
+                    done[asset] = self.execute_asset(asset, command, context)
+                except Unavailable:
+                    raise
+                except Exception as error:
+                    done[asset] = error
+        return done
+
     def execute_media(self, media_id: UUID, command: MediaCommand, context: Context) -> MediaExecuted:
         """The same for one upload."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
@@ -217,6 +236,25 @@ class Ledger(LedgerReader, Application[UUID]):
         return {
             number: self._landed(plan, verdict)
             for (number, plan), verdict in zip(planned.items(), verdicts, strict=True)
+            if isinstance(verdict, Receipt) and not verdict.repeated
+        }
+
+    def _execute_assets_together(
+        self, asked: Mapping[UUID, AssetCommand], context: Context
+    ) -> dict[UUID, AssetExecuted]:
+        """What the straight way could do: each appended something."""
+        stored = self._read_together(list(asked))
+        planned: dict[UUID, tuple[Asset, Sequence[AssetEvent], Commit]] = {}
+        for asset, command in asked.items():
+            with suppress(Refused, UnknownEvent):
+                loaded = self._fold_one(ASSET, asset, stored.get(asset, ()))
+                state, decided, commit = self._plan_one(ASSET, asset, command, context, loaded)
+                if commit is not None:
+                    planned[asset] = state, decided, commit
+        verdicts = self._given.write_each([commit for _, _, commit in planned.values()])
+        return {
+            asset: Executed(state, tuple(decided), verdict.last_position)
+            for (asset, (state, decided, _)), verdict in zip(planned.items(), verdicts, strict=True)
             if isinstance(verdict, Receipt) and not verdict.repeated
         }
 
@@ -326,12 +364,34 @@ class Ledger(LedgerReader, Application[UUID]):
         submissions: Sequence[SubmitJob] = (),
     ) -> Executed[StateT, EventT]:
         """Decide and append, with new jobs in the same commit."""
-        state, version, position = self._load_one(kind, stream)
+        loaded = self._load_one(kind, stream)
+        state, decided, commit = self._plan_one(kind, stream, command, context, loaded, submissions)
+        if commit is None:
+            return Executed(state, (), loaded[2])
+        receipt = self._given.write(commit)
+        if receipt.repeated:
+            state, _, _ = self._load_one(kind, stream)
+        else:
+            for submission in submissions:
+                submitted(submission.job_id)
+        return Executed(state, tuple(decided), receipt.last_position)
+
+    def _plan_one(
+        self,
+        kind: Aggregate[StateT, CommandT, EventT],
+        stream: UUID,
+        command: CommandT,
+        context: Context,
+        loaded: tuple[StateT, int, int],
+        submissions: Sequence[SubmitJob] = (),
+    ) -> tuple[StateT, Sequence[EventT], Commit | None]:
+        """Decide: the state afterwards, the events, and the commit that appends them; None where nothing follows."""
+        state, version, _ = loaded
         if version or not isinstance(command, kind.opening):
             require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
-        decided = tuple(kind.decide(command, state))
+        decided = kind.decide(command, state)
         if not decided:
-            return Executed(state, (), position)
+            return state, (), None
         for event in decided:
             state = kind.evolve(state, event)
         correlation_id = kind.conversation_of(stream, state)
@@ -341,13 +401,7 @@ class Ledger(LedgerReader, Application[UUID]):
         for submission in submissions:
             events += self._new_job(submission, context)
         events += self._first_uses(submissions, context)
-        receipt = self._given.write(Commit(envelope.command_id, events))
-        if receipt.repeated:
-            state, _, _ = self._load_one(kind, stream)
-        else:
-            for submission in submissions:
-                submitted(submission.job_id)
-        return Executed(state, decided, receipt.last_position)
+        return state, decided, Commit(envelope.command_id, events)
 
     def _encode_onto(
         self, onto: list[NewEvent], versions: dict[UUID, int], stream: UUID, events: Iterable[Event], envelope: Envelope

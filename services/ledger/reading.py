@@ -141,9 +141,7 @@ class LedgerReader:
         if not job_ids:
             return {}
         streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
-        stored: dict[UUID, list[Notification]] = {}
-        for one in self._given.read_streams([each for ids in streams.values() for each in ids]):
-            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+        stored = self._read_together([each for ids in streams.values() for each in ids])
         found: dict[UUID, Loaded] = {}
         for job_id, ids in streams.items():
             with suppress(NotFound, UnknownEvent):
@@ -152,6 +150,13 @@ class LedgerReader:
                 if not isinstance(job, jobs.NotSubmitted) and len(assets) == job.queued.recipe.quantity:
                     found[job_id] = loaded
         return found
+
+    def _read_together(self, streams: Sequence[UUID]) -> dict[UUID, list[Notification]]:
+        """The events of each stream that has any, by version."""
+        stored: dict[UUID, list[Notification]] = {}
+        for one in self._given.read_streams(streams):
+            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+        return stored
 
     def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> Loaded:
         recorded = [self._readable(one) for one in stored]
@@ -171,9 +176,14 @@ class LedgerReader:
 
     def _load_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID) -> tuple[StateT, int, int]:
         """The state of an aggregate, its version and the position of its last event."""
+        return self._fold_one(kind, stream, self._given.read_streams([stream]))
+
+    def _fold_one(
+        self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, of_stream: Sequence[Notification]
+    ) -> tuple[StateT, int, int]:
         state = kind.unknown
         version, position = 0, 0
-        for stored in self._given.read_streams([stream]):
+        for stored in of_stream:
             recorded = self._readable(stored)
             if not recorded.name.startswith(f"{kind.kind}."):
                 raise NotFound(kind.kind, stream)

@@ -126,6 +126,9 @@ def test_both_servers_start_and_a_restart_keeps_their_data(tmp_path: Path):
         publish(servers, "kept")
         first = servers.postgres_dsn, servers.nats_url
         assert all(os.getsid(p.pid) != os.getsid(0) for p in of_folder(tmp_path)), "Ctrl-C would reach the servers"
+        if sys.platform == "linux":
+            policies = {os.sched_getscheduler(p.pid) for p in with_descendants(of_folder(tmp_path))}
+            assert policies == {os.SCHED_BATCH}, "they would interrupt each other at every message"
         assert (tmp_path / "data" / "nats.conf").stat().st_mode & 0o077 == 0
     with EmbeddedServers(tmp_path / "data") as servers:
         assert (servers.postgres_dsn, servers.nats_url) == first

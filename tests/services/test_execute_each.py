@@ -1,6 +1,6 @@
 """Several commands at once do what they would one after the other, by one reading and one group commit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import orjson
@@ -10,15 +10,17 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from domain.commands import JobCommand
-from domain.errors import Refused
+from domain.commands import JobCommand, RateAsset, ThumbnailAsset
+from domain.errors import NotFound, Refused
+from domain.events import AssetRated, AssetThumbnailed
 from domain.job import Finished, Running
+from domain.recipe import asset_id
 from services.database import Database, Unavailable
-from services.flusher import Commit, Flusher
+from services.flusher import Commit, Conflict, Flusher, Receipt
 from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
 from tests import spec
 from tests.histories import append_raw
-from tests.spec import OWNER, TOLD_OF_A_JOB, submit
+from tests.spec import NOW, OWNER, TOLD_OF_A_JOB, submit, thumbnail_of
 
 ADA = Context(actor="key:ada", owner=OWNER)
 SERVICE = Context(actor="gpu-1")
@@ -154,3 +156,51 @@ def test_who_is_behind_one_that_cannot_be_told_does_not_wait_for_as_long_again(m
 def test_nothing_asked_is_nothing_done(ledger: Ledger) -> None:
     assert ledger.execute_each([]) == []
     assert ledger.head() == 0
+
+
+# The same for assets.
+
+MADE = ThumbnailAsset(thumbnail_of(0), NOW)
+
+
+def test_assets_are_decided_on_by_one_reading_and_one_group_commit(ledger: Ledger, dsn: str) -> None:
+    submit_all(ledger, JOBS[:1])
+    ledger.execute_each([Asked(JOBS[0], command, SERVICE) for command in (spec.start(1), spec.report_completed(0))])
+    ledger.execute(JOBS[0], spec.report_completed(1), SERVICE)
+    first, second, nowhere = (asset_id(JOBS[0], 0), asset_id(JOBS[0], 1), UUID(int=9))
+    before = groups(dsn)
+    outcomes = ledger.execute_assets({first: MADE, nowhere: MADE, second: MADE}, SERVICE)
+    assert groups(dsn) == before + 1
+    assert isinstance(outcomes[nowhere], NotFound)
+    for asset in (first, second):
+        outcome = outcomes[asset]
+        assert not isinstance(outcome, Exception)
+        assert [type(event) for event in outcome.events] == [AssetThumbnailed]
+        assert ledger.stream(asset)[-1].position == outcome.position
+        assert outcome.state == ledger.asset(asset)
+    again = ledger.execute_assets({first: MADE, second: MADE}, SERVICE)
+    assert [one.events for one in again.values() if not isinstance(one, Exception)] == [(), ()]
+
+
+def test_an_asset_that_another_process_changed_meanwhile_is_decided_on_again(
+    two: tuple[Ledger, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = two
+    submit_all(ours, JOBS[:1], quantity=1)
+    ours.execute(JOBS[0], spec.start(1), SERVICE)
+    ours.execute(JOBS[0], spec.report_completed(0), SERVICE)
+    asset = asset_id(JOBS[0], 0)
+    write_each = PostgresRecorder.write_each
+
+    def late(recorder: PostgresRecorder, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
+        theirs.execute_asset(asset, RateAsset(5, NOW), ADA)
+        return write_each(recorder, commits)
+
+    monkeypatch.setattr(PostgresRecorder, "write_each", late)
+    outcome = ours.execute_assets({asset: MADE}, SERVICE)[asset]
+    assert not isinstance(outcome, Exception)
+    assert [one.event for one in ours.stream(asset)[-2:]] == [AssetRated(score=5), MADE.thumbnailed]
+
+
+def test_no_asset_asked_for_is_nothing_done(ledger: Ledger) -> None:
+    assert ledger.execute_assets({}, SERVICE) == {}

@@ -58,7 +58,7 @@ def test_a_thumbnail_is_in_the_trace_of_its_job_and_so_is_a_try_that_failed(
     views.catch_up()
     thumbnailer = Thumbnailer(database, ledger, broker, blobs)
     with exporting("thumbnails"):
-        assert [thumbnailer.try_next() for _ in range(3)] == [True, True, False]
+        assert [thumbnailer.try_due() for _ in range(2)] == [2, 0]
     made, failed = [one for one in collector.spans if one.name == "thumbnail"]
     assert begins_at_the_job(made, jobs[0])
     assert begins_at_the_job(failed, jobs[1])

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from services.blobs import Blobs
 from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
-from services.thumbnails import TRIES_MAX, Thumbnailer, thumbnail_path
+from services.thumbnails import CLAIMS_MAX, TRIES_MAX, Thumbnailer, thumbnail_path
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import running, until
 from tests.services.pictures import mp4, opened, png
@@ -83,8 +84,8 @@ def hurry(views: Views) -> None:
 def try_all(thumbnailer: Thumbnailer) -> int:
     """Everything that is due; how many were tried."""
     tried = 0
-    while thumbnailer.try_next():
-        tried += 1
+    while now := thumbnailer.try_due():
+        tried += now
     return tried
 
 
@@ -120,7 +121,7 @@ def test_a_video_gets_a_poster(
     ledger: Ledger, blobs: Blobs, thumbnailer: Thumbnailer, finish: Callable[..., UUID]
 ) -> None:
     asset = finish(mp4([0, 90, 180, 180], 640, 360), Kind.VIDEO)
-    assert thumbnailer.try_next()
+    assert thumbnailer.try_due()
     (made,) = thumbnails_of(ledger, asset)
     pixel = opened(blobs.get(made.path)).convert("RGB").getpixel((9, 9))
     assert (made.width, made.height) == (512, 288)
@@ -164,13 +165,38 @@ def test_a_job_goes_on_while_its_first_assets_get_their_thumbnails(
     assert all(len(thumbnails_of(ledger, asset_id(job_id, index))) == 1 for index in range(3))
 
 
-def test_those_completed_first_come_first(
-    ledger: Ledger, thumbnailer: Thumbnailer, finish: Callable[..., UUID]
+def test_those_completed_first_come_first_and_many_are_claimed_and_kept_together(
+    ledger: Ledger, views: Views, thumbnailer: Thumbnailer, finish: Callable[..., UUID]
 ) -> None:
-    assets = [finish(png()) for _ in range(4)]
-    for nth in range(1, 5):
-        assert thumbnailer.try_next()
-        assert [bool(thumbnails_of(ledger, asset)) for asset in assets] == [True] * nth + [False] * (4 - nth)
+    assets = [finish(png()) for _ in range(CLAIMS_MAX + 2)]
+    head = ledger.head()
+    assert [thumbnailer.try_due() for _ in range(3)] == [CLAIMS_MAX, 2, 0]
+    made = [one.stream_id for one in ledger.read(head, 100)]
+    assert made == assets
+    assert views.ask("select count(*) from ledger_commits where last_position > %s", head) == [(2,)]
+
+
+def test_one_that_takes_long_holds_up_no_other(
+    ledger: Ledger,
+    folder: Path,
+    make: Callable[..., Thumbnailer],
+    finish: Callable[..., UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = finish(png()), finish(png())
+    kept_before: list[bool] = []
+
+    class Slow(Blobs):
+        """Notes, at every file, whether the first asset's thumbnail is in the ledger."""
+
+        def get(self, path: str) -> bytes:
+            kept_before.append(bool(thumbnails_of(ledger, first)))
+            return super().get(path)
+
+    monkeypatch.setattr(thumbnails, "KEEP_S", 0)  # as if each took longer
+    assert make(Slow(folder.as_uri())).try_due() == 2
+    assert kept_before == [False, True]
+    assert thumbnails_of(ledger, second)
 
 
 def test_while_the_view_is_behind_nothing_is_made_again(
@@ -220,7 +246,7 @@ def test_pauses_are_measured_by_postgres_clock_and_grow(
     pauses = []
     for _ in range(4):
         hurry(views)
-        thumbnailer.try_next()
+        thumbnailer.try_due()
         ((pause_s,),) = views.ask(
             "select extract(epoch from next_try_at - clock_timestamp())::float from thumbnail_tries"
         )
@@ -352,10 +378,10 @@ def test_what_a_killed_instance_had_begun_the_next_one_ends(
                 super().put_once(path, content)
             raise SystemExit
 
-    begun, later = finish(png(300, 200)), finish(png())
+    begun = finish(png(300, 200))
     with pytest.raises(SystemExit):
-        make(Killed(folder.as_uri())).try_next()
-    after = make()
+        make(Killed(folder.as_uri())).try_due()
+    later, after = finish(png()), make()
     assert try_all(after) == 1  # the other one: the first is still claimed
     assert (thumbnails_of(ledger, begun), len(thumbnails_of(ledger, later))) == ([], 1)
     hurry(views)
@@ -379,10 +405,40 @@ def test_what_kills_its_process_is_not_tried_for_ever(
     for _ in range(TRIES_MAX):
         hurry(views)
         with pytest.raises(SystemExit):
-            make(Deadly(folder.as_uri())).try_next()
+            make(Deadly(folder.as_uri())).try_due()
     hurry(views)
-    assert not make(Deadly(folder.as_uri())).try_next()
+    assert not make(Deadly(folder.as_uri())).try_due()
     assert tries(views) == {asset: (TRIES_MAX, None)}
+
+
+def test_what_kills_its_process_costs_those_beside_it_one_try(
+    ledger: Ledger, views: Views, folder: Path, make: Callable[..., Thumbnailer], finish: Callable[..., UUID]
+) -> None:
+    before, deadly, after = finish(png()), finish(png(9, 9)), finish(png())
+    content = png(9, 9)
+
+    class Deadly(Blobs):
+        """Ends its process at one file."""
+
+        def get(self, path: str) -> bytes:
+            found = super().get(path)
+            if found == content:
+                raise SystemExit
+            return found
+
+    def try_all_again() -> None:
+        with suppress(SystemExit):
+            try_all(make(Deadly(folder.as_uri())))
+
+    try_all_again()
+    assert {asset: count for asset, (count, _) in tries(views).items()} == {before: 1, deadly: 1, after: 1}
+    for _ in range(3):
+        hurry(views)
+        try_all_again()
+        try_all_again()  # the deadly one is claimed
+        views.catch_up()
+    assert [len(thumbnails_of(ledger, asset)) for asset in (before, deadly, after)] == [1, 0, 1]
+    assert tries(views)[deadly][0] == 4
 
 
 def test_of_several_instances_each_asset_gets_one_thumbnail(
@@ -393,7 +449,7 @@ def test_of_several_instances_each_asset_gets_one_thumbnail(
     def work(thumbnailer: Thumbnailer) -> int:
         tried = 0
         while not all(thumbnails_of(ledger, asset) for asset in assets):
-            tried += thumbnailer.try_next()
+            tried += thumbnailer.try_due()
         return tried
 
     with ThreadPoolExecutor(max_workers=3) as threads:

@@ -44,6 +44,8 @@ def test_a_service_alone_answers_scrapes_and_logs_for_programs(dsn: str, nats_ur
         eventually(lambda: "\ndarkroom_relay_position 0.0\n" in scraped(), 30, log.read_text)
         assert "\nprocess_resident_memory_bytes " in scraped()
         eventually(lambda: "ready relay,reaper" in log.read_text(), 30, log.read_text)
+        if sys.platform == "linux":  # see services.scheduling
+            assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:
