@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -28,6 +29,13 @@ BODY: Final = json.dumps(
 ).encode()
 
 
+Address = tuple[str, int]
+"""Host and port."""
+
+Answered = Callable[[float, bool], bool]
+"""Told of each answer: seconds it took, and whether the job was accepted. Says whether to post one more."""
+
+
 @dataclass
 class Tally:
     """What all clients saw; times are in seconds."""
@@ -37,13 +45,21 @@ class Tally:
     taken: list[float] = field(default_factory=list)
     refused: int = 0
 
+    def answered(self, taken_s: float, accepted: bool) -> bool:
+        """Count it if it falls into the measured time."""
+        now = time.perf_counter()
+        if self.begins_at <= now <= self.ends_at:
+            self.taken.append(taken_s)
+            self.refused += not accepted
+        return now <= self.ends_at
+
 
 class Client(asyncio.Protocol):
     """One keep-alive connection: a request, its answer, the next request."""
 
-    def __init__(self, request: bytes, tally: Tally, finished: "asyncio.Future[None]") -> None:
+    def __init__(self, request: bytes, answered: Answered, finished: "asyncio.Future[None]") -> None:
         self._request = request
-        self._tally = tally
+        self._answered = answered
         self._finished = finished
         self._buffer = b""
         self._sent_at = 0.0
@@ -63,7 +79,12 @@ class Client(asyncio.Protocol):
         if len(rest) < length:
             return
         self._buffer = rest[length:]
-        self._count(head.startswith(b"HTTP/1.1 202"))
+        if self._answered(time.perf_counter() - self._sent_at, head.startswith(b"HTTP/1.1 202")):
+            self._send()
+            return
+        if not self._finished.done():
+            self._finished.set_result(None)
+        self._transport.close()
 
     def connection_lost(self, _: Exception | None) -> None:
         """A server that hangs up ends the measurement: its figure would mean nothing."""
@@ -74,39 +95,34 @@ class Client(asyncio.Protocol):
         self._sent_at = time.perf_counter()
         self._transport.write(self._request)
 
-    def _count(self, accepted: bool) -> None:
-        now = time.perf_counter()
-        if now > self._tally.ends_at:
-            if not self._finished.done():
-                self._finished.set_result(None)
-            self._transport.close()
-            return
-        if now >= self._tally.begins_at:
-            self._tally.taken.append(now - self._sent_at)
-            self._tally.refused += not accepted
-        self._send()
 
-
-async def load(host: str, port: int, path: str, token: str, clients: int, seconds: float) -> Tally:
-    """Keep so many clients busy for so long."""
+async def post(address: Address, path: str, token: str, body: bytes, clients: int, answered: Answered) -> None:
+    """Let so many clients post at once, each until `answered` says that it is enough."""
+    host, port = address
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
+    request = head.encode() + body
     loop = asyncio.get_running_loop()
-    begins_at = time.perf_counter() + WARM_S
-    tally = Tally(begins_at, begins_at + seconds)
     done: list[asyncio.Future[None]] = [loop.create_future() for _ in range(clients)]
     for finished in done:
-        await loop.create_connection(lambda one=finished: Client(head.encode() + BODY, tally, one), host, port)  # type: ignore[misc]
+        await loop.create_connection(lambda one=finished: Client(request, answered, one), host, port)  # type: ignore[misc]
     await asyncio.gather(*done)
+
+
+async def load(address: Address, path: str, token: str, clients: int, seconds: float) -> Tally:
+    """Keep so many clients busy for so long."""
+    begins_at = time.perf_counter() + WARM_S
+    tally = Tally(begins_at, begins_at + seconds)
+    await post(address, path, token, BODY, clients, tally.answered)
     return tally
 
 
 def main(arguments: list[str]) -> None:
     """Print the line."""
     host, port, path, token, clients, seconds = arguments
-    tally = uvloop.run(load(host, int(port), path, token, int(clients), float(seconds)))
+    tally = uvloop.run(load((host, int(port)), path, token, int(clients), float(seconds)))
     taken = sorted(tally.taken)
     print(
         json.dumps(

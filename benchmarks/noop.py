@@ -1,21 +1,23 @@
 """Jobs that cost nothing to render, from the first submission over HTTP to the last end in the ledger, all on."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
 from typing import Final
 
 import psycopg
+import uvloop
 from procrastinate import App, SyncPsycopgConnector
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from benchmarks.contest import Contest, Row, Target
+from benchmarks.load import post
 from benchmarks.procrastinate_worker import app_of
 from benchmarks.stage import Stage
-from benchmarks.submit import process
+from benchmarks.submit import TOKEN, process
 from benchmarks.system import POLL_S, WORKERS, System, running
 
 JOBS: Final = 2_000
@@ -24,7 +26,8 @@ WARMING_JOBS: Final = 160
 SUBMITTERS: Final = 40
 ENDS_S_MAX: Final = 300.0
 
-BODY: Final = {"prompt": "a lighthouse on a cliff at dusk", "quantity": 1}
+ARGUMENTS: Final = {"prompt": "a lighthouse on a cliff at dusk", "quantity": 1}
+JOB: Final = {"job_type": "sdxl_image_fast", **ARGUMENTS}
 DONE: Final = "select count(*) from procrastinate_jobs where status = 'succeeded'"
 
 
@@ -58,19 +61,23 @@ def through(system: System, jobs: int) -> float:
     """Jobs a second."""
     after = system.head()
     began = time.perf_counter()
-    with ThreadPoolExecutor(SUBMITTERS) as pool:
-        for share in [pool.submit(_submit, system, jobs // SUBMITTERS) for _ in range(SUBMITTERS)]:
-            share.result()
-    jobs = jobs // SUBMITTERS * SUBMITTERS
+    uvloop.run(_submit(system, jobs))
     system.await_ends(after, jobs, ENDS_S_MAX)
     return jobs / (time.perf_counter() - began)
 
 
-def _submit(system: System, jobs: int) -> None:
-    client = HTTPConnection("127.0.0.1", system.port, timeout=60)
-    for _ in range(jobs):
-        system.submit(client, 1)
-    client.close()
+async def _submit(system: System, jobs: int) -> None:
+    unsent, refused = jobs - SUBMITTERS, 0  # each begins with one
+
+    def answered(_: float, accepted: bool) -> bool:
+        nonlocal unsent, refused
+        unsent -= 1
+        refused += not accepted
+        return unsent >= 0
+
+    await post(("127.0.0.1", system.port), "/v1/jobs", TOKEN, json.dumps(JOB).encode(), SUBMITTERS, answered)
+    if refused:
+        raise RuntimeError(f"{refused} of {jobs} jobs were not accepted.")
 
 
 def through_procrastinate(peer: App, dsn: str, jobs: int) -> float:
@@ -79,7 +86,7 @@ def through_procrastinate(peer: App, dsn: str, jobs: int) -> float:
 
     def submit() -> None:
         for _ in range(jobs // SUBMITTERS):
-            task.defer(**BODY)
+            task.defer(**ARGUMENTS)
 
     with psycopg.connect(dsn, autocommit=True) as connection, ThreadPoolExecutor(SUBMITTERS) as pool:
         before = _done(connection)
