@@ -1,5 +1,6 @@
 """Jobs that cost nothing to render, from the first submission over HTTP to the last end in the ledger, all on."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -75,7 +76,8 @@ async def _submit(system: System, jobs: int) -> None:
         refused += not accepted
         return unsent >= 0
 
-    await post(("127.0.0.1", system.port), "/v1/jobs", TOKEN, json.dumps(JOB).encode(), SUBMITTERS, answered)
+    async with asyncio.timeout(ENDS_S_MAX):
+        await post(("127.0.0.1", system.port), "/v1/jobs", TOKEN, json.dumps(JOB).encode(), SUBMITTERS, answered)
     if refused:
         raise RuntimeError(f"{refused} of {jobs} jobs were not accepted.")
 

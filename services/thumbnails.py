@@ -9,7 +9,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -49,6 +49,10 @@ CLAIMS_MAX: Final = 16
 
 KEEP_S: Final = 0.2
 """What takes longer is kept meanwhile: nobody waits for a thumbnail because the next one is slow."""
+
+GROUP_S_MAX: Final = 5.0
+"""After so long what nobody began of a group is given back: a service that is told to end waits for no more than this
+and the one in work, and no claim runs out meanwhile."""
 
 CLAIM_S: Final = 60.0
 """So long an asset is one instance's; longer than the slowest take, so that another one begins only after a crash, and
@@ -102,8 +106,11 @@ class Thumbnailer:
         if claimed:
             reached(Point.THUMBNAILS_AFTER_CLAIM)
         made: dict[Claimed, AssetThumbnailed] = {}
-        kept_at = time.monotonic()
-        for one in claimed:
+        began = kept_at = time.monotonic()
+        tried = 0
+        while tried < len(claimed) and (not tried or time.monotonic() - began < GROUP_S_MAX):
+            one = claimed[tried]
+            tried += 1
             with _about(one):
                 thumbnail = self._try(one)
             if thumbnail is not None:
@@ -112,7 +119,8 @@ class Thumbnailer:
                 self._keep(made)
                 made, kept_at = {}, time.monotonic()
         self._keep(made)
-        return len(claimed)
+        self._give_back(claimed[tried:])
+        return tried
 
     def _try(self, claimed: Claimed) -> AssetThumbnailed | None:
         try:
@@ -134,6 +142,11 @@ class Thumbnailer:
                     self._put_off(one, outcome)
             else:
                 THUMBNAILS_TRIED.labels("made").inc()
+
+    def _give_back(self, claimed: Sequence[Claimed]) -> None:
+        if claimed:
+            with self._database.connection() as connection:
+                connection.execute(SQL["give_back"], {"asset_ids": [one.asset_id for one in claimed]})
 
     def _claim(self) -> list[Claimed]:
         with self._database.connection() as connection:

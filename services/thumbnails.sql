@@ -28,6 +28,10 @@ with due as (
 select o.asset_id, o.job_id, o.owner, o.kind, o.path, claimed.tries
 from claimed join in_order o using (asset_id) order by o.place
 
+-- name: give_back
+-- Claimed and not begun: only those that were never tried are claimed beside others.
+delete from thumbnail_tries where asset_id = any(%(asset_ids)s) and tries = 1
+
 -- name: failed
 update thumbnail_tries set
   tries = %(tries)s, next_try_at = clock_timestamp() + make_interval(secs => %(pause_s)s), reason = %(reason)s

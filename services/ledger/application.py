@@ -170,7 +170,8 @@ class Ledger(LedgerReader, Application[UUID]):
     ) -> dict[UUID, AssetExecuted | Exception]:
         """Each as `execute_asset` does it, for all that can be told so by one reading and one group commit.
 
-        In its place stands what `execute_asset` raises. Raises `Unavailable` for all.
+        In its place stands what `execute_asset` raises. Raises `Unavailable` for all. Each is a command of its own: the
+        context names no id.
         """
         done: dict[UUID, AssetExecuted | Exception] = dict(self._execute_assets_together(asked, context))
         for asset, command in asked.items():

@@ -199,6 +199,23 @@ def test_one_that_takes_long_holds_up_no_other(
     assert thumbnails_of(ledger, second)
 
 
+def test_what_is_left_of_a_group_that_takes_long_is_given_back(
+    ledger: Ledger,
+    views: Views,
+    thumbnailer: Thumbnailer,
+    finish: Callable[..., UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assets = [finish(png()) for _ in range(3)]
+    with monkeypatch.context() as short:
+        short.setattr(thumbnails, "GROUP_S_MAX", 0)
+        assert thumbnailer.try_due() == 1
+    assert [len(thumbnails_of(ledger, asset)) for asset in assets] == [1, 0, 0]
+    assert tries(views) == {assets[0]: (1, None)}
+    assert thumbnailer.try_due() == 2
+    assert [len(thumbnails_of(ledger, asset)) for asset in assets] == [1, 1, 1]
+
+
 def test_while_the_view_is_behind_nothing_is_made_again(
     ledger: Ledger, views: Views, make: Callable[..., Thumbnailer], finish: Callable[..., UUID]
 ) -> None:
