@@ -1,7 +1,7 @@
-"""`python -m benchmarks.noop_worker NATS_URL BLOBS_URL WORKERS`: as many workers, whose engine paints nothing.
+"""`python -m benchmarks.noop_worker NATS_URL BLOBS_URL JOBS_AT_ONCE`: a worker process whose engine paints nothing.
 
-The loop, the reports, the files and the acks are real: see gpu_worker/loop.py. Each has a connection of its own, as if
-it were a process; one process holds them all, which is kinder to a small machine than an interpreter for each.
+The loop, the reports, the files and the acks are real: see gpu_worker/loop.py. As a process with hosted models has it
+with `DARKROOM_JOBS_AT_ONCE`, each job in hand has a worker of its own, and all of them share a connection.
 """
 
 import asyncio
@@ -68,26 +68,21 @@ class AtOnce(ThreadPoolExecutor):
         return done
 
 
-async def work(nats_url: str, blobs_url: str, workers: int) -> None:
+async def work(nats_url: str, blobs_url: str, jobs_at_once: int) -> None:
     """Until SIGTERM."""
     stop = asyncio.Event()
     collect_seldom()  # workers of one process would look through each other's objects
     keep_what_is_loaded()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     blobs, engines = Blobs(blobs_url), NoOp()
-    names = [worker_name(urlsplit(nats_url).username or "worker", f"noop-{number}") for number in range(workers)]
+    name = worker_name(urlsplit(nats_url).username or "worker", "noop")
+    names = [f"{name}.{number}" for number in range(1, jobs_at_once + 1)]
     shops = [Workshop(name, {"sdxl-demo": "none"}, engines, blobs) for name in names]
     for shop in shops:
         shop.rendering = shop.storing = AtOnce(1)
-    connections = [await connect([nats_url], name) for name in names]
-    await asyncio.gather(
-        *(
-            Worker(connection, shop, [POOL], HEARTBEAT_S).run(stop)
-            for connection, shop in zip(connections, shops, strict=True)
-        )
-    )
-    for connection in connections:
-        await connection.close()
+    connection = await connect([nats_url], name)
+    await asyncio.gather(*(Worker(connection, shop, [POOL], HEARTBEAT_S).run(stop) for shop in shops))
+    await connection.close()
 
 
 if __name__ == "__main__":

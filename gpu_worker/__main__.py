@@ -1,4 +1,6 @@
-"""`python -m gpu_worker`: one worker. `--settings` lists what it reads, `--check` what is wrong.
+"""`python -m gpu_worker`: one worker, with hosted models as many as asked for.
+
+`--settings` lists what it reads, `--check` what is wrong.
 
 Exit status 0 after SIGTERM or SIGINT, 1 when it had to leave without giving its job back, 2 for a bad setting.
 """
@@ -9,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -56,20 +58,20 @@ def main(arguments: list[str]) -> int:
         if arguments:
             sys.stdout.writelines(line + "\n" for line in settings.listing())
             return 0
-        workshop = compose(settings)
+        workshops = compose(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
         with exporting("darkroom-worker"):
-            return asyncio.run(serve(settings, workshop))
+            return asyncio.run(serve(settings, workshops))
     except TelemetryMissing as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
 
-def compose(settings: WorkerSettings) -> Workshop:
-    """The worker's parts. Raises `SettingsError` when one cannot be had."""
+def compose(settings: WorkerSettings) -> Sequence[Workshop]:
+    """The parts of each worker in this process. Raises `SettingsError` when one cannot be had."""
     log_to_stderr("WARNING", settings.log_format)  # what libraries have to say
     log_to_stderr(settings.log_level, settings.log_format, LOG)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,7 +83,7 @@ def compose(settings: WorkerSettings) -> Workshop:
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
     enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
-    return Workshop(settings.worker, settings.models, engines, blobs, enhancing)
+    return [Workshop(worker, settings.models, engines, blobs, enhancing) for worker in settings.workers]
 
 
 def engines_of(settings: WorkerSettings) -> Engines:
@@ -106,19 +108,21 @@ def engines_of(settings: WorkerSettings) -> Engines:
         raise SettingsError(str(error)) from None
 
 
-async def serve(settings: WorkerSettings, workshop: Workshop) -> int:
+async def serve(settings: WorkerSettings, workshops: Sequence[Workshop]) -> int:
     """Connect, load the first model, work until told to stop. Returns the exit status."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     heed_signals(loop, stop)
-    loading = loop.run_in_executor(workshop.rendering, load, workshop, next(iter(settings.models)))
+    first = workshops[0]
+    loading = loop.run_in_executor(first.rendering, load, first, next(iter(settings.models)))
     connection = await unless(stop, connect(settings.nats_servers, settings.worker))
     if connection is None:
         return 0
     try:
         await unless(stop, _result(loading))
-        await Answering(connection, workshop.enhancing, workshop.rendering).begin()
-        await Worker(connection, workshop, settings.pools, settings.heartbeat_s).run(stop)
+        await Answering(connection, first.enhancing, first.rendering).begin()
+        workers = [Worker(connection, workshop, settings.pools, settings.heartbeat_s) for workshop in workshops]
+        await asyncio.gather(*(worker.run(stop) for worker in workers))
     except nats.errors.ConnectionClosedError:
         LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400
         return 1

@@ -3,16 +3,17 @@
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
+from gpu_worker.engines.hosted import is_hosted
 from gpu_worker.tuning import Tuning
 from services.redaction import without_credentials
 from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
@@ -26,6 +27,9 @@ USER_UNKNOWN = "worker"
 
 TOKENS = frozenset({"replicate_api_token", "fal_key"})
 """Secret as a whole; of a URL the credentials alone are."""
+
+JOBS_AT_ONCE_MAX = 256
+"""Each costs up to three threads while it is in hand."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -86,6 +90,11 @@ class WorkerSettings(BaseSettings):
     enhancer: str | None = Field(
         default=None,
         description="Language model that makes prompts richer: a folder or hub id. Default: the rules do it.",
+    )
+    jobs_at_once: Annotated[int, Field(ge=1, le=JOBS_AT_ONCE_MAX)] = Field(
+        default=1,
+        description="Jobs it has in hand at a time, each as a worker of its own: `NAME.1`, `NAME.2` …. More than 1 is "
+        "for hosted models alone, which have it wait for a provider.",
     )
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = Field(
         default=None, description="`cpu`, `cuda`, `cuda:1` …. Default: cuda where there is one, else cpu."
@@ -167,6 +176,16 @@ class WorkerSettings(BaseSettings):
             models[name] = source
         return models
 
+    @field_validator("jobs_at_once")
+    @classmethod
+    def _only_hosted_at_once(cls, jobs: int, info: ValidationInfo) -> int:
+        """After `models` and `enhancer`; one of these with a bad value is missing here, and is what is told."""
+        local = [name for name, source in info.data.get("models", {}).items() if not is_hosted(source)]
+        if jobs > 1 and (local or info.data.get("enhancer") is not None):
+            runs_here = f"the model {local[0]}" if local else "the language model of DARKROOM_ENHANCER"
+            raise ValueError(f"more than 1 is for hosted models alone, and {runs_here} runs on this machine")
+        return jobs
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read the environment. Raises `SettingsError` with one clear line."""
@@ -194,6 +213,13 @@ class WorkerSettings(BaseSettings):
         """What the ledger calls this worker: see `services.wire.worker_name`."""
         users = [_user_of(urlsplit(server)) for server in self.nats_servers]
         return worker_name(next((user for user in users if user), USER_UNKNOWN), self.worker_name)
+
+    @property
+    def workers(self) -> Sequence[str]:
+        """The same for each job that it has in hand at a time: a worker of the ledger has one."""
+        if self.jobs_at_once == 1:
+            return [self.worker]
+        return [f"{self.worker}.{number}" for number in range(1, self.jobs_at_once + 1)]
 
     @property
     def tuning(self) -> Tuning:

@@ -34,7 +34,7 @@ class Engines(Protocol):
 
 
 class Workshop:
-    """What every attempt of a worker shares: engines, object store, and the one thread that touches torch."""
+    """What every attempt of a worker shares: engines, object store, and the one thread that renders."""
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ an order is never repeated.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def is_hosted(source: str) -> bool:
 
 
 class HostedEngines:
-    """The hosted models of a worker, opened on first use."""
+    """The hosted models of a process, opened on first use. Any thread may ask for one, and render with it."""
 
     def __init__(self, sources: Mapping[str, str], accounts: Mapping[str, Account], pace: Pace | None = None) -> None:
         """Take model names with their sources, of which the hosted ones count, and accounts by provider."""
@@ -57,6 +58,7 @@ class HostedEngines:
         self._accounts = accounts
         self._pace = pace or Pace()
         self._opened: dict[str, HostedEngine] = {}
+        self._opening = threading.Lock()
 
     def __contains__(self, model_name: str) -> bool:
         """Whether this model is a hosted one."""
@@ -67,15 +69,18 @@ class HostedEngines:
         if model_name not in self._sources:
             known = ", ".join(sorted(self._sources)) or "none"
             raise ModelUnavailable(f"This worker has no hosted model called {model_name}; its models are: {known}.")
-        if model_name not in self._opened:
-            name, _, model = self._sources[model_name].partition(":")
-            if name not in self._accounts:
-                raise ModelUnavailable(f"This worker has no account of the provider {name}.")
-            account = self._accounts[name]
-            adapter = replicate.Replicate if name == replicate.NAME else fal.Fal
-            provider: Provider = adapter(model, account, self._pace)
-            self._opened[model_name] = HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
-        return self._opened[model_name]
+        with self._opening:
+            if model_name not in self._opened:
+                self._opened[model_name] = self._open(*self._sources[model_name].split(":", 1))
+            return self._opened[model_name]
+
+    def _open(self, name: str, model: str) -> "HostedEngine":
+        if name not in self._accounts:
+            raise ModelUnavailable(f"This worker has no account of the provider {name}.")
+        account = self._accounts[name]
+        adapter = replicate.Replicate if name == replicate.NAME else fal.Fal
+        provider: Provider = adapter(model, account, self._pace)
+        return HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
 
     def is_loaded(self, model_name: str) -> bool:
         """True of every hosted model: there is nothing to load."""

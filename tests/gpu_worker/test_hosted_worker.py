@@ -74,11 +74,10 @@ class Worker:
         }
 
     @contextmanager
-    def running(self) -> Iterator["subprocess.Popen[bytes]"]:
+    def running(self, jobs_at_once: int = 1) -> Iterator["subprocess.Popen[bytes]"]:
+        environment = {**self._environment, "DARKROOM_JOBS_AT_ONCE": str(jobs_at_once)}
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", WITHOUT_TORCH], env=self._environment, cwd=ROOT, stderr=log
-            )
+            process = subprocess.Popen([sys.executable, "-c", WITHOUT_TORCH], env=environment, cwd=ROOT, stderr=log)
         try:
             yield process
         finally:
@@ -190,6 +189,48 @@ async def test_a_canceled_job_is_canceled_at_the_provider(peer: Peer, hosting: H
         await peer.connection.publish(wire.cancel_subject(peer.senders[-1], order.job_id), wire.CANCEL)
         await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
     assert sorted(hosting.cancels()) == ["p000", "p001"]
+
+
+async def test_several_jobs_at_once_are_each_their_own(peer: Peer, hosting: Hosting, worker: Worker) -> None:
+    orders = [a_hosted_order(1) for _ in range(3)]
+    hosting.plans.extend([Plan(end="never")] * 3)
+    with worker.running(jobs_at_once=3):
+        for order in orders:
+            await peer.dispatch(order)
+        await asyncio.to_thread(hosting.until, lambda: all(hosting.polls(f"p{n:03}") > 0 for n in range(3)))
+        starters = {
+            report.job_id: sender
+            for report, sender in zip(peer.reports, peer.senders, strict=True)
+            if report.kind == "started"
+        }
+        assert {name.rpartition(".")[2] for name in starters.values()} == {"1", "2", "3"}
+        canceled, *others = (note for note in peer.reports if isinstance(note, NoteReport))
+        subject = wire.cancel_subject(starters[canceled.job_id], canceled.job_id)
+        await peer.connection.publish(subject, wire.CANCEL)
+        await peer.until(lambda peer: "cancel_confirmed" in peer.kinds())
+        for prediction in hosting.predictions.values():
+            prediction.plan = Plan()
+        await peer.until_acked()
+    assert isinstance(canceled.note, JobHandedOver)
+    assert hosting.cancels() == [canceled.note.provider_id]
+    assert sorted(report.job_id for report in peer.reports if report.kind == "asset_completed") == sorted(
+        note.job_id for note in others
+    )
+
+
+async def test_several_jobs_at_once_are_all_given_back(peer: Peer, hosting: Hosting, worker: Worker) -> None:
+    orders = [a_hosted_order(1) for _ in range(2)]
+    hosting.plans.extend([Plan(end="never")] * 2)
+    with worker.running(jobs_at_once=2) as process:
+        for order in orders:
+            await peer.dispatch(order)
+        await asyncio.to_thread(hosting.until, lambda: hosting.polls("p000") > 0 and hosting.polls("p001") > 0)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+        await peer.until_acked()
+    released = [report.job_id for report in peer.reports if report.kind == "attempt_released"]
+    assert sorted(released) == sorted(order.job_id for order in orders)
+    assert hosting.cancels() == []
 
 
 async def test_an_order_of_a_superseded_attempt_is_canceled(peer: Peer, hosting: Hosting, worker: Worker) -> None:

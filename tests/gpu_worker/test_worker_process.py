@@ -176,6 +176,14 @@ def test_a_worker_goes_by_its_nats_user_and_its_own_name(nats_url: str, user: st
     assert settings.worker == f"{user}.host.example-7"
 
 
+def test_each_job_at_once_has_a_worker_of_its_own() -> None:
+    hosted = WorkerSettings(worker_name="gpu-1", models={"flux": "fal:fal-ai/flux"}, jobs_at_once=2)
+    assert hosted.workers == ["worker.gpu-1.1", "worker.gpu-1.2"]
+    assert WorkerSettings(worker_name="gpu-1").workers == ["worker.gpu-1"]
+    with pytest.raises(ValueError, match="the language model of DARKROOM_ENHANCER runs on this machine"):
+        WorkerSettings(models={"flux": "fal:fal-ai/flux"}, enhancer="/models/qwen", jobs_at_once=2)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -188,6 +196,8 @@ def test_a_worker_goes_by_its_nats_user_and_its_own_name(nats_url: str, user: st
         ("nats_url", "nats://ada.b:s3cret@host", "a worker's user is named by letters"),
         ("worker_name", "gpu..1", "match pattern"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
+        ("jobs_at_once", "2", "for hosted models alone, and the model sdxl-demo runs on this machine"),
+        ("jobs_at_once", "257", "less than or equal to 256"),
         ("device", "gpu", "match pattern"),
         ("dtype", "int8", "'auto', 'bf16', 'fp16' or 'fp32'"),
         ("memory_budget_mb", "0", "greater than or equal to 1"),
