@@ -16,8 +16,8 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from projections.sql import load
-from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from services.crash_points import Point, reached
 from services.database import CONNECTING, Unavailable
 from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS

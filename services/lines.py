@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from domain.fairness import Line, WaitingJob, charged
+from projections.arrays import int4s, uuids
 from projections.sql import load
 
 SQL = load("lines.sql", "services")
@@ -46,8 +47,8 @@ def read_backlog(
         "pool": pool,
         "due": due,
         "depth": depth + 1,
-        "job_ids": [job_id for job_id, _ in handed_out],
-        "attempts": [attempt for _, attempt in handed_out],
+        "job_ids": uuids([job_id for job_id, _ in handed_out]),
+        "attempts": int4s([attempt for _, attempt in handed_out]),
     }
     # What is handed out first, what runs then: a job that is started in between counts twice rather than not at all.
     handed = connection.execute(SQL["handed_out"], arguments, prepare=True).fetchall()

@@ -26,6 +26,7 @@ from domain.commands import (
 )
 from domain.errors import Refused
 from domain.job import Running, require_attempt
+from projections.arrays import int4s, texts, uuids
 from projections.sql import load
 from services import telemetry
 from services.broker import Broker
@@ -153,11 +154,11 @@ class Recorder:
         granted = [one for one, runs in in_order if runs]
         dropped = [one.report for one, runs in in_order if not runs]
         arguments = {
-            "job_ids": [one.report.job_id for one in granted],
-            "attempts": [one.report.attempt for one in granted],
-            "workers": [one.worker for one in granted],
-            "dropped_ids": [report.job_id for report in dropped],
-            "dropped_attempts": [report.attempt for report in dropped],
+            "job_ids": uuids([one.report.job_id for one in granted]),
+            "attempts": int4s([one.report.attempt for one in granted]),
+            "workers": texts([one.worker for one in granted]),
+            "dropped_ids": uuids([report.job_id for report in dropped]),
+            "dropped_attempts": int4s([report.attempt for report in dropped]),
             "lease_s": self._lease_s,
         }
         try:

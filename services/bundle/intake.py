@@ -18,7 +18,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from domain.codec import name_of
-from services.arrays import int8s, uuids
+from projections.arrays import int8s, uuids
 from services.blobs import BlobMissing, Blobs
 from services.bundle.census import NAMING, Census, NamedFile, Role
 from services.bundle.contents import SQL, STREAMS_AT_ONCE

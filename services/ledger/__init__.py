@@ -15,8 +15,7 @@ from services.ledger.application import (
     PromptExecuted,
 )
 from services.ledger.mapper import EventMapper
-from services.ledger.reading import RawEvent
-from services.ledger.recorders import InMemoryRecorder, PostgresRecorder
+from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, RawEvent
 
 __all__ = [
     "Asked",

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import orjson
-from eventsourcing.persistence import JSONTranscoder, Mapper, Notification
+from eventsourcing.persistence import JSONTranscoder, Mapper
 
 from domain.codec import Codec, UnknownEvent, name_of
 from domain.envelope import Envelope, Recorded, Unreadable
@@ -26,13 +26,8 @@ class EventMapper(Mapper[UUID]):
         topic, data = self._codec.encode(event)
         return NewEvent(stream_id, version, topic, orjson.dumps({"meta": envelope, "data": orjson.Fragment(data)}))
 
-    def decode(self, stored: Notification) -> Recorded | Unreadable:
-        """The event in its place; `Unreadable` when this version does not know it or its JSON is damaged."""
-        stream_id = cast("UUID", stored.originator_id)
-        return self.read(stored.id, stream_id, stored.originator_version, stored.topic, stored.state)
-
     def read(self, position: int, stream_id: UUID, version: int, topic: str, state: bytes) -> Recorded | Unreadable:
-        """The same for an event that comes by another way than the library's."""
+        """A stored event in its place; `Unreadable` when this version does not know it or its JSON is damaged."""
         try:
             stored = orjson.loads(state)
             current, event, data = self._codec.decode(topic, stored["data"])

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
-from eventsourcing.persistence import Notification
 
 from domain import asset as assets_of
 from domain import job as jobs
@@ -23,21 +21,10 @@ from domain.recipe import asset_id
 from services.ledger.aggregates import ASSET, BATCH, MEDIA, Aggregate, CommandT, EventT, StateT
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import Loaded
-from services.ledger.recorders import Recorder
+from services.ledger.recorders import RawEvent, Recorder
 
 ASSETS_LOADED_AT_ONCE: Final = 6
 """A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawEvent:
-    """An event as it is stored: `state` is JSON, the envelope under `meta` and the event under `data`."""
-
-    position: int
-    stream_id: UUID
-    version: int
-    topic: str
-    state: bytes
 
 
 class LedgerReader:
@@ -58,7 +45,7 @@ class LedgerReader:
         Raises `NotFound`, also where it cannot be told whose it is.
         """
         for stored in self._given.read_streams([job_id])[:1]:
-            recorded = self._mapper.decode(stored)
+            recorded = self._mapper.read(*stored)
             if isinstance(recorded, Recorded):
                 if recorded.name == "job.queued" and recorded.envelope.owner == owner:
                     return recorded.data
@@ -99,24 +86,19 @@ class LedgerReader:
 
     def read(self, after: int, limit: int) -> list[Recorded | Unreadable]:
         """The next events in ledger order; no position is ever skipped."""
-        return [self._mapper.decode(stored) for stored in self._given.read_after(after, limit)]
+        return [self._mapper.read(*stored) for stored in self._given.read_after(after, limit)]
 
     def read_of(self, kinds: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
         """The events after `after` up to `upto` of these kinds, as `domain.codec.of_kinds` has them; none: of all."""
-        return [self._mapper.read(*row) for row in self._given.read_of(after, upto, kinds)]
+        return [self._mapper.read(*stored) for stored in self._given.read_of(after, upto, kinds)]
 
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
         """All events of one stream by version."""
-        return [self._mapper.decode(stored) for stored in self._given.read_streams([stream_id])]
+        return [self._mapper.read(*stored) for stored in self._given.read_streams([stream_id])]
 
-    def read_raw(self, after: int, limit: int) -> list["RawEvent"]:
+    def read_raw(self, after: int, limit: int) -> Sequence[RawEvent]:
         """The same without decoding, for those who only pass them on."""
-        return [
-            RawEvent(
-                stored.id, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state
-            )
-            for stored in self._given.read_after(after, limit)
-        ]
+        return self._given.read_after(after, limit)
 
     def head(self) -> int:
         """The last position; 0 for an empty ledger."""
@@ -151,14 +133,14 @@ class LedgerReader:
                     found[job_id] = loaded
         return found
 
-    def _read_together(self, streams: Sequence[UUID]) -> dict[UUID, list[Notification]]:
+    def _read_together(self, streams: Sequence[UUID]) -> dict[UUID, list[RawEvent]]:
         """The events of each stream that has any, by version."""
-        stored: dict[UUID, list[Notification]] = {}
+        stored: dict[UUID, list[RawEvent]] = {}
         for one in self._given.read_streams(streams):
-            stored.setdefault(cast("UUID", one.originator_id), []).append(one)
+            stored.setdefault(one.stream_id, []).append(one)
         return stored
 
-    def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[Notification]) -> Loaded:
+    def _fold(self, job_id: UUID, asset_ids: Sequence[UUID], stored: Sequence[RawEvent]) -> Loaded:
         recorded = [self._readable(one) for one in stored]
         job: jobs.Job = jobs.NotSubmitted()
         assets: dict[UUID, Asset] = {}
@@ -179,7 +161,7 @@ class LedgerReader:
         return self._fold_one(kind, stream, self._given.read_streams([stream]))
 
     def _fold_one(
-        self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, of_stream: Sequence[Notification]
+        self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, of_stream: Sequence[RawEvent]
     ) -> tuple[StateT, int, int]:
         state = kind.unknown
         version, position = 0, 0
@@ -191,8 +173,8 @@ class LedgerReader:
             version, position = recorded.version, recorded.position
         return state, version, position
 
-    def _readable(self, stored: Notification) -> Recorded:
-        recorded = self._mapper.decode(stored)
+    def _readable(self, stored: RawEvent) -> Recorded:
+        recorded = self._mapper.read(*stored)
         if isinstance(recorded, Unreadable):
             raise UnknownEvent(f"Event {recorded.position} of the ledger cannot be read: {recorded.reason}")
         return recorded

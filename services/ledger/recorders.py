@@ -1,9 +1,9 @@
 """Where events are kept: in Postgres, and in memory for tests. The library's recorders, with commits for inserts."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID, uuid4
 
 from eventsourcing.persistence import (
@@ -20,14 +20,22 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from psycopg.conninfo import conninfo_to_dict
 
 from domain.codec import of_kinds
+from projections.arrays import uuids
 from projections.sql import load
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 
 SQL = load("recorders.sql", "services.ledger")
 
-StoredRow = tuple[int, UUID, int, str, bytes]
-"""An event as it is stored: position, stream, version, topic and state."""
+
+class RawEvent(NamedTuple):
+    """An event as it is stored: `state` is JSON, the envelope under `meta` and the event under `data`."""
+
+    position: int
+    stream_id: UUID
+    version: int
+    topic: str
+    state: bytes
 
 
 class Recorder(Protocol):
@@ -45,15 +53,15 @@ class Recorder(Protocol):
         """Hand in several at once and wait for the verdict on each. Raises `Unavailable`."""
         ...
 
-    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+    def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
         """The next events in ledger order."""
         ...
 
-    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[RawEvent]:
         """The events after `position` up to `upto` of these kinds (see `domain.codec.of_kinds`)."""
         ...
 
-    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[RawEvent]:
         """All events of these streams, each stream by version."""
         ...
 
@@ -89,24 +97,24 @@ class PostgresRecorder(PostgresApplicationRecorder):
         """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
         return _insert_as_commit(self.write, stored_events)
 
-    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+    def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            return _notifications(connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True))
+            found = connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True)
+            return [*map(RawEvent._make, found)]
 
-    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         arguments = {"after": position, "upto": upto, "kinds": list(kinds)}
         with self._database.connection() as connection:
-            found = connection.execute(SQL["read_of"], arguments, prepare=True, binary=True).fetchall()
-        return cast("list[StoredRow]", found)
+            found = connection.execute(SQL["read_of"], arguments, prepare=True, binary=True)
+            return [*map(RawEvent._make, found)]
 
-    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            return _notifications(
-                connection.execute(SQL["read_streams"], (list(stream_ids),), prepare=True, binary=True)
-            )
+            found = connection.execute(SQL["read_streams"], (uuids(stream_ids),), prepare=True, binary=True)
+            return [*map(RawEvent._make, found)]
 
     def head(self) -> int:
         """See `Recorder`. Raises `Unavailable`."""
@@ -144,29 +152,27 @@ class InMemoryRecorder(POPOApplicationRecorder):
         """The library's way in: one commit."""
         return _insert_as_commit(self.write, stored_events)
 
-    def read_after(self, position: int, limit: int) -> Sequence[Notification]:
+    def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
         """See `Recorder`."""
-        return self.select_notifications(position, limit, inclusive_of_start=False)
+        return [_raw(stored) for stored in self.select_notifications(position, limit, inclusive_of_start=False)]
 
-    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[StoredRow]:
+    def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[RawEvent]:
         """See `Recorder`."""
         found = self.select_notifications(position, upto - position, stop=upto, inclusive_of_start=False)
-        return [
-            (stored.id, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state)
-            for stored in found
-            if of_kinds(stored.topic, tuple(kinds))
-        ]
+        return [_raw(stored) for stored in found if of_kinds(stored.topic, tuple(kinds))]
 
-    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[Notification]:
+    def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[RawEvent]:
         """See `Recorder`."""
         wanted = set(stream_ids)
         with self._database_lock:
             found = [
-                Notification(stored.originator_id, stored.originator_version, stored.topic, stored.state, id=position)
+                RawEvent(
+                    position, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state
+                )
                 for position, stored in enumerate(self._stored_events, start=1)
                 if stored.originator_id in wanted
             ]
-        return sorted(found, key=lambda stored: (str(stored.originator_id), stored.originator_version))
+        return sorted(found, key=lambda raw: (str(raw.stream_id), raw.version))
 
     def head(self) -> int:
         """See `Recorder`."""
@@ -267,7 +273,7 @@ def _insert_as_commit(write: Callable[[Commit], Receipt], stored_events: Sequenc
     return list(range(receipt.first_position, receipt.last_position + 1))
 
 
-def _notifications(rows: Iterable[tuple[Any, ...]]) -> list[Notification]:
-    return [
-        Notification(stream, version, topic, state, id=position) for position, stream, version, topic, state in rows
-    ]
+def _raw(stored: Notification) -> RawEvent:
+    return RawEvent(
+        stored.id, cast("UUID", stored.originator_id), stored.originator_version, stored.topic, stored.state
+    )

@@ -234,7 +234,7 @@ def test_a_group_gives_the_verdicts_and_positions_of_its_commits_one_by_one(
             expected.append(row_of(number, memory.append(commits[-1]), before))
         assert append(connection, *commits) == expected
     assert list(recorder.read_after(before, 1_000)) == [
-        replace(one, id=one.id + before) for one in memory.read_after(0, 1_000)
+        one._replace(position=one.position + before) for one in memory.read_after(0, 1_000)
     ]
 
 

@@ -126,7 +126,7 @@ def test_sixteen_callers_all_get_their_own_receipts(flusher: Flusher, recorder: 
         for version in range(1, 21):
             receipt = flusher.append(commit(event(stream, version))).result(timeout=WAIT_S_MAX)
             [stored] = recorder.read_after(receipt.first_position - 1, 1)
-            assert (stored.id, stored.originator_id, stored.originator_version) == (
+            assert (stored.position, stored.stream_id, stored.version) == (
                 receipt.last_position,
                 stream,
                 version,

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
-from eventsourcing.persistence import Notification
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -593,7 +592,7 @@ states = st.binary(max_size=20) | st.builds(
 
 @for_all(topic=st.sampled_from([*CURRENT, "", "job.started", "x.v1"]), state=states)
 def test_whatever_is_stored_is_read_or_reported(topic: str, state: bytes) -> None:
-    decoded = EventMapper().decode(Notification(JOB_ID, 1, topic, state, id=1))
+    decoded = EventMapper().read(1, JOB_ID, 1, topic, state)
     assert isinstance(decoded, Recorded | Unreadable)
     assert decoded.position == 1
 

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID, uuid4
 
 import pytest
-from eventsourcing.persistence import Notification
 
 from services.flusher import Commit, Conflict, Guard, Receipt
-from services.ledger import InMemoryRecorder, PostgresRecorder
+from services.ledger import InMemoryRecorder, PostgresRecorder, RawEvent
 from tests.services.commits import WAIT_S_MAX, commit, event, opening, verdict
 
 AnyRecorder = InMemoryRecorder | PostgresRecorder
@@ -29,9 +28,9 @@ def append(recorder: AnyRecorder, made: Commit) -> Receipt:
     return recorder.append(made).result(timeout=WAIT_S_MAX)
 
 
-def places(stored: Sequence[Notification]) -> list[tuple[int, UUID | str, int]]:
+def places(stored: Sequence[RawEvent]) -> list[tuple[int, UUID, int]]:
     """Position, stream and version of each."""
-    return [(one.id, one.originator_id, one.originator_version) for one in stored]
+    return [(one.position, one.stream_id, one.version) for one in stored]
 
 
 def test_an_empty_ledger_has_head_zero_and_nothing_to_read(recorder: AnyRecorder) -> None:
@@ -53,14 +52,14 @@ def test_an_event_is_read_as_it_was_written(recorder: AnyRecorder) -> None:
     stream, state = uuid4(), bytes(range(256))
     append(recorder, commit(event(stream, 1, state=state)))
     [stored] = recorder.read_after(0, 10)
-    assert stored == Notification(stream, 1, "test.happened.v1", state, id=1)
+    assert stored == RawEvent(1, stream, 1, "test.happened.v1", state)
     assert list(recorder.read_streams([stream])) == [stored]
 
 
 def test_reading_goes_on_after_a_position_up_to_a_limit(recorder: AnyRecorder) -> None:
     append(recorder, opening(events=5))
-    assert [one.id for one in recorder.read_after(2, 2)] == [3, 4]
-    assert [one.id for one in recorder.read_after(4, 10)] == [5]
+    assert [one.position for one in recorder.read_after(2, 2)] == [3, 4]
+    assert [one.position for one in recorder.read_after(4, 10)] == [5]
     assert list(recorder.read_after(5, 10)) == []
 
 
@@ -155,7 +154,7 @@ def test_commits_handed_in_together_are_judged_each_by_itself(recorder: AnyRecor
         "conflict",
         Receipt(4, 5),
     ]
-    assert [one.id for one in recorder.read_after(0, 10)] == [1, 2, 3, 4, 5]
+    assert [one.position for one in recorder.read_after(0, 10)] == [1, 2, 3, 4, 5]
 
 
 def test_an_empty_commit_is_refused(recorder: AnyRecorder) -> None:

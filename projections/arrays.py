@@ -1,7 +1,7 @@
 """Postgres arrays in their binary form. psycopg makes the same bytes one by one in Python, three times slower."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -48,7 +48,7 @@ def int8s(values: Sequence[int]) -> PackedArray:
     return _array(INT8_OID, len(values), struct.pack(">" + "iq" * len(values), *_with_length(8, values)))
 
 
-def uuids(values: Sequence[UUID]) -> PackedArray:
+def uuids(values: Collection[UUID]) -> PackedArray:
     """A `uuid[]`."""
     return _array(UUID_OID, len(values), b"".join([UUID_LENGTH + value.bytes for value in values]))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
+from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 
 Packs = Callable[[Sequence[Any]], PackedArray]
 
