@@ -85,6 +85,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is whole: what comes now is another head."""
         self._in_head = True
+        self.scope["darkroom.body_is_here"] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()
 
     def pause_writing(self) -> None:

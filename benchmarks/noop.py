@@ -19,7 +19,7 @@ from benchmarks.load import post
 from benchmarks.procrastinate_worker import app_of
 from benchmarks.stage import Stage
 from benchmarks.submit import TOKEN, process
-from benchmarks.system import POLL_S, WORKERS, System, running
+from benchmarks.system import JOBS_AT_ONCE, POLL_S, System, running
 
 JOBS: Final = 2_000
 QUICK_JOBS: Final = 80
@@ -53,7 +53,7 @@ def ours(stage: Stage, jobs: int) -> float:
 
 def procrastinate(peer: App, dsn: str, jobs: int) -> float:
     """The same of the peer."""
-    with process(["benchmarks.procrastinate_worker", dsn, str(WORKERS)], {}):
+    with process(["benchmarks.procrastinate_worker", dsn, str(JOBS_AT_ONCE)], {}):
         through_procrastinate(peer, dsn, WARMING_JOBS)
         return through_procrastinate(peer, dsn, jobs)
 
@@ -111,7 +111,7 @@ def _done(connection: Connection[TupleRow]) -> int:
 ROWS = [
     Row(
         "no-op-jobs",
-        f"jobs/s of 1 image, {WORKERS} workers, all services on",
+        f"jobs/s of 1 image, {JOBS_AT_ONCE} at a time, all services on",
         "procrastinate, no history",
         Target("ratio", "≥", 1),
         contest,

@@ -1,4 +1,4 @@
-"""Every service in a process of its own, with workers whose engine paints nothing, on a fresh ledger."""
+"""Every service in a process of its own, with a worker process whose engine paints nothing, on a fresh ledger."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from benchmarks.stage import Stage
 from benchmarks.submit import TOKEN, await_port, free_port, process
 
 SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails")
-WORKERS: Final = 64
+JOBS_AT_ONCE: Final = 128
 READY_S_MAX: Final = 60.0
 POLL_S: Final = 0.05
 
@@ -69,7 +69,7 @@ class System:
 
 
 @contextmanager
-def running(stage: Stage, workers: int = WORKERS) -> Iterator[System]:
+def running(stage: Stage, jobs_at_once: int = JOBS_AT_ONCE) -> Iterator[System]:
     """All services; ready when a first job has gone through."""
     port = free_port()
     forget_streams(stage.servers.nats_url)
@@ -90,7 +90,8 @@ def running(stage: Stage, workers: int = WORKERS) -> Iterator[System]:
         }
         for service in SERVICES:
             undo.enter_context(process(["api.cli", "run", service], environment))
-        undo.enter_context(process(["benchmarks.noop_worker", stage.servers.worker_nats_url, blobs, str(workers)], {}))
+        worker = ["benchmarks.noop_worker", stage.servers.worker_nats_url, blobs, str(jobs_at_once)]
+        undo.enter_context(process(worker, {}))
         await_port(port)
         connection = undo.enter_context(psycopg.connect(dsn, autocommit=True))
         system = System(port, connection)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -132,7 +133,7 @@ class Catalog(Entry):
         return self
 
     def _check_conditions(self, name: str, param: Param) -> None:
-        for parent, wanted in param.conditions().items():
+        for parent, wanted in param.conditions.items():
             path = ("params", name, "depends_on", parent)
             if not wanted:
                 raise EntryProblem(path, f"names no value of {parent}, so {name} could never be used")
@@ -255,8 +256,19 @@ class Catalog(Entry):
             raise InvalidInput([FieldProblem("quantity", f"must be one of {allowed}")])
         return asked
 
-    def params_of(self, job_type: JobType) -> dict[str, Param]:
+    def params_of(self, job_type: JobType) -> Mapping[str, Param]:
         """The parameters that a job type takes, parents first."""
+        alike = job_type.model, job_type.params
+        if alike not in self.taken:
+            self.taken[alike] = self._taken_by(job_type)
+        return self.taken[alike]
+
+    @cached_property
+    def taken(self) -> dict[tuple[str, Sequence[str]], Mapping[str, Param]]:
+        """What `params_of` has put together: the same for every submission."""
+        return {}
+
+    def _taken_by(self, job_type: JobType) -> Mapping[str, Param]:
         each = {"multiple_of": self.models[job_type.model].pixels_each}
         taken = {name: self.params[name].model_copy(update=each) for name in ("width", "height")}
         taken |= {name: self.params[name] for name in job_type.params}

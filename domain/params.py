@@ -1,6 +1,7 @@
 """Parameters of a job type: what values one may have, and on which others it depends."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -100,15 +101,16 @@ class Param(Entry):
 
     def holds(self, values: Mapping[str, ParamValue]) -> bool:
         """Whether this parameter means something beside these values of others."""
-        return all(name in values and values[name] in wanted for name, wanted in self.conditions().items())
+        return all(name in values and values[name] in wanted for name, wanted in self.conditions.items())
 
+    @cached_property
     def conditions(self) -> dict[str, tuple[ParamValue, ...]]:
         """Each parameter that this one depends on, and the values that it may have."""
         return {name: wanted if isinstance(wanted, tuple) else (wanted,) for name, wanted in self.depends_on.items()}
 
     def condition_text(self) -> str:
         """The conditions for people: `sampler = dpm++`."""
-        each = (f"{name} = {' or '.join(map(_shown, wanted))}" for name, wanted in self.conditions().items())
+        each = (f"{name} = {' or '.join(map(_shown, wanted))}" for name, wanted in self.conditions.items())
         return " and ".join(each)
 
     def json_schema(self) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Param(Entry):
             schema["unit"] = self.unit
         if self.label is not None:
             schema["title"] = self.label
-        depends_on = [{"name": name, "values": list(wanted)} for name, wanted in self.conditions().items()]
+        depends_on = [{"name": name, "values": list(wanted)} for name, wanted in self.conditions.items()]
         return schema | {"depends_on": depends_on}
 
 

@@ -123,7 +123,7 @@ class _Reading:
             if problem is not None:
                 self._skip(name, f"was {_shown(value)}; {problem}")
             elif value is not None:
-                self._inputs.append(Input(name, value, param.conditions()))
+                self._inputs.append(Input(name, value, param.conditions))
             taken = self._default(name) if value is None or problem is not None else value
             if taken is not None:
                 values[name] = param.coerced(taken)

@@ -5,7 +5,9 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Self
 
 import nats.errors
 from nats.aio.client import Client
@@ -34,6 +36,33 @@ FIRST_S = 0.25
 
 LOOK_S = 0.5
 """How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A message that was pulled, and the order in it, or why it cannot be read."""
+
+    message: Msg
+    order: WorkOrder | ValidationError
+
+    @classmethod
+    def of(cls, message: Msg) -> Self:
+        """Read it."""
+        try:
+            return cls(message, WorkOrder.model_validate_json(message.data))
+        except ValidationError as error:
+            return cls(message, error)
+
+    def since(self) -> datetime:
+        """When it was handed out."""
+        return self.message.metadata.timestamp
+
+    def waiting(self) -> Waiting:
+        """What decides whether it is taken now. One that cannot be read is due: it is dropped at once."""
+        if isinstance(self.order, ValidationError):
+            return Waiting("", float("inf"), 0)
+        waited_s = (datetime.now(UTC) - self.since()).total_seconds()
+        return Waiting(self.order.recipe.model, waited_s, (self.message.metadata.num_delivered or 1) - 1)
 
 
 class Worker:
@@ -68,7 +97,7 @@ class Worker:
                     message = None if stop.is_set() else await self._next(pool, wait_s)
                     if message is not None:
                         busy = True
-                        await self._work(await self._preferred(message, stop), stop)
+                        await self._work(await self._preferred(Held.of(message), stop), stop)
         finally:
             leaving.cancel()
 
@@ -90,25 +119,27 @@ class Worker:
         finally:
             self._pulling = None
 
-    async def _preferred(self, first: Msg, stop: asyncio.Event) -> Msg:
+    async def _preferred(self, first: Held, stop: asyncio.Event) -> Held:
         """The order to work on: before a model is loaded for it, a moment goes into looking for one that needs none.
 
         The others are given back before the work begins: every worker can take them at once, and their owners can
         cancel them. See gpu_worker.preference.
         """
+        if isinstance(first.order, WorkOrder) and self._workshop.is_loaded(first.order.recipe.model):
+            return first  # as `preferred` has it, whatever its age
         held, deadline_s = [first], time.monotonic() + LOOK_S
-        while (index := preferred(list(map(waiting, held)), self._workshop.is_loaded)) is None:
+        while (index := preferred([one.waiting() for one in held], self._workshop.is_loaded)) is None:
             more = len(held) < LOOKED_AT_MAX and time.monotonic() < deadline_s and not stop.is_set()
             # Never cut short: the broker would give what we give back to the pull that nobody reads any more.
             message = await self._look_further() if more else None
             if message is None:
                 index = 0
                 break
-            held = sorted((*held, message), key=age_of)
+            held = sorted((*held, Held.of(message)), key=Held.since)
         chosen = held.pop(index)
-        for message in held:
+        for one in held:
             with suppress(nats.errors.Error):  # the broker hands it out again by itself, later
-                await message.nak()
+                await one.message.nak()
         return chosen
 
     async def _look_further(self) -> Msg | None:
@@ -158,12 +189,11 @@ class Worker:
         if len(self._answered) == len(self._pools):
             self._outage.over()
 
-    async def _work(self, message: Msg, stop: asyncio.Event) -> None:
-        try:
-            order = WorkOrder.model_validate_json(message.data)
-        except ValidationError as error:
-            LOG.error("dropped an order that cannot be read: %s", error.errors(include_input=False)[0]["msg"])  # noqa: TRY400
-            await message.term()
+    async def _work(self, held: Held, stop: asyncio.Event) -> None:
+        order = held.order
+        if isinstance(order, ValidationError):
+            LOG.error("dropped an order that cannot be read: %s", order.errors(include_input=False)[0]["msg"])
+            await held.message.term()
             return
         self._outage.over()
         with (
@@ -172,10 +202,10 @@ class Worker:
                 "attempt",
                 order.job_id,
                 {"darkroom.attempt": order.attempt, "darkroom.worker": self._workshop.worker},
-                message.headers,
+                held.message.headers,
             ),
         ):
-            await self._attempt(message, order, stop)
+            await self._attempt(held.message, order, stop)
 
     async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:
         if stop.is_set():
@@ -202,18 +232,3 @@ class Worker:
         held = self._in_hand
         if held and message.data == CANCEL and message.subject == cancel_subject(self._workshop.worker, held.job_id):
             held.interrupted(Interrupt.CANCELED)
-
-
-def age_of(message: Msg) -> datetime:
-    """When it was handed out."""
-    return message.metadata.timestamp
-
-
-def waiting(message: Msg) -> Waiting:
-    """What decides whether an order is taken now. One that cannot be read is due: it is dropped at once."""
-    try:
-        model = WorkOrder.model_validate_json(message.data).recipe.model
-    except ValidationError:
-        return Waiting("", float("inf"), 0)
-    waited_s = (datetime.now(UTC) - age_of(message)).total_seconds()
-    return Waiting(model, waited_s, (message.metadata.num_delivered or 1) - 1)

@@ -55,6 +55,7 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
     `Recipe` is the canonical JSON, and `Recipe fingerprint` the SHA-256 of that text.
     """
     recipe = order.recipe
+    canonical = recipe.canonical()
     origin: dict[str, str | int] = {
         "Job": str(order.job_id),
         "Asset": str(asset_id(order.job_id, output.index)),
@@ -63,8 +64,8 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
         "Prompt": recipe.prompt,
         "Model": recipe.model,
         "Model revision": model_revision,
-        "Recipe": recipe.canonical(),
-        "Recipe fingerprint": recipe.fingerprint(),
+        "Recipe": canonical,
+        "Recipe fingerprint": hashlib.sha256(canonical.encode()).hexdigest(),
     }
     if order.enhanced_prompt:
         origin["Enhanced prompt"] = order.enhanced_prompt

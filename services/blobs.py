@@ -60,7 +60,7 @@ class Blobs:
         """Write a new file, all or nothing, durable when this returns. False when there is one: it stays as it is."""
         try:
             if self._folder is not None:
-                return _put_once(self._folder, path, content)
+                return _put_once(str(self._folder), path, content)
             obstore.put(self._store, path, content, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
@@ -126,19 +126,19 @@ class Blobs:
         return True
 
 
-def _put_once(folder: Path, path: str, content: bytes) -> bool:
+def _put_once(folder: str, path: str, content: bytes) -> bool:
     """On disk before it has its name, and named all at once: a crash at any moment leaves the whole file or no file."""
-    target = folder / path
-    if ".." in target.parts:
+    if ".." in path.split("/"):
         raise ValueError(f"{path} leads out of the object store.")
-    if target.exists():
+    target = os.path.join(folder, path)
+    if os.path.exists(target):
         return False
-    unfinished = folder / UNFINISHED / uuid4().hex
-    for parent in (unfinished.parent, target.parent):
-        if not parent.is_dir():  # a look is much cheaper than an attempt that fails
-            parent.mkdir(parents=True, exist_ok=True)
+    unfinished = os.path.join(folder, UNFINISHED, uuid4().hex)
+    for parent in (os.path.dirname(unfinished), os.path.dirname(target)):
+        if not os.path.isdir(parent):  # a look is much cheaper than an attempt that fails
+            os.makedirs(parent, exist_ok=True)
     try:
-        with unfinished.open("xb") as file:
+        with open(unfinished, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -146,12 +146,13 @@ def _put_once(folder: Path, path: str, content: bytes) -> bool:
     except FileExistsError:  # somebody else was faster
         return False
     finally:
-        unfinished.unlink(missing_ok=True)
-    _sync_names(target.parent)
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
+    _sync_names(os.path.dirname(target))
     return True
 
 
-def _sync_names(folder: Path) -> None:
+def _sync_names(folder: str) -> None:
     """Through to the disk: the ledger is about to say that the file exists, and a crash must not deny it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -186,6 +187,7 @@ class Dispatcher:
             return None
 
 
+@lru_cache(maxsize=4_096)
 def attempt_in(subject: str) -> tuple[UUID, int]:
     """The job and the attempt that a subject of `services.wire.work_subject` names."""
     *_, job_id, attempt = subject.split(".")

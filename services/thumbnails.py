@@ -82,6 +82,15 @@ class Claimed:
     tries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A WebP; width and height in pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
+
 class Thumbnailer:
     """Several may run: each asset is tried by one of them at a time, and the ledger takes one thumbnail of it."""
 
@@ -161,13 +170,13 @@ class Thumbnailer:
 
     def _make(self, claimed: Claimed) -> AssetThumbnailed:
         path = thumbnail_path(claimed.owner, claimed.asset_id)
-        content = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
-        if not self._blobs.put_once(path, content):
-            content = self._blobs.get(path)  # of a try that ended before the ledger had it
+        made = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
+        if not self._blobs.put_once(path, made.content):
+            there = self._blobs.get(path)  # of a try that ended before the ledger had it
+            made = Thumbnail(there, *read_image(there).size)
         reached(Point.THUMBNAILS_AFTER_FILE)
-        width, height = read_image(content).size
-        sha256 = hashlib.sha256(content).hexdigest()
-        return AssetThumbnailed(sha256=sha256, bytes=len(content), width=width, height=height, path=path)
+        sha256 = hashlib.sha256(made.content).hexdigest()
+        return AssetThumbnailed(sha256=sha256, bytes=len(made.content), width=made.width, height=made.height, path=path)
 
     def _put_off(self, claimed: Claimed, error: Exception) -> None:
         """Try again later, or never. The asset stays as it is either way."""
@@ -199,13 +208,13 @@ def thumbnail_path(owner: str, asset_id: UUID) -> str:
     return f"thumbnails/{owner}/{asset_id}.webp"
 
 
-def thumbnail_of(content: bytes, kind: Kind) -> bytes:
-    """Return a WebP of a picture, or of a frame of a video, at most `SIDE_PX_MAX` a side. Raises `UnreadableMedia`."""
+def thumbnail_of(content: bytes, kind: Kind) -> Thumbnail:
+    """Of a picture, or of a frame of a video; at most `SIDE_PX_MAX` a side. Raises `UnreadableMedia`."""
     image = read_frame(content) if kind is Kind.VIDEO else read_image(content)
     image.thumbnail((SIDE_PX_MAX, SIDE_PX_MAX))
     file = io.BytesIO()
     image.save(file, "WEBP", quality=QUALITY)
-    return file.getvalue()
+    return Thumbnail(file.getvalue(), image.width, image.height)
 
 
 def pause_after(tries: int) -> float:

@@ -3,10 +3,9 @@
 import re
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
-HIGH_WATER_KIB = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+HIGH_WATER_KIB = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 """The largest resident set of a process in Linux's proc(5)."""
 
 RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -30,7 +29,8 @@ def peak_memory_bytes() -> int:
     if cuda is not None:
         return sum(int(cuda.max_memory_allocated(device)) for device in range(cuda.device_count()))
     try:
-        return int(HIGH_WATER_KIB.findall(Path("/proc/self/status").read_text(encoding="ascii"))[0]) * 1024
+        with open("/proc/self/status", "rb", buffering=0) as status:
+            return int(HIGH_WATER_KIB.findall(status.read())[0]) * 1024
     except (OSError, IndexError):
         # Right as well, unless this process is smaller than its parent: on Linux it begins with the parent's peak.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT_BYTES

@@ -34,7 +34,9 @@ def near(pixel: object, colour: tuple[int, ...]) -> bool:
     ],
 )
 def test_the_longest_side_is_bounded_and_nothing_is_enlarged(size: tuple[int, int], small: tuple[int, int]) -> None:
-    image = opened(thumbnail_of(png(*size), Kind.IMAGE))
+    made = thumbnail_of(png(*size), Kind.IMAGE)
+    image = opened(made.content)
+    assert (made.width, made.height) == image.size
     assert image.size == small
     assert max(image.size) <= SIDE_PX_MAX
     assert near(image.convert("RGB").getpixel((0, 0)), RED)
@@ -42,7 +44,7 @@ def test_the_longest_side_is_bounded_and_nothing_is_enlarged(size: tuple[int, in
 
 def test_a_thumbnail_is_small_beside_its_file() -> None:
     noise = Image.effect_noise((1024, 1024), 40).convert("RGB")
-    assert len(thumbnail_of(encoded(noise), Kind.IMAGE)) < len(encoded(noise)) / 10
+    assert len(thumbnail_of(encoded(noise), Kind.IMAGE).content) < len(encoded(noise)) / 10
 
 
 def test_it_stands_upright_and_carries_nothing_but_pixels() -> None:
@@ -51,7 +53,7 @@ def test_it_stands_upright_and_carries_nothing_but_pixels() -> None:
     exif[ExifTags.Base.Model] = "a camera"
     exif[ExifTags.Base.Orientation] = 6  # turned by a quarter
     Image.new("RGB", (40, 20)).save(file, "PNG", icc_profile=b"a profile of colours", exif=exif)
-    content = thumbnail_of(file.getvalue(), Kind.IMAGE)
+    content = thumbnail_of(file.getvalue(), Kind.IMAGE).content
     assert opened(content).size == (20, 40)
     assert not [name for name in (b"ICCP", b"EXIF", b"XMP ", b"camera") if name in content]
 
@@ -73,7 +75,7 @@ def test_what_is_transparent_is_white(mode: str) -> None:
         image.quantize(4).save(file, "PNG")
     else:
         image.convert(mode).save(file, "PNG")
-    shown = opened(thumbnail_of(file.getvalue(), Kind.IMAGE)).convert("RGB")
+    shown = opened(thumbnail_of(file.getvalue(), Kind.IMAGE).content).convert("RGB")
     grey = round(0.299 * RED[0] + 0.587 * RED[1] + 0.114 * RED[2])
     assert near(shown.getpixel((5, 10)), (grey, grey, grey) if mode == "LA" else RED)
     assert near(shown.getpixel((35, 10)), WHITE)
@@ -81,7 +83,7 @@ def test_what_is_transparent_is_white(mode: str) -> None:
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 90), ("1", 1), ("P", 0), ("RGB", RED)])
 def test_pictures_of_any_mode_become_colours(mode: str, colour: int | tuple[int, ...]) -> None:
-    assert opened(thumbnail_of(png(30, 20, colour, mode), Kind.IMAGE)).size == (30, 20)
+    assert opened(thumbnail_of(png(30, 20, colour, mode), Kind.IMAGE).content).size == (30, 20)
 
 
 # Posters.
@@ -89,7 +91,7 @@ def test_pictures_of_any_mode_become_colours(mode: str, colour: int | tuple[int,
 
 def test_a_poster_is_the_frame_after_a_quarter() -> None:
     greys = list(range(0, 250, 10))  # 25 frames
-    poster = opened(thumbnail_of(mp4(greys, 640, 360), Kind.VIDEO))
+    poster = opened(thumbnail_of(mp4(greys, 640, 360), Kind.VIDEO).content)
     assert poster.size == (512, 288)
     assert near(poster.convert("RGB").getpixel((9, 9)), (60, 60, 60))  # the seventh
 
