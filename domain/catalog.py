@@ -265,7 +265,7 @@ class Catalog(Entry):
 
     @cached_property
     def taken(self) -> dict[tuple[str, Sequence[str]], Mapping[str, Param]]:
-        """What `params_of` has put together: the same for every submission."""
+        """What `params_of` has put together so far, by model and names: it is the same for every submission."""
         return {}
 
     def _taken_by(self, job_type: JobType) -> Mapping[str, Param]:

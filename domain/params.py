@@ -104,7 +104,7 @@ class Param(Entry):
         return all(name in values and values[name] in wanted for name, wanted in self.conditions.items())
 
     @cached_property
-    def conditions(self) -> dict[str, tuple[ParamValue, ...]]:
+    def conditions(self) -> Mapping[str, tuple[ParamValue, ...]]:
         """Each parameter that this one depends on, and the values that it may have."""
         return {name: wanted if isinstance(wanted, tuple) else (wanted,) for name, wanted in self.depends_on.items()}
 

@@ -211,7 +211,7 @@ class Attempt:
                 continue
             output = self._order.outputs[arrival.position]
             try:
-                stored = arrival.stored.result() if arrival.stored.done() else await asyncio.wrap_future(arrival.stored)
+                stored = await asyncio.wrap_future(arrival.stored)
             except Exception as error:  # the encoder raises what it likes
                 why = self._failure_of(error)
                 if why.error_class is ErrorClass.TRANSIENT:
@@ -236,8 +236,6 @@ class Attempt:
         return {**library_versions(), **({"model": self._revision} if self._revision else {})}
 
     async def _next_arrival(self) -> Arrival | Ended:
-        if not self._arrivals.empty():
-            return self._arrivals.get_nowait()
         while True:
             try:
                 async with asyncio.timeout(STEP_S_MAX):

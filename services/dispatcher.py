@@ -189,7 +189,7 @@ class Dispatcher:
 
 @lru_cache(maxsize=4_096)
 def attempt_in(subject: str) -> tuple[UUID, int]:
-    """The job and the attempt that a subject of `services.wire.work_subject` names."""
+    """The job and the attempt that a subject of `services.wire.work_subject` names. Looks meet most of them again."""
     *_, job_id, attempt = subject.split(".")
     return UUID(job_id), int(attempt)
 

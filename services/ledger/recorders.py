@@ -100,21 +100,21 @@ class PostgresRecorder(PostgresApplicationRecorder):
     def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            found = connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True)
-            return [*map(RawEvent._make, found)]
+            found = connection.execute(SQL["read_after"], (position, limit), prepare=True, binary=True).fetchall()
+        return [*map(RawEvent._make, found)]
 
     def read_of(self, position: int, upto: int, kinds: Sequence[str]) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         arguments = {"after": position, "upto": upto, "kinds": list(kinds)}
         with self._database.connection() as connection:
-            found = connection.execute(SQL["read_of"], arguments, prepare=True, binary=True)
-            return [*map(RawEvent._make, found)]
+            found = connection.execute(SQL["read_of"], arguments, prepare=True, binary=True).fetchall()
+        return [*map(RawEvent._make, found)]
 
     def read_streams(self, stream_ids: Sequence[UUID]) -> Sequence[RawEvent]:
         """See `Recorder`. Raises `Unavailable`."""
         with self._database.connection() as connection:
-            found = connection.execute(SQL["read_streams"], (uuids(stream_ids),), prepare=True, binary=True)
-            return [*map(RawEvent._make, found)]
+            found = connection.execute(SQL["read_streams"], (uuids(stream_ids),), prepare=True, binary=True).fetchall()
+        return [*map(RawEvent._make, found)]
 
     def head(self) -> int:
         """See `Recorder`. Raises `Unavailable`."""
