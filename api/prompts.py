@@ -31,8 +31,8 @@ from domain.errors import FieldProblem, InvalidInput, NotFound
 from domain.prompt import prompt_id
 from domain.recipe import PROMPT_CHARACTERS_MAX, Task
 from projections import score_reads
+from projections.projection import Rows
 from projections.prompts import fold
-from projections.rows import Rows
 from projections.score_reads import PromptFilter, PromptRow
 from services.ledger import Context, PromptExecuted
 

@@ -8,7 +8,7 @@ from domain import events as facts
 from domain.envelope import Recorded
 from domain.events import Event
 from domain.recipe import asset_id
-from projections.rows import Row, Rows
+from projections.projection import Row, Rows
 
 
 def assets_touched(event: Recorded) -> Sequence[UUID]:

@@ -13,8 +13,7 @@ from domain import events as facts
 from domain.codec import NAMES
 from domain.envelope import Recorded
 from domain.events import Event
-from projections.projection import Projection
-from projections.rows import Row
+from projections.projection import Projection, Row
 from projections.sql import load
 
 SQL = load("batches.sql")

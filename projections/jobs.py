@@ -7,8 +7,7 @@ from uuid import UUID
 from domain import events as facts
 from domain.envelope import Recorded
 from projections.asset_rows import change, reserved
-from projections.projection import FoldedTable, FoldedView, Projection
-from projections.rows import Rows
+from projections.projection import FoldedTable, FoldedView, Projection, Rows
 from projections.sql import load
 
 

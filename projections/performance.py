@@ -8,8 +8,7 @@ from domain import events as facts
 from domain.codec import NAMES
 from domain.envelope import Recorded
 from projections.jobs import jobs_touched
-from projections.projection import FoldedTable, FoldedView, Projection
-from projections.rows import Row, Rows
+from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.sql import load
 
 

@@ -11,7 +11,7 @@ from domain import events as facts
 from domain import scoring
 from domain.envelope import Recorded
 from domain.recipe import asset_id
-from projections.rows import Row
+from projections.projection import Row
 from projections.score_rows import SQL, Change, Job, Subject, columns, store
 
 Edge = tuple[str, str, str, str]

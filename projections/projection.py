@@ -1,8 +1,8 @@
 """What a projection is, and the kind most of them are: rows that events fold into."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import LiteralString, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, Protocol
 from uuid import UUID
 
 import orjson
@@ -11,7 +11,10 @@ from psycopg.rows import TupleRow
 
 from domain.envelope import Recorded
 from projections.arrays import uuids
-from projections.rows import Memory, Rows
+
+Row = dict[str, Any]
+Rows = dict[str, Row | None]
+"""Rows of one table by their key as text. None: the row is to be deleted."""
 
 
 class Projection(Protocol):
@@ -45,22 +48,12 @@ class Projection(Protocol):
         ...
 
 
-def load_rows(sql: LiteralString, keys: Collection[UUID], cursor: Cursor[TupleRow], memory: Memory | None) -> Rows:
-    """The rows with these keys, from memory where they are remembered."""
-    rows = {} if memory is None else memory.known(map(str, keys))
-    unknown = [key for key in keys if str(key) not in rows] if rows else keys
-    if unknown:
-        found = cursor.execute(sql, (uuids(unknown),), prepare=True, binary=True).fetchall()
-        rows.update((str(key), orjson.loads(row)) for key, row in found)
-    return rows
-
-
 @dataclass(frozen=True, slots=True)
 class FoldedTable:
     """A table whose rows are folds over events: load the rows that a batch touches, fold in memory, store them back.
 
     `touched` names the keys an event changes, `fold` changes them in place. `sql` holds `load` (keys → rows as JSON),
-    `store` (JSON rows, upserted) and `remove` (keys). With a memory, what it knows is not loaded.
+    `store` (JSON rows, upserted) and `remove` (keys).
     """
 
     name: str
@@ -68,7 +61,6 @@ class FoldedTable:
     touched: Callable[[Recorded], Sequence[UUID]]
     fold: Callable[[Rows, Recorded], None]
     sql: Mapping[str, LiteralString]
-    memory: Memory | None = None
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Fold a batch: two statements, however many events."""
@@ -80,8 +72,9 @@ class FoldedTable:
                 touching.append(event)
         if not keys:
             return
-        rows = load_rows(self.sql["load"], keys, cursor, self.memory)
-        before = {key for key, row in rows.items() if row is not None}
+        found = cursor.execute(self.sql["load"], (uuids(keys),), prepare=True, binary=True).fetchall()
+        rows: Rows = {str(key): orjson.loads(row) for key, row in found}
+        before = set(rows)
         for event in touching:
             self.fold(rows, event)
         stored = [row for row in rows.values() if row is not None]
@@ -90,8 +83,6 @@ class FoldedTable:
         removed = [key for key, row in rows.items() if row is None and key in before]
         if removed:
             cursor.execute(self.sql["remove"], (removed,), prepare=True)
-        if self.memory is not None:
-            self.memory.keep(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +103,3 @@ class FoldedView:
         """See `Projection`."""
         for table in self.folded:
             table.project(events, cursor)
-
-    def remembering(self) -> Self:
-        """The same view with a memory of its rows, for who alone writes them."""
-        return replace(self, folded=tuple(replace(table, memory=Memory()) for table in self.folded))
-
-    def forget(self) -> None:
-        """Remember no row: somebody else wrote, or a batch did not land."""
-        for table in self.folded:
-            if table.memory is not None:
-                table.memory.forget()

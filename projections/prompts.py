@@ -6,8 +6,7 @@ from uuid import UUID
 
 from domain import events as facts
 from domain.envelope import Recorded
-from projections.projection import FoldedTable, FoldedView, Projection
-from projections.rows import Row, Rows
+from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.score_rows import prompt_key
 from projections.sql import load
 

@@ -1,8 +1,8 @@
 """Jobs that wait or run: what the dispatcher hands out and the reaper watches; and what each owner was given so far."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, LiteralString, Self
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
 
 import orjson
 from psycopg import Cursor
@@ -11,9 +11,9 @@ from psycopg.rows import TupleRow
 from domain import events as facts
 from domain.envelope import Recorded
 from domain.fairness import UNEXPECTED_S, charged, round_begun
+from projections.arrays import uuids
 from projections.jobs import jobs_touched
-from projections.projection import Projection, load_rows
-from projections.rows import Memory, Row, Rows
+from projections.projection import Projection, Row, Rows
 from projections.sql import load
 
 Level = tuple[str, int]
@@ -125,15 +125,15 @@ class Queue:
     tables: Sequence[str] = ("queue", "turns")
     kinds: Sequence[str] = ("job",)
     version: int = 2  # since jobs have a cost, and owners turns
-    memory: Memory | None = None
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`. Five statements, however many events."""
         keys = {key for event in events for key in jobs_touched(event)}
         if not keys:
             return
-        rows = load_rows(self.sql["load"], keys, cursor, self.memory)
-        there = {key for key, row in rows.items() if row is not None}
+        found = cursor.execute(self.sql["load"], (uuids(keys),), prepare=True, binary=True).fetchall()
+        rows: Rows = {str(key): orjson.loads(row) for key, row in found}
+        there = set(rows)
         turns = Turns(self._turns(events, rows, cursor))
         for event in events:
             key = str(event.stream_id)
@@ -146,17 +146,6 @@ class Queue:
         if removed:
             cursor.execute(self.sql["remove"], (removed,), prepare=True)
         self._store("store_turns", turns.rows(), cursor)
-        if self.memory is not None:
-            self.memory.keep(rows)
-
-    def remembering(self) -> Self:
-        """See `FoldedView`. Turns are few, and loaded each time."""
-        return replace(self, memory=Memory())
-
-    def forget(self) -> None:
-        """See `FoldedView`."""
-        if self.memory is not None:
-            self.memory.forget()
 
     def _turns(self, events: Sequence[Recorded], rows: Rows, cursor: Cursor[TupleRow]) -> list[Row]:
         """The turns of everybody whose jobs these events are about, and of who reached the last round of each level."""

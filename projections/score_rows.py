@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 from domain import events as facts
 from domain import scoring
 from domain.envelope import Recorded
-from projections.rows import Row
+from projections.projection import Row
 from projections.sql import load
 
 SQL = load("scores.sql")

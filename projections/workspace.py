@@ -5,8 +5,7 @@ from typing import Final
 from domain import events as facts
 from domain.envelope import Recorded
 from projections.asset_rows import assets_touched, fold_into, rows_of_queued_job
-from projections.projection import FoldedTable, FoldedView, Projection
-from projections.rows import Rows
+from projections.projection import FoldedTable, FoldedView, Projection, Rows
 from projections.sql import load
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
-from typing import Any, Final, Protocol, TypeGuard, cast, runtime_checkable
+from typing import Any, Final, Protocol, TypeGuard
 from uuid import UUID
 
 import psycopg
@@ -62,19 +62,6 @@ class View(Protocol):
         ...
 
 
-@runtime_checkable
-class Remembers(Protocol):
-    """A view that can keep the rows that it stored last, and then need not load them again."""
-
-    def remembering(self) -> View:
-        """The same view with a memory, which holds while nobody else writes and every batch lands."""
-        ...
-
-    def forget(self) -> None:
-        """Remember nothing."""
-        ...
-
-
 class Projector:
     """All views of an installation. Several projectors may run; a row lock lets one work at a time.
 
@@ -93,8 +80,6 @@ class Projector:
         self._database = database
         self._ledger = ledger
         self._views = {view.name: view for view in views}
-        self._remembering = [view.remembering() if isinstance(view, Remembers) else view for view in views]
-        self._left_at: tuple[Sequence[str], int] | None = None
         self._rebuild_outdated = rebuild_outdated
         self._reading: tuple[tuple[Sequence[str], int, int], Future[list[Recorded | Unreadable]]] | None = None
 
@@ -161,41 +146,18 @@ class Projector:
         upto, batch = self._read(read, position, read_ahead)
         if upto <= position:
             return 0
-        self._remember_since((names, position))
         with telemetry.batch_span("project", batch), connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
             locked = cursor.execute(SQL["lock_progress"], (list(names),), prepare=True).fetchall()
             if any(at != position or version != self._views[name].version for name, at, version in locked):
                 return upto - position  # another projector or a rebuild was faster: look again
-            as_one = self._take(names, batch, cursor)
+            take_into([self._views[name] for name in names], batch, cursor)
             reached(Point.PROJECTOR_BEFORE_CHECKPOINT)
             cursor.execute(SQL["advance"], (upto, LIVE, list(names)), prepare=True)
             reached(Point.PROJECTOR_BEFORE_COMMIT)
         reached(Point.PROJECTOR_AFTER_COMMIT)
-        if as_one:
-            self._left_at = (names, upto)
         return upto - position
-
-    def _remember_since(self, left_at: tuple[Sequence[str], int]) -> None:
-        """What is remembered holds where these views are as our last batch left them, all of it having landed."""
-        if self._left_at != left_at:
-            for view in self._remembering:
-                if isinstance(view, Remembers):
-                    view.forget()
-        self._left_at = None  # until this batch has landed
-
-    def _take(self, names: Sequence[str], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> bool:
-        """Bring a batch into live views: into all at once when they can, else into each as it can, which is False."""
-        shares = {name: wanted(self._views[name], batch) for name in names}
-        parked = cursor.execute(SQL["any_parked"], (LIVE, list(names)), prepare=True).fetchall()
-        if not parked and all(map(is_readable, shares.values())):
-            views = [view for view in self._remembering if view.name in shares]
-            if _refusal([(view, cast("Sequence[Recorded]", shares[view.name])) for view in views], cursor) is None:
-                return True
-        for name, share in shares.items():
-            take(self._views[name], LIVE, share, cursor)
-        return False
 
     def _read(self, kinds: Sequence[str], position: int, ahead: bool) -> tuple[int, Sequence[Recorded | Unreadable]]:
         """The next batch and its last position. A full one after it is read while Postgres stores this one."""
@@ -248,6 +210,18 @@ class Projector:
 def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
+
+
+def take_into(views: Sequence[View], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+    """Bring a batch into live views: into all at once when they can, else into each as it can."""
+    shares = [(view, wanted(view, batch)) for view in views]
+    readable = [(view, share) for view, share in shares if is_readable(share)]
+    names = [view.name for view in views]
+    parked = cursor.execute(SQL["any_parked"], (LIVE, names), prepare=True).fetchall()
+    if not parked and len(readable) == len(shares) and _refusal(readable, cursor) is None:
+        return
+    for view, share in shares:
+        take(view, LIVE, share, cursor)
 
 
 def is_readable(events: Sequence[Recorded | Unreadable]) -> TypeGuard[Sequence[Recorded]]:

@@ -4,20 +4,15 @@ import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from uuid import UUID
 
 import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from domain.commands import SaveAsset, UnsaveAsset
 from domain.envelope import Recorded
-from domain.recipe import asset_id
-from projections import ALL, projection
-from projections.arrays import uuids
+from projections import ALL
 from projections.history import HISTORY
 from projections.projection import Projection
-from projections.queue import QUEUE
 from services import projector
 from services.broker import Broker
 from services.database import Database, Unavailable
@@ -27,7 +22,6 @@ from services.rebuild import matches_ledger
 from tests.histories import Story, Views
 from tests.services.beside import running, until
 from tests.services.commits import WAIT_S_MAX
-from tests.spec import NOW, report_completed, start
 
 
 @dataclass
@@ -93,56 +87,6 @@ def test_of_several_projectors_each_event_is_taken_once(
         range(1, head + 1)
     )
     assert all(matches_ledger(database, ledger, view).same for view in ALL)
-
-
-def test_projectors_that_take_turns_trust_no_memory_of_their_own(
-    database: Database, ledger: Ledger, story: Story, views: Views
-) -> None:
-    beside = Views(database, ledger)
-    job = story.submit(2)
-    views.catch_up()
-    story.tell(job, start(1), report_completed(0))
-    beside.catch_up()
-    story.curate(job, 0, SaveAsset(NOW))
-    views.catch_up()
-    story.tell(job, report_completed(1))
-    beside.catch_up()
-    assert all(matches_ledger(database, ledger, view).same for view in ALL)
-
-
-def test_a_batch_that_did_not_land_is_not_remembered(database: Database, ledger: Ledger, story: Story) -> None:
-    dying = Dying(HISTORY, database, deaths=0)
-    views = Views(database, ledger, QUEUE, dying)  # which counts what each owner was given: once too often would show
-    job = story.submit()
-    views.catch_up()
-    story.tell(job, start(1))
-    dying.deaths = 1
-    with pytest.raises(Unavailable):
-        views.projector.step()
-    views.catch_up()
-    assert matches_ledger(database, ledger, QUEUE).same
-    assert [row["waiting"] for row in views.rows("turns")] == [0]
-
-
-def test_what_is_remembered_is_not_loaded_again(
-    ledger: Ledger, story: Story, views: Views, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[UUID] = []
-    monkeypatch.setattr(projection, "uuids", lambda keys: loaded.extend(keys) or uuids(keys))
-    job = story.submit()
-    views.catch_up()
-    loaded.clear()  # whether there was one of them before
-    story.tell(job, start(1), report_completed(0))
-    views.catch_up()
-    assert loaded == []
-    Views(views.database, ledger).projector.step()  # nothing to do: the others' memory still holds
-    story.curate(job, 0, SaveAsset(NOW))
-    views.catch_up()
-    assert loaded == []
-    other = Views(views.database, ledger)
-    story.curate(job, 0, UnsaveAsset(NOW))
-    other.catch_up()
-    assert set(loaded) == {asset_id(job, 0)}
 
 
 def test_views_at_different_positions_go_on_from_where_each_is(
