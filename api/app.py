@@ -14,7 +14,6 @@ from starlette.responses import RedirectResponse, Response
 from api import (
     admin,
     assets,
-    batches,
     catalog,
     dead_jobs,
     enhance,
@@ -32,6 +31,8 @@ from api import (
     workspace,
 )
 from api.answers import answer
+from api.batches import bodies as batch_bodies
+from api.batches import routes as batch_routes
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
@@ -55,7 +56,7 @@ UPLOADS_DECODED_AT_ONCE: Final = 4
 
 ROUTERS: Final = (
     jobs,
-    batches,
+    batch_routes,
     reuse,
     enhance,
     assets,
@@ -97,7 +98,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
     app.add_middleware(Observed)  # the last one added is the outermost
-    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batches.BODIES)
+    bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
 

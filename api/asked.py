@@ -57,6 +57,19 @@ def id_under_key(owner: str, key: str) -> UUID:
     return uuid5(uuid5(OWNERS, owner), key)
 
 
+def retry_id(owner: str, job_id: UUID) -> UUID:
+    """The id of the one job that runs the lost outputs of a job again, whoever asks for it and however often.
+
+    The name has spaces, so no Idempotency-Key is like it. It never changes: it is in ledgers.
+    """
+    return id_under_key(owner, f"retry of {job_id} by hand")
+
+
+def retry_sha256(job_id: UUID) -> str:
+    """The hash that recognises a request to retry this job."""
+    return sha256_of({"retry": str(job_id)})
+
+
 def identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
     """The job's id, and the hash that recognises the same request under the same key; random without a key."""
     if asked.key is None:

@@ -9,23 +9,21 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
-from api.asked import Asked, id_under_key
+from api.asked import Asked, retry_id
+from api.batches.commands import Retried
 from api.body import read_nothing
 from api.identity import require_admin
+from api.job_control import retry
 from api.job_reading import identifier
 from api.lists import Cursor, Limit, page_of, place_of
 from api.openapi import answers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
-from api.submission import (
-    retry_of,
-)
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
 from domain.job import Finished, status_of
 from projections import reads
 from projections.reads import DeadJobRow
-from services.ledger import Context, JobExecuted
 
 router = APIRouter(tags=["admin"])
 
@@ -63,40 +61,28 @@ async def retry_dead_job(request: Request, job_id: str) -> Response:
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
-    executed, retried = await asyncio.to_thread(_retry, here, found, identity.owner)
-    return answer(retried, 202 if executed.decision else 200, position=executed.position)
+    retried, document = await asyncio.to_thread(_retry, here, found, identity.owner)
+    return answer(document, 202 if retried.new else 200, position=retried.position)
 
 
 def _read(here: Running, error_class: str | None, before: int | None, limit: int) -> tuple[list[DeadJobRow], set[UUID]]:
     """Dead jobs, and which retries of them there are. Nobody's in particular, so not read as any owner."""
     with here.parts.database.connection() as connection:
         rows = reads.dead_jobs(connection, error_class=error_class, before=before, limit=limit)
-        return rows, reads.which_exist(connection, [_retry_id(row.owner, row.job_id) for row in rows])
+        return rows, reads.which_exist(connection, [retry_id(row.owner, row.job_id) for row in rows])
 
 
-def _retry(here: Running, job_id: UUID, administrator: str) -> tuple[JobExecuted, dict[str, Any]]:
-    ledger = here.parts.ledger
-    parent = ledger.generation(job_id)
-    job = parent.job
+def _retry(here: Running, job_id: UUID, administrator: str) -> tuple[Retried, dict[str, Any]]:
+    job = here.parts.ledger.generation(job_id).job
     if not isinstance(job, Finished) or not isinstance(job.ending, JobFailed):
         raise NothingToRetry(status_of(job))
     owner = job.queued.owner
-    command = retry_of(job_id, parent, Asked(owner, here.parts.clock(), _key(job_id), None))
-    executed = ledger.execute(command.job_id, command, Context(administrator))
-    return executed, {"id": command.job_id, "parent_id": job_id, "owner": owner}
-
-
-def _key(job_id: UUID) -> str:
-    """Under which a dead job is run again once. With its spaces no Idempotency-Key of an owner is like it."""
-    return f"retry of {job_id} by hand"
-
-
-def _retry_id(owner: str, job_id: UUID) -> UUID:
-    return id_under_key(owner, _key(job_id))
+    retried = retry(here.parts, Asked(owner, here.parts.clock(), None, None), job_id, administrator)
+    return retried, {"id": retried.job_id, "parent_id": job_id, "owner": owner}
 
 
 def _document(row: DeadJobRow, retried: set[UUID]) -> dict[str, Any]:
-    retry_id = _retry_id(row.owner, row.job_id)
+    successor = retry_id(row.owner, row.job_id)
     return {
         "id": row.job_id,
         "owner": row.owner,
@@ -109,5 +95,5 @@ def _document(row: DeadJobRow, retried: set[UUID]) -> dict[str, Any]:
         "quarantined": row.error["error_class"] == ErrorClass.WORKER_LOST,
         "created_at": row.created_at,
         "finished_at": row.finished_at,
-        "retried_as": retry_id if retry_id in retried else None,
+        "retried_as": successor if successor in retried else None,
     }

@@ -1,22 +1,20 @@
 """Jobs: submit, look, cancel, retry, read their history."""
 
 import asyncio
-import contextlib
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from nats.errors import Error as NatsError
 from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
 from api.asked import asked_by, wait_s
-from api.batches.commands import run_job_again
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
 from api.inputs import Files, gone
+from api.job_control import cancel, retry
 from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
@@ -27,27 +25,20 @@ from api.submission import (
     Given,
     SubmitBody,
     given_of,
-    retry_of,
     sources_of,
     submission_of,
 )
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
-from domain.events import JobCanceled
-from domain.generation import Generation
-from domain.job import Finished
-from domain.job import Running as RunningJob
+from domain.job import ENDED
 from domain.recipe import asset_id
 from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
 from services.ledger import Context, JobExecuted
-from services.wire import CANCEL, cancel_subject
 
 router = APIRouter(tags=["jobs"])
-
-ENDED: Final = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
 
 
 @router.post(
@@ -122,17 +113,6 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     return answer({"result": result}, 202, position=position)
 
 
-async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
-    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
-    executed = await _execute(here, owner, job_id, CancelJob(here.parts.clock()))
-    result = _cancel_result(executed)
-    job = executed.generation.job
-    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
-        with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
-    return result, executed.position
-
-
 @router.post(
     "/v1/jobs/{job_id}/retry",
     status_code=202,
@@ -142,22 +122,22 @@ async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
 async def retry_job(request: Request, job_id: str) -> Response:
     """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none.
 
-    Of an item of a batch the new job takes the place.
+    A job is run again once: a second request answers 200 with the job of the first. In a batch the new job takes the
+    place of the old one.
     """
     here = running(request)
     found = identifier("job", job_id)
     asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
     await read_nothing(request)
-    parent: Generation = await asyncio.to_thread(here.parts.ledger.generation, found, owner=asked.owner)
-    command = retry_of(found, parent, asked)
-    if command.batch_id is not None:
-        require_broker(here)
-        again = await asyncio.to_thread(run_job_again, here.parts, asked, command.batch_id, found)
-        if again is not None:
-            successor = again.document["items"][0]["job_id"]
-            document = await asyncio.to_thread(job_from_ledger, here, asked.owner, successor)
-            return answer(document, 202 if again.new else 200, position=again.position)
-    return await _submit(request, here, command)
+    require_broker(here)
+    retried = await asyncio.to_thread(retry, here.parts, asked, found)
+    seconds = wait_s(request.headers)
+    if seconds is None:
+        document, waited = await asyncio.to_thread(job_from_ledger, here, asked.owner, retried.job_id), {}
+    else:
+        document = await _when_ended(here, asked.owner, retried.job_id, seconds)
+        waited = {"Preference_Applied": f"wait={seconds}"}
+    return answer(document, 202 if retried.new else 200, position=retried.position, **waited)
 
 
 @router.get(
@@ -197,17 +177,23 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
 
 async def _submit_and_wait(here: Running, command: SubmitJob, seconds: int) -> Response:
     """Answer when the job ended, or after `seconds`, with the job as it is then."""
-    ended = await here.feed.watch_end(command.job_id)
-    try:
-        executed = await _execute(here, command.owner, command.job_id, command)
-        document: Json = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
-        if document["status"] not in ENDED:
-            await asyncio.wait([ended], timeout=seconds)
-            document = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
-    finally:
-        here.feed.unwatch(command.job_id, ended)
+    executed = await _execute(here, command.owner, command.job_id, command)
+    document = await _when_ended(here, command.owner, command.job_id, seconds)
     status = 202 if executed.decision else 200
     return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
+
+
+async def _when_ended(here: Running, owner: str, job_id: UUID, seconds: int) -> Json:
+    """The job's document when it has ended, or as it is after `seconds`."""
+    ended = await here.feed.watch_end(job_id)
+    try:
+        document: Json = await asyncio.to_thread(job_from_ledger, here, owner, job_id)
+        if document["status"] not in ENDED:
+            await asyncio.wait([ended], timeout=seconds)
+            document = await asyncio.to_thread(job_from_ledger, here, owner, job_id)
+    finally:
+        here.feed.unwatch(job_id, ended)
+    return document
 
 
 async def _begin(here: Running, command: SubmitJob) -> Receipt:
@@ -229,9 +215,3 @@ def _history(here: Running, owner: str, job_id: UUID, after: int, limit: int) ->
     streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
     with here.parts.views.of(owner) as connection:
         return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)
-
-
-def _cancel_result(executed: JobExecuted) -> str:
-    if any(isinstance(event, JobCanceled) for event in executed.decision.job):
-        return "canceled"
-    return "already_finished" if isinstance(executed.generation.job, Finished) else "cancel_requested"

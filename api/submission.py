@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from api.asked import Asked, identified
+from api.asked import Asked, identified, retry_id, retry_sha256
 from api.body import Json, problems_of
 from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
@@ -200,11 +200,13 @@ def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
 
 
 def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
-    """The command for a new job that runs the failed outputs of `parent` again. Raises `NothingToRetry`."""
+    """The command for the one job that runs the lost outputs of `parent` again: a repeat finds the same job.
+
+    Raises `NothingToRetry`.
+    """
     recipe = recipe_of_retry(parent)
-    job_id, request_sha256 = identified(asked, {"retry": str(parent_id)})
     command = successor_of(parent_id, parent, recipe, asked)
-    return replace(command, job_id=job_id, request_sha256=request_sha256)
+    return replace(command, job_id=retry_id(asked.owner, parent_id), request_sha256=retry_sha256(parent_id))
 
 
 def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:

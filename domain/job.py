@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
 from domain.errors import (
@@ -90,6 +90,9 @@ class Finished:
 
 Job = NotSubmitted | Waiting | Running | Finished
 Submitted = Waiting | Running | Finished
+
+ENDED: Final = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
+"""Statuses of a job that nothing changes any more."""
 
 
 def submit(command: SubmitJob, job: Job) -> list[JobEvent]:

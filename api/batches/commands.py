@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -16,8 +17,9 @@ from api.batches.intake import Intake
 from api.documents import Json
 from api.inputs import Files
 from api.parts import Parts
+from api.submission import retry_of
 from domain.asset import Completed, job_of, status_of
-from domain.batch import Batch, Opened, batch_id, rerun_job_id
+from domain.batch import Batch, Opened, batch_id
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
 from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
@@ -107,18 +109,44 @@ def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[in
     raise Unavailable("The items of this batch are being run again by other requests; look at it and try again.")
 
 
-def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID) -> Answered | None:
-    """Run the item again for which a job of this batch stands; None for a job that stands for none, or does no more."""
-    try:
-        opened, _ = parts.ledger.batch(batch, owner=asked.owner)
-    except NotFound:
-        return None
-    index = opened.index_of(job_id)
-    if index is None:
-        return None
-    item = opened.items[index]
-    repeated = asked.key is not None and rerun_job_id(batch, asked.key, index) in item.jobs
-    return run_again(parts, asked, batch, [index]) if repeated or item.job_id == job_id else None
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The job that runs the lost outputs of another one again. `new`: this request started it."""
+
+    job_id: UUID
+    position: int
+    new: bool
+
+
+def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID, actor: str) -> Retried | None:
+    """Run the lost outputs of an item's job again; a job that was run again before answers with its successor.
+
+    None for a job that no item of this batch has. Raises `NothingToRetry`.
+    """
+    for _ in range(TRIES_MAX):
+        try:
+            opened, position = parts.ledger.batch(batch, owner=asked.owner)
+        except NotFound:
+            return None
+        index = opened.index_of(job_id)
+        if index is None:
+            return None
+        item = opened.items[index]
+        if item.job_id != job_id:
+            return Retried(item.jobs[item.jobs.index(job_id) + 1], position, new=False)
+        job = retry_of(job_id, parts.ledger.generation(job_id, owner=asked.owner), asked)
+        with suppress(NotFound):  # an administrator of an earlier version ran it again outside its batch
+            parts.ledger.generation(job.job_id, owner=asked.owner)
+            return Retried(job.job_id, position, new=False)
+        command = RunItemsAgain((NewItem(index, item.template, job.job_id, instead_of=job_id),), asked.now)
+        try:
+            executed = parts.ledger.execute_batch(batch, command, Context(actor, asked.owner), [job])
+        except BatchMovedOn as moved:
+            log.info("a batch is looked at once more: %s", moved)
+            continue
+        if executed.events:
+            return Retried(job.job_id, executed.position, new=True)
+    raise Unavailable("This job is being run again by other requests; look at its batch and try again.")
 
 
 def statuses_of_jobs(parts: Parts, owner: str, batch: Opened) -> dict[UUID, str]:

@@ -17,14 +17,15 @@ from api.batches.documents import batch_document, batch_summary
 from api.body import read_body, read_nothing, read_optional, read_unchecked
 from api.documents import Json
 from api.identity import identity_of
+from api.job_control import cancel
 from api.job_reading import identifier
-from api.jobs import ENDED, cancel
 from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
+from domain.job import ENDED
 from projections import batch_reads
 from projections.batch_reads import BatchFilter, BatchRow
 from services.ledger import Context

@@ -169,14 +169,3 @@ async def test_retrying_the_job_of_an_item_runs_the_item_again(site: Site) -> No
     assert shown["items"][0]["jobs"] == [first["job_id"], job["id"]]
     waiting = await site.http.post(f"/v1/jobs/{second['job_id']}/retry")
     assert (waiting.status_code, waiting.json()["code"]) == (409, "nothing_to_retry")
-
-
-async def test_a_job_that_no_longer_stands_for_its_item_is_retried_beside_it(site: Site) -> None:
-    document = await opened(site, batch(item("A")))
-    (old,) = document["items"]
-    await finish(site, old, fail=(0,))
-    (standing,) = (await retried(site, document))["items"]
-    response = await site.http.post(f"/v1/jobs/{old['job_id']}/retry")
-    assert response.status_code == 202
-    shown = await site.get(f"/v1/batches/{document['id']}")
-    assert shown["items"][0]["jobs"] == [old["job_id"], standing["job_id"]]

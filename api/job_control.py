@@ -1,0 +1,76 @@
+"""Cancel a job, and run its lost outputs again: what several routes do, done in one place.
+
+A job is run again once, whoever asks, through whichever route, and however often.
+"""
+
+import asyncio
+import contextlib
+from uuid import UUID
+
+from nats.errors import Error as NatsError
+
+from api.asked import Asked, id_under_key, retry_sha256
+from api.batches.commands import Retried, run_job_again
+from api.parts import Parts, Running
+from api.submission import retry_of
+from domain.commands import CancelJob
+from domain.errors import IdempotencyKeyReused, NotFound
+from domain.events import JobCanceled
+from domain.generation import Generation
+from domain.job import Finished, NotSubmitted
+from domain.job import Running as RunningJob
+from services.ledger import Context, JobExecuted
+from services.wire import CANCEL, cancel_subject
+
+
+async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
+    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
+    executed = await asyncio.to_thread(
+        here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), Context(owner, owner)
+    )
+    result = _cancel_result(executed)
+    job = executed.generation.job
+    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
+        with contextlib.suppress(NatsError, OSError):
+            await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
+    return result, executed.position
+
+
+def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) -> Retried:
+    """Start the successor of the owner's job, or find the one that was started before. Blocks.
+
+    The job of a batch's item gets its successor in the batch. `actor` is who asks, where that is not the owner.
+    Raises `NotFound`, `NothingToRetry` and `IdempotencyKeyReused`.
+    """
+    by = actor or asked.owner
+    parent = parts.ledger.generation(job_id, owner=asked.owner)
+    before = _under_key(parts, asked, job_id)
+    if before is not None:
+        return before
+    command = retry_of(job_id, parent, asked)
+    if command.batch_id is not None:
+        again = run_job_again(parts, asked, command.batch_id, job_id, by)
+        if again is not None:
+            return again
+    executed = parts.ledger.execute(command.job_id, command, Context(by, asked.owner))
+    return Retried(command.job_id, executed.position, new=bool(executed.decision))
+
+
+def _under_key(parts: Parts, asked: Asked, job_id: UUID) -> Retried | None:
+    """The job that the key names already: that of an earlier version for this retry. Raises `IdempotencyKeyReused`."""
+    if asked.key is None:
+        return None
+    named = id_under_key(asked.owner, asked.key)
+    try:
+        known: Generation = parts.ledger.generation(named, owner=asked.owner)
+    except NotFound:
+        return None
+    if isinstance(known.job, NotSubmitted) or known.job.queued.request_sha256 != retry_sha256(job_id):
+        raise IdempotencyKeyReused
+    return Retried(named, parts.ledger.head(), new=False)
+
+
+def _cancel_result(executed: JobExecuted) -> str:
+    if any(isinstance(event, JobCanceled) for event in executed.decision.job):
+        return "canceled"
+    return "already_finished" if isinstance(executed.generation.job, Finished) else "cancel_requested"
