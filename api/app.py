@@ -35,6 +35,7 @@ from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
 from api.errors import Unauthorized
 from api.feed import Feed
+from api.head_requests import HeadRequests
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
 from api.limits import BoundedRequests, RateLimit, Rates
 from api.observed import Observed
@@ -94,6 +95,7 @@ def create_app(parts: Parts) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(HeadRequests)
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)

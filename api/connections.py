@@ -1,18 +1,21 @@
 """A connection to the API, bounded: how many there are, how long and large a head may be, how long a reader may stall.
 
 uvicorn waits without end for the first request of a connection, for the rest of a head, and for a client that does not
-read; and it keeps a head of any size.
+read; it keeps a head of any size, reads a body that nobody wants without end, leaves out the body of a request that
+offers another protocol (as Java's client does with HTTP/2), and resets a connection on which the client is still
+sending, so that the client never sees the answer.
 """
 
 import asyncio
 import resource
 from asyncio.events import TimerHandle
-from typing import Final
+from typing import Any, Final, cast
 
+import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.errors import HeadTooLarge, HeadTooSlow, TooManyConnections, problem_of
+from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, TooManyConnections, problem_of
 from api.limits import HEAD_BYTES_MAX
 
 CONNECTIONS_MAX: Final = 2_000
@@ -27,6 +30,17 @@ HEAD_S_MAX: Final = 10.0
 STALL_S_MAX: Final = 30.0
 """So long a client may leave 64 kB unread before it is cut off."""
 
+UNWANTED_BYTES_MAX: Final = 256 * 1024 * 1024
+"""What is read and thrown away of a body whose request has been answered. Most clients send a body to its end before
+they look for an answer: where reading stops earlier, they report a broken pipe instead of what was wrong."""
+
+UNWANTED_S_MAX: Final = 30.0
+"""How long such a body is read: enough for 256 MB at 70 Mbit/s."""
+
+LINGER_S_MAX: Final = 5.0
+"""How long a connection that is being closed is still read. The kernel resets one with unread bytes, and a reset throws
+away the answer that is on its way to the client."""
+
 
 def connections_max() -> int:
     """How many are taken, by what the process may open."""
@@ -40,12 +54,18 @@ class BoundedConnection(HttpToolsProtocol):
     _in_head = True
     _heads = 0
     _head_bytes = 0
+    _unwanted_bytes = 0
+    _lingers = False
+    _refusal: Response | None = None
     _head_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
+    _end_timer: TimerHandle | None = None
+    _line: asyncio.Transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
-        super().connection_made(transport)
+        self._line = transport
+        super().connection_made(cast("asyncio.Transport", _Unhurried(transport, self)))
         if len(self.connections) > connections_max():
             self._refuse(problem_of(TooManyConnections()))
         else:
@@ -57,23 +77,51 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse; the parser keeps what it has of a head, so that is counted."""
-        heads = self._heads
-        if self._in_head and self._head_timer is None:
+        """Parse. The parser keeps what it has of a head, so that is counted: segments that hold nothing else."""
+        if self._lingers or self._refusal is not None:
+            self._throw_away(len(data))
+            return
+        began_in_head, heads = self._in_head, self._heads
+        if began_in_head and self._answered:
             self._await_head()
-        super().data_received(data)
-        if self._in_head and heads == self._heads and not self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        self._parse(data)
+        if began_in_head and heads == self._heads and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX)))
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(problem_of(MalformedRequest()))
+        except httptools.HttpParserUpgrade as offered:
+            self._decline_upgrade(data[offered.args[0] :])
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request as if it offered no other protocol; the parser would not read its body."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(problem_of(MalformedRequest()))
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        head = [b"%s %s HTTP/1.1\r\n" % (method, self.url)]
+        head += [b"%s: %s\r\n" % each for each in self.headers if each[0] not in (b"upgrade", b"connection")]
+        self._parse(b"".join([*head, b"\r\n", rest]))
+
     def on_message_begin(self) -> None:
         """A request begins. Its application may hang up on a client that does not read: see api/stream.py."""
         super().on_message_begin()
-        self.scope["darkroom.hang_up"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self._unset_keepalive_if_required()
+        self._unwanted_bytes = 0
+        self._await_head()
+        self.scope["darkroom.hang_up"] = self._line.abort  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self.parser.should_upgrade():
+            return  # it is read again: see _decline_upgrade
         self._in_head = False
         self._heads += 1
         self._head_bytes = 0
@@ -82,16 +130,43 @@ class BoundedConnection(HttpToolsProtocol):
             self._head_timer = None
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A part of a body, which is thrown away when its request has been answered."""
+        if self._answered:
+            self._throw_away(len(body))
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The body is whole: what comes now is another head."""
+        if self.parser.should_upgrade():
+            return
         self._in_head = True
         self.scope["darkroom.body_is_here"] = True  # type: ignore[typeddict-unknown-key]
+        if self._answered:  # uvicorn began to wait for the next request when it answered, and stopped when more came
+            self._end_of_unwanted()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A request has been answered: refuse what could not be refused before, and read the rest of its body."""
+        super().on_response_complete()
+        if not self._answered or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._send_refusal()
+        elif not self._in_head:
+            self._end_timer = self.loop.call_later(UNWANTED_S_MAX, self._line.abort)
+
+    def shutdown(self) -> None:
+        """The server stops: nobody lingers."""
+        if self._lingers:
+            self._line.abort()
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        self._stall_timer = self.loop.call_later(STALL_S_MAX, self.transport.abort)
+        self._stall_timer = self.loop.call_later(STALL_S_MAX, self._line.abort)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -100,24 +175,102 @@ class BoundedConnection(HttpToolsProtocol):
             self._stall_timer = None
         super().resume_writing()
 
+    def end(self) -> None:
+        """Close: at once where the client has sent all that it will, else after what it still sends."""
+        if self._lingers or self._line.is_closing():
+            return
+        if self._in_head and self._refusal is None:
+            self._line.close()
+        else:
+            self._linger()
+
+    @property
+    def lingers(self) -> bool:
+        """Whether nothing is sent any more, and what comes is thrown away."""
+        return self._lingers
+
+    @property
+    def _answered(self) -> bool:
+        """Whether no request is in work."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_S_MAX, self._head_too_slow)
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S_MAX, self._head_too_slow)
 
     def _head_too_slow(self) -> None:
         if not self.transport.is_closing():
             self._refuse(problem_of(HeadTooSlow(HEAD_S_MAX)))
 
     def _refuse(self, answer: Response) -> None:
-        """Answer without an application, unless another answer is on its way, and close."""
+        """Answer without an application, after the answers that are on their way, and close."""
         self._end_timers()
-        if self.cycle is None or self.cycle.response_complete:
-            head = [f"HTTP/1.1 {answer.status_code} \r\n".encode(), b"connection: close\r\n"]
-            head += [b"%s: %s\r\n" % (name, value) for name, value in answer.raw_headers]
-            self.transport.write(b"".join([*head, b"\r\n", bytes(answer.body)]))
+        self._refusal = answer
+        if self._answered:
+            self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        answer = self._refusal
+        if answer is None:
+            raise AssertionError("what is sent was decided on")
+        head = [f"HTTP/1.1 {answer.status_code} \r\n".encode(), b"connection: close\r\n"]
+        head += [b"%s: %s\r\n" % (name, value) for name, value in answer.raw_headers if name != b"connection"]
+        self.transport.write(b"".join([*head, b"\r\n", bytes(answer.body)]))
         self.transport.close()
 
+    def _linger(self) -> None:
+        """Send no more, and read until the client closes, within bounds."""
+        self._end_timers()
+        self._lingers = True
+        self._line.resume_reading()
+        self._line.write_eof()
+        self._end_timer = self.loop.call_later(LINGER_S_MAX, self._line.abort)
+
+    def _throw_away(self, size_bytes: int) -> None:
+        self._unwanted_bytes += size_bytes
+        if self._unwanted_bytes > UNWANTED_BYTES_MAX:
+            self._line.abort()
+
+    def _end_of_unwanted(self) -> None:
+        if self._end_timer is not None:
+            self._end_timer.cancel()
+            self._end_timer = None
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def _end_timers(self) -> None:
-        for timer in (self._head_timer, self._stall_timer):
+        for timer in (self._head_timer, self._stall_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._stall_timer = None
+        self._head_timer = self._stall_timer = self._end_timer = None
+
+
+class _Unhurried:
+    """A transport as uvicorn sees it: closing it leaves the client time to read what it was sent."""
+
+    def __init__(self, line: asyncio.Transport, connection: BoundedConnection) -> None:
+        self._line = line
+        self._connection = connection
+        self.write = line.write
+        self.get_extra_info = line.get_extra_info
+
+    def close(self) -> None:
+        """See the class."""
+        self._connection.end()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is sent."""
+        return self._connection.lingers or self._line.is_closing()
+
+    def pause_reading(self) -> None:
+        """Read no more for now; a connection that is being closed is read to its end."""
+        if not self.is_closing():
+            self._line.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._line.is_closing():
+            self._line.resume_reading()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._line, name)

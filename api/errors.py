@@ -10,6 +10,7 @@ ApiError
 ├── HeadTooLarge             address and headers above the limit
 ├── HeadTooSlow              they did not come in time
 ├── BodyTooSlow              the body trickles
+├── MalformedRequest         bytes that are no HTTP
 ├── BodyTooLarge             above the limit; nothing of it was used
 ├── MalformedJson            not JSON; says where
 ├── UnsupportedMediaType     a body that is not `application/json`, or not a form where a file is wanted
@@ -121,6 +122,15 @@ class BodyTooSlow(ApiError):
 
     def __init__(self) -> None:
         super().__init__("The body came too slowly, and nothing of it was used; send it again on a better line.")
+
+
+class MalformedRequest(ApiError):
+    """Bytes that are no HTTP request."""
+
+    code = "bad_request"
+
+    def __init__(self) -> None:
+        super().__init__("The bytes on this connection are not an HTTP/1.1 request; the connection is closed.")
 
 
 class BodyTooLarge(ApiError):

@@ -126,5 +126,10 @@ class _Patient:
 
 
 def _head_bytes(scope: Scope) -> int:
-    headers = sum(len(name) + len(value) for name, value in scope["headers"])
-    return headers + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    """What the head takes on the wire: the same for a head that came whole as for one that came in pieces."""
+    first_line = (
+        len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"]) + len("  HTTP/1.1\r\n")
+    )
+    query_mark = 1 if scope["query_string"] else 0
+    headers = sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+    return first_line + query_mark + headers + len("\r\n")

@@ -227,7 +227,7 @@ async def test_a_slow_line_that_keeps_coming_is_waited_for(monkeypatch: pytest.M
     async def send(_: Any) -> None:
         """Nobody listens."""
 
-    await BoundedRequests(take)({"type": "http", "headers": [], "query_string": b""}, receive, send)
+    await BoundedRequests(take)({"type": "http", "method": "POST", "headers": [], "query_string": b""}, receive, send)
     assert len(b"".join(taken)) == 800
 
 
