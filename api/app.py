@@ -45,7 +45,9 @@ from api.progress import ProgressBoard
 from api.submission import (
     SubmitBody,
 )
+from projections import ALL
 from projections.reads import RunningAttempt, running_attempts
+from services.observability.watch import Watch
 
 __all__ = ["Parts", "create_app", "end_streams"]
 
@@ -81,7 +83,9 @@ def create_app(parts: Parts) -> FastAPI:
     decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
     identities = Identities(parts.admin_token, parts.database)
     board = ProgressBoard(partial(_who_works, parts), feed.progress)
-    running = Running(parts, identities, feed, board, ViewPositions(parts.database), decoding)
+    running = Running(
+        parts, identities, feed, board, ViewPositions(parts.database), decoding, parts.watch or _watch(parts)
+    )
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -103,6 +107,10 @@ def create_app(parts: Parts) -> FastAPI:
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
     return app
+
+
+def _watch(parts: Parts) -> Watch:
+    return Watch(parts.database, parts.broker, {view.name: view.version for view in ALL})
 
 
 def _who_works(parts: Parts, job_ids: Sequence[UUID]) -> Sequence[RunningAttempt]:

@@ -5,6 +5,7 @@ restart. What only this process can know, as how long its answers take, it count
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from api.parts import Running, running
 from projections import gauges, reads
 from projections.reads import EndedRow, PerformanceRow
 from services.metrics import PROCESS
+from services.observability.checks import Reported, reported
+from services.observability.findings import Facts, Finding
 
 router = APIRouter(tags=["admin"])
 
@@ -37,9 +40,12 @@ LEASE_STATES = ("live", "expired")
 async def metrics(request: Request) -> Response:
     """Queues, ended jobs, waits, seconds, ratios and how far the views are, as Prometheus reads them."""
     require_admin(request)
-    figures = await asyncio.to_thread(_figures, running(request))
+    here = running(request)
+    found = await here.watch.findings()
+    figures = await asyncio.to_thread(_figures, here)
     registry = CollectorRegistry()
     registry.register(figures)
+    registry.register(Findings(found))
     content = generate_latest(registry) + generate_latest(PROCESS)
     return Response(content, media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -57,6 +63,7 @@ class Figures(Collector):
     head: int
     parked: Mapping[str, int]
     leases: Mapping[str, int]
+    services: Mapping[str, Sequence[Reported]]
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
@@ -99,6 +106,7 @@ class Figures(Collector):
         )
         yield self._ratios()
         yield from self._views()
+        yield from self._services()
         yield GaugeMetricFamily("darkroom_ledger_position", "The last position of the ledger.", value=self.head)
 
     def _views(self) -> Iterator[Metric]:
@@ -114,6 +122,22 @@ class Figures(Collector):
             parked.add_metric([view], self.parked.get(view, 0))
         yield from (position, lag, parked)
 
+    def _services(self) -> Iterator[Metric]:
+        silent = GaugeMetricFamily(
+            "darkroom_service_silent_seconds", "Since a service reported how it is.", labels=["service"]
+        )
+        idle = GaugeMetricFamily(
+            "darkroom_service_idle_seconds", "Since a service finished a step, also an empty one.", labels=["service"]
+        )
+        waits = GaugeMetricFamily(
+            "darkroom_service_waiting_seconds", "How long a service has waited; 0 while it works.", labels=["service"]
+        )
+        for service, (last, *_) in self.services.items():
+            silent.add_metric([service], last.silent_s)
+            idle.add_metric([service], last.idle_s)
+            waits.add_metric([service], last.waits_s or 0.0)
+        yield from (silent, idle, waits)
+
     def _ratios(self) -> Metric:
         ratios = GaugeMetricFamily(
             "darkroom_performance_ratio",
@@ -124,6 +148,25 @@ class Figures(Collector):
             if row.ratio_mean is not None:
                 ratios.add_metric([row.job_type, row.model], row.ratio_mean)
         return ratios
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings(Collector):
+    """What an operator has to know, by code: see `services.observability`."""
+
+    found: Sequence[Finding]
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        counted = Counter((finding.code, finding.severity) for finding in self.found)
+        findings = GaugeMetricFamily(
+            "darkroom_findings",
+            "What is wrong now, as /readyz says it; an `error` makes the installation unusable.",
+            labels=["code", "severity"],
+        )
+        for (code, severity), count in sorted(counted.items()):
+            findings.add_metric([code, severity], count)
+        yield findings
 
 
 def _summary(
@@ -153,4 +196,5 @@ def _figures(here: Running) -> Figures:
             oldest_s=gauges.oldest_waiting_s(connection, here.parts.clock()),
             parked=gauges.parked_by_view(connection),
             leases=gauges.leases(connection),
+            services=reported(Facts(connection)),
         )

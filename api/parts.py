@@ -18,6 +18,7 @@ from services.blobs import Blobs
 from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
+from services.observability.watch import Watch
 from services.owned_views import OwnedViews
 from services.rebuild import Rebuilt
 from services.settings import REQUESTS_AT_ONCE_MAX, REQUESTS_PER_S_MAX, UPLOAD_MB_MAX
@@ -34,6 +35,7 @@ class Parts:
 
     `views` is what owners read, each what is theirs; `database` is for what nobody owns, like the length of a queue.
     `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
+    `watch` looks at the installation; without one, at Postgres and NATS alone.
     `upload_bytes_max` bounds the body of an upload, `requests_per_s_max` and `…_at_once_max` what each owner asks.
     """
 
@@ -49,13 +51,15 @@ class Parts:
     upload_bytes_max: int = UPLOAD_MB_MAX * 1024**2
     requests_per_s_max: float = REQUESTS_PER_S_MAX
     requests_at_once_max: int = REQUESTS_AT_ONCE_MAX
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
 
-    `decoding` bounds how many uploads are in memory, and decoded, at a time; the others wait on disk.
+    `watch` says how the installation is. `decoding` bounds how many uploads are in memory, and decoded, at a time; the
+    others wait on disk.
     """
 
     parts: Parts
@@ -64,6 +68,7 @@ class Running:
     progress: ProgressBoard
     positions: ViewPositions
     decoding: asyncio.Semaphore
+    watch: Watch
 
 
 def require_broker(here: Running) -> None:

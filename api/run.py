@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -26,6 +27,9 @@ from services.flusher import Flusher
 from services.garbage import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
 from services.metrics import serve_metrics
+from services.observability.checks import PROGRAMS
+from services.observability.progress import Telling
+from services.observability.watch import Watch
 from services.owned_views import OwnedViews, acting_as_role, why_unfit
 from services.projector import Projector, View
 from services.reaper import Reaper
@@ -174,12 +178,24 @@ async def serve(
         services["api"] = lambda: _serve_http(core, dsn, admin_token, listening, stop, started)
     else:
         started.set()
-    async with asyncio.TaskGroup() as group:
+    async with Telling(core.database, map(_said_as, names)), asyncio.TaskGroup() as group:
         for name in names:
             group.create_task(_keep_running(name, services[name], stop), name=name)
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+def _said_as(name: str) -> str:
+    """The word for a service in what it says of itself."""
+    return next((word for word, program in PROGRAMS.items() if program == name), name)
+
+
+def watch_of(core: Core) -> Watch:
+    """Looks at the installation that this process is a part of."""
+    views = {view.name: view.version for view in ALL}
+    free = core.settings.disk_free_min_mb * 1024**2
+    return Watch(core.database, core.broker, views, _folder(core.settings), free)
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:
@@ -299,6 +315,7 @@ async def _serve_app(
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
             requests_per_s_max=core.settings.requests_per_s_max,
             requests_at_once_max=core.settings.requests_at_once_max,
+            watch=watch_of(core),
         )
     )
     config = uvicorn.Config(
@@ -317,6 +334,12 @@ async def _serve_app(
     end_streams(app)
     server.should_exit = True
     await serving
+
+
+def _folder(settings: Settings) -> Path | None:
+    """The data folder; None where this machine has none."""
+    folder = settings.data_dir.expanduser().absolute()
+    return folder if folder.is_dir() else None
 
 
 def _rebuild(core: Core, view: View) -> Rebuilt:

@@ -16,10 +16,11 @@ from typing import Final
 import psycopg
 from pydantic import SecretStr
 
-from api.run import SERVICES, Core, listen, open_core, run_on_loop, serve, stop_on_signals
+from api.run import SERVICES, Core, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
+from services.observability.watch import say_findings
 from services.owned_views import logging_in_as_role
 from services.settings import Settings, SettingsError
 from services.telemetry import exporting
@@ -71,10 +72,12 @@ async def _run(settings: Settings, folder: Path, workers: str) -> None:
                 token = settings.admin_token.get_secret_value() if settings.admin_token else ""
                 print(f"ready {url}/?token={token}", flush=True)  # noqa: T201
 
+            saying = asyncio.create_task(say_findings(watch_of(core), stop))
             serving = asyncio.create_task(serve(SERVICES, core, services_stop, listening, ready))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stop.set()
+            await saying
             if worker is not None:
                 await worker  # first: what it gives back is still recorded
             services_stop.set()

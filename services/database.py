@@ -24,10 +24,38 @@ CONNECTING: Final[Mapping[str, Any]] = {
 """How every connection is made. A line that hangs without closing is given up after about 10 s (ms in the last one)."""
 
 
+REMEDIES: Final[Mapping[str, str]] = {
+    "postgres_unreachable": "See that Postgres runs, and that DARKROOM_POSTGRES_DSN has its host and port.",
+    "disk_full": "Free some space on the disk of Postgres; everything goes on by itself.",
+    "locked": "Wait for an import, a restore or a migration that runs; `darkroom doctor` names the process.",
+    "too_slow": "See what the server is busy with: select * from pg_stat_activity where state <> 'idle'.",
+    "transaction_ended": "Try it again; if a program was stopped in the middle of it, start that again.",
+}
+
+
+GONE: Final = (
+    psycopg.OperationalError,  # a pool's `PoolTimeout` is one as well
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
+"""What psycopg raises when Postgres is away, or ended what was asked of it."""
+
+
 class Unavailable(Exception):
     """A server that Darkroom needs cannot be reached now. Nothing is lost: ask again in a moment."""
 
     code = "unavailable"
+
+    def __init__(self, sentence: str, *, reason: str = "postgres_unreachable") -> None:
+        """`reason` says what kind of trouble it is; clients hear the one code, for they can do the same about each."""
+        super().__init__(sentence)
+        self.reason = reason
+
+    @property
+    def remedy(self) -> str:
+        """What an operator can do."""
+        return REMEDIES[self.reason]
 
 
 class Database:
@@ -91,9 +119,25 @@ def translated() -> Iterator[None]:
     """Turn psycopg's many ways to say "gone" into `Unavailable`. Never repeats the DSN: it may hold a password."""
     try:
         yield
-    except PoolTimeout as error:
-        raise Unavailable(f"Postgres did not answer within {CHECKOUT_S_MAX:g} s.") from error
-    except psycopg.errors.DiskFull as error:
-        raise Unavailable("Postgres has no disk space left; free some and everything goes on.") from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise Unavailable("Postgres cannot be reached.") from error
+    except GONE as error:
+        raise why_unavailable(error) from error
+
+
+def why_unavailable(error: psycopg.Error) -> Unavailable:
+    """What happened, in a sentence that holds no part of the DSN, with a code and a remedy of its own."""
+    match error:
+        case PoolTimeout():
+            return Unavailable(f"Postgres did not answer within {CHECKOUT_S_MAX:g} s.")
+        case psycopg.errors.DiskFull():
+            return Unavailable("Postgres has no disk space left; free some and everything goes on.", reason="disk_full")
+        case psycopg.errors.LockNotAvailable():
+            return Unavailable("Another process holds a lock in Postgres that this needs.", reason="locked")
+        case psycopg.errors.QueryCanceled():
+            return Unavailable("Postgres did not answer in time.", reason="too_slow")
+        case psycopg.errors.IdleInTransactionSessionTimeout() | psycopg.errors.TransactionTimeout():
+            return Unavailable(
+                "Postgres ended the transaction, which held its locks for too long; nothing of it was kept.",
+                reason="transaction_ended",
+            )
+        case _:
+            return Unavailable("Postgres cannot be reached.")

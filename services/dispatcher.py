@@ -33,6 +33,7 @@ from services.ledger import Ledger
 from services.lines import DEPTH, read_backlog
 from services.logs import about_job
 from services.metrics import HAND_OUTS
+from services.observability import progress
 from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Dispatcher:
     async def _fill(self, jetstream: JetStreamContext, pool: str) -> int:
         consumer = await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))
         workers = (consumer.num_waiting or 0) + (consumer.num_ack_pending or 0)
+        progress.of("dispatcher").facts.setdefault("workers", {})[pool] = workers
         if not workers:
             return 0
         stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))

@@ -19,8 +19,9 @@ from psycopg.rows import TupleRow
 from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import CONNECTING, Unavailable
+from services.database import CONNECTING, GONE, Unavailable, why_unavailable
 from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
+from services.observability import progress
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ class Flusher:
         self._closing = False
         self._ended = False
         self._connection: Connection[TupleRow] | None = None
+        self._said = progress.of(progress.WRITER)
         self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
 
     def __enter__(self) -> "Flusher":
@@ -268,10 +270,12 @@ class Flusher:
         while True:
             try:
                 return self._send(commits)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except GONE as error:
                 self._disconnect()
+                reason = why_unavailable(error)
+                self._said.waits(reason)
                 if time.monotonic() > deadline or self._closing:
-                    raise Unavailable("Postgres cannot be reached; nothing was confirmed.") from error
+                    raise reason from error
                 time.sleep(RETRY_PAUSE_S)
 
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
@@ -284,6 +288,7 @@ class Flusher:
         GROUP_COMMITS.observe(len(commits))
         LEDGER_CONFLICTS.inc(sum(isinstance(verdict, Conflict) for verdict in verdicts))
         reached(Point.COMMIT_AFTER)
+        self._said.went_on()
         return verdicts
 
     def _disconnect(self) -> None:

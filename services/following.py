@@ -10,6 +10,7 @@ from nats.errors import Error as NatsError
 
 from services.broker import Broker
 from services.database import Unavailable
+from services.observability import progress
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +38,42 @@ class OutOfStep(Exception):
     code = "out_of_step"
 
 
+NATS_REMEDY: Final = "See that NATS runs, that DARKROOM_NATS_URL is right, and that its disk has room."
+
+
+def say_wait(service: progress.ServiceProgress, error: Exception) -> None:
+    """Say why a service waits, by what stopped it."""
+    if isinstance(error, (NatsError, OSError)) and not hasattr(error, "remedy"):  # a TimeoutError is an OSError
+        service.waits(error, "nats_unavailable", NATS_REMEDY)
+    else:
+        service.waits(error)
+
+
 async def follow(
     who: str, step: Callable[[], Awaitable[int]], broker: Broker, stop: asyncio.Event, *, full: int = 1
 ) -> None:
     """Step until there is nothing left to do, then wait for the ledger to grow; until `stop`.
 
     `step` says how much it did; less than `full` was all there was. An outage of Postgres or NATS is logged once and
-    waited out.
+    waited out. Where it stands is said to `services.observability.progress`.
     """
     follower = broker.follower()
+    said = progress.of(who)
     trouble = ""
     while not stop.is_set():
         began = time.monotonic()
         try:
             if broker.connected:
                 while await step() >= full and not stop.is_set():
-                    pass
+                    said.looked()
+                said.looked()
+            else:
+                said.waits("NATS cannot be reached", "nats_unavailable", NATS_REMEDY)
             trouble = ""
         except (Unavailable, NatsError, OSError, TimeoutError, OutOfStep) as error:
             if str(error) != trouble:
                 log.warning("the %s waits: %s", who, error)
             trouble = str(error)
+            say_wait(said, error)
         await asyncio.sleep(pause_after(time.monotonic() - began))
         await follower.woken()

@@ -23,6 +23,7 @@ from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.following import pause_after
 from services.ledger import Ledger
+from services.observability import progress
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Projector:
 
     async def _follow(self, broker: Broker, stop: asyncio.Event) -> None:
         follower = broker.follower()
+        said = progress.of("projector")
         released = False
         while not stop.is_set():
             try:
@@ -112,9 +114,12 @@ class Projector:
                     broker.wake(0)  # whoever reads views: they moved
                     if taken < BATCH_EVENTS_MAX:
                         await asyncio.sleep(pause_after(time.monotonic() - began))
+                    said.looked()
                     continue
+                said.looked()
             except Unavailable as error:
                 log.warning("views wait: %s", error)
+                said.waits(error)
             await follower.woken()
 
     def step(self) -> int:

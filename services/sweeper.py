@@ -22,6 +22,7 @@ from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger
+from services.observability import progress
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,15 @@ class Sweeper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until stopped; an outage of Postgres or of the object store is waited out."""
+        said = progress.of("sweeper")
         while not stop.is_set():
             try:
                 while await asyncio.to_thread(self.step) and not stop.is_set():
-                    pass
+                    said.looked()
+                said.looked()
             except (Unavailable, BlobStoreUnavailable, OSError) as error:
                 log.warning("the sweeper waits: %s", error)
+                said.waits(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await stop.wait()

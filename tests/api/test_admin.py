@@ -1,6 +1,7 @@
 """What an administrator sees: views, queues; and the catalog that everybody sees."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from api.identity import Identities, Identity
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
+from services.observability.watch import Watch
 from services.rebuild import RebuildRunning, Rebuilt, rebuild
 from tests.api.conftest import bearer
 from tests.api.serving import GIB, Json, Site
@@ -204,3 +206,28 @@ async def test_an_unexpected_error_tells_nothing_of_the_inside(site: Site, monke
     response = await site.http.get("/v1/jobs")
     assert (response.status_code, response.json()["code"]) == (500, "internal")
     assert "secret" not in response.text
+
+
+async def test_what_is_stuck_is_listed_and_what_can_be_used_stays_ready(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.observability.watch.KEPT_S", 0)
+    response = await site.http.get("/readyz", headers={"Authorization": ""})
+    document = response.json()
+    assert (response.status_code, document["status"], document["reasons"]) == (200, "ready", [])
+    found = {finding["code"]: finding for finding in document["findings"]}
+    assert "No relay runs." in {finding["sentence"] for finding in document["findings"]}
+    assert set(found["service_missing"]) == {"code", "severity", "sentence", "remedy"}
+    page = (await site.http.get("/metrics")).text
+    assert 'darkroom_findings{code="service_missing",severity="warning"} 6.0' in page
+
+
+async def test_a_finding_that_stops_work_is_not_ready(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.observability.checks.DISK_FREE_BYTES_MIN", 10**18)
+    watch = Watch(parts.database, parts.broker, {}, tmp_path)
+    async with serving(replace(parts, watch=watch)) as http:
+        response = await http.get("/readyz")
+    found = response.json()["findings"]
+    assert (response.status_code, found[0]["code"], found[0]["severity"]) == (503, "disk_full", "error")

@@ -29,6 +29,8 @@ from services.database import Database
 from services.embedded import EmbeddedServers
 from services.ledger import Context, Ledger
 from services.migrate import all_migrations
+from services.observability.checks import PROGRAMS
+from services.observability.progress import ServiceProgress, Telling
 from services.projector import Projector
 from services.settings import Settings
 from tests.api.conftest import serving
@@ -65,11 +67,15 @@ def make(tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def fitting(make: Make, dsn: str, ledger: Ledger, database: Database, nats_url: str) -> Make:
+def fitting(
+    make: Make, dsn: str, ledger: Ledger, database: Database, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Make:
     """A whole installation of which nothing is wrong, until something is changed."""
     projector = Projector(database, ledger, projections.ALL)
     while projector.step():
         pass
+    monkeypatch.setattr("services.observability.progress._services", {name: ServiceProgress(name) for name in PROGRAMS})
+    Telling(database, ()).tell()
     return lambda **changes: make(**({"postgres_dsn": dsn, "nats_url": nats_url} | changes))
 
 
@@ -366,7 +372,9 @@ def test_an_object_store_that_cannot_be_written(make: Make, tmp_path: Path) -> N
     fault(make(blobs_url="nonsense://bucket"), "object store")
 
 
-async def test_an_api_that_is_gone_or_does_not_know_the_token(fitting: Make, parts: Parts, tmp_path: Path) -> None:
+async def test_an_api_that_is_gone_or_does_not_know_the_token(
+    fitting: Make, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(parts) as server:
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / "url").write_text(server.url)
@@ -375,6 +383,7 @@ async def test_an_api_that_is_gone_or_does_not_know_the_token(fitting: Make, par
         (tmp_path / "data" / "admin.token").write_text("of-an-earlier-installation")
         assert "does not take the token" in await asyncio.to_thread(fault, fitting(), "api")
         await asyncio.to_thread(parts.database.close)
+        monkeypatch.setattr("services.observability.watch.KEPT_S", 0)
         (tmp_path / "data" / "admin.token").write_text(TOKEN)
         assert "is not ready: Postgres" in await asyncio.to_thread(fault, fitting(), "api")
     assert "Nothing answers at" in fault(fitting(), "api")

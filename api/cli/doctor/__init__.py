@@ -29,6 +29,7 @@ CHECKS: Final[Sequence[tuple[str, Callable[[Scene], None]]]] = (
     ("api role", databases.api_role_fits),
     ("views", databases.views_follow),
     ("queue", databases.queue_moves),
+    ("services", databases.services_go_on),
     ("nats", servers.nats_usable),
     ("object store", servers.store_usable),
     ("api", servers.api_answers),

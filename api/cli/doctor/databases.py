@@ -1,6 +1,6 @@
 """What can be wrong with Postgres and what is in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -13,6 +13,8 @@ from api.cli.doctor.scene import Fault, Scene, Skipped
 from projections.sql import load
 from services.database import CONNECTING, Unavailable
 from services.migrate import all_migrations
+from services.observability import checks
+from services.observability.findings import Check, Facts, made
 from services.owned_views import why_unfit
 
 SQL: Final = load("doctor.sql", "api.cli.doctor")
@@ -22,11 +24,7 @@ POSTGRES_MIN: Final = 180_000
 CLOCKS_S_MAX: Final = 2.0
 """Clocks further apart than this put the events of two machines in another order than they happened."""
 
-LAG_EVENTS_MAX: Final = 50_000
-"""As in /readyz: a view further behind shows a past that nobody wants."""
-
-WAITED_S_MAX: Final = 60.0
-"""A job that waits for so long while no worker of its pool works waits for a worker, not for its turn."""
+QUEUE: Final = (checks.workers_missing, checks.models_missing)
 
 PASSWORD: Final = ("28P01", "28000")
 NO_DATABASE: Final = "3D000"
@@ -91,39 +89,28 @@ def api_role_fits(scene: Scene) -> None:
 
 def views_follow(scene: Scene) -> None:
     """Every view takes what the ledger has, in time."""
-    with _opened(scene) as connection:
-        rows = connection.execute(SQL["views"]).fetchall()
-    at = {view: (position, version, parked, head) for view, position, version, parked, head in rows}
-    for view in projections.ALL:
-        if view.name not in at:
-            raise Fault(f"The view {view.name} was never projected.", "Start the projector: darkroom run projector")
-        position, version, parked, head = at[view.name]
-        if parked:
-            raise Fault(
-                f"The view {view.name} keeps {parked} events aside that it could not take.",
-                "GET /v1/admin/projections says why. After a fix, start the projector again: it takes them by itself.",
-            )
-        if version != view.version:
-            raise Fault(
-                f"The view {view.name} was made by another version of Darkroom.", f"Run: darkroom rebuild {view.name}"
-            )
-        if head - position > LAG_EVENTS_MAX:
-            raise Fault(
-                f"The view {view.name} is {head - position} events behind.",
-                f"See that the projector runs and what it logs; else: darkroom rebuild {view.name}",
-            )
+    _refuse_findings(scene, (checks.views_follow,))
 
 
 def queue_moves(scene: Scene) -> None:
-    """No job waits for a worker that is not there."""
+    """No job waits for a worker, or a model, that is not there."""
+    _refuse_findings(scene, QUEUE)
+
+
+def services_go_on(scene: Scene) -> None:
+    """Every service runs, and none waits or hangs; nobody holds a lock that others need."""
+    others = [check for check in checks.CHECKS if check not in (checks.views_follow, checks.disk_free, *QUEUE)]
+    _refuse_findings(scene, others)
+
+
+def _refuse_findings(scene: Scene, wanted: Sequence[Check]) -> None:
+    """Raises `Fault` with all that these checks find, as `/readyz` says it."""
+    views = {view.name: view.version for view in projections.ALL}
     with _opened(scene) as connection:
-        stuck = connection.execute(SQL["stuck"], {"waited_s": WAITED_S_MAX}).fetchall()
-    if stuck:
-        pool, waiting, oldest_s = stuck[0]
-        raise Fault(
-            f"{waiting} jobs of the pool {pool} wait, the oldest for {oldest_s:.0f} s, and no worker of it works.",
-            f"Start one: DARKROOM_POOLS={pool} darkroom run worker. With `darkroom up`, see worker.log in its folder.",
-        )
+        found = [finding for check in wanted for finding in made(check, Facts(connection, views))]
+    if found:
+        remedies = dict.fromkeys(finding.remedy for finding in found)
+        raise Fault(" ".join(finding.sentence for finding in found), " ".join(remedies))
 
 
 @contextmanager

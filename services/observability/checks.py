@@ -1,0 +1,232 @@
+"""Every check of an installation, one function each: it yields what is wrong, in one sentence with the remedy.
+
+A new check is a function and a place in `CHECKS`. What it needs to know is in Postgres: a service that knows something
+puts it into its facts (`services.observability.progress`).
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from projections.sql import load
+from services.observability import progress
+from services.observability.findings import Check, Facts, Finding
+
+SQL = load("checks.sql", "services.observability")
+
+PROGRAMS: Final[Mapping[str, str]] = {
+    "projector": "projector",
+    "relay": "relay",
+    "dispatcher": "dispatcher",
+    "recorder": "recorder",
+    "reaper": "reaper",
+    "thumbnailer": "thumbnails",
+}
+"""Without one of these something stands still; and the name under which `darkroom run` starts it."""
+
+SILENT_S_MAX: Final = 15.0
+"""A process that reported nothing for so long is gone, stopped, or cut off from Postgres."""
+
+WAIT_S_MAX: Final = 10.0
+"""Shorter waits are a server that was started again."""
+
+IDLE_S_MAX: Final = 30.0
+"""A step of a service takes less than a second; one that lasts so long is stuck."""
+
+LOCK_S_MAX: Final = 5.0
+"""The lock of the ledger is held for milliseconds, and a table by a rebuild for less than a second."""
+
+LAG_EVENTS_MAX: Final = 50_000
+"""A view further behind shows a past that nobody wants: about a second of a rebuild, minutes of a busy day."""
+
+QUEUED_S_MAX: Final = 60.0
+"""A job that could start and has waited for so long, while no worker of its pool is there, waits for a worker."""
+
+DISK_FREE_BYTES_MIN: Final = 32 * 1024**2
+"""Two files of Postgres' write-ahead log. With less, the next write may fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a service reported of itself last. Seconds; `waits_s` is None unless it waits."""
+
+    process: str
+    silent_s: float
+    idle_s: float
+    code: str | None
+    waits_for: str | None
+    waits_s: float | None
+    remedy: str | None
+    facts: dict[str, Any]
+
+
+def reported(facts: Facts) -> dict[str, list[Reported]]:
+    """By service; the one that reported last comes first."""
+    found: dict[str, list[Reported]] = defaultdict(list)
+    for service, *values in facts.rows(SQL["services"]):
+        found[service].append(Reported(*values))
+    return found
+
+
+def services_silent(facts: Facts) -> Iterator[Finding]:
+    """Every service reports every few seconds, from one process at least."""
+    found = reported(facts)
+    for service, program in PROGRAMS.items():
+        last = next(iter(found[service]), None)
+        if last is None:
+            yield Finding("service_missing", f"No {service} runs.", f"Start it: darkroom run {program}.")
+        elif last.silent_s > SILENT_S_MAX:
+            yield Finding(
+                "service_silent",
+                f"The {service} has reported nothing for {last.silent_s:.0f} s.",
+                f"Its process {last.process} was stopped, is frozen, or cannot reach Postgres; start it again.",
+            )
+
+
+def services_waiting(facts: Facts) -> Iterator[Finding]:
+    """No service waits for something, or hangs in a step."""
+    for service, processes in reported(facts).items():
+        for one in processes:
+            if one.silent_s > SILENT_S_MAX:
+                continue
+            if one.waits_s is not None and one.waits_s > WAIT_S_MAX:
+                yield Finding(
+                    one.code or "service_waits",
+                    f"The {service} has waited for {one.waits_s:.0f} s: {one.waits_for}.",
+                    one.remedy or "It goes on by itself once that is gone; its log says more.",
+                )
+            elif one.waits_s is None and one.idle_s > IDLE_S_MAX:
+                yield Finding(
+                    "service_stuck",
+                    f"The {service} has not finished a step for {one.idle_s:.0f} s.",
+                    f"See the other findings; else start process {one.process} again.",
+                )
+
+
+def ledger_locked(facts: Facts) -> Iterator[Finding]:
+    """Whoever writes to the ledger gets its lock at once."""
+    for waited_s, waiting, holder, program in facts.rows(SQL["ledger_lock"]):
+        if waited_s > LOCK_S_MAX:
+            yield Finding(
+                "ledger_locked",
+                f"Nothing can be written to the ledger: {waiting} writers have waited up to {waited_s:.0f} s for the "
+                f"lock that process {holder} of Postgres ({program}) holds.",
+                f"Wait for an import or a restore that runs; else end it: select pg_terminate_backend({holder}).",
+                "error",
+            )
+
+
+def tables_locked(facts: Facts) -> Iterator[Finding]:
+    """Nobody waits long for a table."""
+    for table, waited_s, holder in facts.rows(SQL["lock_queues"]):
+        if waited_s > LOCK_S_MAX:
+            yield Finding(
+                "table_locked",
+                f"Something has waited for the table {table} for {waited_s:.0f} s behind process {holder} of Postgres.",
+                f"End it if it should not be there: select pg_terminate_backend({holder}).",
+            )
+
+
+def views_follow(facts: Facts) -> Iterator[Finding]:
+    """Every view takes what the ledger has, in time."""
+    at = {view: rest for view, *rest in facts.rows(SQL["views"])}
+    for view, wanted in sorted(facts.views.items()):
+        if view not in at:
+            yield Finding(
+                "view_missing",
+                f"The view {view} was never projected; is the projector running?",
+                "Start it: darkroom run projector.",
+                "error",
+            )
+            continue
+        position, version, parked, head = at[view]
+        if head - position > LAG_EVENTS_MAX:
+            yield Finding(
+                "view_behind",
+                f"The view {view} is {head - position} events behind.",
+                f"See that the projector runs and what it logs; else: darkroom rebuild {view}.",
+                "error",
+            )
+        if parked:
+            yield Finding(
+                "events_parked",
+                f"The view {view} keeps {parked} events aside that it could not take.",
+                "GET /v1/admin/projections says why; after a fix, start the projector again.",
+            )
+        if version != wanted:
+            yield Finding(
+                "view_outdated",
+                f"The view {view} was made by another version of Darkroom and is not brought up to date.",
+                f"Wait for its rebuild, or run: darkroom rebuild {view}.",
+            )
+
+
+def workers_missing(facts: Facts) -> Iterator[Finding]:
+    """A job that waits has a worker to wait for."""
+    dispatchers = [one for one in reported(facts)["dispatcher"] if one.silent_s <= SILENT_S_MAX]
+    workers: dict[str, int] = dispatchers[0].facts.get("workers", {}) if dispatchers else {}
+    if workers and not any(workers.values()):
+        yield Finding(
+            "no_worker",
+            "No worker runs: jobs are accepted and wait.",
+            "Start one: darkroom run worker. With `darkroom up`, see worker.log in its data folder.",
+        )
+        return
+    for pool, waiting, oldest_s, is_at_work in facts.rows(SQL["waiting_jobs"]):
+        if oldest_s > QUEUED_S_MAX and not workers.get(pool, is_at_work):
+            yield Finding(
+                "no_worker",
+                f"{waiting} jobs of the pool {pool} wait, the oldest for {oldest_s:.0f} s, and no worker of it works.",
+                f"Start one: DARKROOM_POOLS={pool} darkroom run worker.",
+            )
+
+
+def models_missing(facts: Facts) -> Iterator[Finding]:
+    """No worker takes jobs of a model that it cannot load."""
+    for (model,) in facts.rows(SQL["missing_models"]):
+        yield Finding(
+            "model_missing",
+            f"Jobs of the model {model} fail: a worker cannot load it.",
+            f"Say in DARKROOM_MODELS where it is, as in {model}=/models/{model}; the worker's log says what is wrong.",
+        )
+
+
+def disk_free(facts: Facts) -> Iterator[Finding]:
+    """There is room under the data folder, for the database above all."""
+    if facts.data_dir is None:
+        return
+    free = shutil.disk_usage(facts.data_dir).free
+    if free >= max(facts.disk_free_min_bytes, DISK_FREE_BYTES_MIN):
+        return
+    is_full = free < DISK_FREE_BYTES_MIN
+    yield Finding(
+        "disk_full" if is_full else "disk_low",
+        f"{free // 1024**2} MB are free under {facts.data_dir}"
+        + (": nothing can be written." if is_full else "; it needs more soon."),
+        "Free some space; everything goes on by itself, and nothing that was accepted is lost.",
+        "error" if is_full else "warning",
+    )
+
+
+CHECKS: Final[Sequence[Check]] = (
+    ledger_locked,
+    disk_free,
+    views_follow,
+    services_silent,
+    services_waiting,
+    tables_locked,
+    workers_missing,
+    models_missing,
+)
+"""Each is made whenever somebody asks how the installation is."""
+
+
+def of_this_process() -> list[Finding]:
+    """What the parts of this process wait for, also while Postgres cannot be asked."""
+    return [
+        Finding(wait.code, f"The {one.service} of this process waits: {wait.reason}.", wait.remedy, "error")
+        for one in progress.here()
+        if one.service == progress.WRITER and (wait := one.waiting) is not None
+    ]
