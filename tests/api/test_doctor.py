@@ -75,6 +75,7 @@ def fitting(
     while projector.step():
         pass
     monkeypatch.setattr("services.observability.progress._services", {name: ServiceProgress(name) for name in PROGRAMS})
+    monkeypatch.setattr("services.observability.checks.SILENT_S_MAX", 600.0)  # the checks of a worker take seconds
     Telling(database, ()).tell()
     return lambda **changes: make(**({"postgres_dsn": dsn, "nats_url": nats_url} | changes))
 
