@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -18,6 +20,7 @@ from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 from services.logs import about_job
 from services.metrics import LEASES_EXPIRED
+from services.observability import progress
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,57 @@ LOOK_S: Final = 1.0
 """How often it looks; short beside a lease."""
 
 
+MANY: Final = 3
+"""So many running jobs, and more than half of them, that lose their leases at the same moment are a clock or a network
+in trouble rather than dead workers. They get one lease more."""
+
+JUMP_SHARE: Final = 1 / 6
+"""Of a lease. Postgres' clock may drift so far from the monotonic one within a lease; what is more is a jump. A worker
+renews its lease three times before it runs out."""
+
+CLOCK_REMEDY: Final = "Let the machine of Postgres follow a time server that slews its clock; nothing is lost."
+
+Attempt = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What Postgres said: how far its clock jumped since the last look, in seconds; how many jobs run, and which of
+    their attempts have a lease that ran out.
+    """
+
+    jumped_s: float
+    running: int
+    expired: frozenset[Attempt]
+
+
+class Jumps:
+    """Compares Postgres' clock with the monotonic one of this process."""
+
+    def __init__(self, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._base: tuple[float, float, float] | None = None
+
+    def since(self, asked_s: float, there_s: float, answered_s: float) -> float:
+        """How far Postgres' clock jumped, in seconds; 0 for less than matters.
+
+        `there_s` was read between `asked_s` and `answered_s` of the monotonic clock, however long that took.
+        """
+        base = self._base
+        if base is None or answered_s - base[2] > self._lease_s:
+            self._base = asked_s, there_s, answered_s
+            if base is None:
+                return 0.0
+        first_asked_s, first_there_s, first_answered_s = base
+        there = there_s - first_there_s
+        shortest, longest = asked_s - first_answered_s, answered_s - first_asked_s
+        jumped_s = there - min(max(there, shortest), longest)
+        if abs(jumped_s) < self._lease_s * JUMP_SHARE:
+            return 0.0
+        self._base = asked_s, there_s, answered_s
+        return jumped_s
+
+
 class Reaper:
     """Several may run: only the first to end an attempt is heard."""
 
@@ -37,32 +91,81 @@ class Reaper:
         self._ledger = ledger
         self._broker = broker
         self._lease_s = lease_s
+        self._said = progress.of("reaper")
+        self._jumps = Jumps(lease_s)
         self._patient_until = time.monotonic() + lease_s
+        self._doubts_clock_until = 0.0
+        self._waited_for: frozenset[Attempt] = frozenset()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look every second until stopped.
 
         While heartbeats cannot arrive, no lease can be renewed, so nobody is declared lost: for a whole lease after the
-        start, and after an outage of Postgres or NATS, it only aborts what is overdue.
+        start, after an outage of Postgres or NATS, after a jump of Postgres' clock, and when most running jobs seem to
+        be lost at once. What is overdue is aborted all the while, except when the clock has just jumped.
         """
         while not stop.is_set():
             try:
-                await asyncio.to_thread(self.abort_overdue)
                 if not self._broker.connected:
-                    self._patient_until = time.monotonic() + self._lease_s
-                elif time.monotonic() > self._patient_until:
-                    await asyncio.to_thread(self.expire_leases)
+                    self._be_patient()
+                await asyncio.to_thread(self.look)
             except Unavailable as error:
-                self._patient_until = time.monotonic() + self._lease_s
+                self._be_patient()
+                self._said.waits(error)
                 log.warning("the reaper waits: %s", error)
             await _sleep(stop, LOOK_S)
 
+    def look(self) -> None:
+        """Look once: abort what is overdue and requeue what lost its worker, with patience."""
+        there = self._read()
+        if there.jumped_s:
+            way = "forward" if there.jumped_s > 0 else "back"
+            self._doubt(f"the clock of Postgres jumped {way} by {abs(there.jumped_s):.0f} s")
+            self._doubts_clock_until = self._patient_until
+        if time.monotonic() >= self._doubts_clock_until:
+            self.abort_overdue()
+        doubtful = there.expired - self._waited_for
+        if time.monotonic() < self._patient_until:
+            self._waited_for = there.expired
+        elif len(doubtful) >= MANY and 2 * len(doubtful) > there.running:
+            self._waited_for = there.expired
+            self._doubt(f"{len(doubtful)} of {there.running} running jobs lost their leases in one moment")
+        else:
+            self._waited_for = frozenset()
+            self._expire_all(there.expired)
+            self._said.looked()
+        self._tidy()
+
+    def _be_patient(self) -> None:
+        self._patient_until = time.monotonic() + self._lease_s
+
+    def _doubt(self, reason: str) -> None:
+        self._be_patient()
+        self._said.waits(reason, "clock_jumped", CLOCK_REMEDY)
+        log.warning("%s: for %g s no lease runs out, workers that live renew theirs", reason, self._lease_s)
+
     def expire_leases(self) -> list[UUID]:
         """Requeue (or give up) the jobs whose worker was not heard of for a lease; which."""
+        expired = self._expire_all(self._read().expired)
+        self._tidy()
+        return expired
+
+    def _read(self) -> Look:
         with self._database.connection() as connection:
-            expired = connection.execute(SQL["expired"], {"lease_s": self._lease_s}).fetchall()
-            connection.execute(SQL["sweep"])
+            asked_s = time.monotonic()
+            rows = connection.execute(SQL["expired"], {"lease_s": self._lease_s}).fetchall()
+            answered_s = time.monotonic()
+        there_s, running, *_ = rows[0]
+        expired = frozenset((job_id, attempt) for *_, job_id, attempt in rows if job_id is not None)
+        return Look(self._jumps.since(asked_s, there_s, answered_s), running, expired)
+
+    def _expire_all(self, expired: Iterable[Attempt]) -> list[UUID]:
         return [job_id for job_id, attempt in expired if self._expire(job_id, attempt)]
+
+    def _tidy(self) -> None:
+        with self._database.connection() as connection:
+            connection.execute(SQL["shorten"], {"lease_s": self._lease_s})
+            connection.execute(SQL["sweep"])
 
     def abort_overdue(self) -> list[UUID]:
         """Abort the jobs whose deadline passed before they were started; which."""
