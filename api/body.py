@@ -6,8 +6,9 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType, sentence_of
+from api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from domain.errors import FieldProblem, InvalidInput
+from domain.validation_words import words_for
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 """A submission is a few kB; files travel elsewhere."""
@@ -57,7 +58,7 @@ async def read_optional(request: Request, kind: type[BodyT]) -> BodyT:
 def problems_of(error: ValidationError) -> list[FieldProblem]:
     """Every bad field of a body, the path as in the body: `references.0.strength`."""
     return [
-        FieldProblem(".".join(str(part) for part in one["loc"]) or "body", sentence_of(one))
+        FieldProblem(".".join(str(part) for part in one["loc"]) or "body", words_for(one))
         for one in error.errors(include_url=False, include_input=False)
     ]
 

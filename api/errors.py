@@ -36,6 +36,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from domain.errors import FieldProblem, InvalidInput, Refused
+from domain.validation_words import words_for
 from services.blobs import BlobMissing, BlobStoreUnavailable
 from services.database import Unavailable
 from services.media import UnreadableMedia
@@ -327,21 +328,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _gone)
 
 
-def sentence_of(error: Mapping[str, Any]) -> str:
-    """What is wrong, from an entry of pydantic's `errors()`."""
-    if error["type"] == "extra_forbidden":
-        return "unknown field; it is not taken"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
-
-
 async def _known(_: Request, error: Exception) -> Response:
     return problem_of(error)
 
 
 async def _invalid_query(_: Request, error: Exception) -> Response:
     found = error.errors() if isinstance(error, RequestValidationError) else ()
-    problems = [FieldProblem(".".join(str(part) for part in one["loc"][1:]), sentence_of(one)) for one in found]
+    problems = [FieldProblem(".".join(str(part) for part in one["loc"][1:]), words_for(one)) for one in found]
     return problem_of(InvalidInput(problems))
 
 

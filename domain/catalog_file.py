@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from domain.catalog import Catalog, EntryProblem
+from domain.validation_words import words_for
 
 HEADER = re.compile(r"^\s*\[(?P<table>[^\[\]]+)\]\s*(#.*)?$")
 NAME = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
@@ -71,7 +72,7 @@ def _first_problem(error: ValidationError) -> tuple[tuple[str, ...], str]:
         return cause.path, str(cause)
     # Unions and constrained types put their own names into the place: what is no key of the file says nothing.
     path = tuple(str(part) for part in first["loc"] if "[" not in str(part))
-    return path, first["msg"].removeprefix("Value error, ")
+    return path, words_for(first)
 
 
 def _place(files: Sequence[CatalogFile], path: tuple[str, ...]) -> str:

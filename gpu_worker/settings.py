@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.validation_words import words_for
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
 from gpu_worker.engines.hosted import is_hosted
@@ -194,7 +195,7 @@ class WorkerSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             variable = cls.variable(str(first["loc"][0]))
-            reason = first["msg"].removeprefix("Value error, ")
+            reason = words_for(first)
             raise SettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
 
     @classmethod

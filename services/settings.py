@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.catalog import Catalog
 from domain.catalog_file import CatalogError, CatalogFile, read_catalog
+from domain.validation_words import words_for
 from services.wire import LEASE_S, nats_servers
 
 PREFIX = "DARKROOM_"
@@ -170,7 +171,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            reason = first["msg"].removeprefix("Value error, ")
+            reason = words_for(first)
             raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None
 
     def catalog(self) -> Catalog:

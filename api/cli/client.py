@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 
+from api.cli.failures import Busy, ClientError, DamagedFile, NoFile, NotSignedIn, NotThere, Rejected, Unreachable
 from api.cli.server_events import ServerEvent, parse_events
 
 Json = dict[str, Any]
@@ -28,72 +29,6 @@ RETRY_AFTER_S_MAX = 5.0
 """A request is sent so often when the server says 503 or the connection breaks: each of them is safe to repeat."""
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-class ClientError(Exception):
-    """The server did not do what was asked. `str()` is for the person at the keyboard.
-
-    ClientError
-    ├── Unreachable     no answer, or an answer of something that is not Darkroom
-    ├── NotSignedIn     the token is missing, wrong or revoked
-    ├── NotThere        unknown, or somebody else's
-    ├── Busy            503: it works again by itself
-    ├── Rejected        the request is wrong; the sentence has the path of each bad field
-    ├── NoFile          the file to upload cannot be read
-    ├── DamagedFile     a download does not have the hash that the ledger has
-    ├── NothingLike     a job is taken over that lacks what a submission needs (`like.py`)
-    └── NoServer        nothing says where the server is, or what its token is
-    """
-
-    code = "client_failed"
-
-
-class Unreachable(ClientError):
-    """No Darkroom answers under the URL."""
-
-    code = "unreachable"
-
-
-class NotSignedIn(ClientError):
-    """401: the token is not one of that server."""
-
-    code = "not_signed_in"
-
-
-class NotThere(ClientError):
-    """404."""
-
-    code = "not_found"
-
-
-class Busy(ClientError):
-    """503; asking again later helps."""
-
-    code = "unavailable"
-
-
-class Rejected(ClientError):
-    """Any other refusal."""
-
-    code = "rejected"
-
-
-class NoFile(ClientError):
-    """The file to upload cannot be read."""
-
-    code = "no_file"
-
-
-class DamagedFile(ClientError):
-    """The bytes that came are not those of the ledger's hash."""
-
-    code = "damaged_file"
-
-
-class NoServer(ClientError):
-    """Nothing says where the server is, or what its token is."""
-
-    code = "no_server"
 
 
 class Client:

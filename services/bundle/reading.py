@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from domain.codec import CURRENT, UPCASTERS
 from domain.envelope import Recorded, Unreadable
+from domain.validation_words import words_for
 from services.bundle.census import Census, Unfit
 from services.bundle.contents import MAPPER
 from services.bundle.errors import BundleDamaged, BundleTooNew, FileUnusable
@@ -201,7 +202,7 @@ def _manifest_of(zipped: ZipFile, entries: dict[str, ZipInfo]) -> Manifest:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise BundleDamaged(f"The {MANIFEST} of the bundle is not valid: {where}: {problem['msg']}.") from None
+        raise BundleDamaged(f"The {MANIFEST} of the bundle is not valid: {where}: {words_for(problem)}.") from None
 
 
 @contextmanager

@@ -41,7 +41,7 @@ async def refused(site: Site, path: str, words: str, **changes: Any) -> None:
 @pytest.mark.parametrize("strength", [2, 0.05, -1, 0])
 async def test_a_strength_out_of_range(site: Site, strength: float) -> None:
     source = uploaded(site, "image", "image/png")
-    words = "less than or equal to 1" if strength == 2 else "greater than or equal to 0.1"
+    words = "must be at most 1" if strength == 2 else "must be at least 0.1"
     await refused(site, "references.0.strength", words, references=[reference(source, strength)])
 
 

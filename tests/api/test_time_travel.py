@@ -107,9 +107,9 @@ async def test_before_the_first_event_there_is_nothing(
         (str(2**63), 1, f"there is no position {2**63}"),
         (str(10**30), 1, f"there is no position {10**30}"),
         ("-1", 2, "--as-of"),
-        ("x", 2, "should be a valid integer"),
-        ("1.5", 2, "should be a valid integer"),
-        ("", 2, "should be a valid integer"),
+        ("x", 2, "must be a whole number"),
+        ("1.5", 2, "must be a whole number"),
+        ("", 2, "must be a whole number"),
     ],
 )
 def test_a_position_that_there_is_not_is_one_clear_line(

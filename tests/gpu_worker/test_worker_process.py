@@ -187,7 +187,7 @@ def test_each_job_at_once_has_a_worker_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("heartbeat_s", "60", "less than or equal to 15"),
+        ("heartbeat_s", "60", "must be at most 15"),
         ("models", "sdxl", "'sdxl' is not name=source"),
         ("models", "a=/x,a=/y", "the model a is there twice"),
         ("nats_url", "http://ada:s3cret@host", "nats://host:4222"),
@@ -197,10 +197,10 @@ def test_each_job_at_once_has_a_worker_of_its_own() -> None:
         ("worker_name", "gpu..1", "match pattern"),
         ("pools", "SDXL", "'SDXL' is not the name of a pool"),
         ("jobs_at_once", "2", "for hosted models alone, and the model sdxl-demo runs on this machine"),
-        ("jobs_at_once", "257", "less than or equal to 256"),
+        ("jobs_at_once", "257", "must be at most 256"),
         ("device", "gpu", "match pattern"),
         ("dtype", "int8", "'auto', 'bf16', 'fp16' or 'fp32'"),
-        ("memory_budget_mb", "0", "greater than or equal to 1"),
+        ("memory_budget_mb", "0", "must be at least 1"),
         ("replicate_url", "http://api.replicate.com", "must begin with https://"),
         ("fal_url", "https://ada:s3cret@queue.fal.run", "must look like https://host"),
         ("blobs_url", "ftp://ada:s3cret@/@host/x", "ftp://***@host/x"),

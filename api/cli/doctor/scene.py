@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
+from domain.validation_words import words_for
 from services.settings import PREFIX, Settings
 
 
@@ -95,7 +96,4 @@ class Scene:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    return [
-        f"{PREFIX}{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors(include_input=False)
-    ]
+    return [f"{PREFIX}{str(one['loc'][0]).upper()}: {words_for(one)}" for one in error.errors(include_input=False)]
