@@ -8,11 +8,11 @@ _Context = Mapping[str, Any]
 
 _WHOLE_NUMBER: Final = "must be a whole number"
 _NUMBER: Final = "must be a number"
-_TEXT: Final = "must be text"
+_TEXT: Final = "must be a string"
 _OBJECT: Final = "must be an object"
 
 _WORDS: Final[Mapping[str, str | Callable[[_Context], str]]] = {
-    "missing": "is missing",
+    "missing": "is required",
     "extra_forbidden": "unknown field; it is not taken",
     "int_type": _WHOLE_NUMBER,
     "int_parsing": _WHOLE_NUMBER,
@@ -48,13 +48,15 @@ _WORDS: Final[Mapping[str, str | Callable[[_Context], str]]] = {
     "uuid_type": "must be an id, as in 2f1c1f9e-4a53-5b0e-9d43-5d0f6a3f8f11",
     "uuid_parsing": "must be an id, as in 2f1c1f9e-4a53-5b0e-9d43-5d0f6a3f8f11",
     "path_type": "must be a path",
+    "datetime": "must be a time, as in 2031-05-04T12:00:00Z",
 }
 """By pydantic's type of error, which it promises to keep."""
 
 
 def words_for(error: Mapping[str, Any]) -> str:
     """What is wrong, from an entry of pydantic's `errors()`: a predicate such as "must be at least 1"."""
-    words = _WORDS.get(error["type"])
+    kind = "datetime" if error["type"].startswith("datetime_") else error["type"]
+    words = _WORDS.get(kind)
     if words is None:  # an own check's sentence, or something rare
         message = str(error["msg"]).removeprefix("Value error, ")
         message = re.sub(r"^(Input|Value) should ", "must ", message)
@@ -63,7 +65,7 @@ def words_for(error: Mapping[str, Any]) -> str:
 
 
 def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _unquoted(choices: str) -> str:

@@ -13,8 +13,8 @@ from uuid import UUID
 import psycopg
 import typer
 
-from api.cli import complain
 from api.cli.operate import NoDatabase, find_dsn
+from api.cli.terminal import complain
 from services.blobs import Blobs
 from services.bundle.export import Asked, export
 from services.bundle.intake import take_in

@@ -59,15 +59,54 @@ class Client:
         """Make a prompt richer; no job yet."""
         return await self._json("POST", "/v1/enhance", body={"prompt": prompt, "job_type": job_type})
 
-    async def draws(self, model: str) -> str | None:
-        """What a model can draw, when that is not everything; None also for a model that the catalog has no more."""
-        models = (await self._json("GET", "/v1/models"))["results"]
-        return next((entry["draws"] for entry in models if entry["name"] == model), None)
+    async def models(self) -> list[Json]:
+        """The models of the catalog."""
+        found: list[Json] = (await self._json("GET", "/v1/models"))["results"]
+        return found
 
-    async def jobs(self, *, status: str | None, job_type: str | None, limit: int) -> list[Json]:
+    async def job_types(self) -> list[Json]:
+        """The job types of the catalog."""
+        found: list[Json] = (await self._json("GET", "/v1/job-types"))["results"]
+        return found
+
+    async def jobs(
+        self, *, limit: int, status: str | None = None, job_type: str | None = None, batch_id: str | None = None
+    ) -> list[Json]:
         """The owner's newest jobs, `limit` at most."""
-        asked = {"status": status, "job_type": job_type, "limit": str(min(limit, 100))}
+        asked = {"status": status, "job_type": job_type, "batch_id": batch_id, "limit": str(min(limit, 100))}
         return await self._list("/v1/jobs", {name: value for name, value in asked.items() if value}, limit)
+
+    async def library(self, filters: dict[str, str], *, limit: int) -> list[Json]:
+        """The owner's completed assets, the newest first, `limit` at most."""
+        return await self._list("/v1/library", filters | {"limit": str(min(limit, 100))}, limit)
+
+    async def batch(self, body: Json) -> Json:
+        """Submit many jobs together; a lost answer is asked for again as in `submit`."""
+        return await self._json("POST", "/v1/batches", body=body, headers={"Idempotency-Key": str(uuid4())})
+
+    async def asset(self, asset_id: str) -> Json:
+        """One asset."""
+        return await self._json("GET", f"/v1/assets/{asset_id}")
+
+    async def rate(self, asset_id: str, score: int) -> Json:
+        """Rate an asset, 1 to 5; rating again replaces the score."""
+        return await self._json("PUT", f"/v1/assets/{asset_id}/rating", body={"score": score})
+
+    async def set_saved(self, asset_id: str, *, saved: bool) -> Json:
+        """Keep an asset, or keep it no longer."""
+        return await self._json("PUT" if saved else "DELETE", f"/v1/assets/{asset_id}/saved")
+
+    async def change_asset(self, asset_id: str, change: Json) -> Json:
+        """Set the title or the tags of an asset."""
+        return await self._json("PATCH", f"/v1/assets/{asset_id}", body=change)
+
+    async def trash(self, asset_id: str) -> None:
+        """Put an asset into the trash."""
+        await self._json("DELETE", f"/v1/assets/{asset_id}")
+
+    async def restore(self, asset_id: str) -> Json:
+        """Take an asset back from the trash."""
+        return await self._json("POST", f"/v1/assets/{asset_id}/restore")
 
     async def job(self, job_id: str, *, position: int = 0) -> Json:
         """One job, as of `position` or later."""
@@ -184,6 +223,8 @@ class Client:
         if response.is_error:
             raise failure(response, self.url)
         self._position = max(self._position, int(response.headers.get("Darkroom-Position", "0")))
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return {}
         try:
             answer = response.json()
         except ValueError:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from api.cli.client import Client, ClientError
+from api.cli.client import Client
+from api.cli.failures import ClientError
 from domain.inputs import BESIDE_PARAMS
 
 Json = dict[str, Any]

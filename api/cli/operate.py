@@ -64,7 +64,7 @@ def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
     if not views:
         known = ", ".join(view.name for view in projections.ALL)
         raise typer.BadParameter(f"there is no view {name!r}; there are {known}")
-    with _opened(dsn) as (database, ledger):
+    with opened(dsn) as (database, ledger):
         for view in views:
             if as_of is None:
                 _print_rebuilt(rebuilding.rebuild(database, ledger, view))
@@ -78,7 +78,7 @@ def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
 def verify(dsn: str) -> int:
     """Recompute the chain, then every view; 1 when something does not fit."""
     fits = True
-    with _opened(dsn) as (database, ledger):
+    with opened(dsn) as (database, ledger):
         chain = verify_chain(database)
         if chain.misfit is None:
             typer.echo(f"ledger: fits; {chain.events:,} events in {chain.commits:,} commits; head {chain.head}")
@@ -121,7 +121,7 @@ def list_settings(settings: Settings) -> int:
 
 
 @contextmanager
-def _opened(dsn: str) -> Iterator[tuple[Database, Ledger]]:
+def opened(dsn: str) -> Iterator[tuple[Database, Ledger]]:
     """The ledger for reading: its flusher is never started. Says what is wrong when the schema is not Darkroom's."""
     with Database(dsn) as database:
         recorder = PostgresRecorder(database, Flusher(dsn))

@@ -10,9 +10,11 @@ from uuid import UUID
 
 import typer
 
-from api.cli.client import ClientError, NotThere
-from api.cli.commands import Server, lines_of
-from api.cli.tables import local_time, printable
+from api.cli.failures import ClientError, NotThere
+from api.cli.reading import lines_of
+from api.cli.server import Server
+from api.cli.tables import local_time
+from api.cli.terminal import printable
 from services.media import UnreadableMedia, probe, read_origin
 
 Json = dict[str, Any]

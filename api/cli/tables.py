@@ -1,12 +1,11 @@
-"""Jobs and histories as people read them in a terminal. Every text of a user is shown as it is, never as markup."""
+"""Jobs, assets and histories as people read them in a terminal. Every text of a user is shown as it is."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from api.cli.columns import Column, table
+from api.cli.terminal import printable
 
 Json = dict[str, Any]
 
@@ -14,61 +13,162 @@ PROMPT_SHOWN = 60
 """Characters of a prompt in a list; `show` has all of it."""
 
 
-def printable(text: object) -> str:
-    """The text on one line without control characters: a prompt must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
-
-
 def local_time(stamp: str | None) -> str:
-    """An ISO time as local time to the second; empty for none."""
-    return _local(stamp).strftime("%Y-%m-%d %H:%M:%S") if stamp else ""
+    """An ISO time as local time to the second, with its zone; empty for none."""
+    return _with_zone(_local(stamp), "%Y-%m-%d %H:%M:%S") if stamp else ""
 
 
-def jobs_table(jobs: Sequence[Json]) -> Table:
-    """A line for each job."""
-    table = _table("id", "status", "type", "files", "created", "prompt")
+def local_minute(stamp: str | None) -> str:
+    """An ISO time as local time to the minute, with its zone; empty for none."""
+    return _with_zone(_local(stamp), "%Y-%m-%d %H:%M") if stamp else ""
+
+
+def jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each job, its id and its status whole."""
+    columns = [
+        Column("id"),
+        Column("status"),
+        Column("files", leave_at=1),
+        Column("now", leave_at=4),
+        Column("type", leave_at=2),
+        Column("created", leave_at=3),
+        Column("prompt", whole=False),
+    ]
+    rows = []
     for job in jobs:
         done = sum(asset["status"] == "completed" for asset in job.get("assets") or [])
-        prompt = printable(job["prompt"])
-        short = prompt if len(prompt) <= PROMPT_SHOWN else prompt[: PROMPT_SHOWN - 1] + "…"
-        _row(table, job["id"], standing(job), job["job_type"], f"{done}/{job['quantity']}",
-             local_time(job["created_at"]), short)  # fmt: skip
-    return table
+        now = standing(job).removeprefix(str(job["status"])).removeprefix(", ")
+        rows.append([job["id"], str(job["status"]), f"{done}/{job['quantity']}", printable(now), job["job_type"],
+                     local_minute(job["created_at"]), _short(job["prompt"])])  # fmt: skip
+    if not any(row[3] for row in rows):
+        columns.pop(3)
+        rows = [row[:3] + row[4:] for row in rows]
+    return table(columns, rows, width)
 
 
-def dead_jobs_table(jobs: Sequence[Json]) -> Table:
-    """A line for each."""
-    table = _table("id", "owner", "type", "attempts", "failed", "why", "retried as")
+def dead_jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each job that failed, whoever's."""
+    columns = [
+        Column("id"),
+        Column("owner"),
+        Column("type", leave_at=3),
+        Column("attempts", leave_at=2),
+        Column("failed", leave_at=4),
+        Column("retried as", leave_at=1),
+        Column("why", whole=False),
+    ]
+    rows = []
     for job in jobs:
         why = ("quarantined: " if job["quarantined"] else "") + error_text(job["error"])
-        _row(table, job["id"], printable(job["owner"]), job["job_type"], str(job["attempts"]),
-             local_time(job["finished_at"]), why, job["retried_as"] or "")  # fmt: skip
-    return table
+        rows.append([job["id"], printable(job["owner"]), job["job_type"], str(job["attempts"]),
+                     local_minute(job["finished_at"]), job["retried_as"] or "", why])  # fmt: skip
+    return table(columns, rows, width)
 
 
-def users_table(users: Sequence[Json]) -> Table:
+def library_lines(assets: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each asset, its id whole."""
+    columns = [
+        Column("asset"),
+        Column("kind"),
+        Column("rating"),
+        Column("saved", leave_at=1),
+        Column("completed", leave_at=3),
+        Column("type", leave_at=4),
+        Column("tags", whole=False, leave_at=2),
+        Column("title or prompt", whole=False),
+    ]
+    rows = [
+        [asset["id"], asset["kind"], str(asset["rating"] or "-"), "yes" if asset["saved"] else "-",
+         local_minute(asset["completed_at"]), asset["job_type"], printable(", ".join(asset["tags"])),
+         _short(asset["title"] or asset["prompt"])]
+        for asset in assets
+    ]  # fmt: skip
+    return table(columns, rows, width)
+
+
+def types_lines(types: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each job type."""
+    columns = [
+        Column("type"),
+        Column("makes"),
+        Column("quantities", leave_at=2),
+        Column("seconds", leave_at=3),
+        Column("model", leave_at=1),
+        Column("tasks", leave_at=4),
+        Column("label", whole=False),
+    ]
+    rows = [
+        [entry["name"], entry["kind"], ", ".join(map(str, entry["quantities"])), _range(entry["expected_s"]),
+         entry["model"], ", ".join(entry["tasks"]), printable(entry["label"])]
+        for entry in types
+    ]  # fmt: skip
+    return table(columns, rows, width)
+
+
+def models_lines(models: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each model."""
+    columns = [
+        Column("model"),
+        Column("pool", leave_at=2),
+        Column("size", leave_at=3),
+        Column("tasks", leave_at=1),
+        Column("references", leave_at=4),
+        Column("label", whole=False),
+    ]
+    rows = [
+        [entry["name"], entry["pool"], f"{entry['width']}x{entry['height']}", ", ".join(entry["tasks"]),
+         ", ".join(entry["references"]) or "-", printable(entry["label"])]
+        for entry in models
+    ]  # fmt: skip
+    return table(columns, rows, width)
+
+
+def params_lines(parameters: Json, width: int | None) -> list[str]:
+    """A line for each parameter: its default, what is allowed, and what it depends on."""
+    columns = [
+        Column("parameter"),
+        Column("default"),
+        Column("allowed", whole=False),
+        Column("only with", whole=False),
+    ]
+    rows = [
+        [name, _json_text(each.get("default")), _allowed(each), _conditions(each)]
+        for name, each in parameters["properties"].items()
+    ]
+    if not any(row[3] for row in rows):
+        columns.pop()
+        rows = [row[:3] for row in rows]
+    return table(columns, rows, width)
+
+
+def users_lines(users: Sequence[Json], width: int | None) -> list[str]:
     """A line for each user."""
-    table = _table("name", "created", "revoked")
-    for user in users:
-        _row(table, user["name"], local_time(user["created"]), local_time(user["revoked"]))
-    return table
+    columns = [Column("name"), Column("created"), Column("revoked")]
+    rows = [[user["name"], local_time(user["created"]), local_time(user["revoked"])] for user in users]
+    return table(columns, rows, width)
 
 
-def history_table(events: Sequence[Json]) -> Table:
-    """A line for each event: its position, its time, its type, and what it says.
+def history_lines(events: Sequence[Json], width: int | None) -> list[str]:
+    """A line for each event: its position, its time, its type, and what it says, which goes on below where it must.
 
-    A history of one day has the date above its times, which leaves more room for the words.
+    A history of one day in one zone has them above its times, which leaves more room for the words.
     """
     times = [_local(event["at"]) for event in events]
-    days = {time.date().isoformat() for time in times}
-    heading, pattern = (days.pop(), "%H:%M:%S.%f") if len(days) == 1 else ("time", "%Y-%m-%d %H:%M:%S.%f")
-    table = _table("position", heading, "event", "by", "what")
-    for time, event in zip(times, events, strict=True):
-        milliseconds = time.strftime(pattern)[:-3]
-        _row(
-            table, str(event["position"]), milliseconds, event["type"], printable(event["actor"]), what_happened(event)
-        )
-    return table
+    days = {_with_zone(time, "%Y-%m-%d") for time in times}
+    heading = days.pop() if len(days) == 1 else "time"
+    columns = [
+        Column("position"),
+        Column(heading),
+        Column("event"),
+        Column("by", leave_at=1),
+        Column("what", whole=False, wrapped=True),
+    ]
+    rows = [
+        [str(event["position"]), _moment(time, alone=heading == "time"), event["type"], printable(event["actor"]),
+         what_happened(event)]
+        for time, event in zip(times, events, strict=True)
+    ]  # fmt: skip
+    return table(columns, rows, width)
 
 
 def job_lines(job: Json, files: Sequence[str]) -> list[str]:
@@ -81,8 +181,10 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
         "negative": job.get("negative_prompt"),
         "params": ", ".join(f"{name}={value}" for name, value in (job.get("params") or {}).items()),
         "seed": job["seed"],
+        "tags": ", ".join(job.get("tags") or []),
         "priority": job.get("priority") or None,
         "attempt": job.get("attempt") or None,
+        "batch": job.get("batch_id"),
         "created": local_time(job["created_at"]),
         "started": local_time(job.get("started_at")),
         "finished": local_time(job.get("finished_at")),
@@ -90,7 +192,33 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
     }
     lines = [f"job       {job['id']}"]
     lines += [f"{name:<10}{printable(value)}" for name, value in facts.items() if value not in {None, ""}]
-    return lines + [f"  {asset['index']}  {printable(text)}" for asset, text in zip(job["assets"], files, strict=True)]
+    return lines + [
+        f"  {asset['index']}  {asset['id']}  {printable(text)}"
+        for asset, text in zip(job["assets"], files, strict=True)
+    ]
+
+
+def asset_lines(asset: Json, place: str) -> list[str]:
+    """Everything about one asset, a line each."""
+    size = f", {asset['width']} x {asset['height']}" if asset.get("width") else ""
+    facts = {
+        "job": f"{asset['job_id']}, output {asset['index']}",
+        "status": asset["status"],
+        "file": place if asset["status"] == "completed" else None,
+        "kind": f"{asset['media_type']}{size}, {asset['bytes']:,} bytes" if asset.get("bytes") else asset["kind"],
+        "type": f"{asset['job_type']} ({asset['model']}, {asset['task']})",
+        "prompt": asset["prompt"],
+        "seed": asset["seed"],
+        "title": asset["title"],
+        "tags": ", ".join(asset["tags"]),
+        "rating": asset["rating"],
+        "saved": "yes" if asset["saved"] else None,
+        "completed": local_time(asset["completed_at"]),
+        "sha256": asset.get("sha256"),
+        "error": error_text(asset.get("error")),
+    }
+    lines = [f"asset     {asset['id']}"]
+    return lines + [f"{name:<10}{printable(value)}" for name, value in facts.items() if value not in {None, ""}]
 
 
 def standing(job: Json) -> str:
@@ -147,12 +275,58 @@ def _local(stamp: str) -> datetime:
     return datetime.fromisoformat(stamp).astimezone()
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in {"by", "what", "prompt", "status"})
-    return table
+def _with_zone(time: datetime, pattern: str) -> str:
+    """The zone as an offset: names of zones mean different things in different places."""
+    offset = time.strftime("%z")
+    return f"{time.strftime(pattern)} {offset[:3]}:{offset[3:5]}"
 
 
-def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(cell) for cell in cells))
+def _moment(time: datetime, *, alone: bool) -> str:
+    """To the millisecond; with day and zone where it stands alone."""
+    pattern = "%Y-%m-%d %H:%M:%S.%f" if alone else "%H:%M:%S.%f"
+    moment = time.strftime(pattern)[:-3]
+    return f"{moment} {_with_zone(time, '').strip()}" if alone else moment
+
+
+def _short(text: object) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= PROMPT_SHOWN else shown[: PROMPT_SHOWN - 1] + "…"
+
+
+def _range(bounds: Sequence[float]) -> str:
+    least, most = bounds
+    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
+
+
+def _json_text(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return str(value).lower()
+        case _:
+            return printable(value)
+
+
+def _allowed(parameter: Json) -> str:
+    """What a parameter may be, from its JSON Schema."""
+    if "enum" in parameter:
+        return ", ".join(_json_text(choice) for choice in parameter["enum"])
+    match parameter.get("type"):
+        case "boolean":
+            return "true, false"
+        case "integer" | "number":
+            kind = "whole number" if parameter["type"] == "integer" else "number"
+            least, most = parameter.get("minimum"), parameter.get("maximum")
+            bounds = f" {least:g} to {most:g}" if least is not None and most is not None else ""
+            step = parameter.get("multipleOf")
+            return f"{kind}{bounds}" + (f", multiple of {step:g}" if step else "")
+        case kind:
+            return printable(kind)
+
+
+def _conditions(parameter: Json) -> str:
+    conditions = parameter.get("depends_on") or []
+    return " and ".join(
+        f"{each['name']} = {' or '.join(_json_text(value) for value in each['values'])}" for each in conditions
+    )

@@ -8,10 +8,10 @@ import psycopg
 import typer
 from psycopg import Connection
 from psycopg.rows import TupleRow
-from rich.console import Console
 
 from api.cli.operate import NoDatabase
-from api.cli.tables import local_time, users_table
+from api.cli.tables import local_time, users_lines
+from api.cli.terminal import width_of_stdout
 from services import users
 from services.database import CONNECTING, translated
 
@@ -47,7 +47,7 @@ def list_users(dsn: str, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
-        Console(highlight=False, markup=False).print(users_table(rows))
+        typer.echo("\n".join(users_lines(rows, width_of_stdout())))
     else:
         typer.echo("There are no users but the administrator. Add one: darkroom users add NAME")
     return 0

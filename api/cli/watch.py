@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from api.cli.client import Busy, Client, ClientError, Unreachable
+from api.cli.client import Client
+from api.cli.failures import Busy, ClientError, Unreachable
 from api.cli.server_events import ServerEvent
-from api.cli.tables import error_text, printable, standing
+from api.cli.tables import error_text, standing
+from api.cli.terminal import printable
 
 Json = dict[str, Any]
 

@@ -24,7 +24,7 @@ def line_of(text: str, part: str) -> int:
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
-        ("width = 1024", "widht = 1024", "[models.sdxl]: models.sdxl.width: is missing"),
+        ("width = 1024", "widht = 1024", "[models.sdxl]: models.sdxl.width: is required"),
         ("width = 1024", "width = 1024\nwidht = 1", "widht: models.sdxl.widht: unknown field"),
         ("width = 1024", 'width = "1024"', "width: models.sdxl.width: must be a whole number"),
         ("width = 1024", "width = true", "width: models.sdxl.width: must be a whole number"),
@@ -186,7 +186,7 @@ def test_a_circle_of_conditions_names_its_way() -> None:
 @pytest.mark.parametrize("missing", ["models", "job_types", "params"])
 def test_a_catalog_without_a_part_names_it(missing: str) -> None:
     present = "\n".join(f"[{part}]" for part in ("models", "job_types", "params") if part != missing)
-    with pytest.raises(CatalogError, match=f"catalog.toml, line 1: {missing}: is missing"):
+    with pytest.raises(CatalogError, match=f"catalog.toml, line 1: {missing}: is required"):
         catalog_of(present)
 
 

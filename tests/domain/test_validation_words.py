@@ -63,7 +63,7 @@ def words(**fields: Any) -> list[str]:
         ({"name": "x"}, "must have at least 2 characters"),
         ({"name": "xxxxx"}, "must have at most 4 characters"),
         ({"name": "  "}, "must not be blank"),
-        ({"name": 7}, "must be text"),
+        ({"name": 7}, "must be a string"),
         ({"count": "x"}, "must be a whole number"),
         ({"count": 1.5}, "must be a whole number"),
         ({"count": []}, "must be a whole number"),
@@ -90,13 +90,13 @@ def test_each_kind_of_bad_value_has_its_words(fields: dict[str, Any], expected: 
     assert words(**fields) == [expected]
 
 
-def test_a_missing_field_is_called_missing() -> None:
+def test_a_missing_field_is_called_required() -> None:
     class Needs(BaseModel):
         prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)]
 
     with pytest.raises(ValidationError) as refused:
         Needs.model_validate({})
-    assert words_for(refused.value.errors()[0]) == "is missing"
+    assert words_for(refused.value.errors()[0]) == "is required"
 
 
 ANYTHING = st.recursive(

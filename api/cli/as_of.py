@@ -1,0 +1,58 @@
+"""`darkroom jobs --as-of` and `darkroom library --as-of`: what a view held at a position of the ledger.
+
+Directly on the database, as `darkroom rebuild VIEW --as-of` does it: the view is built into the schema `views_as_of`,
+and the live views are not touched.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+import projections
+from api.answers import encoded
+from api.cli.operate import find_dsn, opened
+from api.documents import job_document, listed_asset_document
+from projections import as_of_reads
+from projections.reads import JobFilter
+from services.rebuild import rebuild_as_of
+
+Json = dict[str, Any]
+
+VIEWS: Final = {view.name: view for view in projections.ALL}
+
+
+def jobs_as_of(
+    data_dir: Path | None,
+    owner: str,
+    position: int,
+    *,
+    status: str | None,
+    job_type: str | None,
+    batch_id: str | None,
+    limit: int,
+) -> list[Json]:
+    """The owner's jobs as they were at `position`. Raises `PositionUnknown`, `RebuildRunning` and `NoDatabase`."""
+    wanted = JobFilter(status, job_type, None if batch_id is None else UUID(batch_id))
+    with opened(find_dsn(data_dir)) as (database, ledger):
+        rebuild_as_of(database, ledger, VIEWS["jobs"], position)
+        with database.connection() as connection:
+            rows = as_of_reads.list_jobs(connection, owner, wanted, limit=limit)
+            assets = as_of_reads.assets_of_jobs(connection, [row.job_id for row in rows])
+    return [_plain(job_document(row, assets[row.job_id])) for row in rows]
+
+
+def library_as_of(data_dir: Path | None, owner: str, position: int, *, limit: int) -> list[Json]:
+    """The owner's library as it was at `position`. Raises what `jobs_as_of` raises."""
+    with opened(find_dsn(data_dir)) as (database, ledger):
+        rebuild_as_of(database, ledger, VIEWS["library"], position)
+        with database.connection() as connection:
+            rows = as_of_reads.list_library(connection, owner, limit=limit)
+    return [_plain(listed_asset_document(row)) for row in rows]
+
+
+def _plain(document: Json) -> Json:
+    """As the API would answer it."""
+    plain: Json = orjson.loads(encoded(document))
+    return plain

@@ -1,0 +1,155 @@
+"""Commands about assets that exist: rate, save, name, tag, throw away."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.failures import ClientError, NotThere
+from api.cli.names import AssetName, asset_named
+from api.cli.options import AsJson, AssetNames, DataDir, Token, Url
+from api.cli.options import AssetName as OneAsset
+from api.cli.server import Server, find_server, finish
+from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
+
+if TYPE_CHECKING:
+    from api.cli.client import Client
+
+Json = dict[str, Any]
+Act = Callable[["Client", str], Awaitable[Json]]
+"""What is done to the asset of that id; its answer."""
+
+
+def rate(
+    asset: OneAsset,
+    score: Annotated[int, typer.Argument(min=1, max=5, metavar="1…5", help="5 is the best.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Rate an asset; rating it again replaces the score."""
+
+    async def act(client: Client, asset_id: str) -> Json:
+        return await client.rate(asset_id, score)
+
+    _run(find_server(url, token, data_dir), [asset], act, f"rated {score}", as_json=as_json)
+
+
+def save(
+    assets: AssetNames,
+    undo: Annotated[bool, typer.Option("--undo", help="Save them no longer.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Save assets: keep them for good. `darkroom library --saved` lists them."""
+
+    async def act(client: Client, asset_id: str) -> Json:
+        return await client.set_saved(asset_id, saved=not undo)
+
+    _run(find_server(url, token, data_dir), assets, act, "no longer saved" if undo else "saved", as_json=as_json)
+
+
+def title(
+    asset: OneAsset,
+    text: Annotated[str | None, typer.Argument(metavar="TITLE", help="The title.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the title away.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give an asset a title."""
+    if (text is None) != remove:
+        raise typer.BadParameter("give a title, or --remove")
+
+    async def act(client: Client, asset_id: str) -> Json:
+        return await client.change_asset(asset_id, {"title": text})
+
+    said = "has no title" if text is None else f"is called {printable(text)}"
+    _run(find_server(url, token, data_dir), [asset], act, said, as_json=as_json)
+
+
+def tag(
+    asset: OneAsset,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add; none lists them.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Add tags to an asset, or take tags away."""
+    if remove and not tags:
+        raise typer.BadParameter("name the tags to take away")
+
+    async def act(client: Client, asset_id: str) -> Json:
+        found = await client.asset(asset_id)
+        given = tags or []
+        kept = [each for each in found["tags"] if each not in given]
+        wanted = kept if remove else [*found["tags"], *(each for each in given if each not in found["tags"])]
+        return found if wanted == found["tags"] else await client.change_asset(asset_id, {"tags": wanted})
+
+    def said(answer: Json) -> str:
+        return f"tags: {printable(', '.join(answer['tags'])) or 'none'}"
+
+    _run(find_server(url, token, data_dir), [asset], act, said, as_json=as_json)
+
+
+def trash(
+    assets: AssetNames, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Put assets into the trash. `darkroom restore` takes them back."""
+
+    async def act(client: Client, asset_id: str) -> Json:
+        await client.trash(asset_id)
+        return {"id": asset_id, "trashed": True}
+
+    _run(find_server(url, token, data_dir), assets, act, "in the trash", as_json=as_json)
+
+
+def restore(
+    assets: AssetNames, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Take assets back from the trash."""
+
+    async def act(client: Client, asset_id: str) -> Json:
+        return await client.restore(asset_id)
+
+    _run(find_server(url, token, data_dir), assets, act, "restored", as_json=as_json)
+
+
+def _run(server: Server, texts: Sequence[str], act: Act, said: str | Callable[[Json], str], *, as_json: bool) -> None:
+    names = [asset_named(text) for text in texts]
+    finish(_each(server, names, act, said, as_json=as_json))
+
+
+async def _each(
+    server: Server, names: Sequence[AssetName], act: Act, said: str | Callable[[Json], str], *, as_json: bool
+) -> int:
+    """Do it to one asset after the other; one that is refused holds up no other. JSON is an object for one asset."""
+    answers: list[Json] = []
+    refused = 0
+    async with server.client() as client:
+        for name in names:
+            try:
+                answer = await act(client, name.id)
+            except NotThere:
+                complain(f"There is no asset {name.text}.")
+                refused += 1
+            except ClientError as error:
+                if len(names) == 1:
+                    raise
+                complain(f"{name.text}: {error}")
+                refused += 1
+            else:
+                answers.append(answer)
+                if not as_json:
+                    say(f"{name.text}  {said if isinstance(said, str) else said(answer)}")
+    if as_json and (answers or len(names) > 1):
+        print_json(answers[0] if len(names) == 1 else answers)
+    return FAILED if refused else DONE

@@ -1,0 +1,134 @@
+"""Files of assets and files to start from: where they are, and their way to the server and back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from api.cli.failures import ClientError
+from api.cli.names import source_named
+
+if TYPE_CHECKING:
+    from api.cli.client import Client
+    from api.cli.server import Server
+
+Json = dict[str, Any]
+Place = Callable[[Json], str]
+"""Says where the file of an asset is."""
+
+STRENGTH = 0.7
+"""The strength of a reference that names none."""
+
+
+class FileThere(ClientError):
+    """Another file has the name that a download would get."""
+
+    code = "file_there"
+
+
+class NoFolder(ClientError):
+    """The folder for the downloads cannot be made."""
+
+    code = "no_folder"
+
+
+def references_of(given: Sequence[str]) -> list[Json]:
+    """`style=photo.png@0.7` as a reference; the strength is 0.7 when it is not said.
+
+    A file is taken as it is named: where there is a file `photo@0.5`, that is the file, and no strength is said.
+    Raises `typer.BadParameter`.
+    """
+    return [_reference(each) for each in given]
+
+
+def _reference(text: str) -> Json:
+    kind, equals, rest = text.partition("=")
+    source, strength = _with_strength(rest)
+    if not equals or not kind or not source:
+        raise typer.BadParameter(f"--reference {text!r} is not TYPE=FILE[@STRENGTH], as in style=photo.png@0.7")
+    return {"type": kind, "source": source_named(source), "strength": strength}
+
+
+def _with_strength(text: str) -> tuple[str, float]:
+    """The source and its strength: what follows the last @, where that is a number and no part of a file's name."""
+    source, at, said = text.rpartition("@")
+    if not at or os.path.isfile(text):
+        return text, STRENGTH
+    try:
+        return source, float(said)
+    except ValueError:
+        return text, STRENGTH
+
+
+async def with_uploads(client: Client, body: Json, folder: Path | None = None) -> Json:
+    """A submission whose files of this machine are uploaded. `folder`: where their names begin; else here."""
+    references = [
+        reference | {"source": await _uploaded(client, reference["source"], folder)}
+        for reference in body.get("references", [])
+    ]
+    media = {name: await _uploaded(client, source, folder) for name, source in body.get("media", {}).items()}
+    return body | ({"references": references} if references else {}) | ({"media": media} if media else {})
+
+
+async def _uploaded(client: Client, source: str, folder: Path | None) -> str:
+    if source.startswith(("media:", "asset:")):
+        return source_named(source)
+    media = await client.upload(Path(source) if folder is None else folder / source)
+    return f"media:{media['id']}"
+
+
+def places(server: Server, client: Client, events: Sequence[Json]) -> Place:
+    """Says where a job's files are: their paths on this machine, else their URLs. `events` are its history."""
+    paths = {event["data"]["index"]: event["data"]["path"] for event in events if event["type"] == "asset.reserved"}
+
+    def place(asset: Json) -> str:
+        if server.blobs is not None and asset["index"] in paths:
+            file = server.blobs / paths[asset["index"]]
+            if file.is_file():
+                return str(file)
+        return client.absolute(asset["url"])
+
+    return place
+
+
+def make_folder(folder: Path) -> None:
+    """The folder that downloads go to. Raises `NoFolder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NoFolder(f"cannot make the folder {folder}: {error.strerror}.") from error
+
+
+async def download(client: Client, assets: Sequence[Json], folder: Path, *, force: bool) -> list[Path]:
+    """Download the completed ones of `assets`; where each is. A file that is there already, and right, stays.
+
+    Raises `FileThere` before anything is downloaded, unless `force` replaces other files, and what the client raises.
+    """
+    wanted = [(asset, folder / file_name(asset)) for asset in assets if asset["status"] == "completed"]
+    missing = [(asset, file) for asset, file in wanted if not _is_there(asset, file, force=force)]
+    for asset, file in missing:
+        await client.download(asset, file)
+    return [file for _, file in wanted]
+
+
+def file_name(asset: Json) -> str:
+    """What a download is called."""
+    ending = asset["media_type"].rpartition("/")[2]
+    return f"{asset['job_id']}_{asset['index']}.{ending if ending.isalnum() else 'bin'}"
+
+
+def _is_there(asset: Json, file: Path, *, force: bool) -> bool:
+    if not file.exists():
+        return False
+    if file.is_file():
+        with file.open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() == asset["sha256"]:
+                return True
+        if force:
+            return False
+    raise FileThere(f"{file} is there already, with other content. Replace it with --force, or name another folder.")

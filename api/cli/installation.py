@@ -1,0 +1,193 @@
+"""Commands that run Darkroom or work on the installation itself, without a server: database, files, settings."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.options import AsJson, DataDir
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+
+class Service(StrEnum):
+    """What `darkroom run` can run."""
+
+    API = "api"
+    PROJECTOR = "projector"
+    RELAY = "relay"
+    DISPATCHER = "dispatcher"
+    RECORDER = "recorder"
+    REAPER = "reaper"
+    THUMBNAILS = "thumbnails"
+    WORKER = "worker"
+
+
+def pools_of(workers: str, settings: "Settings") -> str:
+    """The value of `--workers`, checked: pools of the catalog separated by commas, or `none`."""
+    pools = [pool.strip() for pool in workers.split(",") if pool.strip()]
+    known = settings.catalog().pools()
+    if pools == ["none"]:
+        return "none"
+    if not pools or not known.issuperset(pools):
+        raise typer.BadParameter(
+            f"--workers {workers!r}: the pools are {', '.join(sorted(known))}, or none for no worker"
+        )
+    return ",".join(dict.fromkeys(pools))
+
+
+def up(
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: DARKROOM_HOST.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: DARKROOM_PORT.")
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="Pools to run a worker for, separated by commas, or `none`.")
+    ] = "sdxl,wan",
+) -> None:
+    """Run everything on this machine; Ctrl-C stops it.
+
+    Postgres, NATS, the services, the API and a worker. Prints a line with `ready` and the link once it serves.
+    """
+    given = {"data_dir": data_dir, "host": host, "port": port}
+    from services.logs import log_to_stderr  # noqa: PLC0415 - client commands start without the services
+    from services.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.from_environment().model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    pools = pools_of(workers, settings)
+    log_to_stderr(settings.log_level, settings.log_format)
+    from api.up import up as run_everything  # noqa: PLC0415 - after the options are known to be right
+
+    raise typer.Exit(run_everything(settings, workers=pools))
+
+
+def run(
+    services: Annotated[list[Service], typer.Argument(metavar="SERVICE…", help="One or several; `worker` runs alone.")],
+) -> None:
+    """Run single services in the foreground.
+
+    There are api, projector, relay, dispatcher, recorder, reaper, thumbnails and worker.
+    """
+    if Service.WORKER in services:
+        if len(services) > 1:
+            raise typer.BadParameter("the worker has no database and runs alone: darkroom run worker")
+        os.execv(sys.executable, [sys.executable, "-m", "gpu_worker"])  # noqa: S606 - no shell wanted
+    from services.logs import log_to_stderr  # noqa: PLC0415 - see `up`
+    from services.settings import Settings  # noqa: PLC0415
+
+    settings = Settings.from_environment()
+    log_to_stderr(settings.log_level, settings.log_format)
+    from api.run import run_services  # noqa: PLC0415
+
+    raise typer.Exit(run_services([service.value for service in services], settings))
+
+
+def rebuild(
+    view: Annotated[str | None, typer.Argument(metavar="VIEW", help="The view's name.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
+    as_of: Annotated[
+        int | None, typer.Option(min=0, metavar="POSITION", help="As it was then, beside the live view.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Rebuild views from the ledger.
+
+    Everything goes on meanwhile. Prints rate and checksums.
+    """
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+
+    if (view is None) != every:
+        raise typer.BadParameter("name one view, or --all")
+    raise typer.Exit(operate.rebuild(operate.find_dsn(data_dir), view, as_of))
+
+
+def verify(data_dir: DataDir = None) -> None:
+    """Recompute the hash chain and every view.
+
+    Exit status 1, and the position, where something does not fit.
+    """
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.verify(operate.find_dsn(data_dir)))
+
+
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database's schema up to date.
+
+    `darkroom up` does it by itself.
+    """
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
+
+
+def export(
+    given: Annotated[list[str], typer.Argument(metavar="[ID] FILE", help="The job or batch, and the file to write.")],
+    every: Annotated[bool, typer.Option("--all", help="Everything, of every owner.")] = False,
+    unfinished: Annotated[
+        bool,
+        typer.Option(
+            help="With --all: also jobs that have not ended. They go on where it is imported, and this Darkroom must "
+            "not run any more: for moving an installation for good."
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it exists.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a job, a batch or everything into one file, a bundle.
+
+    `darkroom import` takes it in elsewhere: events, ids and files are the same there. Keys and tokens are not in it.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    if len(given) != (1 if every else 2):
+        raise typer.BadParameter("name a job or a batch and a file, or --all and a file")
+    if unfinished and not every:
+        raise typer.BadParameter("--unfinished goes with --all: a single job is exported once it has ended")
+    what = None if every else given[0]
+    raise typer.Exit(
+        bundles.export_to(what, Path(given[-1]), data_dir, unfinished=unfinished, force=force, as_json=as_json)
+    )
+
+
+def import_bundle(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `darkroom export` wrote.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take in a bundle of another installation, all of it or nothing.
+
+    What is here already stays as it is; the same bundle again changes nothing. Everything may go on meanwhile.
+    """
+    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
+
+
+def find_faults(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Look for what is wrong, and say how to mend it.
+
+    Works with and without a running server, and changes nothing. Exit status 1 when something is wrong.
+    """
+    from api.cli.doctor import doctor  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(doctor(data_dir, as_json=as_json))
+
+
+def list_settings() -> None:
+    """List every setting; secrets are hidden.
+
+    Each with its value, its meaning and its default.
+    """
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from services.settings import Settings  # noqa: PLC0415
+
+    raise typer.Exit(operate.list_settings(Settings.from_environment()))

@@ -1,0 +1,25 @@
+"""Options and arguments that several commands have, written once."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+JOB_TYPE: Final = "sdxl_image_fast"
+"""The job type of a submission that names none."""
+
+Url = Annotated[str | None, typer.Option(help="The server. Default: DARKROOM_URL, else `url` in the data folder.")]
+Token = Annotated[
+    str | None, typer.Option(help="The token. Default: DARKROOM_TOKEN, else `admin.token` in the data folder.")
+]
+DataDir = Annotated[Path | None, typer.Option(help="The data folder. Default: DARKROOM_DATA_DIR.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, newest first.")]
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="The asset: its id, or JOB/INDEX.")]
+AssetNames = Annotated[list[str], typer.Argument(metavar="ASSET…", help="One or more assets: their ids, or JOB/INDEX.")]
+
+JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
+Kind = Literal["image", "video"]
+"""As the API has them; a test holds them to it."""

@@ -1,0 +1,422 @@
+"""Commands that only look, fetch or stop: jobs, assets, the library and the catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from api.cli.failures import ClientError, NotThere
+from api.cli.files import download as download_files
+from api.cli.files import make_folder, places
+from api.cli.names import asset_named, job_named
+from api.cli.options import AsJson, DataDir, JobName, JobStatus, Kind, Limit, Token, Url
+from api.cli.server import Server, find_server, finish
+from api.cli.tables import (
+    asset_lines,
+    dead_jobs_lines,
+    history_lines,
+    job_lines,
+    jobs_lines,
+    library_lines,
+    models_lines,
+    params_lines,
+    types_lines,
+)
+from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say, width_of_stdout
+
+if TYPE_CHECKING:
+    from api.cli.client import Client
+
+Json = dict[str, Any]
+
+AsOf = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="POSITION",
+        help="As it was at this position of the ledger. Reads the database, as `darkroom rebuild` does.",
+    ),
+]
+Owner = Annotated[str, typer.Option(help="With --as-of: whose. Default: the administrator's.")]
+
+
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option(help="Only those of this status.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this batch.")] = None,
+    limit: Limit = 20,
+    dead: Annotated[bool, typer.Option("--dead", help="Everybody's jobs that failed. For administrators.")] = False,
+    as_of: AsOf = None,
+    owner: Owner = "admin",
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List jobs, newest first."""
+    if dead and (status or job_type or batch or as_of is not None):
+        raise typer.BadParameter("--dead lists everybody's failed jobs; leave the other filters away")
+    if batch is not None:
+        batch = _id(batch, "a batch")
+    if as_of is not None:
+        from api.cli.as_of import jobs_as_of  # noqa: PLC0415 - brings Postgres
+
+        found = jobs_as_of(data_dir, owner, as_of, status=status, job_type=job_type, batch_id=batch, limit=limit)
+        _print_list(found, jobs_lines, f"There were no such jobs at position {as_of}.", as_json=as_json)
+        return
+    server = find_server(url, token, data_dir)
+    if dead:
+        finish(_dead_jobs(server, limit=limit, as_json=as_json))
+    filters = {"status": status, "job_type": job_type, "batch_id": batch}
+    finish(_jobs(server, {name: value for name, value in filters.items() if value}, limit=limit, as_json=as_json))
+
+
+def show(
+    what: Annotated[
+        str, typer.Argument(metavar="ID|FILE", help="A job, an asset (its id, or JOB/INDEX), or a file of Darkroom's.")
+    ],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show a job or an asset and where its files are, or which job a file is of.
+
+    Of a file it also says whether its pixels are still those that the ledger knows; exit status 1 where they are not.
+    """
+    if os.path.isfile(what):  # says no, as Path.is_file does not, to names that no file can have
+        from api.cli import origins  # noqa: PLC0415 - decodes files; nothing else here does
+
+        finish(origins.show_file(Path(what), lambda: find_server(url, token, data_dir), as_json=as_json))
+    named = _named(what, "neither the id of a job or an asset nor a file here")
+    finish(_show(find_server(url, token, data_dir), named, as_json=as_json))
+
+
+def history(
+    job: JobName, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
+) -> None:
+    """Show every event of a job and its assets."""
+    job_id = job_named(job)
+    finish(_history(find_server(url, token, data_dir), job_id, as_json=as_json))
+
+
+def watch(
+    job: JobName,
+    out: Annotated[Path | None, typer.Option(help="Folder to download the files to.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Follow a job until it has ended.
+
+    Ctrl-C stops watching and leaves the job running. Exit status 1 when it did not succeed.
+    """
+    job_id = job_named(job)
+    finish(_follow(find_server(url, token, data_dir), job_id, out, as_json=as_json))
+
+
+def download(
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or assets: their ids, or JOB/INDEX.")],
+    out: Annotated[Path, typer.Option(help="The folder to download to.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there with other content.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Download the files of jobs or assets.
+
+    Prints the path of each. What is there already stays; a file is checked against the hash that the ledger has.
+    """
+    named = [_named(each, "not the id of a job or an asset") for each in ids]
+    finish(_download(find_server(url, token, data_dir), named, out, force=force, as_json=as_json))
+
+
+def library(
+    search: Annotated[str | None, typer.Option("--search", "-q", help="Words of prompts, titles and tags.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only images, or only videos.")] = None,
+    saved: Annotated[bool, typer.Option("--saved", help="Only saved ones.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
+    min_score: Annotated[int | None, typer.Option(min=1, max=5, help="Only those rated so or better.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    trashed: Annotated[bool, typer.Option("--trashed", help="What is in the trash.")] = False,
+    limit: Limit = 20,
+    as_of: AsOf = None,
+    owner: Owner = "admin",
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List completed assets, newest first."""
+    filters = {
+        "q": search,
+        "kind": kind,
+        "saved": "true" if saved else None,
+        "tag": tag,
+        "min_score": None if min_score is None else str(min_score),
+        "model": model,
+        "trashed": "true" if trashed else None,
+    }
+    given = {name: value for name, value in filters.items() if value is not None}
+    if as_of is not None:
+        if given:
+            raise typer.BadParameter("--as-of lists everything that was there; leave the filters away")
+        from api.cli.as_of import library_as_of  # noqa: PLC0415 - brings Postgres
+
+        found = library_as_of(data_dir, owner, as_of, limit=limit)
+        _print_list(found, library_lines, f"The library was empty at position {as_of}.", as_json=as_json)
+        return
+    finish(_library(find_server(url, token, data_dir), given, limit=limit, as_json=as_json))
+
+
+def types(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
+    """List the job types: what can be submitted."""
+    finish(_types(find_server(url, token, data_dir), as_json=as_json))
+
+
+def models(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
+    """List the models of the catalog."""
+    finish(_models(find_server(url, token, data_dir), as_json=as_json))
+
+
+def params(
+    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The job type; `darkroom types` lists them.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List the parameters of a job type, for --set.
+
+    With --json their JSON Schema.
+    """
+    finish(_params(find_server(url, token, data_dir), job_type, as_json=as_json))
+
+
+def cancel(
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more jobs.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Stop jobs; what is completed stays.
+
+    With --json an object for one job, a list for several. Exit status 1 when one of them could not be asked to stop.
+    """
+    job_ids = [job_named(job) for job in jobs]
+    finish(_cancel(find_server(url, token, data_dir), job_ids, as_json=as_json))
+
+
+def lines_of(server: Server, client: Client, job: Json, events: list[Json]) -> list[str]:
+    """Everything about a job, with where its files are."""
+    from api.cli.watch import outcome  # noqa: PLC0415 - brings rich's progress bars
+
+    place = places(server, client, events)
+    return job_lines(job, [outcome(asset, place).partition("  ")[2] for asset in job["assets"]])
+
+
+async def _jobs(server: Server, filters: dict[str, str], *, limit: int, as_json: bool) -> int:
+    async with server.client() as client:
+        found = await client.jobs(limit=limit, **filters)
+        others = not found and bool(filters) and bool(await client.jobs(limit=1))
+        if not found and "job_type" in filters:
+            _require_known(filters["job_type"], [entry["name"] for entry in await client.job_types()], "job type")
+    if others:
+        nothing = f"None of your jobs has {_filters_text(filters)}. List all of them: {server.command('jobs')}"
+    else:
+        prompt = "a blue heart on a white background"
+        nothing = f"There are no jobs. Submit one: {server.command('submit', prompt, '--watch')}"
+    _print_list(found, jobs_lines, nothing, as_json=as_json)
+    return DONE
+
+
+def _filters_text(filters: dict[str, str]) -> str:
+    words = {"status": "the status", "job_type": "the type", "batch_id": "the batch"}
+    return " and ".join(f"{words[name]} {printable(value)}" for name, value in filters.items())
+
+
+async def _dead_jobs(server: Server, *, limit: int, as_json: bool) -> int:
+    async with server.client() as client:
+        found = await client.dead_jobs(limit=limit)
+    _print_list(found, dead_jobs_lines, "No job has failed.", as_json=as_json)
+    return DONE
+
+
+async def _show(server: Server, named: str, *, as_json: bool) -> int:
+    async with server.client() as client:
+        job, asset = await _job_or_asset(client, named)
+        if as_json:
+            print_json(job or asset)
+            return DONE
+        events = await client.history(asset["job_id"] if asset else job["id"])
+        if asset:
+            say("\n".join(asset_lines(asset, places(server, client, events)(asset))))
+        else:
+            say("\n".join(lines_of(server, client, job, events)))
+    return DONE
+
+
+async def _job_or_asset(client: Client, named: str) -> tuple[Json, Json]:
+    """The job of that id, or else the asset; the other one is empty. Raises `NotThere`."""
+    if "/" not in named:
+        try:
+            return await client.job(named), {}
+        except NotThere as missing:
+            try:
+                return {}, await client.asset(named)
+            except NotThere:
+                raise missing from None
+    name = asset_named(named)
+    try:
+        return {}, await client.asset(name.id)
+    except NotThere:
+        raise NotThere(f"There is no asset {name.text}.") from None
+
+
+async def _history(server: Server, job_id: str, *, as_json: bool) -> int:
+    async with server.client() as client:
+        events = await client.history(job_id)
+    print_json(events) if as_json else say("\n".join(history_lines(events, width_of_stdout())))
+    return DONE
+
+
+async def _follow(server: Server, job_id: str, out: Path | None, *, as_json: bool) -> int:
+    from api.cli.submitting import follow  # noqa: PLC0415
+
+    if out is not None:
+        make_folder(out)
+    async with server.client() as client:
+        job = await client.job(job_id)
+        return await follow(server, client, job, out=out, as_json=as_json)
+
+
+async def _download(server: Server, named: Sequence[str], out: Path, *, force: bool, as_json: bool) -> int:
+    make_folder(out)
+    files: list[Path] = []
+    async with server.client() as client:
+        for each in named:
+            job, asset = await _job_or_asset(client, each)
+            found = await download_files(client, job["assets"] if job else [asset], out, force=force)
+            if not found:
+                complain(f"{each} has no completed file; its status is {(job or asset)['status']}.")
+            files += found
+            if not as_json:
+                for file in found:
+                    say(printable(file))
+    if as_json:
+        print_json([str(file) for file in files])
+    return DONE if files else FAILED
+
+
+async def _library(server: Server, filters: dict[str, str], *, limit: int, as_json: bool) -> int:
+    async with server.client() as client:
+        found = await client.library(filters, limit=limit)
+        others = not found and bool(filters) and bool(await client.library({}, limit=1))
+        if not found and "model" in filters:
+            _require_known(filters["model"], [entry["name"] for entry in await client.models()], "model")
+    if others:
+        nothing = f"Nothing in your library fits. List all of it: {server.command('library')}"
+    elif "trashed" in filters:
+        nothing = "The trash is empty."
+    else:
+        nothing = f"The library is empty. Your jobs: {server.command('jobs')}"
+    _print_list(found, library_lines, nothing, as_json=as_json)
+    return DONE
+
+
+async def _types(server: Server, *, as_json: bool) -> int:
+    async with server.client() as client:
+        found = await client.job_types()
+    _print_list(found, types_lines, "The catalog has no job types.", as_json=as_json)
+    return DONE
+
+
+async def _models(server: Server, *, as_json: bool) -> int:
+    async with server.client() as client:
+        found = await client.models()
+    _print_list(found, models_lines, "The catalog has no models.", as_json=as_json)
+    return DONE
+
+
+async def _params(server: Server, job_type: str, *, as_json: bool) -> int:
+    async with server.client() as client:
+        found = {entry["name"]: entry for entry in await client.job_types()}
+    _require_known(job_type, list(found), "job type")
+    parameters = found[job_type]["parameters"]
+    print_json(parameters) if as_json else say("\n".join(params_lines(parameters, width_of_stdout())))
+    return DONE
+
+
+async def _cancel(server: Server, job_ids: Sequence[str], *, as_json: bool) -> int:
+    words = {
+        "canceled": "Job {} is canceled.",
+        "cancel_requested": "Job {} stops after the step it is at.",
+        "already_finished": "Job {} had ended already.",
+    }
+    answers: list[Json] = []
+    status = DONE
+    async with server.client() as client:
+        for job_id in job_ids:
+            try:
+                answer = await client.cancel(job_id)
+            except ClientError as error:
+                if len(job_ids) == 1:
+                    raise
+                complain(str(error))
+                status = FAILED
+                continue
+            answers.append(answer)
+            if not as_json:
+                say(words[answer["result"]].format(job_id))
+    if as_json:
+        print_json(answers[0] if len(job_ids) == 1 else answers)
+    return status
+
+
+def _print_list(found: Sequence[Json], lines: Any, nothing: str, *, as_json: bool) -> None:
+    """`nothing`: what to say where the list is empty, on stderr: a program that reads the list reads nothing."""
+    if as_json:
+        print_json(found)
+    elif found:
+        say("\n".join(lines(found, width_of_stdout())))
+    else:
+        typer.echo(nothing, err=True)
+
+
+def _require_known(name: str, known: Sequence[str], what: str) -> None:
+    """Raises `typer.BadParameter` for a name that the catalog does not have."""
+    if name in known:
+        return
+    near = get_close_matches(name, known, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    raise typer.BadParameter(f"there is no {what} {name!r}; {advice}")
+
+
+def _named(text: str, otherwise: str) -> str:
+    """The id of a job or an asset, or JOB/INDEX, as the server writes them."""
+    text = text.removeprefix("asset:")
+    if "/" in text:
+        try:
+            return asset_named(text).text
+        except typer.BadParameter:
+            raise typer.BadParameter(f"{text!r} is {otherwise}") from None
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is {otherwise}") from None
+
+
+def _id(text: str, what: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not the id of {what}") from None

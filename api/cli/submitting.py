@@ -1,0 +1,354 @@
+"""Commands that make jobs: `submit`, `batch`, `retry`, `enhance` and `upload`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from api.cli.failures import ClientError
+from api.cli.files import Place, download, file_name, make_folder, places, references_of, with_uploads
+from api.cli.names import job_named, prompt_named, source_named
+from api.cli.options import JOB_TYPE, AsJson, DataDir, JobName, Token, Url
+from api.cli.server import Server, find_server, finish
+from api.cli.tables import error_text, standing
+from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
+
+if TYPE_CHECKING:
+    from api.cli.client import Client
+
+Json = dict[str, Any]
+
+RANDOM_SEED = "random"
+
+SETTLED = frozenset({"queued", "processing", "succeeded"})
+"""A watched job that ends otherwise did not do all that was asked."""
+
+JOBS_LOOKED_AT = 20
+"""What a model can draw is said to an owner who has no job of that model among the newest of theirs."""
+
+
+def submit(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to make; - reads it from stdin, @FILE from a file. With --like, the job's own unless given."
+        ),
+    ] = None,
+    job_type: Annotated[
+        str | None, typer.Option("--type", help=f"The job type. Default: {JOB_TYPE}, or that of --like.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="JOB", help="Take over the inputs of this job, its seed too; other options change them."),
+    ] = None,
+    quantity: Annotated[int | None, typer.Option(help="How many: 1, 3 or 6 images.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|random",
+            help="Seed of the first; the others count up from it. Default: random; with --like, the job's.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What not to make; also - or @FILE.")] = None,
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="TYPE=FILE[@STRENGTH]",
+            help="A picture that guides: composition, style or character; a file here, media:ID or asset:ID; 0.1 to 1.",
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The picture that a video starts from; also media:ID, asset:ID.")
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The video to extend; also media:ID, asset:ID.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="-10 to 10; higher goes first.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it with a progress bar until it has ended.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to download the files to; implies --watch.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Submit a job. Files of this machine are uploaded first.
+
+    With --like JOB, the inputs of that job with what else is said here; what cannot be taken over is said on stderr.
+    """
+    if prompt is None and like is None:
+        raise typer.BadParameter("Missing argument 'PROMPT', or --like JOB")
+    if prompt == "-" and negative == "-":
+        raise typer.BadParameter("only one of the two prompts can come from stdin")
+    media = {name: source_named(source) for name, source in (("image", image), ("video", video)) if source}
+    asked = {
+        "prompt": None if prompt is None else prompt_named(prompt),
+        "job_type": job_type or (None if like else JOB_TYPE),
+        "negative_prompt": None if negative is None else prompt_named(negative),
+        "quantity": quantity,
+        "seed": seed_of(seed, like=like is not None),
+        "params": params_of(settings or []) or None,
+        "references": references_of(references or []) or None,
+        "media": media or None,
+        "priority": priority,
+    }
+    body = {name: value for name, value in asked.items() if value is not None}
+    source = None if like is None else job_named(like)
+    server = find_server(url, token, data_dir)
+    finish(_submit(server, body, watched=watch or out is not None, out=out, as_json=as_json, like=source))
+
+
+def retry(
+    job: JobName,
+    dead: Annotated[bool, typer.Option("--dead", help="Anybody's job of `jobs --dead`, for its owner.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run the failed and canceled outputs of a job again."""
+    run = _retry_dead if dead else _retry
+    job_id = job_named(job)
+    finish(run(find_server(url, token, data_dir), job_id, as_json=as_json))
+
+
+def enhance(
+    prompt: Annotated[str, typer.Argument(help="What to make; - reads it from stdin, @FILE from a file.")],
+    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = JOB_TYPE,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a prompt richer, without a job.
+
+    Prints the richer prompt, and on stderr who made it.
+    """
+    words = prompt_named(prompt)
+    finish(_enhance(find_server(url, token, data_dir), words, job_type, as_json=as_json))
+
+
+def upload(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An image, a video or a sound.")],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Upload a file that jobs can start from.
+
+    PNG, JPEG, WebP, MP4, MOV, WebM, WAV, MP3, FLAC or Ogg. The same content again is the same upload.
+    """
+    finish(_upload(find_server(url, token, data_dir), file, as_json=as_json))
+
+
+def batch(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .toml file; docs/cli.md describes both.")],
+    name: Annotated[str | None, typer.Option(help="The batch's name. Default: that in the file, or its name.")] = None,
+    collection: Annotated[str | None, typer.Option(help="The assets are called COLLECTION - TEMPLATE.")] = None,
+    job_type: Annotated[str, typer.Option("--type", help="The job type of items that name none.")] = JOB_TYPE,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Submit many jobs together, one for each row or item of a file.
+
+    Each is accepted or rejected by itself. Exit status 1 when one was rejected; stderr says which, and why.
+    """
+    from api.cli.batch_file import read_batch  # noqa: PLC0415 - only this command reads them
+
+    read = read_batch(file, job_type)
+    named = {"name": name, "collection": collection}
+    body = read.body | {key: value for key, value in named.items() if value is not None}
+    finish(_batch(find_server(url, token, data_dir), body, read.places, file.parent, as_json=as_json))
+
+
+def params_of(pairs: list[str]) -> Json:
+    """`steps=20` as a parameter; a value is a number, true, false or else text. Raises `typer.BadParameter`."""
+    params: Json = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in params:
+            reason = "is there twice" if name in params else "is not KEY=VALUE, as in steps=20"
+            raise typer.BadParameter(f"--set {pair!r} {reason}")
+        params[name] = value_of(value)
+    return params
+
+
+def value_of(text: str) -> Any:
+    """A number, true or false, or else the text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def seed_of(text: str | None, *, like: bool) -> int | str | None:
+    """A seed, or none: unsaid it is random, or that of the job whose inputs are taken over."""
+    if text is None or (text.isascii() and text.isdecimal()):
+        return None if text is None else int(text)
+    if text != RANDOM_SEED:
+        raise typer.BadParameter(f"--seed {text!r} is neither a whole number nor {RANDOM_SEED}")
+    return RANDOM_SEED if like else None
+
+
+async def _submit(
+    server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool, like: str | None
+) -> int:
+    """Submit, and follow the job to its end where that is wanted. `like`: a job whose inputs `body` changes."""
+    _require_utf8(body)
+    if out is not None:
+        make_folder(out)
+    async with server.client() as client:
+        if like is not None:
+            from api.cli.like import submission_like  # noqa: PLC0415 - brings pydantic
+
+            body, said = await submission_like(client, like, body)
+            for sentence in said:
+                complain(printable(sentence))
+        job = await client.submit(await with_uploads(client, body))
+        if not as_json:
+            await _say_what_to_know(client, job)
+        if not watched:
+            print_json(job) if as_json else say(_queued_line(server, job))
+            return DONE
+        return await follow(server, client, job, out=out, as_json=as_json)
+
+
+async def follow(server: Server, client: Client, job: Json, *, out: Path | None, as_json: bool) -> int:
+    """Watch a job to its end, download its files where `out` is a folder, and say how it ended; the exit status."""
+    import asyncio  # noqa: PLC0415 - see `find_server`
+
+    try:
+        job, place = await _watch(server, client, job, kept=out is None, quiet=as_json)
+    except (asyncio.CancelledError, ClientError):
+        complain(f"stopped watching. The job is still running; check it with: {server.command('watch', job['id'])}")
+        raise
+    if out is not None:
+        await download(client, job["assets"], out, force=True)
+        place = lambda asset: str(out / file_name(asset))  # noqa: E731 - asked of completed ones alone
+    if as_json:
+        print_json(job)
+    else:
+        _print_end(job, place)
+    return DONE if job["status"] in SETTLED else FAILED
+
+
+async def _say_what_to_know(client: Client, job: Json) -> None:
+    """On stderr: warnings, and once what the model can draw when that is not everything."""
+    for warning in job["warnings"]:
+        complain(printable(warning["detail"]))
+    earlier = await client.jobs(limit=JOBS_LOOKED_AT)
+    if any(each["model"] == job["model"] and each["id"] != job["id"] for each in earlier):
+        return
+    draws = next((entry["draws"] for entry in await client.models() if entry["name"] == job["model"]), None)
+    if draws is not None:
+        complain(f"the model {job['model']} draws {draws}.")
+
+
+async def _retry(server: Server, job_id: str, *, as_json: bool) -> int:
+    async with server.client() as client:
+        job = await client.retry(job_id)
+    print_json(job) if as_json else say(_queued_line(server, job))
+    return DONE
+
+
+async def _retry_dead(server: Server, job_id: str, *, as_json: bool) -> int:
+    async with server.client() as client:
+        job = await client.retry_dead(job_id)
+    print_json(job) if as_json else say(f"{job['id']}  queued for {printable(job['owner'])}.")
+    return DONE
+
+
+async def _enhance(server: Server, prompt: str, job_type: str, *, as_json: bool) -> int:
+    """The prompt alone goes to stdout, so that `submit` can take it from there."""
+    async with server.client() as client:
+        made = await client.enhance(prompt, job_type)
+    if as_json:
+        print_json(made)
+    else:
+        say(made["enhanced"] if not sys.stdout.isatty() else printable(made["enhanced"]))
+        typer.echo(f"by {printable(made['enhancer'])}", err=True)
+    return DONE
+
+
+async def _upload(server: Server, file: Path, *, as_json: bool) -> int:
+    async with server.client() as client:
+        media = await client.upload(file)
+    if as_json:
+        print_json(media)
+        return DONE
+    size = f"{media['width']} x {media['height']}, " if media.get("width") else ""
+    say(f"{media['id']}  {media['media_type']}, {size}{media['bytes']:,} bytes")
+    source = f"media:{media['id']}"
+    example = "a blue heart on a white background"
+    match media["kind"]:
+        case "image":
+            say(f"Use it: {server.command('submit', example, '--reference', f'composition={source}')}")
+        case "video":
+            say(f"Use it: {server.command('submit', example, '--type', 'video_fast', '--video', source)}")
+        case kind:
+            say(f'Use it in the body of a job: "media": {{"{kind}": "{source}"}}')
+    return DONE
+
+
+async def _batch(server: Server, body: Json, places_in_file: list[str], folder: Path, *, as_json: bool) -> int:
+    _require_utf8(body)
+    async with server.client() as client:
+        items = [await with_uploads(client, item, folder) for item in body["items"]]
+        base = (await with_uploads(client, {"media": {"base": body["base"]}}, folder)) if body.get("base") else None
+        made = await client.batch(body | {"items": items} | ({} if base is None else {"base": base["media"]["base"]}))
+    rejected = [item for item in made["items"] if not item["saved"]]
+    if as_json:
+        print_json(made)
+    else:
+        counted = f"{len(made['items']) - len(rejected)} of {len(made['items'])} jobs queued"
+        say(f"{made['id']}  {counted}. List them: {server.command('jobs', '--batch', made['id'])}")
+        for item in rejected:
+            problem = item["error"]
+            named = "; ".join(f"{one['path']}: {one['detail']}" for one in problem.get("errors") or [])
+            complain(f"{places_in_file[item['index']]} was rejected: {printable(named or problem['detail'])}")
+    return FAILED if rejected else DONE
+
+
+async def _watch(server: Server, client: Client, job: Json, *, kept: bool, quiet: bool) -> tuple[Json, Place]:
+    """The ended job, and where its files are. `kept`: say that of each at once; otherwise they are downloaded later."""
+    from rich.console import Console  # noqa: PLC0415 - takes a while; only here
+
+    from api.cli.watch import screen_for, watch  # noqa: PLC0415
+
+    events = await client.history(job["id"])
+    place = places(server, client, events)
+    after = max((event["position"] for event in events), default=0)
+    console = Console(stderr=quiet, highlight=False, markup=False)  # with --json, stdout is for the JSON alone
+    with screen_for(console, lambda line: typer.echo(line, err=quiet)) as screen:
+        screen.line(f"job {job['id']}")
+        return await watch(client, job, after, screen, place if kept else lambda _: "completed"), place
+
+
+def _queued_line(server: Server, job: Json) -> str:
+    return f"{job['id']}  {standing(job)}. Follow it: {server.command('watch', job['id'])}"
+
+
+def _print_end(job: Json, place: Place) -> None:
+    reason = error_text(job.get("error"))
+    say(f"{job['status']}: {reason}" if reason else job["status"])
+    for asset in job["assets"]:
+        if asset["status"] == "completed":
+            say(printable(place(asset)))
+
+
+def _require_utf8(body: Json) -> None:
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter("the text is not UTF-8") from None

@@ -1,0 +1,28 @@
+What views that were built as of a position hold: `views_as_of`, which `darkroom rebuild VIEW --as-of` fills. Newest first.
+
+-- name: list_jobs
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
+from views_as_of.jobs
+where owner = %(owner)s
+  and (%(status)s::text is null or status = %(status)s::text)
+  and (%(job_type)s::text is null or job_type = %(job_type)s::text)
+  and (%(batch_id)s::uuid is null or batch_id = %(batch_id)s::uuid)
+order by queued_position desc
+limit %(limit)s
+
+-- name: assets_of_jobs
+select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
+  rating, saved, title, tags, completed_at, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+from views_as_of.assets
+where job_id = any (%(job_ids)s::uuid[])
+order by job_id, "index"
+
+-- name: list_library
+select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
+  null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
+  completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+from views_as_of.library
+where owner = %(owner)s and status = 'completed' and not trashed
+order by completed_position desc
+limit %(limit)s
