@@ -7,20 +7,23 @@ from typing import Final
 GAP: Final = "  "
 CUT: Final = "…"
 LEAST: Final = 12
-"""Columns of the terminal that a text which may be cut keeps before another column is left out."""
+NARROWEST: Final = 8
+"""Columns of the terminal that a text keeps which may be cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column. `whole`: never cut. `leave_at`: where it is too narrow the highest is left out first; 0 stays.
 
-    `wrapped`: goes on in further lines, below itself; for the last column alone.
+    `wrapped`: goes on in further lines, below itself; for the last column alone. `least`: columns of the terminal that
+    it keeps before another one is left out.
     """
 
     name: str
     whole: bool = True
     leave_at: int = 0
     wrapped: bool = False
+    least: int = LEAST
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
@@ -72,7 +75,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 def _least(columns: Sequence[Column], wanted: Sequence[int], kept: Sequence[int]) -> int:
     """How narrow the table can be."""
-    least = sum(wanted[at] if columns[at].whole else min(wanted[at], LEAST) for at in kept)
+    least = sum(wanted[at] if columns[at].whole else min(wanted[at], columns[at].least) for at in kept)
     return least + len(GAP) * (len(kept) - 1)
 
 
@@ -87,9 +90,9 @@ def _narrowed(columns: Sequence[Column], wanted: Sequence[int], kept: Sequence[i
     total = sum(narrowed[at] for at in kept) + len(GAP) * (len(kept) - 1)
     soft = [at for at in kept if not columns[at].whole]
     while total > width and (longest := max(soft, key=lambda at: narrowed[at], default=None)) is not None:
-        if narrowed[longest] <= LEAST:
+        if narrowed[longest] <= NARROWEST:
             break
-        given = min(total - width, narrowed[longest] - LEAST)
+        given = min(total - width, narrowed[longest] - NARROWEST)
         narrowed[longest] -= given
         total -= given
     return narrowed

@@ -24,7 +24,7 @@ Act = Callable[["Client", str], Awaitable[Json]]
 
 def rate(
     asset: OneAsset,
-    score: Annotated[int, typer.Argument(min=1, max=5, metavar="1…5", help="5 is the best.")],
+    score: Annotated[int, typer.Argument(min=1, max=5, metavar="SCORE", help="1 to 5; 5 is the best.")],
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,

@@ -12,6 +12,8 @@ import typer
 
 from api.cli.failures import ClientError
 from api.cli.names import source_named
+from api.cli.tables import error_text
+from api.cli.terminal import printable
 
 if TYPE_CHECKING:
     from api.cli.client import Client
@@ -94,6 +96,17 @@ def places(server: Server, client: Client, events: Sequence[Json]) -> Place:
         return client.absolute(asset["url"])
 
     return place
+
+
+def outcome(asset: Json, place: Place) -> str:
+    """Where an asset's file is, or what became of it."""
+    match asset["status"]:
+        case "completed":
+            return printable(place(asset))
+        case "failed":
+            return f"failed: {error_text(asset.get('error'))}"
+        case status:
+            return str(status)
 
 
 def make_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from api.cli.failures import ClientError, NotThere
 from api.cli.files import download as download_files
-from api.cli.files import make_folder, places
+from api.cli.files import make_folder, outcome, places
 from api.cli.names import asset_named, job_named
 from api.cli.options import AsJson, DataDir, JobName, JobStatus, Kind, Limit, Token, Url
 from api.cli.server import Server, find_server, finish
@@ -218,10 +218,8 @@ def cancel(
 
 def lines_of(server: Server, client: Client, job: Json, events: list[Json]) -> list[str]:
     """Everything about a job, with where its files are."""
-    from api.cli.watch import outcome  # noqa: PLC0415 - brings rich's progress bars
-
     place = places(server, client, events)
-    return job_lines(job, [outcome(asset, place).partition("  ")[2] for asset in job["assets"]])
+    return job_lines(job, [outcome(asset, place) for asset in job["assets"]])
 
 
 async def _jobs(server: Server, filters: dict[str, str], *, limit: int, as_json: bool) -> int:

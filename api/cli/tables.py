@@ -95,7 +95,7 @@ def types_lines(types: Sequence[Json], width: int | None) -> list[str]:
         Column("seconds", leave_at=3),
         Column("model", leave_at=1),
         Column("tasks", leave_at=4),
-        Column("label", whole=False),
+        Column("label", whole=False, least=20),
     ]
     rows = [
         [entry["name"], entry["kind"], ", ".join(map(str, entry["quantities"])), _range(entry["expected_s"]),
@@ -113,7 +113,7 @@ def models_lines(models: Sequence[Json], width: int | None) -> list[str]:
         Column("size", leave_at=3),
         Column("tasks", leave_at=1),
         Column("references", leave_at=4),
-        Column("label", whole=False),
+        Column("label", whole=False, least=20),
     ]
     rows = [
         [entry["name"], entry["pool"], f"{entry['width']}x{entry['height']}", ", ".join(entry["tasks"]),
@@ -161,7 +161,7 @@ def history_lines(events: Sequence[Json], width: int | None) -> list[str]:
         Column(heading),
         Column("event"),
         Column("by", leave_at=1),
-        Column("what", whole=False, wrapped=True),
+        Column("what", whole=False, wrapped=True, least=36),
     ]
     rows = [
         [str(event["position"]), _moment(time, alone=heading == "time"), event["type"], printable(event["actor"]),

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from api.cli.client import Client
 from api.cli.failures import Busy, ClientError, Unreachable
+from api.cli.files import Place, outcome
 from api.cli.server_events import ServerEvent
-from api.cli.tables import error_text, standing
+from api.cli.tables import standing
 from api.cli.terminal import printable
 
 Json = dict[str, Any]
@@ -118,7 +119,7 @@ def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | P
     return LiveScreen(console) if console.is_terminal else PlainScreen(write)
 
 
-async def watch(client: Client, job: Json, after: int, screen: Screen, place: Callable[[Json], str]) -> Json:
+async def watch(client: Client, job: Json, after: int, screen: Screen, place: Place) -> Json:
     """Follow `job` from position `after` until it ends; the ended job. `place` says where an asset's file is.
 
     Raises `ClientError` when the server stays away for two minutes or the job is not there any more.
@@ -146,7 +147,7 @@ async def watch(client: Client, job: Json, after: int, screen: Screen, place: Ca
 class _Course:
     """What was shown of a job so far: nothing is shown twice."""
 
-    def __init__(self, job_id: str, screen: Screen, place: Callable[[Json], str]) -> None:
+    def __init__(self, job_id: str, screen: Screen, place: Place) -> None:
         self._job_id = job_id
         self._screen = screen
         self._place = place
@@ -159,7 +160,7 @@ class _Course:
         for asset in job["assets"]:
             if asset["status"] != "reserved" and asset["id"] not in self._shown:
                 self._shown.add(asset["id"])
-                self._screen.line(outcome(asset, self._place))
+                self._screen.line(f"{asset['index']}  {asset['id']}  {outcome(asset, self._place)}")
         if job["status"] in ENDED:
             self._screen.end(job["status"])
         else:
@@ -171,17 +172,6 @@ class _Course:
         if data["job_id"] == self._job_id:
             step, total = int(data["step"]), int(data["total"])
             self._screen.standing(f"processing, step {step} of {total}", step, total)
-
-
-def outcome(asset: Json, place: Callable[[Json], str]) -> str:
-    """A line about an asset: where its file is, or what became of it."""
-    match asset["status"]:
-        case "completed":
-            return f"{asset['index']}  {printable(place(asset))}"
-        case "failed":
-            return f"{asset['index']}  failed: {error_text(asset.get('error'))}"
-        case status:
-            return f"{asset['index']}  {status}"
 
 
 async def _next(news: "asyncio.Queue[ServerEvent]") -> ServerEvent | None:

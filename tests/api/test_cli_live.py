@@ -154,10 +154,12 @@ def test_without_a_terminal_watch_writes_lines_and_local_paths(folder: Path) -> 
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_a_demo_model_can_draw_is_said(folder: Path) -> None:
-    still, moving = (darkroom(folder, "submit", "a lighthouse", "--type", name) for name in TYPES_OF_BOTH)
+def test_what_a_demo_model_can_draw_is_said_once(folder: Path) -> None:
+    key = ("--token", darkroom(folder, "users", "add", "newcomer").stdout.strip())
+    still, moving = (darkroom(folder, "submit", "a lighthouse", "--type", name, *key) for name in TYPES_OF_BOTH)
     assert "darkroom: the model sdxl-demo draws one to three flat shapes (circle, square" in still.stderr
     assert "darkroom: the model wan-demo draws a flat shape" in moving.stderr
+    assert [darkroom(folder, "submit", "a door", "--type", name, *key).stderr for name in TYPES_OF_BOTH] == ["", ""]
 
 
 def test_references_and_media_of_this_machine_are_uploaded(folder: Path, tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_show_says_where_the_files_are(folder: Path, finished: dict[str, Any]) -
     shown = darkroom(folder, "show", finished["id"])
     assert shown.returncode == 0, shown.stderr
     assert "succeeded" in shown.stdout
-    files = re.findall(r"^  [012]  (/.+)$", shown.stdout, re.MULTILINE)
+    files = re.findall(r"^  [012]  [0-9a-f-]{36}  (/.+)$", shown.stdout, re.MULTILINE)
     assert [Path(file).name for file in files] == [f"{finished['id']}_{index}.png" for index in range(3)]
     assert answer(folder, "show", finished["id"])["id"] == finished["id"]
 
@@ -316,7 +318,7 @@ def test_an_interrupted_watch_leaves_the_job_running(folder: Path) -> None:
         watching.kill()  # one that hangs is this test's failure, and not the next one's as well
         watching.wait()
     assert watching.returncode == 130
-    assert f"darkroom show {job_id}" in said
+    assert f"darkroom watch {job_id}" in said
     assert "Traceback" not in said
     assert answer(folder, "show", job_id)["status"] in {"queued", "processing"}
     canceled = darkroom(folder, "cancel", job_id)
