@@ -244,6 +244,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "refused": Answer(409, "Refused"),
     "request_timeout": Answer(408, "Request timeout"),
     "body_too_large": Answer(413, "Body too large"),
+    "event_too_large": Answer(413, "Event too large"),
     "unsupported_media_type": Answer(415, "Unsupported media type"),
     "range_not_satisfiable": Answer(416, "Range not satisfiable"),
     "invalid_input": Answer(422, "Invalid input"),

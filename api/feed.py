@@ -21,6 +21,7 @@ from services.broker import Broker, Follower
 from services.database import Unavailable
 from services.ledger import Ledger
 from services.metrics import EVENT_STREAMS
+from services.observability.parking import park
 from services.wire import Progress
 
 log = logging.getLogger(__name__)
@@ -273,12 +274,21 @@ class Feed:
                 log.error("event %d cannot be shown: %s", event.position, event.reason)
                 continue
             listeners = by_owner.get(event.envelope.owner)
-            if listeners:
-                data = encoded(history_item_of_event(event))
-                frame = Frame(event.position, frame_of(event.name, data, event.position))
+            frame = _frame_of(event) if listeners else None
+            if listeners and frame is not None:
                 for listener in listeners:
                     listener.put(frame)
             if isinstance(event.event, ENDINGS):
                 for waiter in self._waiters.get(event.stream_id, ()):
                     if not waiter.done():
                         waiter.set_result(event.position)
+
+
+def _frame_of(event: Recorded) -> Frame | None:
+    """None for an event that cannot be shown, whatever is wrong with it: all streams would wait for it for ever."""
+    try:
+        data = encoded(history_item_of_event(event))
+        return Frame(event.position, frame_of(event.name, data, event.position))
+    except Exception as error:
+        park("feed", event.position, f"event {event.position} cannot be shown: {type(error).__name__}: {error}")
+        return None

@@ -15,7 +15,8 @@ Refused
 ├── MediaInUse               deleting an upload that jobs start from
 ├── BatchMovedOn             an item was run again by somebody else in between
 ├── NotAComparison           preferring one of two assets of a batch that compares nothing
-└── MediaMoved               an upload was stored where it does not belong any more
+├── MediaMoved               an upload was stored where it does not belong any more
+└── EventTooLarge            what would be recorded is larger than any event may be
 """
 
 from collections.abc import Mapping, Sequence
@@ -201,3 +202,14 @@ class MediaMoved(Refused):
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__("The upload was deleted while it came again; send it once more.")
+
+
+class EventTooLarge(Refused):
+    """What would be recorded is larger than NATS passes on. Nothing of it was recorded: ask for less at once."""
+
+    code = "event_too_large"
+
+    def __init__(self, name: str, bytes_: int, bytes_max: int) -> None:
+        self.name = name
+        self.bytes = bytes_
+        super().__init__(f"This would be recorded as {name} of {bytes_} bytes; the most is {bytes_max} bytes.")

@@ -8,7 +8,9 @@ from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
 from domain.errors import (
     AttemptOfAnother,
     AttemptSuperseded,
+    FieldProblem,
     IdempotencyKeyReused,
+    InvalidInput,
     JobNotStartable,
     PromptAlreadyEnhanced,
 )
@@ -141,7 +143,10 @@ def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
 
     Another text is refused: whoever rendered it would render something else than the ledger says.
     """
-    tries = require_current(job, command.attempt).tries
+    running = require_current(job, command.attempt)
+    tries, quantity = running.tries, running.queued.recipe.quantity
+    if isinstance(command.note, JobHandedOver) and command.note.index >= quantity:
+        raise InvalidInput([FieldProblem("note.index", f"must be below {quantity}, as many as the job has outputs")])
     if isinstance(command.note, JobPromptEnhanced) and tries.enhanced_prompt is not None:
         if command.note.enhanced != tries.enhanced_prompt:
             raise PromptAlreadyEnhanced

@@ -18,7 +18,7 @@ from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
 from gpu_worker.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
-from gpu_worker.reporting import Reporter
+from gpu_worker.reporting import Reporter, ReportRefused
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
 from services import telemetry
@@ -26,6 +26,7 @@ from services.blobs import BlobStoreUnavailable
 from services.crash_points import Point, reached
 from services.redaction import redacted
 from services.wire import (
+    UNACCEPTABLE,
     AssetCompletedReport,
     AssetFailedReport,
     AttemptFailedReport,
@@ -33,6 +34,7 @@ from services.wire import (
     CancelConfirmedReport,
     NoteReport,
     Progress,
+    ReportReply,
     StartedReport,
     WorkOrder,
     progress_subject,
@@ -160,9 +162,14 @@ class Attempt:
                 self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 
     def _note(self, note: JobNote) -> None:
-        """Bring a note into the ledger, and wait until it is there. Raises RenderCanceled when it is refused."""
+        """Bring a note into the ledger, and wait until it is there. Raises RenderCanceled when it is refused.
+
+        Raises ReportRefused for a note that no attempt could bring into the ledger.
+        """
         report = NoteReport(**self._who, note=note)
         reply = asyncio.run_coroutine_threadsafe(self._reporter.settle(report), self._loop).result()
+        if reply.code in UNACCEPTABLE:
+            raise ReportRefused(_refused(report.note.__class__.__name__, reply))
         if not reply.accepted:
             settled = reply.code == PromptAlreadyEnhanced.code
             self._keep_alive.interrupted(Interrupt.GIVING_BACK if settled else Interrupt.SUPERSEDED)
@@ -250,6 +257,11 @@ class Attempt:
         if reply.accepted:
             reached(Point.WORKER_AFTER_REPORT)
             self._owed.discard(report.index)
+        elif reply.code in UNACCEPTABLE:
+            LOG.error("asset %d: its report is not taken: %s", report.index, reply.detail or reply.code)
+            if isinstance(report, AssetCompletedReport):
+                why = Failure(error_class=ErrorClass.INTERNAL, message=_refused("AssetCompleted", reply))
+                await self._report(AssetFailedReport(**self._who, index=report.index, error=why))
         else:
             LOG.info("asset %d refused: %s", report.index, reply.detail or reply.code)
             self._keep_alive.interrupted(Interrupt.SUPERSEDED)
@@ -295,6 +307,9 @@ class Attempt:
             missing = Failure(error_class=ErrorClass.INTERNAL, message="The engine left out images that the job owes.")
             report = AttemptFailedReport(**self._who, error=failure or missing)
         reply = await self._reporter.settle(report)
+        if reply.code in UNACCEPTABLE and isinstance(report, AttemptFailedReport):
+            why = Failure(error_class=report.error.error_class, message=_refused("AttemptFailed", reply))
+            reply = await self._reporter.settle(AttemptFailedReport(**self._who, error=why))
         LOG.info("%s %s", report.kind, "accepted" if reply.accepted else f"refused: {reply.detail or reply.code}")
 
     def _completed(self, arrival: Arrival, stored: Stored) -> AssetCompleted:
@@ -313,3 +328,8 @@ class Attempt:
             worker_versions=self._versions(),
             peak_memory_bytes=arrival.peak_memory_bytes,
         )
+
+
+def _refused(what: str, reply: ReportReply) -> str:
+    """For the ledger: why this part of the work counts as failed."""
+    return f"The ledger does not take what the worker reported ({what}): {reply.detail or reply.code}"

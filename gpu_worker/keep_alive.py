@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from gpu_worker.reporting import REPLY_S_MAX, Reporter
-from services.wire import HeartbeatReport, ReportReply, WorkOrder
+from services.wire import UNACCEPTABLE, HeartbeatReport, ReportReply, WorkOrder
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -104,6 +104,8 @@ class KeepAlive:
                 self._heed(reply)
 
     def _heed(self, reply: ReportReply) -> None:
+        if reply.code in UNACCEPTABLE:
+            return  # the heartbeat itself was at fault, and says nothing of who has the attempt
         if not reply.accepted:
             self.interrupted(Interrupt.SUPERSEDED)
         elif reply.cancel_requested:

@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 from pydantic import ValidationError
 
+from domain.events import ErrorClass, Failure
 from gpu_worker.attempt import Attempt
 from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.outage import Outage
@@ -24,7 +25,16 @@ from gpu_worker.workshop import Workshop
 from services import telemetry
 from services.crash_points import Point, reached
 from services.logs import about_job
-from services.wire import CANCEL, WORK_STREAM, WorkOrder, cancel_subject, cancels_of, work_consumer
+from services.wire import (
+    CANCEL,
+    WORK_STREAM,
+    AttemptFailedReport,
+    StartedReport,
+    WorkOrder,
+    cancel_subject,
+    cancels_of,
+    work_consumer,
+)
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -192,7 +202,9 @@ class Worker:
     async def _work(self, held: Held, stop: asyncio.Event) -> None:
         order = held.order
         if isinstance(order, ValidationError):
-            LOG.error("dropped an order that cannot be read: %s", order.errors(include_input=False)[0]["msg"])
+            why = order.errors(include_input=False)[0]["msg"]
+            LOG.error("dropped an order that cannot be read: %s", why)
+            await self._fail_unread(held.message.subject, why)
             await held.message.term()
             return
         self._outage.over()
@@ -206,6 +218,20 @@ class Worker:
             ),
         ):
             await self._attempt(held.message, order, stop)
+
+    async def _fail_unread(self, subject: str, why: str) -> None:
+        """End the attempt of an order that cannot be read: only dropped, it would be handed out again without end."""
+        *_, job_id, attempt = subject.split(".")
+        try:
+            started = StartedReport.model_validate({"job_id": job_id, "attempt": attempt})
+        except ValidationError:
+            return  # it is nobody's order
+        if (await self._reporter.settle(started)).accepted:
+            message = f"This worker cannot read the order of the job; is it of another version? {why}"
+            error = Failure(error_class=ErrorClass.TRANSIENT, message=message)
+            await self._reporter.settle(
+                AttemptFailedReport(job_id=started.job_id, attempt=started.attempt, error=error)
+            )
 
     async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:
         if stop.is_set():

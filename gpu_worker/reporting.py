@@ -9,12 +9,20 @@ from pydantic import ValidationError
 
 from gpu_worker.outage import Outage
 from services import telemetry
-from services.wire import UNAVAILABLE, AnyReport, ReportReply, report_subject
+from services.wire import INVALID_REPORT, RECORDER_FAILED, UNAVAILABLE, AnyReport, ReportReply, report_subject
 
 LOG = logging.getLogger("darkroom.worker")
 
 REPLY_S_MAX = 5.0
 """How long one try waits for the recorder; its commit takes milliseconds."""
+
+
+FAILURES_MAX = 10
+"""Times that one report may make the recorder fail before it is given up: some half a minute."""
+
+
+class ReportRefused(Exception):
+    """The ledger does not take what was reported, whoever reports it: this part of the work failed."""
 
 
 class Reporter:
@@ -28,15 +36,20 @@ class Reporter:
     async def settle(self, report: AnyReport) -> ReportReply:
         """Send it until it is accepted or refused, however long the recorder is away.
 
+        A report that makes the recorder fail again and again, or that NATS does not carry, counts as refused.
         Raises `nats.errors.ConnectionClosedError` when the connection is closed for good.
         """
         with telemetry.job_span(f"report {report.kind}", report.job_id):
+            failures = 0
             while True:
                 reply = await self.ask(report)
                 if isinstance(reply, ReportReply):
-                    self._outage.over()
-                    return reply
-                await asyncio.sleep(self._outage.missed(reply))
+                    failures += reply.code == RECORDER_FAILED
+                    if reply.code != RECORDER_FAILED or failures == FAILURES_MAX:
+                        self._outage.over()
+                        return reply
+                why = (reply.detail or RECORDER_FAILED) if isinstance(reply, ReportReply) else reply
+                await asyncio.sleep(self._outage.missed(why))
 
     async def ask(self, report: AnyReport, timeout_s: float = REPLY_S_MAX) -> ReportReply | str:
         """Send it once. Returns the verdict, or why there is none. Raises as `settle` does."""
@@ -51,6 +64,8 @@ class Reporter:
             reply = ReportReply.model_validate_json(message.data)
         except nats.errors.ConnectionClosedError:
             raise
+        except nats.errors.MaxPayloadError:  # it never will be
+            return ReportReply(accepted=False, code=INVALID_REPORT, detail="The report is larger than NATS carries.")
         except nats.errors.NoRespondersError:
             return "no recorder is running"
         except nats.errors.TimeoutError:

@@ -26,6 +26,9 @@ CHUNK_BYTES = 256 * 1024
 UNFINISHED: Final = ".unfinished"
 """Where a local folder keeps files while they are written."""
 
+PROBES: Final = ".probes"
+"""Where files are written to find out whether the store takes any."""
+
 
 class BlobMissing(Exception):
     """No file under this path."""
@@ -91,6 +94,12 @@ class Blobs:
         """The file's size and hash, computed from its content. Raises `BlobMissing`."""
         content = self.get(path)
         return Blob(path, hashlib.sha256(content).hexdigest(), len(content))
+
+    def require_usable(self) -> None:
+        """Raises `BlobStoreUnavailable` unless a file can be written and deleted now."""
+        path = f"{PROBES}/{uuid4().hex}"
+        self.put_once(path, b"")
+        self.delete(path)
 
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens when there is none."""

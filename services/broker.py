@@ -58,6 +58,19 @@ class Follower:
         self._woken.clear()
 
 
+class _Client(Client):
+    """Drops a message that cannot be taken apart, such as one whose subject is not UTF-8.
+
+    nats-py stops reading at such a message and hears nothing until its pings run out, and anybody may send one.
+    """
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except ValueError as error:  # of which UnicodeDecodeError is one
+            log.warning("a message of NATS cannot be read and is dropped: %s", error)
+
+
 class Broker:
     """Core NATS and JetStream of one process. `open()` returns at once; `connected` says how it is.
 
@@ -68,7 +81,7 @@ class Broker:
         self._url = url
         self._name = name
         self.replicas: Final = replicas
-        self._client = Client()
+        self._client = _Client()
         self._opening: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._jetstream = self._client.jetstream(timeout=CONNECT_S_MAX)
@@ -195,15 +208,21 @@ class Broker:
 
 async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> int:
     """Make the broadcast stream as it must be; its last sequence, which is the last position it holds."""
+    return (await ledger_stream(jetstream, replicas)).state.last_seq
+
+
+async def ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:
+    """Make the broadcast stream as it must be; all that the broker says of it."""
     wanted = StreamConfig(
         name=LEDGER_STREAM,
         subjects=["ledger.>"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         num_replicas=replicas,
+        allow_direct=True,
         description="Every event of the ledger; sequence = position.",
     )
-    return (await _ensure_stream(jetstream, wanted)).state.last_seq
+    return await _ensure_stream(jetstream, wanted)
 
 
 async def ensure_work_stream(
@@ -231,15 +250,17 @@ async def ensure_work_stream(
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> StreamInfo:
-    """Make it where it is missing; one that was made for fewer servers, or more, is spread anew."""
+    """Make it where it is missing; one that was made for fewer servers, or more, or by an older version, is changed."""
     name = str(wanted.name)
     try:
         info = await jetstream.stream_info(name)
     except NotFoundError:
         return await jetstream.add_stream(wanted)
-    if info.config.num_replicas == wanted.num_replicas:
+    has = (info.config.num_replicas, bool(info.config.allow_direct))
+    if has == (wanted.num_replicas, bool(wanted.allow_direct)):
         return info
-    return await jetstream.update_stream(info.config.evolve(num_replicas=wanted.num_replicas))
+    changed = info.config.evolve(num_replicas=wanted.num_replicas, allow_direct=wanted.allow_direct)
+    return await jetstream.update_stream(changed)
 
 
 async def _ensure_consumer(jetstream: JetStreamContext, pool: str, lease_s: float) -> None:

@@ -42,6 +42,7 @@ class Point(StrEnum):
 
     RELAY_BETWEEN_EVENTS = ("relay.between_events", "Some events of a batch are sent.")
     RELAY_AFTER_PUBLISH = ("relay.after_publish", "The stream has the batch; the relay has not read where it goes on.")
+    RELAY_AFTER_DELETE = ("relay.after_delete", "The damaged stream is deleted; it is not filled again.")
 
     DISPATCHER_AFTER_STREAM = ("dispatcher.after_stream", "WORK was made; its consumers were not.")
     DISPATCHER_BEFORE_HAND_OUT = ("dispatcher.before_hand_out", "An order is made and not published.")

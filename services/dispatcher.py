@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -19,7 +19,6 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from domain.asset import Unknown
-from domain.codec import UnknownEvent
 from domain.errors import NotFound
 from domain.fairness import WaitingJob, in_order
 from domain.generation import Generation, pending_indexes
@@ -27,13 +26,14 @@ from domain.job import Waiting, past_deadline
 from services import telemetry
 from services.broker import Broker, ensure_work_stream
 from services.crash_points import Point, reached
-from services.database import Database
+from services.database import Database, Unavailable
 from services.following import follow
 from services.ledger import Ledger
 from services.lines import DEPTH, read_backlog
 from services.logs import about_job
 from services.metrics import HAND_OUTS
 from services.observability import progress
+from services.observability.parking import park, unpark
 from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer, work_filter, work_subject
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,15 @@ READ_MAX: Final = 64
 VIEW_S: Final = 1.0
 """So long the view may take to show what became of a job that was handed out. Until then the job is passed over: else
 a busy queue, whose view is a moment behind, would begin with jobs that are long in work."""
+
+PARKED_S: Final = 60.0
+"""A job of which no order can be made, or sent, is passed over for so long, and then tried again: others go on."""
+
+PARKED_MAX: Final = 1_000
+"""Jobs passed over at a time; more are met at each look."""
+
+HEADERS_BYTES_MAX: Final = 4_096
+"""Left of a message for its headers."""
 
 TAKEN_ALREADY: Final = 10077
 """JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
@@ -85,6 +94,7 @@ class Dispatcher:
         self._lease_s = lease_s
         self._is_there = False
         self._settled: dict[tuple[UUID, int], float] = {}
+        self._parked: dict[tuple[UUID, int], float] = {}
         self._made: datetime | None = None
         self._lines: dict[str, int] = {}
 
@@ -112,7 +122,7 @@ class Dispatcher:
         if not workers:
             return 0
         stream = await jetstream.stream_info(WORK_STREAM, subjects_filter=work_filter(pool))
-        there = {attempt_in(subject) for subject in stream.state.subjects or {}}
+        there = attempts_in(stream.state.subjects or {})
         room = FILL * workers - len(there)
         if room < max(1, workers // REFILL):
             return 0
@@ -123,12 +133,19 @@ class Dispatcher:
         handed_out = 0
         while following and handed_out < room:
             now = min(room - handed_out, AT_ONCE_MAX)
-            orders = await asyncio.to_thread(self._orders, following[:now])
+            orders = await asyncio.to_thread(self._orders, following[:now], self._order_bytes_max)
             await self._hand_out(orders)
             handed_out += len(orders)
-            self._settled |= dict.fromkeys(((job.job_id, job.attempt) for job in following[:now]), time.monotonic())
+            settled = [(job.job_id, job.attempt) for job in following[:now]]
+            # What is parked counts as handed out to nobody: it would use up its owner's share.
+            self._settled |= dict.fromkeys((one for one in settled if one not in self._parked), time.monotonic())
             following = following[now:]
         return handed_out
+
+    @property
+    def _order_bytes_max(self) -> int:
+        """The most that the server takes as one message."""
+        return self._broker.client.max_payload - HEADERS_BYTES_MAX
 
     def _settled_lately(self) -> set[tuple[UUID, int]]:
         """Attempts that were handed out, or turned out to wait no longer, and that the view may show as waiting."""
@@ -136,24 +153,35 @@ class Dispatcher:
         self._settled = {attempt: at for attempt, at in self._settled.items() if at > since}
         return set(self._settled)
 
-    async def _hand_out(self, orders: Sequence[WorkOrder]) -> None:
+    def _parked_now(self) -> list[tuple[UUID, int]]:
+        now = time.monotonic()
+        self._parked = {attempt: until for attempt, until in self._parked.items() if until > now}
+        return list(self._parked)
+
+    def _park(self, job: WaitingJob, why: str) -> None:
+        """It can be canceled, and is tried again later; until then others take its turn."""
+        if len(self._parked) < PARKED_MAX:
+            self._parked[job.job_id, job.attempt] = time.monotonic() + PARKED_S
+        park("dispatcher", job.job_id, f"job {job.job_id} is not handed out: {why}")
+
+    async def _hand_out(self, orders: Sequence[tuple[WorkOrder, bytes]]) -> None:
         """Publish them; on one connection they are taken, and so pulled, in this order.
 
         The broker is asked for its answer to the last one alone: by then it has all. One that it could not take, or
         that was lost, waits in the view for the next second, and is handed out then.
         """
-        for order in orders:
+        for order, content in orders:
             said = {"darkroom.attempt": order.attempt}
             with about_job(order.job_id, order.attempt), telemetry.job_span("hand out", order.job_id, said):
                 reached(Point.DISPATCHER_BEFORE_HAND_OUT)
-                await self._publish(order, is_last=order is orders[-1])
+                await self._publish(order, content, is_last=order is orders[-1][0])
                 HAND_OUTS.labels(order.pool).inc()
                 log.debug("handed out job %s attempt %d", order.job_id, order.attempt)
         reached(Point.DISPATCHER_AFTER_HAND_OUT)
 
-    async def _publish(self, order: WorkOrder, *, is_last: bool) -> None:
+    async def _publish(self, order: WorkOrder, content: bytes, *, is_last: bool) -> None:
         subject = work_subject(order.pool, order.job_id, order.attempt)
-        content, headers = order.model_dump_json().encode(), telemetry.headers()
+        headers = telemetry.headers()
         if not is_last:
             await self._broker.client.publish(subject, content, headers=headers)
             return
@@ -167,26 +195,49 @@ class Dispatcher:
         """Who is next, and as many more as may turn out to wait no longer: the view may be behind."""
         with self._database.connection() as connection:
             depth = max(DEPTH, READ_MAX // max(1, self._lines.get(pool, READ_MAX)))
-            backlog = read_backlog(connection, pool, there, due=True, depth=depth)
+            backlog = read_backlog(connection, pool, there, due=True, depth=depth, passed_over=self._parked_now())
         self._lines[pool] = len(backlog.lines)
         order = in_order(backlog.lines, backlog.rounds, backlog.at_work, self._running_per_owner_max)
         return list(islice(order, room + SPARE))
 
-    def _orders(self, jobs: Sequence[WaitingJob]) -> list[WorkOrder]:
+    def _orders(self, jobs: Sequence[WaitingJob], bytes_max: int) -> list[tuple[WorkOrder, bytes]]:
+        """The orders that can be sent, each with its message of at most so many bytes."""
         known = self._ledger.generations_of([job.job_id for job in jobs])
-        orders = [self._order(job.job_id, job.attempt, known.get(job.job_id)) for job in jobs]
+        orders = [self._order(job, known.get(job.job_id), bytes_max) for job in jobs]
         return [order for order in orders if order is not None]
 
-    def _order(self, job_id: UUID, attempt: int, known: Generation | None) -> WorkOrder | None:
-        """The order as the ledger has it now; None when the view was behind and the job waits no longer."""
+    def _order(self, job: WaitingJob, known: Generation | None, bytes_max: int) -> tuple[WorkOrder, bytes] | None:
+        """The order as the ledger has it now; None when the view was behind and the job waits no longer.
+
+        None as well for a job of which no order can be made: whatever is wrong with it, it holds up no other.
+        """
         try:
-            generation = known or self._ledger.generation(job_id)
-            return order_for(job_id, generation, attempt, datetime.now(UTC))
+            generation = known or self._ledger.generation(job.job_id)
+            order = order_for(job.job_id, generation, job.attempt, datetime.now(UTC))
+        except Unavailable:
+            raise
         except NotFound:
             return None
-        except UnknownEvent as error:
-            log.error("job %s is not handed out: %s", job_id, error)  # noqa: TRY400 - the sentence says it all
+        except Exception as error:
+            self._park(job, f"{type(error).__name__}: {error}; run `darkroom verify`, or cancel it")
             return None
+        if order is None:
+            return None
+        content = order.model_dump_json().encode()
+        if len(content) > bytes_max:
+            self._park(job, f"its order has {len(content)} bytes, and NATS takes {bytes_max} at once (its max_payload)")
+            return None
+        unpark("dispatcher", job.job_id)
+        return order, content
+
+
+def attempts_in(subjects: Iterable[str]) -> set[tuple[UUID, int]]:
+    """What WORK holds. A message that is no order of ours is left to whoever put it there."""
+    found = set()
+    for subject in subjects:
+        with contextlib.suppress(ValueError):
+            found.add(attempt_in(subject))
+    return found
 
 
 @lru_cache(maxsize=4_096)

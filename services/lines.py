@@ -38,10 +38,12 @@ def read_backlog(
     *,
     due: bool,
     depth: int = DEPTH,
+    passed_over: Sequence[tuple[UUID, int]] = (),
 ) -> Backlog:
     """The pool without what is handed out, for which its owner is charged already; `due`: only what may start now.
 
-    Reads `depth` jobs of each owner and priority by an index.
+    What is `passed_over` is left out, and costs its owner nothing. Reads `depth` jobs of each owner and
+    priority by an index.
     """
     arguments = {
         "pool": pool,
@@ -50,12 +52,17 @@ def read_backlog(
         "job_ids": uuids([job_id for job_id, _ in handed_out]),
         "attempts": int4s([attempt for _, attempt in handed_out]),
     }
+    left_out = [*handed_out, *passed_over]
+    of_lines = arguments | {
+        "job_ids": uuids([job_id for job_id, _ in left_out]),
+        "attempts": int4s([attempt for _, attempt in left_out]),
+    }
     # What is handed out first, what runs then: a job that is started in between counts twice rather than not at all.
     handed = connection.execute(SQL["handed_out"], arguments, prepare=True).fetchall()
     at_work: dict[str, int] = dict(connection.execute(SQL["at_work"], prepare=True).fetchall())
     rounds: dict[int, float] = dict(connection.execute(SQL["rounds"], arguments, prepare=True).fetchall())
     lines = {}
-    found = connection.execute(SQL["lines"], arguments, prepare=True).fetchall()
+    found = connection.execute(SQL["lines"], of_lines, prepare=True).fetchall()
     for (owner, priority, used_s, waiting, waiting_s), rows in groupby(found, lambda row: row[:5]):
         jobs = [WaitingJob(*row[5:]) for row in rows if row[5] is not None]
         lines[owner, priority] = Line(owner, priority, used_s, jobs[:depth], len(jobs) > depth, waiting, waiting_s)

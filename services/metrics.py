@@ -77,6 +77,23 @@ RELAY_POSITION: Final = Gauge(
     "darkroom_relay_position", "How far the relay has broadcast the ledger, as the broker says.", registry=PROCESS
 )
 
+LEDGER_STREAM_REFILLS: Final = Counter(
+    "darkroom_ledger_stream_refills", "Times that the stream LEDGER was damaged and filled again.", registry=PROCESS
+)
+
+LEDGER_STREAM_COMPARED: Final = Counter(
+    "darkroom_ledger_stream_compared",
+    "Messages of the stream LEDGER that were held against the ledger.",
+    registry=PROCESS,
+)
+
+ITEMS_PARKED: Final = Gauge(
+    "darkroom_items_parked",
+    "What a service passed over because it can do nothing with it.",
+    ["service"],
+    registry=PROCESS,
+)
+
 LEASES_EXPIRED: Final = Counter(
     "darkroom_leases_expired", "Attempts whose worker was not heard of for a lease.", registry=PROCESS
 )

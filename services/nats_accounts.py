@@ -35,16 +35,19 @@ class Login:
 
 
 def services_permissions() -> Json:
-    """What the services and the API need. They make the streams, and neither read nor delete them."""
+    """What the services and the API need. They make the streams. LEDGER alone they also read, to hold it against the
+    ledger, and delete, to have a damaged one filled again.
+    """
     streams = [
         f"$JS.API.STREAM.{call}.{name}"
         for name in (LEDGER_STREAM, WORK_STREAM)
         for call in ("INFO", "CREATE", "UPDATE")
     ]
+    ledger = [f"$JS.API.{call}.{LEDGER_STREAM}" for call in ("STREAM.MSG.GET", "DIRECT.GET", "STREAM.DELETE")]
     consumers = [f"$JS.API.CONSUMER.{call}.{WORK_STREAM}.>" for call in ("INFO", "CREATE", "DURABLE.CREATE")]
     answers = ["_R_.>", "_INBOX.>"]
     return {
-        "publish": {"allow": [WAKE, "ledger.>", "work.>", CANCELS, ENHANCE, *streams, *consumers, *answers]},
+        "publish": {"allow": [WAKE, "ledger.>", "work.>", CANCELS, ENHANCE, *streams, *ledger, *consumers, *answers]},
         "subscribe": {"allow": [WAKE, REPORTS, PROGRESS, "_INBOX.>"]},
     }
 

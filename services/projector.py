@@ -14,6 +14,7 @@ from psycopg import Connection, Cursor, sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
 
+from domain.bounds import MESSAGE_CHARACTERS_MAX, cut
 from domain.codec import of_kinds
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
@@ -259,7 +260,8 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
             if event.stream_id not in parked:
                 log.error("view %s parks stream %s at %d: %s", view.name, event.stream_id, event.position, reason)
             parked.add(event.stream_id)
-            cursor.execute(SQL["park"], (view.name, slot, event.stream_id, event.position, reason))
+            told = cut(reason, MESSAGE_CHARACTERS_MAX)
+            cursor.execute(SQL["park"], (view.name, slot, event.stream_id, event.position, told))
 
 
 def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from domain.codec import UnknownEvent
 from domain.commands import AbortJob, ExpireLease
 from domain.errors import Refused
 from projections.sql import load
@@ -21,6 +20,7 @@ from services.ledger import Context, Ledger
 from services.logs import about_job
 from services.metrics import LEASES_EXPIRED
 from services.observability import progress
+from services.observability.parking import park, unpark
 
 log = logging.getLogger(__name__)
 
@@ -190,11 +190,18 @@ class Reaper:
     def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:
         """Whether it changed anything. A job that cannot be ended holds up no other."""
         try:
-            return bool(self._ledger.execute(job_id, command, REAPER).decision)
+            executed = self._ledger.execute(job_id, command, REAPER)
         except Refused as refusal:
             log.debug("job %s: %s", job_id, refusal)  # the view was behind: it ended meanwhile
-        except UnknownEvent as error:
-            log.error("job %s is left alone: %s", job_id, error)  # noqa: TRY400 - the sentence says it all
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever is wrong with one job, the others are looked after
+            park(
+                "reaper", job_id, f"job {job_id} is left alone: {type(error).__name__}: {error}; run `darkroom verify`"
+            )
+        else:
+            unpark("reaper", job_id)
+            return bool(executed.decision)
         return False
 
 

@@ -37,6 +37,8 @@ from services.logs import about_job
 from services.metrics import REPORTS_ANSWERED
 from services.wire import (
     ANY_REPORT,
+    INVALID_REPORT,
+    RECORDER_FAILED,
     RECORDERS,
     REPORTS,
     UNAVAILABLE,
@@ -50,6 +52,7 @@ from services.wire import (
     NoteReport,
     ReportReply,
     StartedReport,
+    is_worker_name,
     sender_of,
 )
 
@@ -119,6 +122,13 @@ class Recorder:
         reached(Point.RECORDER_BEFORE_ANSWER)
         return [_reply(one.report, outcome) for one, outcome in zip(said, outcomes, strict=True)]
 
+    def _record_alone(self, one: Said) -> ReportReply:
+        try:
+            (reply,) = self.record_each([one])
+        except Exception as error:
+            return _reply(one.report, error)
+        return reply
+
     def _heard(self, report: HeartbeatReport, worker: str) -> ReportReply:
         try:
             return self._renew(report, worker)
@@ -164,7 +174,9 @@ class Recorder:
         try:
             with self._database.connection() as connection:
                 connection.execute(SQL["keep"], arguments, prepare=True)
-        except Unavailable:
+        except Exception as error:  # what is committed is answered as accepted, whatever else goes wrong
+            if not isinstance(error, Unavailable):
+                log.exception("leases could not be written")
             ids = ", ".join(map(str, latest))
             log.warning("leases were not written, the next heartbeats write them: jobs %s", ids)
 
@@ -184,13 +196,16 @@ class Recorder:
             self._places.release()
 
     async def _reply_to(self, data: bytes, worker: str, headers: Mapping[str, str] | None = None) -> ReportReply:
+        if not is_worker_name(worker):
+            log.warning("a report of a worker with an impossible name was dropped: %.100r", worker)
+            return ReportReply(accepted=False, code=INVALID_REPORT, detail="No worker can be called so.")
         try:
             report = ANY_REPORT.validate_json(data)
         except ValidationError as error:
-            log.warning(
-                "a report of worker %s was not understood: %s", worker, error.errors(include_input=False)[0]["msg"]
-            )
-            return ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version.")
+            why = error.errors(include_input=False)[0]["msg"]
+            log.warning("a report of worker %s was not understood: %s", worker, why)
+            detail = f"The report does not fit this version: {why}."
+            return ReportReply(accepted=False, code=INVALID_REPORT, detail=detail)
         with about_job(report.job_id, report.attempt, worker=worker):
             reply = await self._recorded(report, worker, headers)
         REPORTS_ANSWERED.labels(report.kind, reply.code or "accepted").inc()
@@ -215,8 +230,8 @@ class Recorder:
                 waiting, self._waiting = self._waiting, []
                 try:
                     replies = await asyncio.to_thread(self.record_each, [one for one, _ in waiting])
-                except Exception as error:  # what comes after must not wait for ever
-                    replies = [_reply(one.report, error) for one, _ in waiting]
+                except Exception:  # one of them is to blame, and the others must not wait for it
+                    replies = [await asyncio.to_thread(self._record_alone, one) for one, _ in waiting]
                 for (_, written), reply in zip(waiting, replies, strict=True):
                     if not written.done():
                         written.set_result(reply)
@@ -240,7 +255,7 @@ def _reply(report: AnyReport, outcome: JobExecuted | Exception) -> ReportReply:
             return ReportReply(accepted=False, code=UNAVAILABLE, detail=str(outcome))
         case _:
             log.error("report %s of job %s failed", report.kind, report.job_id, exc_info=outcome)
-            return ReportReply(accepted=False, code=UNAVAILABLE, detail="The recorder failed; send the report again.")
+            return ReportReply(accepted=False, code=RECORDER_FAILED, detail="The recorder failed; its log says why.")
 
 
 def command_of(report: AnyReport, worker: str, *, now: datetime) -> JobCommand:

@@ -1,25 +1,29 @@
 """Broadcasts the ledger: every event, in order, to the LEDGER stream, whose sequence is the ledger's position.
 
 Each message names the sequence that must come before it, so the broker itself refuses a double or a gap, whoever sends
-and however often. A lost NATS store is filled again from position 1.
+and however often. A lost NATS store is filled again from position 1; so is a stream that lost messages, or has
+damaged ones (`services/ledger_stream.py`). At each sequence then stands the same event as before.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
-import orjson
-from nats.js.api import Header
+from nats.js.api import Header, StreamInfo
 from nats.js.errors import APIError
 
-from domain.codec import name_of
-from services.broker import Broker, ensure_ledger_stream
+from services.broker import Broker, ledger_stream
 from services.crash_points import Point, reached
 from services.following import OutOfStep, follow
 from services.ledger import Ledger, RawEvent
-from services.metrics import RELAY_POSITION
-from services.wire import LEDGER_STREAM, ledger_subject
+from services.ledger_stream import Comparison, Message, message_bytes_max, message_of, why_incomplete
+from services.metrics import LEDGER_STREAM_REFILLS, RELAY_POSITION
+from services.observability import progress
+from services.observability.parking import park
+from services.wire import LEDGER_STREAM
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +36,8 @@ ACK_S_MAX: Final = 10.0
 WRONG_LAST_SEQUENCE: Final = 10071
 """JetStream's error code for a message that is not the next one: another relay was faster, or one was lost."""
 
-NOBODY: Final = "_"
-"""Stands for the owner in the subject of an event that cannot be read."""
+REFILL_S_MIN: Final = 60.0
+"""Between two refills of LEDGER: a disk that loses what was just written is not written to without end."""
 
 
 class Relay:
@@ -42,24 +46,37 @@ class Relay:
     def __init__(self, ledger: Ledger, broker: Broker) -> None:
         self._ledger = ledger
         self._broker = broker
+        self._comparison = Comparison(ledger, broker)
+        self._refused_after: int | None = None
+        self._filled_again_s = float("-inf")
+        self._refills = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Broadcast until stopped; outages of Postgres and NATS are waited out."""
-        await follow("relay", self.step, self._broker, stop, full=BATCH_EVENTS_MAX)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._comparison.run(stop))
+            await follow("relay", self.step, self._broker, stop, full=BATCH_EVENTS_MAX)
 
     async def step(self) -> int:
         """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
-        position = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
+        info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
+        position = info.state.last_seq
         RELAY_POSITION.set(position)
         batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
         if not batch:
             await self._refuse_a_longer_stream(position)
+        if damage := self._damage_of(info):
+            await self._fill_again(damage)
+            return 0
+        if not batch:
             return 0
         try:
-            await self._publish(position, batch)
+            # After a refusal one alone: its answer says why; that of a batch, only that one before it is missing.
+            await self._publish(info, batch[:1] if self._refused_after == position else batch)
         except APIError as error:
             if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
+            self._refused_after = position
             log.debug("some of %d events after %d were not taken; they are looked at again", len(batch), position)
             return 0
         reached(Point.RELAY_AFTER_PUBLISH)
@@ -73,31 +90,64 @@ class Relay:
                 "ledgers, or Postgres was restored from an older backup; delete the stream to have it filled again"
             )
 
-    async def _publish(self, position: int, batch: Sequence[RawEvent]) -> None:
+    def _damage_of(self, info: StreamInfo) -> str | None:
+        """What the disk of NATS lost of the stream; None where nothing is known to be lost.
+
+        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage.
+        """
+        if incomplete := why_incomplete(info.state):
+            return incomplete
+        difference = self._comparison.difference_in(info)
+        if difference is None:
+            return None
+        if difference.is_of_another_history:
+            raise OutOfStep(
+                f"the stream {LEDGER_STREAM} holds another event at position {difference.position} than the ledger: "
+                "they belong to different ledgers, or Postgres was restored from an older backup"
+            )
+        return difference.sentence
+
+    async def _fill_again(self, damage: str) -> None:
+        """JetStream cannot put a message back into its place, so the whole stream is made and filled again."""
+        if time.monotonic() - self._filled_again_s < REFILL_S_MIN:
+            raise OutOfStep(f"the stream {LEDGER_STREAM} is damaged again ({damage}): see to the disk of NATS")
+        log.error("the stream %s is damaged and is filled again from position 1: %s", LEDGER_STREAM, damage)
+        try:
+            await self._broker.jetstream.delete_stream(LEDGER_STREAM)
+        except TimeoutError:
+            raise OutOfStep(
+                f"the stream {LEDGER_STREAM} is damaged ({damage}) and this user of NATS may not delete it: give it "
+                f"the rights of docs/least-rights.md, or run `nats stream rm {LEDGER_STREAM}`; it is then filled again"
+            ) from None
+        self._filled_again_s = time.monotonic()
+        LEDGER_STREAM_REFILLS.inc()
+        self._refills += 1
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        progress.of("relay").facts["ledger_stream_damaged"] = {"times": self._refills, "at": at, "why": damage}
+        reached(Point.RELAY_AFTER_DELETE)
+
+    async def _publish(self, info: StreamInfo, batch: Sequence[RawEvent]) -> None:
         """Send a batch. The last ack speaks for all: each message is refused unless the one before it landed."""
+        position, bytes_max = info.state.last_seq, message_bytes_max(self._broker, info)
         for event in batch:
             headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
-            subject, payload = _message(event)
+            message = message_of(event, bytes_max)
+            if message.without_state:
+                _say_what_is_left_out(message, event, bytes_max)
             if event is batch[-1]:
-                await self._broker.jetstream.publish(subject, payload, timeout=ACK_S_MAX, headers=headers)
+                await self._broker.jetstream.publish(
+                    message.subject, message.payload, timeout=ACK_S_MAX, headers=headers
+                )
             else:
-                await self._broker.client.publish(subject, payload, headers=headers)
+                await self._broker.client.publish(message.subject, message.payload, headers=headers)
                 reached(Point.RELAY_BETWEEN_EVENTS)
             position = event.position
 
 
-def _message(event: RawEvent) -> tuple[str, bytes]:
-    """Subject and payload. A damaged event takes its place without owner and state, and holds up none after it."""
-    state: orjson.Fragment | None = orjson.Fragment(event.state)
-    try:
-        owner = str(orjson.loads(event.state)["meta"]["owner"])
-    except (KeyError, TypeError, ValueError):
-        owner, state = NOBODY, None
-    payload = {
-        "position": event.position,
-        "stream": event.stream_id,
-        "version": event.version,
-        "topic": event.topic,
-        "state": state,
-    }
-    return ledger_subject(owner, name_of(event.topic)), orjson.dumps(payload)
+def _say_what_is_left_out(message: Message, event: RawEvent, bytes_max: int) -> None:
+    why = (
+        f"{event.topic} cannot be read; run `darkroom verify`"
+        if message.is_damaged
+        else f"{event.topic} has {len(event.state)} bytes, and NATS takes {bytes_max} at once (its max_payload)"
+    )
+    park("relay", event.position, f"it is broadcast without its content: {why}")

@@ -15,14 +15,13 @@ from typing import Final
 from uuid import UUID
 
 from domain.asset import Canceled, Failed
-from domain.codec import UnknownEvent
-from domain.errors import Refused
 from projections.sql import load
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger
 from services.observability import progress
+from services.observability.parking import park
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +86,7 @@ class Sweeper:
                 return 0
             stretch = {"reached": after, "upto": upto}
             ended = [asset for (asset,) in connection.execute(SQL["ended_without_file"], stretch).fetchall()]
-        for asset in ended:
-            self._sweep(asset)
+        self._sweep_each(ended)
         if ended:
             reached(Point.SWEEPER_BEFORE_CHECKPOINT)
         with self._database.connection() as connection:
@@ -96,11 +94,30 @@ class Sweeper:
             connection.execute(SQL["advance"], {"pass": number, "upto": upto})
         return int(upto - after)
 
+    def _sweep_each(self, assets: Sequence[UUID]) -> None:
+        """Delete what is left of each. Raises `BlobStoreUnavailable` while the store is away.
+
+        A store that takes a file and deletes it is there: what it does not delete then is the file's own fault.
+        """
+        refused: dict[UUID, Exception] = {}
+        for asset in assets:
+            try:
+                self._sweep(asset)
+            except (BlobStoreUnavailable, OSError, ValueError) as why:
+                refused[asset] = why
+        if not refused:
+            return
+        self._blobs.require_usable()
+        for asset, reason in refused.items():
+            park("sweeper", asset, f"the file of asset {asset} cannot be deleted: {reason}")
+
     def _sweep(self, asset_id: UUID) -> None:
         try:
             asset = self._ledger.asset(asset_id)
-        except (Refused, UnknownEvent) as error:
-            log.error("the file of asset %s is left alone: %s", asset_id, error)  # noqa: TRY400 - the sentence says it all
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever is wrong with one asset, the others are looked after
+            park("sweeper", asset_id, f"the file of asset {asset_id} is left alone: {type(error).__name__}: {error}")
             return
         if isinstance(asset, Failed | Canceled):
             reached(Point.SWEEPER_BEFORE_DELETE)

@@ -1,12 +1,15 @@
 """What services and workers say to each other over NATS: subjects and messages. Nothing here talks to a broker."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
+from domain.bounds import MESSAGE_CHARACTERS_MAX, OUTPUTS_MAX, shortened, shortened_note
 from domain.enhancement import CHARACTERS_MAX
+from domain.errors import EventTooLarge, InvalidInput
 from domain.events import AssetCompleted, Failure, JobNote
 from domain.recipe import Kind, Recipe
 
@@ -39,6 +42,20 @@ ENHANCERS = "enhancers"
 
 ENHANCE_S_MAX = 20.0
 """A person waits for the answer: after so long the API goes by the rules, and the worker does not begin any more."""
+
+ATTEMPT_MAX = 2**31 - 1
+"""Of a number of an attempt: what a lease can hold."""
+
+Attempt = Annotated[int, Field(ge=1, le=ATTEMPT_MAX)]
+Index = Annotated[int, Field(ge=0, lt=OUTPUTS_MAX)]
+Said = Annotated[Failure, AfterValidator(shortened)]
+"""An error as it is reported: on both sides cut to what an event holds, so that no error is lost for its length."""
+
+Note = Annotated[JobNote, AfterValidator(shortened_note)]
+
+WORKER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+WORKER_NAME_CHARACTERS_MAX = 200
+"""Of its NATS user and its own name together."""
 
 NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
@@ -114,6 +131,11 @@ def sender_of(subject: str) -> str:
     return subject.partition(".")[2]
 
 
+def is_worker_name(worker: str) -> bool:
+    """Whether a worker can be called so. NATS vouches for the first part of its name alone."""
+    return len(worker) <= WORKER_NAME_CHARACTERS_MAX and WORKER_NAME.fullmatch(worker) is not None
+
+
 def cancel_subject(worker: str, job_id: UUID) -> str:
     """Tells the worker that has the job to stop; heartbeats carry the same for a lost message."""
     return f"cancel.{worker}.{job_id}"
@@ -173,15 +195,15 @@ class EnhanceRequest(Message):
 class EnhanceReply(Message):
     """The richer prompt, and who made it: see `domain.events.JobPromptEnhanced`."""
 
-    enhanced: str = Field(min_length=1, max_length=CHARACTERS_MAX)
-    enhancer: str = Field(min_length=1)
+    enhanced: str = Field(min_length=1, max_length=CHARACTERS_MAX, pattern=r"^[^\x00]+$")
+    enhancer: str = Field(min_length=1, max_length=MESSAGE_CHARACTERS_MAX, pattern=r"^[^\x00]+$")
 
 
 class Progress(Message):
     """`step` of `total` denoising steps are done; both count over all pipeline calls of the attempt."""
 
     job_id: UUID
-    attempt: int
+    attempt: Attempt
     step: int
     total: int
 
@@ -193,7 +215,7 @@ class Report(Message):
     """
 
     job_id: UUID
-    attempt: int
+    attempt: Attempt
 
 
 class StartedReport(Report):
@@ -212,14 +234,14 @@ class NoteReport(Report):
     """Something worth keeping of the attempt while it runs; the worker goes on once it is accepted."""
 
     kind: Literal["note"] = "note"
-    note: JobNote
+    note: Note
 
 
 class AssetCompletedReport(Report):
     """The file of one asset is in the object store."""
 
     kind: Literal["asset_completed"] = "asset_completed"
-    index: int
+    index: Index
     completed: AssetCompleted
 
 
@@ -227,15 +249,15 @@ class AssetFailedReport(Report):
     """One asset cannot be made; its siblings go on."""
 
     kind: Literal["asset_failed"] = "asset_failed"
-    index: int
-    error: Failure
+    index: Index
+    error: Said
 
 
 class AttemptFailedReport(Report):
     """The attempt as a whole failed."""
 
     kind: Literal["attempt_failed"] = "attempt_failed"
-    error: Failure
+    error: Said
 
 
 class AttemptReleasedReport(Report):
@@ -269,7 +291,8 @@ class ReportReply(Message):
 
     `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
     (`attempt_superseded`, `job_not_startable`: drop the work; `asset_ended`: and delete its file;
-    `prompt_already_enhanced`: give the job back), or `unavailable` (ask again later).
+    `prompt_already_enhanced`: give the job back), one of `UNACCEPTABLE` (say that this part of the work failed), or
+    `unavailable` (ask again later).
     """
 
     accepted: bool
@@ -280,3 +303,12 @@ class ReportReply(Message):
 
 UNAVAILABLE = "unavailable"
 """Code of a reply that means: the ledger cannot be reached now; send the same report again."""
+
+RECORDER_FAILED = "recorder_failed"
+"""Code of a reply that means: this report made the recorder fail. Send it again a few times, then give it up."""
+
+INVALID_REPORT = "invalid_report"
+"""Code of a reply that means: the report cannot be read, or holds what no event may hold. It never will be taken."""
+
+UNACCEPTABLE = frozenset({RECORDER_FAILED, INVALID_REPORT, EventTooLarge.code, InvalidInput.code})
+"""Codes of replies that say nothing of who has the attempt: the report itself is at fault, and the attempt goes on."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
+from domain.bounds import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, fits_kind, require_bounds
 from domain.envelope import Recorded
+from domain.errors import InvalidInput
 from domain.events import (
     AssetCanceled,
     AssetCompleted,
@@ -33,7 +35,7 @@ from domain.events import (
     PromptSaved,
 )
 from domain.media import EXTENSIONS, media_id, upload_path
-from domain.recipe import Recipe, asset_id, asset_path
+from domain.recipe import InputFile, Recipe, asset_id, asset_path
 from services.bundle.layout import EMPTY, chained, checksum
 from services.flusher import NewEvent
 from services.thumbnails import thumbnail_path
@@ -52,7 +54,10 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 """Of an owner: it is a folder of the object store and a part of a subject."""
 
 BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
-EXTENSION: Final = re.compile(r"[a-z0-9]{1,8}", re.ASCII)
+ENDINGS: Final = frozenset(EXTENSIONS.values())
+"""Of the names of files that are made or taken."""
+
+ACTOR: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{NAME_CHARACTERS_MAX}}}")
 
 Role = Literal["asset", "thumbnail", "upload"]
 
@@ -84,12 +89,16 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
+    """`conversation` is the correlation id of its events."""
+
     kind: str
     version: int
     chain: bytes
+    owner: str
+    conversation: UUID
 
 
-_NEW: Final = _Stream("", 0, EMPTY)
+_NEW: Final = _Stream("", 0, EMPTY, "", UUID(int=0))
 
 
 class Census:
@@ -103,11 +112,14 @@ class Census:
         self.deleted: set[str] = set()
         """Where the files of deleted uploads were. Content that came again lies elsewhere: nothing is there again."""
         self._streams: dict[UUID, _Stream] = {}
-        self._owed: dict[UUID, str] = {}
+        self._owed: dict[UUID, AssetReserved] = {}
+        self._inputs: dict[UUID, InputFile] = {}
+        """What jobs may start from, as their recipes have to describe it."""
+        self._in_batches: list[tuple[UUID, UUID]] = []
         self._uploaded: dict[UUID, int] = {}
         self._outputs = 0
         self._reserved = 0
-        self._jobs_of_batches: set[UUID] = set()
+        self._jobs_of_batches: set[tuple[UUID, UUID]] = set()
 
     def take(self, recorded: Recorded, stored: NewEvent) -> None:
         """The next event, decoded and as it is stored. Raises `Unfit`."""
@@ -119,21 +131,30 @@ class Census:
             raise Unfit("does not begin a stream")
         if before is not _NEW and kind != before.kind:
             raise Unfit(f"is on the stream of another kind, {before.kind}")
-        if NAME.fullmatch(recorded.envelope.owner) is None:
-            raise Unfit("belongs to nobody who can have a folder")
-        if getattr(recorded.event, "owner", recorded.envelope.owner) != recorded.envelope.owner:
+        _require_what_any_event_may_be(recorded, stored)
+        owner = recorded.envelope.owner
+        if getattr(recorded.event, "owner", owner) != owner or (before is not _NEW and owner != before.owner):
             raise Unfit("names two owners")
+        conversation = _conversation(recorded) if before is _NEW else before.conversation
         chain = chained(before.chain, stored.version, stored.topic, stored.state)
-        self._streams[stored.stream_id] = _Stream(kind, stored.version, chain)
+        self._streams[stored.stream_id] = _Stream(kind, stored.version, chain, owner, conversation)
         self.events += 1
         self._follow(recorded)
+        if recorded.envelope.correlation_id != conversation:
+            raise Unfit(f"belongs to the conversation {conversation} and names another one")
 
     def finish(self) -> None:
         """Raises `Unfit` when something is missing."""
         if self._reserved != self._outputs:
             raise Unfit(f"they queue {self._outputs} outputs and reserve {self._reserved}")
-        if missing := [job_id for job_id in self._jobs_of_batches if job_id not in self._streams]:
-            raise Unfit(f"job {missing[0]} of a batch is not among them")
+        for batch_id, job_id in self._jobs_of_batches:
+            if job_id not in self._streams:
+                raise Unfit(f"job {job_id} of a batch is not among them")
+            if not self._are_of_one_owner(batch_id, job_id):
+                raise Unfit(f"job {job_id} of batch {batch_id} belongs to another owner")
+        for job_id, batch_id in self._in_batches:
+            if not self._are_of_one_owner(batch_id, job_id):
+                raise Unfit(f"the batch of job {job_id} is not among them, or belongs to another owner")
 
     def streams(self) -> list[UUID]:
         """All streams by id."""
@@ -154,17 +175,21 @@ class Census:
         ends = ((each, self._streams[each].version, self._streams[each].chain) for each in self.streams())
         return checksum(ends, (file.sha256 for file in self.files.values()))
 
+    def _are_of_one_owner(self, *streams: UUID) -> bool:
+        """False as well for streams that are not there."""
+        return len({self._streams.get(each, _NEW).owner for each in streams} | {""}) == 2
+
     def _follow(self, recorded: Recorded) -> None:
         stream_id = recorded.stream_id
         match recorded.event:
-            case JobQueued(recipe=recipe):
-                self._queue(stream_id, recipe)
+            case JobQueued() as queued:
+                self._queue(stream_id, queued)
             case JobSucceeded() | JobPartiallySucceeded() | JobFailed() | JobCanceled() | JobAborted():
                 self.unfinished.discard(stream_id)
             case AssetReserved() as reserved:
                 self._reserve(stream_id, reserved)
-            case AssetCompleted(sha256=sha256, bytes=size):
-                self._name("asset", stream_id, self._no_longer_owed(stream_id), sha256, size)
+            case AssetCompleted() as completed:
+                self._complete(stream_id, completed)
             case AssetFailed() | AssetCanceled():
                 self._no_longer_owed(stream_id)
             case AssetThumbnailed(sha256=sha256, bytes=size, path=path):
@@ -175,39 +200,62 @@ class Census:
             case MediaUploaded() as uploaded:
                 self._upload(stream_id, uploaded)
             case MediaDeleted():
+                self._inputs.pop(stream_id, None)
                 if file := self.files.pop(("upload", stream_id), None):
                     self.deleted.add(file.path)
             case BatchOpened(base=base):
-                self._require_sources([base] if base else [])
+                self._require_sources([base] if base else [], recorded.envelope.owner)
             case BatchItemAdded(job_id=UUID() as job_id):
-                self._jobs_of_batches.add(job_id)
+                self._jobs_of_batches.add((stream_id, job_id))
             case _:
                 pass  # names nothing
 
-    def _queue(self, job_id: UUID, recipe: Recipe) -> None:
+    def _queue(self, job_id: UUID, queued: JobQueued) -> None:
         self.jobs += 1
         self.unfinished.add(job_id)
-        self._outputs += recipe.quantity
-        self._require_sources(sources_of(recipe))
+        self._outputs += queued.recipe.quantity
+        self._require_sources(sources_of(queued.recipe), queued.owner)
+        for source, file in queued.recipe.files.items():
+            _, identifier = read_source(source)
+            if self._inputs.get(identifier) != file:
+                raise Unfit(f"starts from another file than {source} is")
+        if queued.batch_id is not None:
+            self._in_batches.append((job_id, queued.batch_id))
 
-    def _require_sources(self, sources: Iterable[str]) -> None:
+    def _require_sources(self, sources: Iterable[str], owner: str) -> None:
         for source in sources:
             _, identifier = read_source(source)
             if identifier not in self._streams:
                 raise Unfit(f"starts from {source}, which is not among them")
+            if self._streams[identifier].owner != owner:
+                raise Unfit(f"starts from {source}, which belongs to another owner")
 
     def _reserve(self, stream_id: UUID, reserved: AssetReserved) -> None:
         if reserved.job_id not in self._streams or stream_id != asset_id(reserved.job_id, reserved.index):
             raise Unfit("is of no job among them")
+        if not self._are_of_one_owner(stream_id, reserved.job_id):
+            raise Unfit("belongs to another owner than its job")
         extension = reserved.path.rpartition(".")[2]
-        if BUCKET.fullmatch(reserved.bucket) is None or EXTENSION.fullmatch(extension) is None:
+        if BUCKET.fullmatch(reserved.bucket) is None or extension not in ENDINGS:
             raise Unfit("has a file outside the buckets")
         place = asset_path(reserved.bucket, reserved.owner, reserved.job_id, reserved.index, extension)
         _require_place(reserved.path, place)
         self._reserved += 1
-        self._owed[stream_id] = reserved.path
+        self._owed[stream_id] = reserved
 
-    def _no_longer_owed(self, stream_id: UUID) -> str:
+    def _complete(self, stream_id: UUID, completed: AssetCompleted) -> None:
+        reserved = self._no_longer_owed(stream_id)
+        if not fits_kind(completed.media_type, reserved.kind):
+            raise Unfit(f"has a file of another kind than {reserved.kind}")
+        self._inputs[stream_id] = InputFile(
+            kind=reserved.kind.value,
+            media_type=completed.media_type,
+            sha256=completed.sha256,
+            path=reserved.path,
+        )
+        self._name("asset", stream_id, reserved.path, completed.sha256, completed.bytes)
+
+    def _no_longer_owed(self, stream_id: UUID) -> AssetReserved:
         try:
             return self._owed.pop(stream_id)
         except KeyError:
@@ -216,14 +264,41 @@ class Census:
     def _upload(self, stream_id: UUID, uploaded: MediaUploaded) -> None:
         if uploaded.media_type not in EXTENSIONS or stream_id != media_id(uploaded.owner, uploaded.sha256):
             raise Unfit("is no upload of its owner")
+        if uploaded.media_type.partition("/")[0] != uploaded.kind:
+            raise Unfit(f"has a file of another kind than {uploaded.kind}")
         times = self._uploaded[stream_id] = self._uploaded.get(stream_id, 0) + 1
         _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type, times))
+        self._inputs[stream_id] = InputFile(
+            kind=uploaded.kind, media_type=uploaded.media_type, sha256=uploaded.sha256, path=uploaded.path
+        )
         self._name("upload", stream_id, uploaded.path, uploaded.sha256, uploaded.bytes)
 
     def _name(self, role: Role, stream_id: UUID, path: str, sha256: str, size: int) -> None:
         if self.files.get((role, stream_id)) is not None:
             raise Unfit("names a file for the second time")
         self.files[role, stream_id] = NamedFile(role, stream_id, path, sha256, size)
+
+
+def _require_what_any_event_may_be(recorded: Recorded, stored: NewEvent) -> None:
+    """The bounds that hold at every door of the ledger, and an envelope such as the ledger itself writes."""
+    if len(stored.state) > EVENT_BYTES_MAX:
+        raise Unfit(f"has {len(stored.state)} bytes, more than the {EVENT_BYTES_MAX} that any event may have")
+    try:
+        require_bounds(recorded.event)
+    except InvalidInput as refusal:
+        raise Unfit(f"holds what no event may hold ({str(refusal)[:500]})") from None
+    envelope = recorded.envelope
+    if NAME.fullmatch(envelope.owner) is None:
+        raise Unfit("belongs to nobody who can have a folder")
+    if ACTOR.fullmatch(envelope.actor) is None:
+        raise Unfit("was done by nobody who can have a name")
+    if envelope.at.tzinfo is None:
+        raise Unfit("happened at a time without its offset from UTC")
+
+
+def _conversation(opening: Recorded) -> UUID:
+    """What all events of a stream are part of: an asset's is its job."""
+    return opening.event.job_id if isinstance(opening.event, AssetReserved) else opening.stream_id
 
 
 def sources_of(recipe: Recipe) -> set[str]:

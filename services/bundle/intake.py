@@ -34,7 +34,8 @@ BUNDLES: Final = UUID("8c1f2f5e-6a55-4be3-9d0e-2f3f6a1f7c44")
 """Namespace of the command ids of imported commits."""
 
 GROUP_EVENTS_MAX: Final = 5_000
-"""Appended or compared by one query; a larger commit travels alone."""
+GROUP_BYTES_MAX: Final = 16 * 1024**2
+"""Appended or compared by one query, and in memory meanwhile; a larger commit travels alone."""
 
 Group = list[list[NewEvent]]
 """Commits, each with its events."""
@@ -146,14 +147,17 @@ def _not_there(connection: Connection[TupleRow], group: Group) -> Group:
 def _groups(lines: Iterable[Line]) -> Iterator[Group]:
     """Whole commits, as many as go together."""
     group: Group = []
-    events = 0
+    events, size = 0, 0
     for _, commit in groupby(lines, key=lambda line: line.commit):
         together = [line.event for line in commit]
-        if group and (events + len(together) > GROUP_EVENTS_MAX or len(group) == GROUP_COMMITS_MAX):
+        bytes_together = sum(len(event.state) for event in together)
+        is_full = events + len(together) > GROUP_EVENTS_MAX or size + bytes_together > GROUP_BYTES_MAX
+        if group and (is_full or len(group) == GROUP_COMMITS_MAX):
             yield group
-            group, events = [], 0
+            group, events, size = [], 0, 0
         group.append(together)
         events += len(together)
+        size += bytes_together
     if group:
         yield group
 

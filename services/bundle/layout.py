@@ -16,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from domain.bounds import EVENT_BYTES_MAX
 from domain.events import Sha256
 from services.bundle.errors import BundleDamaged
 from services.flusher import NewEvent
@@ -30,8 +31,8 @@ FILES: Final = "files/"
 SEAL: Final = b"sha256:"
 SEAL_BYTES: Final = len(SEAL) + 64
 
-LINE_BYTES_MAX: Final = 16 * 1024**2
-"""Of one event; the largest recipes have some ten thousand bytes."""
+LINE_BYTES_MAX: Final = 6 * EVENT_BYTES_MAX + 1_024
+"""Of one event in its line: a character of its text may take six bytes there."""
 
 CHUNK_BYTES: Final = 1024**2
 

@@ -39,6 +39,9 @@ MANIFEST_BYTES_MAX: Final = 64 * 1024
 COMMIT_EVENTS_MAX: Final = 100_000
 """The largest commit of Darkroom is a batch of 1,000 items with six outputs each: some 8,000 events."""
 
+COMMIT_BYTES_MAX: Final = 64 * 1024**2
+"""Of its events together: it is in memory as a whole. The body of the largest batch has an eighth of that."""
+
 ENCRYPTED: Final = 0x1
 """The bit of a ZIP entry's flags."""
 
@@ -64,16 +67,20 @@ class Bundle:
 
     def lines(self) -> Iterator[Line]:
         """The events, one by one, by commits counted from 1."""
-        commit, events = 0, 0
+        commit, events, size = 0, 0, 0
         for number, text in enumerate(self._texts(), start=1):
             if number > self.manifest.events:
                 raise BundleDamaged(f"The bundle holds more than the {self.manifest.events} events of its manifest.")
             line = read_line(text, number)
             if line.commit not in {commit, commit + 1}:
                 raise BundleDamaged(f"Line {number} of {EVENTS} in the bundle does not count its commit on.")
-            commit, events = line.commit, events + 1 if line.commit == commit else 1
+            if line.commit != commit:
+                commit, events, size = line.commit, 0, 0
+            events, size = events + 1, size + len(line.event.state)
             if events > COMMIT_EVENTS_MAX:
                 raise BundleDamaged(f"The bundle holds a commit of more than {COMMIT_EVENTS_MAX} events.")
+            if size > COMMIT_BYTES_MAX:
+                raise BundleDamaged(f"The bundle holds a commit of more than {COMMIT_BYTES_MAX} bytes.")
             yield line
 
     def _texts(self) -> Iterator[bytes]:

@@ -8,8 +8,10 @@ from uuid import UUID
 import orjson
 from eventsourcing.persistence import JSONTranscoder, Mapper
 
-from domain.codec import Codec, UnknownEvent, name_of
+from domain.bounds import EVENT_BYTES_MAX, MESSAGE_CHARACTERS_MAX, cut, require_bounds
+from domain.codec import Codec, name_of
 from domain.envelope import Envelope, Recorded, Unreadable
+from domain.errors import EventTooLarge
 from domain.events import Event
 from services.flusher import NewEvent
 
@@ -22,18 +24,30 @@ class EventMapper(Mapper[UUID]):
         self._codec = codec or Codec()
 
     def encode(self, stream_id: UUID, version: int, event: Event, envelope: Envelope) -> NewEvent:
-        """The event, ready to be appended."""
+        """The event, ready to be appended: every door of the ledger but a bundle's comes by here.
+
+        Raises `InvalidInput` and `EventTooLarge` for what passes a bound.
+        """
+        require_bounds(event)
         topic, data = self._codec.encode(event)
-        return NewEvent(stream_id, version, topic, orjson.dumps({"meta": envelope, "data": orjson.Fragment(data)}))
+        state = orjson.dumps({"meta": envelope, "data": orjson.Fragment(data)})
+        if len(state) > EVENT_BYTES_MAX:
+            raise EventTooLarge(name_of(topic), len(state), EVENT_BYTES_MAX)
+        return NewEvent(stream_id, version, topic, state)
 
     def read(self, position: int, stream_id: UUID, version: int, topic: str, state: bytes) -> Recorded | Unreadable:
-        """A stored event in its place; `Unreadable` when this version does not know it or its JSON is damaged."""
+        """A stored event in its place; `Unreadable` when this version does not know it or its JSON is damaged.
+
+        Whatever its content makes the decoder raise is the event's own fault: a follower that it ended would meet it
+        again at every start.
+        """
         try:
             stored = orjson.loads(state)
             current, event, data = self._codec.decode(topic, stored["data"])
             envelope = _envelope(stored["meta"])
-        except (UnknownEvent, AttributeError, KeyError, TypeError, ValueError) as error:
-            return Unreadable(position, stream_id, version, topic, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            reason = cut(f"{type(error).__name__}: {error}", MESSAGE_CHARACTERS_MAX)
+            return Unreadable(position, stream_id, version, topic, reason)
         return Recorded(position, stream_id, version, name_of(current), event, data, envelope)
 
 

@@ -105,6 +105,33 @@ def services_waiting(facts: Facts) -> Iterator[Finding]:
                 )
 
 
+def items_parked(facts: Facts) -> Iterator[Finding]:
+    """No service passes over something that it can do nothing with."""
+    for service, processes in reported(facts).items():
+        for one in processes:
+            parked = one.facts.get("parked") or {}
+            if one.silent_s <= SILENT_S_MAX and parked.get("count"):
+                yield Finding(
+                    "items_parked",
+                    f"The {service} passes over {parked['count']} things that it can do nothing with, among them: "
+                    f"{'; '.join(parked['sentences'])}.",
+                    "Others go on. Its log names each, and what to do.",
+                )
+
+
+def broadcast_damaged(facts: Facts) -> Iterator[Finding]:
+    """NATS keeps the stream LEDGER whole."""
+    for one in reported(facts)["relay"]:
+        damaged = one.facts.get("ledger_stream_damaged")
+        if one.silent_s <= SILENT_S_MAX and damaged:
+            yield Finding(
+                "ledger_stream_damaged",
+                f"NATS damaged the stream LEDGER {damaged['times']} times since the relay started, last at "
+                f"{damaged['at']}: {damaged['why']}. It was filled again from the ledger.",
+                "See to the disk of NATS; nothing is lost.",
+            )
+
+
 def ledger_locked(facts: Facts) -> Iterator[Finding]:
     """Whoever writes to the ledger gets its lock at once."""
     for waited_s, waiting, holder, program in facts.rows(SQL["ledger_lock"]):
@@ -216,6 +243,8 @@ CHECKS: Final[Sequence[Check]] = (
     views_follow,
     services_silent,
     services_waiting,
+    items_parked,
+    broadcast_damaged,
     tables_locked,
     workers_missing,
     models_missing,

@@ -20,6 +20,7 @@ from gpu_worker.connection import connect
 from gpu_worker.encode import read_png
 from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.loop import Worker
+from gpu_worker.reporting import FAILURES_MAX
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
 from services import wire
@@ -526,3 +527,89 @@ async def test_an_image_that_overflows_is_reported_and_its_siblings_are_complete
     context = failed[0].error.context
     assert context is not None
     assert sorted(context.versions) == ["darkroom", "diffusers", "model", "torch"]
+
+
+UNACCEPTABLE = [
+    ReportReply(accepted=False, code="event_too_large", detail="This would be recorded as 1 MB."),
+    ReportReply(accepted=False, code="invalid_input", detail="media_type: must be one of image/png."),
+    ReportReply(accepted=False, code="invalid_report", detail="The report does not fit this version."),
+]
+
+
+@pytest.mark.parametrize("reply", UNACCEPTABLE, ids=lambda reply: str(reply.code))
+async def test_an_image_whose_report_is_not_taken_fails_and_its_siblings_are_completed(
+    broker: Broker, peer: Peer, workshop: Workshop, reply: ReportReply
+) -> None:
+    peer.verdict = refusing("asset_completed", reply, index=1)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(3))
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0, 1, 2]
+    (failed,) = [report for report in peer.reports if isinstance(report, AssetFailedReport)]
+    assert failed.index == 1
+    assert str(reply.detail) in failed.error.message
+
+
+async def test_a_note_that_is_not_taken_fails_the_attempt_and_says_why(
+    broker: Broker, peer: Peer, workshop: Workshop, own_engine: SdxlEngine
+) -> None:
+    Memory(own_engine, images_max=1)
+    peer.verdict = refusing("note", UNACCEPTABLE[0])
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(2))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "note", "attempt_failed"]
+    assert "This would be recorded as 1 MB." in failures(peer)[0].error.message
+
+
+async def test_an_error_that_is_not_taken_is_reported_again_without_its_context(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    def verdict(report: AnyReport) -> ReportReply:
+        is_long = isinstance(report, AttemptFailedReport) and report.error.context is not None
+        return UNACCEPTABLE[0] if is_long else ACCEPTED
+
+    peer.verdict = verdict
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(1, model="gone"))
+        await peer.until_acked()
+    first, second = failures(peer)
+    assert second.error.error_class is first.error.error_class is ErrorClass.MODEL_UNAVAILABLE
+    assert "This would be recorded as 1 MB." in second.error.message
+
+
+async def test_a_report_that_makes_the_recorder_fail_is_given_up_after_some_tries(
+    broker: Broker, peer: Peer, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu_worker.outage.WAIT_MAX_S", 0.02)
+    peer.verdict = refusing("asset_completed", ReportReply(accepted=False, code="recorder_failed"), index=0)
+    async with working(broker, workshop):
+        await peer.dispatch(an_order(2))
+        await peer.until_acked()
+    tries = [report for report in peer.reports if isinstance(report, AssetCompletedReport) and report.index == 0]
+    assert len(tries) == FAILURES_MAX
+    assert [report.index for report in peer.reports if isinstance(report, AssetFailedReport)] == [0]
+    assert 1 in completed(peer)
+
+
+async def test_a_heartbeat_that_is_not_taken_stops_nothing(broker: Broker, peer: Peer, workshop: Workshop) -> None:
+    peer.verdict = refusing("heartbeat", ReportReply(accepted=False, code="recorder_failed"))
+    async with working(broker, workshop, heartbeat_s=0.05):
+        await peer.dispatch(an_order(2, steps=8))
+        await peer.until_acked()
+    assert sorted(completed(peer)) == [0, 1]
+
+
+async def test_an_order_of_another_version_fails_its_attempt_instead_of_coming_again_for_ever(
+    broker: Broker, peer: Peer, workshop: Workshop
+) -> None:
+    order = an_order(1)
+    async with working(broker, workshop):
+        subject = wire.work_subject(order.pool, order.job_id, order.attempt)
+        content = order.model_dump_json()[:-1] + ', "colour": "red"}'
+        await peer.connection.jetstream().publish(subject, content.encode())
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "attempt_failed"]
+    (failed,) = failures(peer)
+    assert (failed.job_id, failed.error.error_class) == (order.job_id, ErrorClass.TRANSIENT)
+    assert "another version" in failed.error.message

@@ -32,6 +32,15 @@ class OwnNats:
         """It answers no more; what is sent to it waits in its socket."""
         self._server.child.send(signal.SIGSTOP)
 
+    def blocks(self, stream: str) -> list[Path]:
+        """The files in which it keeps the messages of a stream, the oldest first."""
+        found = self._store.rglob(f"streams/{stream}/msgs/*.blk")
+        return sorted(found, key=lambda file: int(file.stem))
+
+    def end(self, how: signal.Signals) -> None:
+        """By this signal, and wait until it has ended."""
+        self._server.child.end([(how, WAIT_S_MAX)])
+
     def kill(self, *, forget: bool = False) -> None:
         """As a crash does; `forget` loses its disk as well."""
         self._server.child.end([(signal.SIGKILL, WAIT_S_MAX)])

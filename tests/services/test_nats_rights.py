@@ -297,15 +297,16 @@ async def test_a_worker_answers_what_it_is_asked_and_no_more(thief: Somebody, se
 FORBIDDEN_TO_SERVICES = (
     report_subject(WORKER),
     progress_subject(WORKER),
-    "$JS.API.STREAM.DELETE.LEDGER",
+    "$JS.API.STREAM.DELETE.WORK",
     "$JS.API.STREAM.PURGE.WORK",
-    "$JS.API.STREAM.MSG.GET.LEDGER",
+    "$JS.API.STREAM.PURGE.LEDGER",
+    "$JS.API.STREAM.MSG.GET.WORK",
     f"{NEXT}.{work_consumer('sdxl')}",
 )
 
 
 @pytest.mark.parametrize("subject", FORBIDDEN_TO_SERVICES)
-async def test_the_services_cannot_pass_for_a_worker_or_lose_a_stream(server: Rights, subject: str) -> None:
+async def test_the_services_cannot_pass_for_a_worker_or_lose_work(server: Rights, subject: str) -> None:
     services = await connected(server, "services")
     await services.is_refused(services.client.publish(subject, b"{}"), subject)
     await services.client.close()

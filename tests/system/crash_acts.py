@@ -96,6 +96,11 @@ def _lose_work(scene: Scene) -> None:
     scene.lose_work()
 
 
+def _lose_a_message(scene: Scene) -> None:
+    scene.submit()
+    scene.lose_a_message()
+
+
 def _consumers_are_back(scene: Scene) -> None:
     scene.until(scene.has_consumers)
 
@@ -180,6 +185,7 @@ UPLOAD: Final = Act("a picture is uploaded", _upload)
 DELETION: Final = Act("an upload is deleted", _upload_and_delete)
 TWO_JOBS: Final = Act("two jobs wait", _submit_two_jobs)
 LOST_WORK: Final = Act("NATS lost WORK", before=_lose_work, after=_consumers_are_back)
+LOST_MESSAGE: Final = Act("NATS lost a message of LEDGER", _lose_a_message)
 OUTDATED: Final = Act("a view of an older version is rebuilt", before=_outdate, after=_is_up_to_date)
 DEADLINE: Final = Act("a deadline passes", _overdue, after=_was_aborted)
 LOST_WORKERS: Final = Act("two workers are lost", _two_lost_workers, after=_both_are_requeued)

@@ -234,6 +234,16 @@ class Scene:
 
         asyncio.run(delete())
 
+    def lose_a_message(self) -> None:
+        """NATS loses the first message of LEDGER."""
+
+        async def delete() -> None:
+            client = await nats.connect(self.place.nats_url)
+            await client.jetstream().delete_msg(LEDGER_STREAM, 1)
+            await client.close()
+
+        asyncio.run(delete())
+
     def has_consumers(self) -> bool:
         """Whether the dispatcher has made WORK and all that belongs to it: a dead worker's order comes again soon."""
         return asyncio.run(self._has_consumers())
