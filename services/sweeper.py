@@ -99,17 +99,12 @@ class Sweeper:
 
         A store that takes a file and deletes it is there: what it does not delete then is the file's own fault.
         """
-        refused: dict[UUID, Exception] = {}
         for asset in assets:
             try:
                 self._sweep(asset)
-            except (BlobStoreUnavailable, OSError, ValueError) as why:
-                refused[asset] = why
-        if not refused:
-            return
-        self._blobs.require_usable()
-        for asset, reason in refused.items():
-            park("sweeper", asset, f"the file of asset {asset} cannot be deleted: {reason}")
+            except (BlobStoreUnavailable, OSError, ValueError) as error:
+                self._blobs.require_usable()
+                park("sweeper", asset, f"the file of asset {asset} cannot be deleted: {error}")
 
     def _sweep(self, asset_id: UUID) -> None:
         try:

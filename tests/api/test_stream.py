@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -204,6 +205,22 @@ async def test_streams_outlive_what_nobody_foresaw(
         await failed.wait()
         monkeypatch.setattr(Ledger, "read", real)
         assert [position for position, _, _ in await events.until(2)] == [1, 2]
+
+
+async def test_an_event_that_cannot_be_shown_holds_up_no_stream(
+    site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = feeds.history_item_of_event
+
+    def broken(event: Any) -> Any:
+        if event.position == 2:
+            raise RuntimeError("a fault of the program")
+        return shown(event)
+
+    monkeypatch.setattr(feeds, "history_item_of_event", broken)
+    async with server.events() as events:
+        await site.submit(quantity=2)
+        assert [position for position, _, _ in await events.until(3)] == [1, 3]
 
 
 async def test_nobody_takes_every_place(

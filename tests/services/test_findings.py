@@ -19,9 +19,11 @@ from services.flusher import Flusher
 from services.ledger import Ledger
 from services.observability import checks, progress
 from services.observability.findings import Facts, Finding, examine
+from services.observability.parking import park, unpark
 from services.observability.progress import Telling
 from services.observability.watch import Watch, say_findings
 from services.relay import Relay
+from services.wire import LEDGER_STREAM
 from tests.histories import Story, Views
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import eventually, opening
@@ -316,3 +318,26 @@ async def test_what_is_found_is_said_once_and_said_again_when_it_is_over(
         await until(lambda: len(caplog.messages) > 1)
     assert [caplog.messages[0].endswith("s. Push it."), caplog.messages[1].startswith("over: It waits")] == [True, True]
     assert len(caplog.messages) == 2
+
+
+async def test_what_a_service_passes_over_is_found_until_it_could_be_done(database: Database, facts: Facts) -> None:
+    async with Telling(database, ["dispatcher"]):
+        park("dispatcher", 7, "job 7 is not handed out: its order has 2000000 bytes")
+        await until(lambda: codes(facts, checks.items_parked) == ["items_parked"])
+        (found,) = examine(facts, [checks.items_parked])
+        assert "job 7 is not handed out" in found.sentence
+        unpark("dispatcher", 7)
+        await until(lambda: codes(facts, checks.items_parked) == [])
+
+
+async def test_a_stream_that_nats_damaged_is_found(
+    database: Database, ledger: Ledger, story: Story, own_nats: OwnNats, facts: Facts
+) -> None:
+    own_nats.start()
+    story.submit(3)
+    async with Telling(database, ["relay"]), opened(own_nats.url) as broker, running(Relay(ledger, broker).run):
+        await until(lambda: progress.of("relay").moved_s is not None)
+        assert codes(facts, checks.broadcast_damaged) == []
+        await broker.jetstream.delete_msg(LEDGER_STREAM, 2)
+        await until(lambda: codes(facts, checks.broadcast_damaged) == ["ledger_stream_damaged"])
+        assert "3 of 4 messages" in examine(facts, [checks.broadcast_damaged])[0].sentence

@@ -11,6 +11,7 @@ from domain.recipe import asset_id
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.database import Database
 from services.ledger import Ledger
+from services.observability.parking import parked
 from services.recorder import Recorder
 from services.sweeper import Sweeper
 from services.wire import AssetCompletedReport
@@ -113,6 +114,21 @@ async def test_a_sweep_that_is_cut_off_begins_again(
     assert sorted(await there(blobs, paths)) == [False, True]
     sweep(sweeper)
     assert await there(blobs, paths) == [False, False]
+
+
+async def test_a_file_that_cannot_be_deleted_holds_up_no_other(
+    ledger: Ledger, story: Story, blobs: Blobs, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    first, second = story.submit(1), story.submit(2)
+    stubborn = tmp_path / "blobs" / path_of(ledger, first, 0)
+    (stubborn / "within").mkdir(parents=True)
+    paths = write_all(ledger, blobs, second, 2)
+    story.tell(first, CANCEL)
+    story.tell(second, CANCEL)
+    sweep(sweeper)
+    assert await there(blobs, paths) == [False, False]
+    assert stubborn.is_dir()
+    assert asset_id(first, 0) in [one.item for one in parked("sweeper")]
 
 
 async def test_a_file_that_is_written_after_the_first_look_goes_in_the_second(

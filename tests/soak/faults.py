@@ -8,10 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import nats
+import nats.errors
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
+from domain.events import JobPromptEnhanced
+from services.wire import LEDGER_STREAM, NoteReport, report_subject
 from tests.soak.fleet import LEASE_S, SERVICES, WORKERS, WRONG, Fleet
+from tests.system.invariants import Place
 
 GAP_S: Final = 2.6
 """Mean pause between the beginnings of two faults: several are at work at once."""
@@ -26,6 +31,8 @@ select pg_terminate_backend(pid) from pg_stat_activity
 where backend_type = 'client backend' and pid <> pg_backend_pid()
 """
 
+RUNNING = "select job_id, attempt, worker from views.queue where status = 'running' limit 1"
+
 KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "postgres"),
     ("kill", "nats"),
@@ -35,6 +42,8 @@ KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("lose answers", "postgres"),
     ("line hangs", "postgres"),
     ("line away", "nats"),
+    ("damage the stream", "nats"),
+    ("oversize report", "recorder"),
     *(("kill", service) for service in SERVICES),
     *(("stop past a lease", service) for service in ("recorder", "dispatcher", "reaper", "projector")),
     *(("kill", f"worker-{worker}") for worker in WORKERS),
@@ -75,6 +84,8 @@ def _measure(kind: str, rng: random.Random) -> float:
     match kind:
         case "clock jumps":
             return rng.choice((-1, 1)) * rng.uniform(60, 86_400)
+        case "damage the stream":
+            return rng.random()
         case "lose answers":
             return rng.randint(1, 4)
         case "line away":
@@ -110,7 +121,7 @@ class Chaos:
     async def _bring_about(self, fault: Fault) -> None:
         try:
             await self._do(fault)
-        except (OSError, psutil.Error, psycopg.Error):
+        except (OSError, psutil.Error, psycopg.Error, nats.errors.Error):
             self.missed.append(fault)  # what it was to befall is gone already, by another fault
         else:
             self.done.append(fault)
@@ -124,6 +135,10 @@ class Chaos:
                 server = self._server("nats")
                 fleet.lose_nats_store()
                 server.kill()
+            case "damage the stream", _:
+                await _damage(fleet.place.nats_url, fault.measure)
+            case "oversize report", _:
+                await _report_too_much(fleet.place)
             case "cut connections", _:
                 await asyncio.to_thread(_cut_connections, fleet.place.dsn)
             case "lose answers", _:
@@ -166,6 +181,35 @@ class Chaos:
             await asyncio.sleep(seconds)
         finally:
             child.send(signal.SIGCONT)
+
+
+async def _damage(nats_url: str, share: float) -> None:
+    """LEDGER loses the message at this share of its length, as if NATS' disk could not be read there."""
+    client = await nats.connect(nats_url, connect_timeout=3, max_reconnect_attempts=0)
+    try:
+        jetstream = client.jetstream(timeout=3)
+        last = (await jetstream.stream_info(LEDGER_STREAM)).state.last_seq
+        await jetstream.delete_msg(LEDGER_STREAM, 1 + int(share * last))
+    finally:
+        await client.close()
+
+
+async def _report_too_much(place: Place) -> None:
+    """A worker that runs a job says too much of it, again and again; the recorder refuses all of it."""
+    async with await psycopg.AsyncConnection.connect(place.dsn, connect_timeout=3) as connection:
+        row = await (await connection.execute(RUNNING)).fetchone()
+    if row is None:
+        raise ProcessLookupError("no job runs")
+    job_id, attempt, worker = row
+    note = JobPromptEnhanced(attempt=attempt, original="fog", enhanced="x" * 900_000, enhancer="rules 1")
+    report = NoteReport(job_id=job_id, attempt=attempt, note=note)
+    client = await nats.connect(place.nats_url, connect_timeout=3, max_reconnect_attempts=0)
+    try:
+        for _ in range(5):
+            await client.publish(report_subject(worker), report.model_dump_json().encode())
+        await client.flush()
+    finally:
+        await client.close()
 
 
 def _cut_connections(dsn: str) -> None:

@@ -117,7 +117,8 @@ async def _missing(place: Place, positions: Sequence[tuple[str, int]]) -> list[s
 async def _broadcast(nats_url: str) -> int:
     client = await nats.connect(nats_url, connect_timeout=3, max_reconnect_attempts=0)
     try:
-        return (await client.jetstream(timeout=3).stream_info(LEDGER_STREAM)).state.last_seq
+        state = (await client.jetstream(timeout=3).stream_info(LEDGER_STREAM)).state
+        return min(state.messages, state.last_seq)
     except NotFoundError:
         return 0
     finally:
