@@ -36,7 +36,7 @@ from domain.events import (
     PromptSaved,
 )
 from domain.media import EXTENSIONS
-from domain.recipe import PROMPT_CHARACTERS_MAX, Kind, Recipe
+from domain.recipe import PROMPT_CHARACTERS_MAX, Recipe
 
 EVENT_BYTES_MAX: Final = 256 * 1024
 """Of an event as it is stored, with its envelope: a quarter of what NATS passes on by default. The longest prompts that
@@ -74,11 +74,6 @@ def require_bounds(event: Event) -> None:
     rules = _RULES.get(type(event))
     if rules is not None and (problems := tuple(rules(event))):
         raise InvalidInput(problems)
-
-
-def fits_kind(media_type: str, kind: Kind) -> bool:
-    """Whether a file of this type can be an output of this kind."""
-    return media_type in EXTENSIONS and media_type.partition("/")[0] == kind
 
 
 def shortened(error: Failure) -> Failure:

@@ -12,7 +12,6 @@ from typing import assert_never
 from domain import asset as assets_of
 from domain import job as jobs
 from domain.asset import Asset, Completed, Failed, Reserved
-from domain.bounds import fits_kind
 from domain.commands import (
     AbortJob,
     CancelJob,
@@ -48,7 +47,7 @@ from domain.events import (
     RequeueReason,
 )
 from domain.job import Finished, Job, NotSubmitted, Running, Waiting
-from domain.recipe import Kind, Recipe, asset_path
+from domain.recipe import Recipe, asset_path
 from domain.retry import GiveUp, TryAgain, after_failure
 
 
@@ -176,21 +175,12 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
             raise AssetEnded(assets_of.status_of(asset))
         raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
     jobs.require_current(generation.job, command.attempt)
-    if isinstance(command, ReportAssetCompleted):
-        _require_kind(command.completed.media_type, asset.reservation.kind)
     event: AssetEvent = (
         command.completed
         if isinstance(command, ReportAssetCompleted)
         else AssetFailed(attempt=command.attempt, error=command.error)
     )
     return _ended_if_last(generation, {command.index: (event,)})
-
-
-def _require_kind(media_type: str, kind: Kind) -> None:
-    if not fits_kind(media_type, kind):
-        raise InvalidInput(
-            [FieldProblem("completed.media_type", f"must be that of an {kind}, not {media_type[:100]!r}")]
-        )
 
 
 def _repeats(command: ReportAssetCompleted | ReportAssetFailed, asset: Asset) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
-from domain.bounds import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, fits_kind, require_bounds
+from domain.bounds import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, require_bounds
 from domain.envelope import Recorded
 from domain.errors import InvalidInput
 from domain.events import (
@@ -177,7 +177,8 @@ class Census:
 
     def _are_of_one_owner(self, *streams: UUID) -> bool:
         """False as well for streams that are not there."""
-        return len({self._streams.get(each, _NEW).owner for each in streams} | {""}) == 2
+        owners = {self._streams.get(each, _NEW).owner for each in streams}
+        return len(owners) == 1 and "" not in owners
 
     def _follow(self, recorded: Recorded) -> None:
         stream_id = recorded.stream_id
@@ -245,8 +246,6 @@ class Census:
 
     def _complete(self, stream_id: UUID, completed: AssetCompleted) -> None:
         reserved = self._no_longer_owed(stream_id)
-        if not fits_kind(completed.media_type, reserved.kind):
-            raise Unfit(f"has a file of another kind than {reserved.kind}")
         self._inputs[stream_id] = InputFile(
             kind=reserved.kind.value,
             media_type=completed.media_type,

@@ -143,7 +143,6 @@ WRONG_FILES: tuple[dict[str, Any], ...] = (
     {"media_type": "IMAGE/PNG"},
     {"media_type": "application/octet-stream"},
     {"media_type": ""},
-    {"media_type": "video/mp4"},  # of an image
     {"media_type": MEGABYTE},
     {"worker_versions": {"torch": MEGABYTE}},
     {"worker_versions": {str(number): "1" for number in range(10_000)}},
