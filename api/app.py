@@ -54,9 +54,6 @@ __all__ = ["Parts", "create_app", "end_streams"]
 THREADS: Final = 64
 """Commands that wait for their commit at the same time: each holds a thread, and all share one group commit."""
 
-UPLOADS_DECODED_AT_ONCE: Final = 4
-"""Each holds its file in memory, and a processor while it is decoded."""
-
 ROUTERS: Final = (
     jobs,
     batch_routes,
@@ -80,12 +77,11 @@ ROUTERS: Final = (
 def create_app(parts: Parts) -> FastAPI:
     """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
     feed = Feed(parts.ledger)
-    decoding = asyncio.Semaphore(UPLOADS_DECODED_AT_ONCE)
     identities = Identities(parts.admin_token, parts.database)
     board = ProgressBoard(partial(_who_works, parts), feed.progress)
-    running = Running(
-        parts, identities, feed, board, ViewPositions(parts.database), decoding, parts.watch or _watch(parts)
-    )
+    receiving, decoding = uploads.receiving(parts.upload_bytes_max), uploads.decoding()
+    watch = parts.watch or _watch(parts)
+    running = Running(parts, identities, feed, board, ViewPositions(parts.database), receiving, decoding, watch)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",

@@ -17,6 +17,7 @@ ApiError
 ├── IdempotencyKeyInvalid    not 1 to 255 visible ASCII characters
 ├── InvalidCursor            not one that this list gave out
 ├── RangeNotSatisfiable      no byte of the file is in the range
+├── UploadsBusy              too many uploads at a time
 ├── ViewBehind               the views did not reach the asked position in time
 ├── BrokerUnavailable        NATS is not connected: writes wait
 └── RebuildUnavailable       this process was started without a rebuilder
@@ -40,6 +41,7 @@ from domain.validation_words import words_for
 from services.blobs import BlobMissing, BlobStoreUnavailable
 from services.database import Unavailable
 from services.media import UnreadableMedia
+from services.media.bounded import DecodingUnavailable
 from services.rebuild import RebuildRunning
 
 log = logging.getLogger(__name__)
@@ -184,6 +186,15 @@ class RangeNotSatisfiable(ApiError):
         self.headers = {"Content-Range": f"bytes */{total_bytes}"}
 
 
+class UploadsBusy(ApiError):
+    """Too many uploads at a time, of this owner or of all. Nothing of it was used."""
+
+    code = "uploads_busy"
+
+    def __init__(self) -> None:
+        super().__init__("Too many uploads are in work; send it again when the others have ended.")
+
+
 class ViewBehind(ApiError):
     """The views did not reach the position in time. Nothing is lost; ask again."""
 
@@ -260,10 +271,21 @@ TABLE: Final[Mapping[str, Answer]] = {
     "too_many_connections": Answer(503, "Too many connections"),
     "broker_unavailable": Answer(503, "NATS unavailable"),
     "rebuild_unavailable": Answer(503, "Rebuild unavailable"),
+    "decoding_unavailable": Answer(503, "Decoding unavailable"),
+    "uploads_busy": Answer(503, "Uploads busy"),
     "view_behind": Answer(503, "View behind"),
 }
 
-KNOWN: Final = (ApiError, Refused, Unavailable, BlobMissing, BlobStoreUnavailable, RebuildRunning, UnreadableMedia)
+KNOWN: Final = (
+    ApiError,
+    Refused,
+    Unavailable,
+    BlobMissing,
+    BlobStoreUnavailable,
+    RebuildRunning,
+    UnreadableMedia,
+    DecodingUnavailable,
+)
 """Every class that has a code in the table."""
 
 UNROUTED: Final[Mapping[int, tuple[str, str]]] = {

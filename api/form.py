@@ -23,10 +23,16 @@ PARTS_MAX: Final = 8
 
 NAME_CHARACTERS_MAX: Final = 100
 
-MEMORY_BYTES_MAX: Final = 1024 * 1024
+MEMORY_BYTES_MAX: Final = 256 * 1024
 """A file that is larger goes to disk as it comes: a slow client must not hold memory."""
 
 Spool = SpooledTemporaryFile[bytes]
+
+
+def bytes_of(request: Request, bytes_max: int) -> int:
+    """How much of the disk the body may need: what it says, and the most that is taken where it says nothing."""
+    length = request.headers.get("content-length", "")
+    return min(int(length), bytes_max) if length.isdecimal() and len(length) < 20 else bytes_max
 
 
 @asynccontextmanager

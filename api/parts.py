@@ -1,6 +1,5 @@
 """What the API is made of: the parts it is given, and what it keeps running while it serves."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from api.feed import Feed
 from api.identity import Identities
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
+from api.slots import Slots
 from domain.catalog import Catalog
 from services.blobs import Blobs
 from services.broker import Broker
@@ -58,8 +58,8 @@ class Parts:
 class Running:
     """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
 
-    `watch` says how the installation is. `decoding` bounds how many uploads are in memory, and decoded, at a time; the
-    others wait on disk.
+    `watch` says how the installation is. `receiving` bounds the uploads that are on disk, `decoding` those that are in
+    memory and decoded at a time.
     """
 
     parts: Parts
@@ -67,7 +67,8 @@ class Running:
     feed: Feed
     progress: ProgressBoard
     positions: ViewPositions
-    decoding: asyncio.Semaphore
+    receiving: Slots
+    decoding: Slots
     watch: Watch
 
 

@@ -26,6 +26,7 @@ from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.garbage import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
+from services.media import bounded
 from services.metrics import serve_metrics
 from services.observability.checks import PROGRAMS
 from services.observability.progress import Telling
@@ -162,6 +163,7 @@ async def serve(
 ) -> None:
     """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
     started = asyncio.Event()
+    bounded.begin()
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
@@ -179,11 +181,18 @@ async def serve(
     else:
         started.set()
     async with Telling(core.database, map(_said_as, names)), asyncio.TaskGroup() as group:
+        group.create_task(_end_decoding_at(stop))
         for name in names:
             group.create_task(_keep_running(name, services[name], stop), name=name)
         await _first(started, stop)
         if not stop.is_set():
             on_ready()
+
+
+async def _end_decoding_at(stop: asyncio.Event) -> None:
+    """Nobody who ends waits for a file; what is decoded then is asked for again, or comes again."""
+    await stop.wait()
+    bounded.end()
 
 
 def _said_as(name: str) -> str:

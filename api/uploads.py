@@ -21,12 +21,13 @@ from api.answers import answer
 from api.body import read_nothing
 from api.content import File, file_answer
 from api.documents import media_document
-from api.form import file_of
+from api.form import Spool, bytes_of, file_of
 from api.identity import identity_of
 from api.job_reading import identifier
 from api.openapi import answers, file_in_form, files
 from api.parts import Parts, require_broker, running
 from api.positions import POSITION
+from api.slots import Room, Slots
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
 from domain.events import MediaUploaded
@@ -35,7 +36,9 @@ from services.blobs import BlobMissing, Blobs
 from services.crash_points import Point, reached
 from services.database import Unavailable
 from services.ledger import Context, MediaExecuted
-from services.media import probe
+from services.media.bounded import probe
+from services.media.formats import HEAD_BYTES, pixels_claimed
+from services.media.kinds import PIXELS_MAX
 
 router = APIRouter(tags=["uploads"])
 
@@ -43,6 +46,34 @@ FIELD = "file"
 
 MOVES_MAX: Final = 8
 """Each needs somebody who deletes the upload while it comes again; so many in a row are no accident."""
+
+FILES_RECEIVED_MAX: Final = 8
+"""Uploads of the largest size that are on disk at a time: half of them of one owner."""
+
+RECEIVED_AT_ONCE: Final = 64
+RECEIVED_AT_ONCE_OF_ONE: Final = 16
+"""Uploads of any size that are on disk, or in memory where they are small, at a time."""
+
+DECODED_AT_ONCE: Final = 4
+DECODED_AT_ONCE_OF_ONE: Final = 2
+"""Uploads that are decoded at a time: each holds its file in memory, and a processor."""
+
+SMALL_PIXELS: Final = 1024 * 1024
+"""Pictures up to this size never wait for memory that larger ones take."""
+
+RECEIVING_WAIT_S_MAX: Final = 60.0
+DECODING_WAIT_S_MAX: Final = 600.0
+
+
+def receiving(upload_bytes_max: int) -> Slots:
+    """Room for uploads on disk."""
+    amounts = FILES_RECEIVED_MAX * upload_bytes_max, FILES_RECEIVED_MAX * upload_bytes_max // 2
+    return Slots(Room(RECEIVED_AT_ONCE, RECEIVED_AT_ONCE_OF_ONE, *amounts))
+
+
+def decoding() -> Slots:
+    """Room for uploads that are decoded: two of the largest pictures at a time, one of them of one owner."""
+    return Slots(Room(DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, 2 * PIXELS_MAX, PIXELS_MAX))
 
 
 @router.post(
@@ -57,9 +88,15 @@ async def upload(request: Request) -> Response:
     here = running(request)
     require_broker(here)
     owner = identity_of(request).owner
-    async with file_of(request, FIELD, here.parts.upload_bytes_max) as file, here.decoding:
-        content = await asyncio.to_thread(file.read)
-        executed = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
+    bytes_max = here.parts.upload_bytes_max
+    async with (
+        here.receiving.taken(owner, bytes_of(request, bytes_max), RECEIVING_WAIT_S_MAX),
+        file_of(request, FIELD, bytes_max) as file,
+    ):
+        pixels = await asyncio.to_thread(_pixels_of, file)
+        async with here.decoding.taken(owner, pixels, DECODING_WAIT_S_MAX):
+            content = await asyncio.to_thread(file.read)
+            executed = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
     if not isinstance(executed.state, Uploaded):
         raise AssertionError("what was uploaded is known")
     status = 201 if executed.events else 200
@@ -105,10 +142,20 @@ async def _found(request: Request, text: str) -> MediaUploaded:
     return media.uploaded
 
 
+def _pixels_of(file: Spool) -> int:
+    """What counts of it against the budget of pixels. Raises `UnreadableMedia` for what is not read here at all."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    pixels = pixels_claimed(head)
+    return pixels if pixels > SMALL_PIXELS else 0
+
+
 def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecuted:
     """Decode, store, record, in this order: the ledger never names a file that is not there."""
-    found = probe(content)
     sha256 = hashlib.sha256(content).hexdigest()
+    identifier = media_id(owner, sha256)
+    media = parts.ledger.any_media(identifier)
+    found = media.uploaded if isinstance(media, Uploaded) else probe(content)
     upload = UploadMedia(
         owner=owner,
         kind=found.kind,
@@ -122,8 +169,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
         fps=found.fps,
         duration_s=found.duration_s,
     )
-    identifier = media_id(owner, sha256)
-    path = place_of(upload, parts.ledger.any_media(identifier))
+    path = place_of(upload, media)
     for _ in range(MOVES_MAX):
         _store(parts.blobs, path, content, sha256)
         reached(Point.UPLOAD_AFTER_FILE)

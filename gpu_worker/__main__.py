@@ -31,12 +31,13 @@ from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
 from services.blobs import Blobs
 from services.logs import log_to_stderr
+from services.media import bounded
 from services.redaction import without_credentials
 from services.telemetry import TelemetryMissing, exporting
 
 LOG = logging.getLogger("darkroom.worker")
 
-STOP_S_MAX = 10.0
+STOP_S_MAX = 5.0
 """A worker that cannot give its job back for so long leaves hard; the job's lease brings it to another."""
 
 CLOSE_S_MAX = 2
@@ -127,6 +128,7 @@ async def serve(settings: WorkerSettings, workshops: Sequence[Workshop]) -> int:
         LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400
         return 1
     finally:
+        bounded.end()  # the render thread may wait for one
         await close(connection)
     LOG.info("stopped")
     return 0
@@ -144,7 +146,7 @@ def load(workshop: Workshop, model: str) -> None:
 
 
 def heed_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """SIGTERM or SIGINT sets `stop`; the same signal again, or no success within 10 s, ends the process hard."""
+    """SIGTERM or SIGINT sets `stop`; the same signal again, or no success within 5 s, ends the process hard."""
     heard: set[signal.Signals] = set()
 
     def leave(why: str) -> None:

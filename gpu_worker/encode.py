@@ -11,7 +11,8 @@ from PIL import Image, PngImagePlugin
 from domain.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4, remux_mp4
-from services.media import UnreadableMedia, picture_sha256, probe, read_image
+from services.media import UnreadableMedia, picture_sha256
+from services.media.bounded import probe, read_image
 
 COMPRESS_LEVEL = 1
 """Of zlib, the fastest that compresses: photographs grow by a sixth over level 6, and take a third of its time."""

@@ -17,6 +17,7 @@ from gpu_worker.engines import (
     UnusableOutput,
 )
 from services.blobs import BlobMissing, BlobStoreUnavailable
+from services.media.bounded import DecodingUnavailable
 from services.redaction import redacted
 
 MESSAGE_CHARS_MAX = 500
@@ -58,7 +59,7 @@ def class_of(error: BaseException) -> ErrorClass:
             return ErrorClass.OUT_OF_MEMORY
         case InvalidRequest():
             return ErrorClass.INVALID_INPUT
-        case BlobStoreUnavailable() | BlobMissing() | ProviderUnavailable():
+        case BlobStoreUnavailable() | BlobMissing() | ProviderUnavailable() | DecodingUnavailable():
             return ErrorClass.TRANSIENT
         case _:
             return ErrorClass.INTERNAL

@@ -13,7 +13,8 @@ from domain.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
 from gpu_worker.enhancing import Enhancing
 from services.blobs import Blobs
-from services.media import UnreadableMedia, read_image
+from services.media import UnreadableMedia
+from services.media.bounded import read_image
 from services.wire import WorkOrder
 
 

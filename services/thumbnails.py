@@ -6,7 +6,6 @@ nothing. Completing an asset never waits for this, and a failure here never touc
 
 import asyncio
 import hashlib
-import io
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,9 @@ from services.database import Database
 from services.following import follow
 from services.ledger import Context, Ledger
 from services.logs import about, about_job
-from services.media import UnreadableMedia, read_frame, read_image
+from services.media import UnreadableMedia
+from services.media.bounded import DecodingUnavailable, probe, small_picture
+from services.media.reading import SmallPicture
 from services.metrics import THUMBNAILS_TRIED
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,15 @@ object store that is away is asked for ever, at the longest pause."""
 
 REASON_CHARACTERS_MAX: Final = 500
 
-FORESEEN: Final = (BlobMissing, BlobStoreUnavailable, UnreadableMedia, Refused, UnknownEvent, OSError)
+FORESEEN: Final = (
+    BlobMissing,
+    BlobStoreUnavailable,
+    UnreadableMedia,
+    Refused,
+    UnknownEvent,
+    OSError,
+    DecodingUnavailable,
+)
 """Failures that a sentence explains; any other is logged with its stack."""
 
 
@@ -80,15 +89,6 @@ class Claimed:
     kind: str
     path: str
     tries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A WebP; width and height in pixels."""
-
-    content: bytes
-    width: int
-    height: int
 
 
 class Thumbnailer:
@@ -173,7 +173,8 @@ class Thumbnailer:
         made = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
         if not self._blobs.put_once(path, made.content):
             there = self._blobs.get(path)  # of a try that ended before the ledger had it
-            made = Thumbnail(there, *read_image(there).size)
+            found = probe(there)
+            made = SmallPicture(there, found.width or 0, found.height or 0)
         reached(Point.THUMBNAILS_AFTER_FILE)
         sha256 = hashlib.sha256(made.content).hexdigest()
         return AssetThumbnailed(sha256=sha256, bytes=len(made.content), width=made.width, height=made.height, path=path)
@@ -183,7 +184,7 @@ class Thumbnailer:
         if not isinstance(error, FORESEEN):
             log.error("asset %s: making its thumbnail failed unexpectedly", claimed.asset_id, exc_info=error)
         THUMBNAILS_TRIED.labels("put_off").inc()
-        store_is_away = isinstance(error, BlobStoreUnavailable | OSError)
+        store_is_away = isinstance(error, BlobStoreUnavailable | OSError | DecodingUnavailable)
         tries = min(claimed.tries, TRIES_MAX - 1) if store_is_away else claimed.tries
         pause_s = pause_after(tries)
         reason = (str(error) or type(error).__name__).replace("\0", "")[:REASON_CHARACTERS_MAX]
@@ -208,13 +209,12 @@ def thumbnail_path(owner: str, asset_id: UUID) -> str:
     return f"thumbnails/{owner}/{asset_id}.webp"
 
 
-def thumbnail_of(content: bytes, kind: Kind) -> Thumbnail:
-    """Of a picture, or of a frame of a video; at most `SIDE_PX_MAX` a side. Raises `UnreadableMedia`."""
-    image = read_frame(content) if kind is Kind.VIDEO else read_image(content)
-    image.thumbnail((SIDE_PX_MAX, SIDE_PX_MAX))
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=QUALITY)
-    return Thumbnail(file.getvalue(), image.width, image.height)
+def thumbnail_of(content: bytes, kind: Kind) -> SmallPicture:
+    """Of a picture, or of a frame of a video; at most `SIDE_PX_MAX` a side.
+
+    Raises `UnreadableMedia` and `DecodingUnavailable`.
+    """
+    return small_picture(content, is_video=kind is Kind.VIDEO, side_max=SIDE_PX_MAX, quality=QUALITY)
 
 
 def pause_after(tries: int) -> float:

@@ -15,7 +15,8 @@ from api.cli.reading import lines_of
 from api.cli.server import Server
 from api.cli.tables import local_time
 from api.cli.terminal import printable
-from services.media import UnreadableMedia, probe, read_origin
+from services.media import UnreadableMedia
+from services.media.bounded import DecodingUnavailable, probe, read_origin
 
 Json = dict[str, Any]
 
@@ -52,7 +53,7 @@ class GivenFile:
             pixels_sha256 = probe(content).pixels_sha256
         except OSError as error:
             raise NoOrigin(f"{file} cannot be read: {error.strerror}.") from None
-        except UnreadableMedia as error:
+        except (UnreadableMedia, DecodingUnavailable) as error:
             raise NoOrigin(f"{file} is no picture or video of Darkroom. {error}") from None
         except (KeyError, ValueError):
             raise NoOrigin(

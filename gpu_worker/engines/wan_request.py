@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from domain.recipe import Kind, Task
 from gpu_worker.engines import InvalidRequest, RenderRequest
-from services.media import UnreadableMedia, read_video
+from services.media import UnreadableMedia
+from services.media.bounded import read_video
 
 FPS, SHIFT, SOLVER = 16.0, 5.0, "unipc"
 """Where a recipe says nothing: what Wan was made with, and the shift and solver of the catalog's job types."""

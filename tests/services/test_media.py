@@ -12,8 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from services import media
-from services.media import Media, UnreadableMedia, probe, read_image, read_origin, read_video
+from services.media import (
+    Media,
+    UnreadableMedia,
+    containers,
+    formats,
+    probe,
+    read_image,
+    read_origin,
+    read_video,
+    sounds,
+    videos,
+)
 from tests.services.media_files import chunk, encoded, picture, png_that_claims, sound, turned, video
 
 AUDIO = [
@@ -36,11 +46,11 @@ def what_it_is(content: bytes) -> Media:
     return replace(found, pixels_sha256=None)
 
 
-@pytest.mark.parametrize("kind", sorted(media.IMAGE_TYPES))
+@pytest.mark.parametrize("kind", sorted(formats.IMAGE_TYPES))
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_picture_is_what_it_decodes_to(kind: str, mode: str) -> None:
     content = encoded(picture().convert(mode), kind)
-    assert what_it_is(content) == Media("image", media.IMAGE_TYPES[kind], 64, 48)
+    assert what_it_is(content) == Media("image", formats.IMAGE_TYPES[kind], 64, 48)
     assert (read_image(content).mode, read_image(content).size) == ("RGB", (64, 48))
 
 
@@ -57,7 +67,7 @@ def test_every_kind_of_png_becomes_rgb(mode: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_picture_stands_upright_as_its_camera_was_held(kind: str) -> None:
     lying = encoded(picture(), kind, exif=turned(6))  # to be turned by 90 degrees, clockwise
-    assert what_it_is(lying) == Media("image", media.IMAGE_TYPES[kind], 48, 64)
+    assert what_it_is(lying) == Media("image", formats.IMAGE_TYPES[kind], 48, 64)
     shown = np.asarray(read_image(lying).convert("L"))
     assert shown.shape == (64, 48)
     assert shown[2, -3] < 30 < shown[2, 2]  # the dark corner is on the right now
@@ -82,7 +92,7 @@ def test_a_gif_is_refused_also_when_it_moves() -> None:
         assert "PNG, JPEG, WebP" in refused(content)
 
 
-@pytest.mark.parametrize("kind", sorted(media.IMAGE_TYPES))
+@pytest.mark.parametrize("kind", sorted(formats.IMAGE_TYPES))
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_picture_that_is_cut_off_is_refused(kind: str, share: float) -> None:
     noise = Image.effect_noise((64, 48), 60)
@@ -161,20 +171,20 @@ def test_a_video_of_three_hours_is_refused_before_it_is_decoded(monkeypatch: pyt
     def decode(*_: object) -> None:
         raise AssertionError("it was decoded")
 
-    monkeypatch.setattr(media, "_refuse_frame", decode)
+    monkeypatch.setattr(videos, "refuse_frame", decode)
     assert "10800 s long; 600 s are the most" in refused(content)
 
 
 def test_frames_too_large_or_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content = video()
-    monkeypatch.setattr(media, "FRAMES_MAX", 19)
+    monkeypatch.setattr(videos, "FRAMES_MAX", 19)
     assert "19 are the most" in refused(content)
-    monkeypatch.setattr(media, "FRAMES_MAX", 100)
-    monkeypatch.setattr(media, "VIDEO_PIXELS_MAX", 64 * 48 * 12)
+    monkeypatch.setattr(videos, "FRAMES_MAX", 100)
+    monkeypatch.setattr(videos, "VIDEO_PIXELS_MAX", 64 * 48 * 12)
     assert "12 are the most" in refused(content)
     with pytest.raises(UnreadableMedia, match="12 are the most"):
         read_video(content, frames_max=20)
-    monkeypatch.setattr(media, "FRAME_PIXELS_MAX", 64 * 48 - 1)
+    monkeypatch.setattr(containers, "FRAME_PIXELS_MAX", 64 * 48 - 1)
     assert "64 x 48 is too large" in refused(content)
 
 
@@ -212,7 +222,8 @@ def test_a_sound_that_is_cut_off_is_refused(kind: str, codec: str) -> None:
 
 
 def test_a_sound_longer_than_allowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "SECONDS_MAX", 0.5)
+    for module in (containers, sounds):
+        monkeypatch.setattr(module, "SECONDS_MAX", 0.5)
     for kind, codec, _ in AUDIO:
         assert "0.5 s" in refused(sound(kind, codec))
 
@@ -237,7 +248,7 @@ def test_what_is_no_media_is_refused(content: bytes) -> None:
 
 
 def test_a_refusal_says_what_is_read() -> None:
-    assert media.ALLOWED in refused(b"a text that is named fog.png\n" * 50)
+    assert formats.ALLOWED in refused(b"a text that is named fog.png\n" * 50)
 
 
 @pytest.mark.parametrize("read", [probe, read_origin, lambda content: read_video(content, frames_max=9)])
@@ -278,7 +289,7 @@ def test_whatever_the_damage_it_is_refused_or_read() -> None:
     chance = random.Random(11)
     noise = Image.effect_noise((64, 48), 60)
     whole = [
-        *(encoded(noise, kind, exif=turned(6)) for kind in media.IMAGE_TYPES),
+        *(encoded(noise, kind, exif=turned(6)) for kind in formats.IMAGE_TYPES),
         encoded(noise, "MPO", save_all=True, append_images=[noise]),
         video(frames=4),
         video("webm", "libvpx", frames=4),

@@ -1,0 +1,300 @@
+"""What a file is and shows, decoded in a process of its own that cannot take more than its limits.
+
+Each file gets memory and processor time by what it says it is; the kernel keeps these limits, and ends a process that
+passes them. A process decodes one file at a time and is used again. How many run at a time is decided by those who ask.
+`end` kills them all: nobody who stops has to wait for a file.
+"""
+
+import atexit
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from services.media.child import HEADER_BYTES_MAX
+from services.media.formats import Weight, format_of, pixels_claimed, weight_of
+from services.media.kinds import PIXELS_MAX, VIDEO_BYTES_MAX, Media, UnreadableMedia
+from services.media.reading import SmallPicture
+
+log = logging.getLogger(__name__)
+
+MIB: Final = 1024**2
+
+PIXEL_BYTES: Final = 20
+"""Memory for each pixel of a picture. Measured with Pillow 13: 5 for PNG and JPEG, 16 for WebP."""
+
+FILE_COPIES: Final = 3
+"""Copies of a file that may be held while it is decoded."""
+
+IDLE_MAX: Final = 4
+"""Processes that are kept for the next file, about 50 MB each."""
+
+ENDING_S: Final = 0.5
+"""How long a process may take to see that no more questions come."""
+
+SMALL_BYTES_MAX: Final = 16 * MIB
+"""The largest small picture."""
+
+ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""Instead of ours, which holds secrets: each thread and arena would take address space, which is limited."""
+
+INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class DecodingUnavailable(Exception):
+    """The file was not decoded for want of time or because the program ends; it may well be readable."""
+
+    code = "decoding_unavailable"
+
+
+STOPPED: Final = "The file was not decoded in time, or Darkroom is ending; try again in a moment."
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """For one file: memory without its pixels in bytes, seconds of the processor, seconds in all."""
+
+    memory_bytes: int
+    cpu_s: float
+    wall_s: float
+
+
+LIMITS: Final[Mapping[Weight, Limits]] = {
+    "picture": Limits(128 * MIB, cpu_s=30, wall_s=120),
+    "sound": Limits(256 * MIB, cpu_s=60, wall_s=240),
+    "video": Limits(1024 * MIB, cpu_s=300, wall_s=900),
+}
+"""The largest files that are read take a quarter of this on a processor of 2020."""
+
+
+def probe(content: bytes) -> Media:
+    """Decode a file to its end and say what it is. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    header, _ = DECODERS.ask("probe", content)
+    return Media(**header["media"])
+
+
+def read_origin(content: bytes) -> dict[str, str]:
+    """Return what the file says of where it comes from. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    header, _ = DECODERS.ask("origin", content)
+    return {str(key): str(text) for key, text in header["origin"].items()}
+
+
+def read_image(content: bytes) -> Image.Image:
+    """Return the picture as it is shown, in RGB. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    header, pixels = DECODERS.ask("image", content, bytes_max=PIXELS_MAX * 3)
+    return Image.frombytes("RGB", (header["width"], header["height"]), pixels)
+
+
+def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:
+    """Return frames, [frames, height, width, 3], as they are shown at an even rate, and frames a second.
+
+    Raises `UnreadableMedia`, also for more than `frames_max` frames, and `DecodingUnavailable`.
+    """
+    header, pixels = DECODERS.ask("video", content, {"frames_max": frames_max}, bytes_max=VIDEO_BYTES_MAX)
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(header["shape"]), float(header["fps"])
+
+
+def small_picture(content: bytes, *, is_video: bool, side_max: int, quality: int) -> SmallPicture:
+    """Return a picture, or a frame of a video, as a small WebP. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    options = {"is_video": is_video, "side_max": side_max, "quality": quality}
+    header, made = DECODERS.ask("small", content, options, bytes_max=SMALL_BYTES_MAX)
+    return SmallPicture(bytes(made), header["width"], header["height"])
+
+
+def begin() -> None:
+    """Decode again after `end`."""
+    DECODERS.begin()
+
+
+def end() -> None:
+    """Kill every decoder; who waits for one, or asks from now on, gets `DecodingUnavailable`."""
+    DECODERS.end()
+
+
+class _Child:
+    """A process that decodes. `kill` may be called from any thread."""
+
+    def __init__(self) -> None:
+        root = Path(__file__).parents[2]
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        self._process = subprocess.Popen(  # no shell, and the command is ours
+            [sys.executable, "-P", "-m", "services.media.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={**inherited, **ENVIRONMENT, "PYTHONPATH": str(root)},
+            start_new_session=True,  # the terminal's Ctrl-C is for us
+        )
+        self.was_killed = False
+
+    def ask(self, question: Mapping[str, Any], content: bytes, bytes_max: int) -> tuple[dict[str, Any], bytearray]:
+        """The answer's line and what follows it. Raises `EOFError` or `OSError` when the process ends before."""
+        to, answers = self._process.stdin, self._process.stdout
+        if to is None or answers is None:
+            raise AssertionError("both are pipes")
+        to.write(json.dumps(question).encode() + b"\n")
+        to.write(content)
+        to.flush()
+        line = answers.readline(HEADER_BYTES_MAX)
+        if not line.endswith(b"\n"):
+            raise EOFError
+        header: dict[str, Any] = json.loads(line)
+        size = int(header.get("bytes", 0))
+        if not 0 <= size <= bytes_max:
+            raise EOFError
+        pieces = bytearray(size)
+        if answers.readinto(pieces) != size:  # type: ignore[attr-defined]
+            raise EOFError
+        return header, pieces
+
+    @property
+    def lives(self) -> bool:
+        """Whether it can take a file."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.was_killed = True
+        self._process.kill()
+
+    def ended(self) -> int:
+        """Wait until it has ended, and leave nothing of it; its exit status. It is killed unless it ends by itself."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # what could not be written any more
+                if pipe is not None:
+                    pipe.close()
+        try:
+            return self._process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class Decoders:
+    """The processes of this program that decode. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+        self._busy: set[_Child] = set()
+        self._ended = False
+
+    def ask(
+        self, task: str, content: bytes, options: Mapping[str, Any] | None = None, *, bytes_max: int = 0
+    ) -> tuple[dict[str, Any], bytearray]:
+        """The answer to one question. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+        weight = weight_of(format_of(content))
+        pixels = min(pixels_claimed(content), PIXELS_MAX) if weight == "picture" else 0
+        limits = LIMITS[weight]
+        memory_bytes = limits.memory_bytes + pixels * PIXEL_BYTES + len(content) * FILE_COPIES
+        if task == "video":
+            memory_bytes += VIDEO_BYTES_MAX
+        question = {
+            "task": task,
+            "options": options or {},
+            "bytes": len(content),
+            "memory_bytes": memory_bytes,
+            "cpu_s": limits.cpu_s,
+        }
+        child = self._take()
+        watch = threading.Timer(limits.wall_s, child.kill)
+        watch.daemon = True
+        watch.start()
+        try:
+            header, pieces = child.ask(question, content, bytes_max)
+        except (EOFError, OSError, ValueError):  # it ended, or answers what is no answer
+            header, pieces = {"ends": True}, bytearray()
+        except BaseException:
+            self._give_back(child, ends=True)
+            raise
+        finally:
+            watch.cancel()
+        status = self._give_back(child, ends=bool(header.get("ends", True)))
+        if "bytes" not in header:
+            raise _why(header, status, limits, memory_bytes, was_killed=child.was_killed)
+        return header, pieces
+
+    def begin(self) -> None:
+        """Take files again."""
+        with self._lock:
+            self._ended = False
+
+    def end(self) -> None:
+        """Kill all of them, and take no files any more."""
+        with self._lock:
+            self._ended = True
+            idle, self._idle = self._idle, []
+            for child in (*idle, *self._busy):
+                child.kill()
+        for child in idle:
+            child.ended()
+
+    def _take(self) -> _Child:
+        with self._lock:
+            if self._ended:
+                raise DecodingUnavailable(STOPPED)
+            child = self._idle.pop() if self._idle else None
+            if child is not None:
+                self._busy.add(child)
+        if child is not None and child.lives:
+            return child
+        if child is not None:  # somebody killed it
+            self._give_back(child, ends=True)
+        return self._started()
+
+    def _started(self) -> _Child:
+        child = _Child()
+        with self._lock:
+            self._busy.add(child)
+            if self._ended:
+                child.kill()
+        return child
+
+    def _give_back(self, child: _Child, *, ends: bool) -> int:
+        """Keep it for the next file, or end it; its exit status, 0 when it is kept."""
+        with self._lock:
+            self._busy.discard(child)
+            if not ends and not child.was_killed and len(self._idle) < IDLE_MAX:
+                self._idle.append(child)
+                return 0
+        return child.ended()
+
+
+def _why(
+    header: Mapping[str, Any], status: int, limits: Limits, memory_bytes: int, *, was_killed: bool
+) -> UnreadableMedia | DecodingUnavailable:
+    """Why there is no answer. `status` is how the process ended."""
+    if "refused" in header:
+        return UnreadableMedia(str(header["refused"]))
+    if was_killed:
+        return DecodingUnavailable(STOPPED)
+    if "out_of_memory" in header:
+        return UnreadableMedia(
+            f"The file needs more than {memory_bytes // MIB} MB of memory to be decoded, the most for its size. "
+            "Save it in a simpler form."
+        )
+    if status == -signal.SIGXCPU:
+        return UnreadableMedia(
+            f"The file takes more than {limits.cpu_s:g} s to be decoded. Save it smaller, or in a simpler form."
+        )
+    log.warning("a decoder failed with status %d: %s", status, header.get("failed", "it said nothing"))
+    return UnreadableMedia("The file is damaged, or of a kind that is not read here: decoding it failed.")
+
+
+DECODERS: Final = Decoders()
+"""Of this program. None runs before the first file."""
+
+atexit.register(end)

@@ -1,0 +1,136 @@
+"""A process that decodes for another one: one file after another, within limits that the kernel keeps.
+
+It is started by services.media.bounded, which sends a question and reads the answer over a pair of pipes. Both begin
+with a line of JSON that says how many bytes follow. Before each file the process takes limits of memory and processor
+time for itself. From the start on it can open no file and no connection, and write no file: whatever a file makes a
+decoder do, there is little that it could reach.
+"""
+
+import json
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import av.subtitles.stream
+from PIL import ExifTags, Image, ImagePalette, MpoImagePlugin, TiffImagePlugin
+
+from services.media import reading
+from services.media.kinds import UnreadableMedia
+
+HEADER_BYTES_MAX: Final = 8 * 1024 * 1024
+"""An answer's line, with the origin that a file tells."""
+
+OPEN_FILES: Final = 3
+"""Question, answer and the log: no further one can be opened."""
+
+USED_UP_BYTES: Final = 512 * 1024**2
+"""A process that ever held so much ends after its answer; a fresh one is small."""
+
+PRELOADED: Final = (av.subtitles.stream, ExifTags, ImagePalette, MpoImagePlugin, TiffImagePlugin)
+"""What the libraries would load on the way, when no file can be opened any more."""
+
+Answer = tuple[Mapping[str, Any], Iterable[Any]]
+"""What the line says, and the pieces that follow it."""
+
+
+def main() -> None:
+    """Answer questions until there are no more, or a file was too much."""
+    questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    Image.preinit()
+    small_bytes = _address_space_bytes()
+    take_limits()
+    while line := questions.readline(HEADER_BYTES_MAX):
+        question = json.loads(line)
+        content = questions.read(question["bytes"])
+        header, pieces = answered(question, content, small_bytes)
+        was_too_much = not {"bytes", "refused"}.intersection(header)
+        ends = was_too_much or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > USED_UP_BYTES
+        give(answers, {**header, "ends": ends}, pieces)
+        if ends:
+            break
+
+
+def take_limits() -> None:
+    """For as long as the process lives."""
+    os.nice(5)  # whoever waits for an answer of the API goes first
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+
+
+def answered(question: Mapping[str, Any], content: bytes, small_bytes: int) -> Answer:
+    """What becomes of a file. `small_bytes` is the address space of the process before its first one."""
+    try:
+        _limit(resource.RLIMIT_AS, small_bytes and small_bytes + question["memory_bytes"])
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime + question["cpu_s"]))
+        return TASKS[question["task"]](content, question["options"])
+    except UnreadableMedia as error:
+        return {"refused": str(error)}, ()
+    except MemoryError:
+        return {"out_of_memory": True}, ()
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}"[:500]}, ()
+
+
+def give(answers: BinaryIO, header: Mapping[str, Any], pieces: Iterable[Any]) -> None:
+    """Write an answer: its line, then the pieces, of which the line tells the size together."""
+    answers.write(json.dumps(header).encode() + b"\n")
+    answers.writelines(pieces)
+    answers.flush()
+
+
+def _limit(kind: int, value: int) -> None:
+    """Set a soft limit; 0 sets none. Darwin knows no limit of memory, and nothing to measure it by."""
+    if value:
+        resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
+
+
+def _address_space_bytes() -> int:
+    """How much this process has now; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text("ascii").split()[0]) * resource.getpagesize() if statm.exists() else 0
+
+
+def _probe(content: bytes, _: Mapping[str, Any]) -> Answer:
+    return {"media": asdict(reading.probe(content)), "bytes": 0}, ()
+
+
+def _origin(content: bytes, _: Mapping[str, Any]) -> Answer:
+    return {"origin": reading.read_origin(content), "bytes": 0}, ()
+
+
+def _image(content: bytes, _: Mapping[str, Any]) -> Answer:
+    picture = reading.read_picture(content)
+    size = {"width": picture.width, "height": picture.height, "bytes": picture.width * picture.height * 3}
+    return size, (band.data for band in picture.bands())
+
+
+def _video(content: bytes, options: Mapping[str, Any]) -> Answer:
+    video = reading.read_shown_video(content, frames_max=options["frames_max"])
+    count, height, width, channels = video.shape
+    header = {"shape": video.shape, "fps": video.fps, "bytes": count * height * width * channels}
+    return header, (frame.data for frame in video.frames())
+
+
+def _small(content: bytes, options: Mapping[str, Any]) -> Answer:
+    small = reading.read_small(content, **options)
+    return {"width": small.width, "height": small.height, "bytes": len(small.content)}, (small.content,)
+
+
+TASKS: Final[Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]]] = {
+    "probe": _probe,
+    "origin": _origin,
+    "image": _image,
+    "video": _video,
+    "small": _small,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a file is and shows, by decoding it in this process. For bytes of others see services.media.bounded."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from services.media.claims import refuse_impossible
+from services.media.containers import opened, video_of
+from services.media.formats import ALLOWED, IMAGE_TYPES, VIDEO_TYPES, Format, format_of
+from services.media.kinds import Media, UnreadableMedia
+from services.media.pictures import Picture, open_picture, sha256_of, shown, shown_small
+from services.media.sounds import probe_sound
+from services.media.videos import ShownVideo, frame_of, probe_video, shown_video
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPicture:
+    """A WebP; width and height in pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+def probe(content: bytes) -> Media:
+    """Decode a file to its end and say what it is, as it is shown. Raises `UnreadableMedia`."""
+    found = _believable(content)
+    if found in IMAGE_TYPES:
+        picture = open_picture(content, found)
+        return Media("image", picture.media_type, picture.width, picture.height, pixels_sha256=sha256_of(picture))
+    with opened(content, found) as container:
+        video = video_of(container)
+        if video is not None and found in VIDEO_TYPES:
+            return probe_video(container, video, found)
+        if video is None and container.streams.audio:
+            return probe_sound(container, container.streams.audio[0], found)
+    raise UnreadableMedia(f"The file holds neither video nor sound in a format that is read here: {ALLOWED}.")
+
+
+def read_picture(content: bytes) -> Picture:
+    """Decode a picture. Raises `UnreadableMedia`."""
+    found = _believable(content)
+    if found not in IMAGE_TYPES:
+        raise UnreadableMedia(f"These {len(content)} bytes are no PNG, JPEG, WebP or AVIF picture.")
+    return open_picture(content, found)
+
+
+def read_image(content: bytes) -> Image.Image:
+    """Return the picture as it is shown, in RGB, with nothing else of the file. Raises `UnreadableMedia`."""
+    return shown(read_picture(content))
+
+
+def read_shown_video(content: bytes, *, frames_max: int) -> ShownVideo:
+    """Decode a video to show it at an even rate. Raises `UnreadableMedia`, also for more than `frames_max` frames."""
+    return shown_video(content, _video_format(content), frames_max=frames_max)
+
+
+def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:
+    """Return frames, [frames, height, width, 3], as they are shown at an even rate, and frames a second.
+
+    Raises `UnreadableMedia`, also for more than `frames_max` frames.
+    """
+    video = read_shown_video(content, frames_max=frames_max)
+    return np.stack(list(video.frames())), video.fps
+
+
+def read_frame(content: bytes) -> Image.Image:
+    """Return the frame of a video that shows after a quarter of its length, in RGB, upright. Raises `UnreadableMedia`.
+
+    Decodes from the key frame before it and no further; a file cut off before it gives the last frame that there is.
+    """
+    return frame_of(content, _video_format(content))
+
+
+def read_small(content: bytes, *, is_video: bool, side_max: int, quality: int) -> SmallPicture:
+    """Return a picture, or a frame of a video, as a WebP of pixels alone. Raises `UnreadableMedia`."""
+    if is_video:
+        image = read_frame(content)
+        image.thumbnail((side_max, side_max))
+    else:
+        image = shown_small(read_picture(content), side_max)
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=quality)
+    return SmallPicture(file.getvalue(), image.width, image.height)
+
+
+def read_origin(content: bytes) -> dict[str, str]:
+    """Return what the file says of where it comes from; empty for one that says nothing. Raises `UnreadableMedia`."""
+    found = _believable(content)
+    if found in IMAGE_TYPES:
+        return open_picture(content, found).text()
+    with opened(content, found) as container:
+        return dict(container.metadata)
+
+
+def _believable(content: bytes) -> Format:
+    found = format_of(content)
+    refuse_impossible(content, found)
+    return found
+
+
+def _video_format(content: bytes) -> Format:
+    found = _believable(content)
+    if found in IMAGE_TYPES:
+        raise UnreadableMedia("The file holds no video.")
+    return found
