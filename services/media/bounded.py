@@ -161,6 +161,11 @@ class _Child:
         return header, pieces
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def lives(self) -> bool:
         """Whether it can take a file."""
         return self._process.poll() is None
@@ -227,6 +232,11 @@ class Decoders:
             raise _why(header, status, limits, memory_bytes, was_killed=child.was_killed)
         return header, pieces
 
+    @property
+    def busy(self) -> int:
+        """How many decode a file."""
+        return len(self._busy)
+
     def begin(self) -> None:
         """Take files again."""
         with self._lock:
@@ -279,7 +289,7 @@ def _why(
     """Why there is no answer. `status` is how the process ended."""
     if "refused" in header:
         return UnreadableMedia(str(header["refused"]))
-    if was_killed:
+    if was_killed or status == -signal.SIGKILL:  # by us, or by a system that is out of memory
         return DecodingUnavailable(STOPPED)
     if "out_of_memory" in header:
         return UnreadableMedia(

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageCms,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from services.media.claims import boxes, chunks
 from services.media.colour import PRIMARIES, SRGB, Encoding, encoding_of, to_srgb
@@ -113,6 +122,8 @@ def open_picture(content: bytes, found: Format) -> Picture:
         raise UnreadableMedia(too_large("The picture", PIXELS_MAX)) from None
     except MemoryError:
         raise
+    except UnidentifiedImageError:  # whose text is an address in memory
+        raise UnreadableMedia(f"The picture is cut off or damaged: it cannot be read as {found.name}.") from None
     except Exception as error:  # at damage Pillow's readers raise what they meet, IndexError as well as OSError
         raise _damaged(error) from None
     if image.width * image.height > PIXELS_MAX:

@@ -1,9 +1,9 @@
 """When the frames of a video show: time stamps decide, not how many frames there are."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -70,7 +70,7 @@ def shown_at_beat(times: Sequence[float], seconds: float, fps: float) -> list[in
 
 
 def _gaps(times: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in itertools.pairwise(times)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def _keeps_beat(times: Sequence[float], fps: float) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import httpx
 import pytest
 
 from api.app import create_app
+from api.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RECEIVED_MAX
 from domain.commands import UploadMedia
 from domain.events import MediaUploaded
 from domain.media import media_id, upload_path
 from services.blobs import Blobs
 from services.ledger import Context
+from services.media import bounded
 from tests.api.conftest import serving
 from tests.api.serving import TOKEN, AServer, Json, Site, until
+from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
 from tests.services.media_files import encoded, picture, png_that_claims, sound, turned, video
 from tests.spec import NOW
 
@@ -304,12 +308,14 @@ async def test_a_client_that_goes_away_leaves_nothing(
     await writer.wait_closed()
     async with httpx.AsyncClient(base_url=server.url, headers=site.http.headers, trust_env=False) as http:
         described(await upload(http, PNG))
-    assert not running.decoding.locked()
+    await until(lambda: running.receiving.held == running.decoding.held == 0)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
     assert site.ledger.head() == 1
 
 
-async def test_no_more_uploads_are_decoded_at_a_time_than_allowed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_owner_cannot_take_all_places_where_files_are_decoded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = asyncio.Event()
     loop = asyncio.get_running_loop()
     inside: list[int] = []
@@ -321,12 +327,65 @@ async def test_no_more_uploads_are_decoded_at_a_time_than_allowed(site: Site, mo
 
     monkeypatch.setattr("api.uploads.probe", slow)
     uploads = [asyncio.create_task(upload(site.http, PNG)) for _ in range(6)]
-    await until(lambda: len(inside) == 4)
+    await until(lambda: len(inside) == DECODED_AT_ONCE_OF_ONE)
     assert (await site.http.get("/healthz")).status_code == 200
-    assert len(inside) == 4
+    assert len(inside) == DECODED_AT_ONCE_OF_ONE < DECODED_AT_ONCE
     release.set()
     assert {answer.status_code for answer in await asyncio.gather(*uploads)} == {500}
     assert len(inside) == 6
+
+
+async def test_a_known_file_is_not_decoded_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = described(await upload(site.http, PNG))
+
+    def never(_: bytes) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr("api.uploads.probe", never)
+    assert described(await upload(site.http, PNG), 200) == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [mp4_that_claims(2**26), mp4_that_claims(2**26, tracks=3), jpeg_with_scans(2_662)],
+    ids=["samples", "tracks", "scans"],
+)
+async def test_a_file_that_claims_what_it_cannot_hold_is_refused_at_once(site: Site, content: bytes) -> None:
+    began = time.monotonic()
+    assert_nothing_was_kept(site, await upload(site.http, content), 422, "media_unreadable")
+    assert time.monotonic() - began < 20  # of a machine that does other things as well; before, minutes
+
+
+async def test_a_decoder_that_is_stuck_holds_up_nobody_who_ends(site: Site) -> None:
+    """A picture of many scans, just below what is refused: its decoder is killed, its sender is told."""
+    slow = asyncio.create_task(upload(site.http, jpeg_with_scans(79)))
+    await until(lambda: bool(bounded.DECODERS.busy))
+    try:
+        await asyncio.to_thread(bounded.end)
+        problem = assert_nothing_was_kept(site, await slow, 503, "decoding_unavailable")
+        assert "try again" in problem["detail"]
+    finally:
+        bounded.begin()
+    described(await upload(site.http, PNG))
+
+
+async def test_no_more_of_one_owners_uploads_are_on_disk_than_allowed(site: Site) -> None:
+    """The bodies of further ones are not read: what waits, waits with their sender."""
+    limit = 4 * 1024 * 1024
+    async with serving(replace(site.parts, upload_bytes_max=limit)) as server:
+        receiving = server.app.state.running.receiving
+        connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(8)]
+        for _, writer in connections:
+            writer.write(head_of_request(f"Content-Length: {limit}"))
+            writer.write(b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + bytes(100_000))
+            await writer.drain()
+        await until(lambda: receiving.held == FILES_RECEIVED_MAX // 2)
+        async with httpx.AsyncClient(base_url=server.url, headers=site.http.headers, trust_env=False) as http:
+            assert (await http.get("/healthz")).status_code == 200
+        assert receiving.held == FILES_RECEIVED_MAX // 2
+        for _, writer in connections:
+            writer.close()
+        await until(lambda: receiving.held == 0)
 
 
 def head_of_request(line: str) -> bytes:
