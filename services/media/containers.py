@@ -87,7 +87,8 @@ def decoded(container: Any, stream: Any, found: Format) -> Iterator[Any]:
     if announced_s > SECONDS_MAX:
         raise UnreadableMedia(f"The file is {announced_s:.0f} s long; {SECONDS_MAX:g} s are the most.")
     decoder_of(stream)
-    start_s = (container.start_time or 0) / av.time_base
+    # WebM counts its length from zero, however late it begins.
+    start_s = 0.0 if found is Format.MATROSKA else (container.start_time or 0) / av.time_base
     reached_s = 0.0
     for packet in container.demux():
         if packet.pts is not None:
