@@ -248,7 +248,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise PortTaken(
-            f"The API cannot listen on {host}:{port}: {error.strerror}. Choose another with --port."
+            f"The API cannot listen on {host}:{port}: {str(error.strerror).partition(' (')[0]}. "
+            "Choose another port with --port, or another address with --host."
         ) from error
 
 

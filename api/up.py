@@ -1,11 +1,13 @@
 """`darkroom up`: everything on one machine, as one process tree that ends as it began."""
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import Final
 import psycopg
 from pydantic import SecretStr
 
-from api.run import SERVICES, Core, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
+from api.run import SERVICES, Core, PortTaken, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
@@ -38,7 +40,8 @@ WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 6.0), (signal.SIGKILL, 2.0))
 def up(settings: Settings, *, workers: str) -> int:
     """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: pools separated by commas, or `none`."""
     folder = settings.data_dir.expanduser().absolute()
-    with _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
+    # The port first: where it is taken, nothing is made and nothing is started.
+    with _listening(settings, folder) as listening, _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in migrate(connection):
                 log.info("applied migration %s", name)
@@ -53,16 +56,51 @@ def up(settings: Settings, *, workers: str) -> int:
         if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
             given["postgres_api_dsn"] = SecretStr(logging_in_as_role(dsn))
         with exporting("darkroom"):
-            run_on_loop(_run(settings.model_copy(update=given), folder, workers))
+            run_on_loop(_run(settings.model_copy(update=given), folder, workers, listening))
     return 0
 
 
-async def _run(settings: Settings, folder: Path, workers: str) -> None:
+def _listening(settings: Settings, folder: Path) -> socket.socket:
+    """The API's socket. Raises `PortTaken`, which names a Darkroom of the same folder that has the port."""
+    try:
+        return listen(settings.host, settings.port)
+    except PortTaken as taken:
+        with contextlib.suppress(OSError, ValueError):
+            url = (folder / "url").read_text("utf-8").strip()
+            if url.endswith(f":{settings.port}"):
+                raise PortTaken(f"{taken} A Darkroom on this data folder serves {url}.") from taken
+        raise
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def here_and_elsewhere(host: str, port: int) -> tuple[str, str]:
+    """Where clients on this machine and on others reach a server that listens on `host`: base URLs.
+
+    One that listens on every address has none that can be opened: it is the loopback here, and for others the address
+    that this machine would send from, or else its name.
+    """
+    if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
+        return _url(host, port), _url(host, port)
+    family, loopback, outside = (
+        (socket.AF_INET6, "::1", "2001:db8::1") if ":" in host else (socket.AF_INET, "127.0.0.1", "192.0.2.1")
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((outside, 9))  # sends nothing; it only chooses the way
+            own = str(probe.getsockname()[0])
+        except OSError:  # no network
+            own = socket.gethostname()
+    return _url(loopback, port), _url(own, port)
+
+
+async def _run(settings: Settings, folder: Path, workers: str, listening: socket.socket) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    with listen(settings.host, settings.port) as listening:
-        host, port = listening.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    with listening:
+        url, shown = here_and_elsewhere(*listening.getsockname()[:2])
         async with open_core(settings, "up") as core:
             services_stop = asyncio.Event()
             worker = None if workers == "none" else asyncio.create_task(_keep_worker(core, folder, workers, stop))
@@ -70,7 +108,7 @@ async def _run(settings: Settings, folder: Path, workers: str) -> None:
             def ready() -> None:
                 _write(folder / "url", url)
                 token = settings.admin_token.get_secret_value() if settings.admin_token else ""
-                print(f"ready {url}/?token={token}", flush=True)  # noqa: T201
+                print(f"ready {shown}/?token={token}", flush=True)  # noqa: T201
 
             saying = asyncio.create_task(say_findings(watch_of(core), stop))
             serving = asyncio.create_task(serve(SERVICES, core, services_stop, listening, ready))

@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from api.cli import curating, installation, reading, submitting, users
+from api.cli.environment import warning_about
 from api.cli.installation import Service as Service
 from api.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, PROGRAM, USAGE, complain, show_whatever_comes
 from services.garbage import collect_seldom
@@ -103,3 +104,5 @@ def darkroom(
         typer.echo(f"{PROGRAM} {version('darkroom')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif (warning := warning_about(os.environ)) is not None:
+        complain(warning)

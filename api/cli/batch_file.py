@@ -84,7 +84,8 @@ def _of_csv(file: Path, text: str) -> BatchFile:
                 items.append(_item_of(row, f"{file}, {place}"))
                 places.append(_place(place, row.get("template")))
     except csv.Error as error:
-        raise typer.BadParameter(f"{file}, line {reader.line_num}: {error}") from None
+        reason = "a quote is not closed" if "unexpected end" in str(error) else error
+        raise typer.BadParameter(f"{file}, after line {reader.line_num}: {reason}") from None
     return BatchFile({"name": file.stem, "items": items}, places)
 
 

@@ -6,6 +6,7 @@ Each check is a function that takes the scene and raises `Fault`, or `Skipped` w
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import typer
 
 from api.cli.doctor import databases, machine, servers
 from api.cli.doctor.scene import Fault, Finding, Scene, Skipped
+from api.cli.terminal import pasteable, say
 from services.redaction import secrets_of, without_values
 
 CHECKS: Final[Sequence[tuple[str, Callable[[Scene], None]]]] = (
@@ -44,10 +46,19 @@ def doctor(data_dir: Path | None, *, as_json: bool) -> int:
     if as_json:
         typer.echo(json.dumps([finding.document() for finding in found], indent=2))
     else:
-        for finding in found:
-            typer.echo(finding.line())
+        for line in lines_of(found):
+            say(pasteable(line))
         typer.echo(f"\n{len(faults)} of {len(found)} checks found a fault." if faults else "\nNothing is wrong.")
     return 1 if faults else 0
+
+
+def lines_of(found: Sequence[Finding]) -> list[str]:
+    """For a person: a line for each check that is ok, and one for each cause with all the checks that it explains."""
+    causes: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in found:
+        own = finding.check if finding.status == "ok" else ""
+        causes.setdefault((finding.status, finding.what, finding.mend, own), []).append(finding)
+    return [replace(same[0], check=", ".join(each.check for each in same)).line() for same in causes.values()]
 
 
 def examine(scene: Scene) -> list[Finding]:
