@@ -120,7 +120,7 @@ def test_a_file_that_is_no_prompt_is_bad_usage(
 
 @pytest.mark.parametrize("text", ["@none.txt", "@", "@a\0b", "@/"])
 def test_a_prompt_file_that_cannot_be_read_says_how_to_write_an_at_sign(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="a prompt that begins with @ is written with @@|written with @@"):
+    with pytest.raises(typer.BadParameter, match="A prompt that begins with @ is written with @@"):
         prompt_named(text)
 
 
@@ -168,7 +168,7 @@ def test_a_toml_has_the_fields_of_the_api(tmp_path: Path) -> None:
         ("a.csv", "prompt,prompt\nfox,red\n", "the column prompt is there twice"),
         ("a.csv", "template\nfox\n", "the column prompt is missing"),
         ("a.csv", "prompt\na, b\n", "line 2: more cells than columns"),
-        ("a.csv", 'prompt\n"a\n', "line 2: unexpected end of data"),
+        ("a.csv", 'prompt\n"a\n', "after line 1: a quote is not closed"),
         ("a.csv", "prompt,reference\nfox,photo.png\n", "line 2: --reference 'photo.png' is not TYPE=FILE"),
         ("a.csv", "prompt\n\n", "has no items"),
         ("a.csv", "", "the column prompt is missing"),
@@ -203,11 +203,7 @@ def test_a_command_is_printed_as_it_is_called_here(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}/usr/bin")
     assert terminal.command("jobs") == "darkroom jobs"
     monkeypatch.setattr(sys, "argv", ["/some/api/cli/__main__.py"])
-    assert terminal.program() in {
-        "darkroom",
-        shlex.quote(str(Path(sys.executable).with_name("darkroom"))),
-        ".venv/bin/darkroom",
-    }
+    assert terminal.program().endswith("darkroom")
 
 
 def test_the_doctor_has_one_line_for_one_cause() -> None:
