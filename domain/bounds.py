@@ -4,9 +4,9 @@ The event classes themselves know no such bounds: an old ledger may hold more, a
 an error is cut, for an error must never be lost; everything else that passes a bound is refused.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from math import isfinite
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from domain.errors import FieldProblem, InvalidInput
@@ -66,13 +66,18 @@ PIXELS_MAX: Final = 1_000_000
 CUT: Final = "…"
 
 EventT = TypeVar("EventT", bound=Event)
-Problems = Iterator[FieldProblem]
+Problems = list[FieldProblem]
+"""What was found so far. Not a generator: these rules run for every event that is written."""
 
 
 def require_bounds(event: Event) -> None:
     """Raises `InvalidInput` with what passes a bound. The size of the whole is looked at where it is encoded."""
     rules = _RULES.get(type(event))
-    if rules is not None and (problems := tuple(rules(event))):
+    if rules is None:
+        return
+    problems: Problems = []
+    rules(problems, event)
+    if problems:
         raise InvalidInput(problems)
 
 
@@ -121,210 +126,219 @@ def _cut_to_its_end(stack: str) -> str:
 # One rule for each shape of value.
 
 
-def _text(path: str, value: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> Problems:
+def _text(problems: Problems, path: str, value: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> None:
     if value is None:
         return
     if len(value) > characters_max:
-        yield FieldProblem(path, f"must have at most {characters_max} characters, not {len(value)}")
+        problems.append(FieldProblem(path, f"must have at most {characters_max} characters, not {len(value)}"))
     if "\0" in value:
-        yield FieldProblem(path, "must not hold a NUL character")
+        problems.append(FieldProblem(path, "must not hold a NUL character"))
 
 
-def _prompt(path: str, value: str | None) -> Problems:
-    return _text(path, value, PROMPT_CHARACTERS_MAX)
+def _prompt(problems: Problems, path: str, value: str | None) -> None:
+    _text(problems, path, value, PROMPT_CHARACTERS_MAX)
 
 
-def _count(path: str, count: int, most: int = ENTRIES_MAX) -> Problems:
+def _count(problems: Problems, path: str, count: int, most: int = ENTRIES_MAX) -> None:
     if count > most:
-        yield FieldProblem(path, f"must be at most {most}, not {count}")
+        problems.append(FieldProblem(path, f"must be at most {most}, not {count}"))
 
 
-def _number(path: str, value: float | None, most: float = NUMBER_MAX) -> Problems:
-    if value is not None and not (isfinite(value) and abs(value) <= most):
-        yield FieldProblem(path, f"must be a number up to {most}")
+def _number(problems: Problems, path: str, value: float | None, most: float = NUMBER_MAX) -> None:
+    if value is not None and not abs(value) <= most:  # so NaN is found too
+        problems.append(FieldProblem(path, f"must be a number up to {most}"))
 
 
-def _moment(path: str, value: datetime | None) -> Problems:
+def _moment(problems: Problems, path: str, value: datetime | None) -> None:
     if value is not None and value.tzinfo is None:
-        yield FieldProblem(path, "must be a time with its offset from UTC")
+        problems.append(FieldProblem(path, "must be a time with its offset from UTC"))
 
 
-def _texts(path: str, values: Iterable[str]) -> Problems:
-    values = tuple(values)
-    yield from _count(path, len(values))
+def _texts(problems: Problems, path: str, values: Sequence[str]) -> None:
+    _count(problems, path, len(values))
     for value in values[:ENTRIES_MAX]:
-        yield from _text(path, value)
+        _text(problems, path, value)
 
 
-def _table(path: str, values: Mapping[str, Any], characters_max: int = NAME_CHARACTERS_MAX) -> Problems:
-    yield from _count(path, len(values))
-    for name, value in list(values.items())[:ENTRIES_MAX]:
-        yield from _text(path, name)
+def _table(problems: Problems, path: str, values: Mapping[str, Any], characters_max: int = NAME_CHARACTERS_MAX) -> None:
+    _count(problems, path, len(values))
+    for name, value in islice(values.items(), ENTRIES_MAX):
+        _text(problems, path, name)
         if isinstance(value, str):
-            yield from _text(f"{path}.{name[:NAME_CHARACTERS_MAX]}", value, characters_max)
-        elif isinstance(value, int | float):
-            yield from _number(f"{path}.{name[:NAME_CHARACTERS_MAX]}", value)
+            _text(problems, path, value, characters_max)
+        else:
+            _number(problems, path, value)
 
 
-def _media_type(path: str, value: str) -> Problems:
+def _media_type(problems: Problems, path: str, value: str) -> None:
     if value not in EXTENSIONS:
-        yield FieldProblem(path, f"must be one of {', '.join(EXTENSIONS)}, not {value[:100]!r}")
+        problems.append(FieldProblem(path, f"must be one of {', '.join(EXTENSIONS)}, not {value[:100]!r}"))
 
 
 # One rule for each event that holds what somebody sends.
 
 
-def _recipe(recipe: Recipe) -> Problems:
-    yield from _text("recipe.job_type", recipe.job_type)
-    yield from _text("recipe.model", recipe.model)
-    yield from _text("recipe.model_revision", recipe.model_revision)
-    yield from _prompt("prompt", recipe.prompt)
-    yield from _prompt("negative_prompt", recipe.negative_prompt)
-    yield from _table("params", recipe.params, VALUE_CHARACTERS_MAX)
-    yield from _count("quantity", recipe.quantity, OUTPUTS_MAX)
-    yield from _number("seed", max(recipe.seeds))
-    yield from _count("references", len(recipe.references))
+def _recipe(problems: Problems, recipe: Recipe) -> None:
+    _text(problems, "recipe.job_type", recipe.job_type)
+    _text(problems, "recipe.model", recipe.model)
+    _text(problems, "recipe.model_revision", recipe.model_revision)
+    _prompt(problems, "prompt", recipe.prompt)
+    _prompt(problems, "negative_prompt", recipe.negative_prompt)
+    _table(problems, "params", recipe.params, VALUE_CHARACTERS_MAX)
+    _count(problems, "quantity", recipe.quantity, OUTPUTS_MAX)
+    _number(problems, "seed", max(recipe.seeds))
+    _count(problems, "references", len(recipe.references))
     for reference in recipe.references[:ENTRIES_MAX]:
-        yield from _text("references", reference.source)
-    yield from _table("media", recipe.media)
-    yield from _count("files", len(recipe.files))
+        _text(problems, "references", reference.source)
+    _table(problems, "media", recipe.media)
+    _count(problems, "files", len(recipe.files))
     for source, file in list(recipe.files.items())[:ENTRIES_MAX]:
-        yield from _text("files", source)
-        yield from _text("files", file.path, PATH_CHARACTERS_MAX)
-        yield from _media_type("files", file.media_type)
+        _text(problems, "files", source)
+        _text(problems, "files", file.path, PATH_CHARACTERS_MAX)
+        _media_type(problems, "files", file.media_type)
 
 
-def _queued(event: JobQueued) -> Problems:
-    yield from _text("owner", event.owner)
-    yield from _text("pool", event.pool)
-    yield from _recipe(event.recipe)
-    yield from _texts("tags", event.tags)
-    yield from _text("title", event.title)
-    yield from _text("request_sha256", event.request_sha256)
-    yield from _table("adjusted", event.adjusted, VALUE_CHARACTERS_MAX)
-    yield from _text("negative_prompt_error", event.negative_prompt_error, MESSAGE_CHARACTERS_MAX)
-    yield from _number("expected_s", event.expected_s)
-    yield from _moment("deadline", event.deadline)
+def _queued(problems: Problems, event: JobQueued) -> None:
+    _text(problems, "owner", event.owner)
+    _text(problems, "pool", event.pool)
+    _recipe(problems, event.recipe)
+    _texts(problems, "tags", event.tags)
+    _text(problems, "title", event.title)
+    _text(problems, "request_sha256", event.request_sha256)
+    _table(problems, "adjusted", event.adjusted, VALUE_CHARACTERS_MAX)
+    _text(problems, "negative_prompt_error", event.negative_prompt_error, MESSAGE_CHARACTERS_MAX)
+    _number(problems, "expected_s", event.expected_s)
+    _moment(problems, "deadline", event.deadline)
 
 
-def _enhanced(event: JobPromptEnhanced | EnhancementMade) -> Problems:
-    yield from _prompt("original", event.original)
-    yield from _prompt("enhanced", event.enhanced)
-    yield from _text("enhancer", event.enhancer, MESSAGE_CHARACTERS_MAX)
+def _enhanced(problems: Problems, event: JobPromptEnhanced | EnhancementMade) -> None:
+    _prompt(problems, "original", event.original)
+    _prompt(problems, "enhanced", event.enhanced)
+    _text(problems, "enhancer", event.enhancer, MESSAGE_CHARACTERS_MAX)
 
 
-def _made_richer(event: EnhancementMade) -> Problems:
-    yield from _text("job_type", event.job_type)
-    yield from _enhanced(event)
+def _made_richer(problems: Problems, event: EnhancementMade) -> None:
+    _text(problems, "owner", event.owner)
+    _text(problems, "job_type", event.job_type)
+    _enhanced(problems, event)
 
 
-def _lowered(event: JobMemoryLowered) -> Problems:
-    yield from _text("profile", event.profile)
-    yield from _text("error", event.error, MESSAGE_CHARACTERS_MAX)
+def _lowered(problems: Problems, event: JobMemoryLowered) -> None:
+    _text(problems, "profile", event.profile)
+    _text(problems, "error", event.error, MESSAGE_CHARACTERS_MAX)
 
 
-def _handed_over(event: JobHandedOver) -> Problems:
-    yield from _text("provider", event.provider)
-    yield from _text("provider_id", event.provider_id)
-    yield from _number("index", event.index)
+def _handed_over(problems: Problems, event: JobHandedOver) -> None:
+    _text(problems, "provider", event.provider)
+    _text(problems, "provider_id", event.provider_id)
+    _number(problems, "index", event.index)
 
 
-def _failure(path: str, error: Failure | None) -> Problems:
+def _failure(problems: Problems, path: str, error: Failure | None) -> None:
     if error is None:
         return
-    yield from _text(f"{path}.message", error.message, MESSAGE_CHARACTERS_MAX)
+    _text(problems, f"{path}.message", error.message, MESSAGE_CHARACTERS_MAX)
     if context := error.context:
-        yield from _text(f"{path}.context.exception", context.exception)
-        yield from _text(f"{path}.context.stack", context.stack, STACK_CHARACTERS_MAX)
-        yield from _text(f"{path}.context.worker", context.worker)
-        yield from _table(f"{path}.context.versions", context.versions)
+        _text(problems, f"{path}.context.exception", context.exception)
+        _text(problems, f"{path}.context.stack", context.stack, STACK_CHARACTERS_MAX)
+        _text(problems, f"{path}.context.worker", context.worker)
+        _table(problems, f"{path}.context.versions", context.versions)
 
 
-def _requeued(event: JobRequeued) -> Problems:
-    yield from _moment("not_before", event.not_before)
-    yield from _failure("error", event.error)
+def _requeued(problems: Problems, event: JobRequeued) -> None:
+    _moment(problems, "not_before", event.not_before)
+    _failure(problems, "error", event.error)
 
 
-def _reserved(event: AssetReserved) -> Problems:
-    yield from _text("bucket", event.bucket)
-    yield from _text("path", event.path, PATH_CHARACTERS_MAX)
-    yield from _text("title", event.title)
-    yield from _number("seed", event.seed)
+def _reserved(problems: Problems, event: AssetReserved) -> None:
+    _text(problems, "owner", event.owner)
+    _text(problems, "bucket", event.bucket)
+    _text(problems, "path", event.path, PATH_CHARACTERS_MAX)
+    _text(problems, "title", event.title)
+    _number(problems, "seed", event.seed)
 
 
-def _measured(event: AssetCompleted | MediaUploaded) -> Problems:
-    yield from _media_type("media_type", event.media_type)
-    yield from _number("bytes", event.bytes)
-    yield from _number("width", event.width, PIXELS_MAX)
-    yield from _number("height", event.height, PIXELS_MAX)
-    yield from _number("frames", event.frames)
-    yield from _number("fps", event.fps)
+def _measured(problems: Problems, event: AssetCompleted | MediaUploaded) -> None:
+    _media_type(problems, "media_type", event.media_type)
+    _number(problems, "bytes", event.bytes)
+    _number(problems, "width", event.width, PIXELS_MAX)
+    _number(problems, "height", event.height, PIXELS_MAX)
+    _number(problems, "frames", event.frames)
+    _number(problems, "fps", event.fps)
 
 
-def _completed(event: AssetCompleted) -> Problems:
-    yield from _measured(event)
-    yield from _number("render_ms", event.render_ms)
-    yield from _number("store_ms", event.store_ms)
-    yield from _number("peak_memory_bytes", event.peak_memory_bytes)
-    yield from _table("worker_versions", event.worker_versions)
+def _completed(problems: Problems, event: AssetCompleted) -> None:
+    _measured(problems, event)
+    _number(problems, "render_ms", event.render_ms)
+    _number(problems, "store_ms", event.store_ms)
+    _number(problems, "peak_memory_bytes", event.peak_memory_bytes)
+    _table(problems, "worker_versions", event.worker_versions)
 
 
-def _uploaded(event: MediaUploaded) -> Problems:
-    yield from _measured(event)
-    yield from _number("duration_s", event.duration_s)
-    yield from _text("path", event.path, PATH_CHARACTERS_MAX)
+def _uploaded(problems: Problems, event: MediaUploaded) -> None:
+    _measured(problems, event)
+    _text(problems, "owner", event.owner)
+    _number(problems, "duration_s", event.duration_s)
+    _text(problems, "path", event.path, PATH_CHARACTERS_MAX)
 
 
-def _thumbnailed(event: AssetThumbnailed) -> Problems:
-    yield from _number("bytes", event.bytes)
-    yield from _number("width", event.width, PIXELS_MAX)
-    yield from _number("height", event.height, PIXELS_MAX)
-    yield from _text("path", event.path, PATH_CHARACTERS_MAX)
+def _thumbnailed(problems: Problems, event: AssetThumbnailed) -> None:
+    _number(problems, "bytes", event.bytes)
+    _number(problems, "width", event.width, PIXELS_MAX)
+    _number(problems, "height", event.height, PIXELS_MAX)
+    _text(problems, "path", event.path, PATH_CHARACTERS_MAX)
 
 
-def _item(event: BatchItemAdded) -> Problems:
-    yield from _text("template", event.template)
+def _item(problems: Problems, event: BatchItemAdded) -> None:
+    _text(problems, "template", event.template)
     if problem := event.problem:
-        yield from _text("problem.code", problem.code)
-        yield from _text("problem.detail", problem.detail, VALUE_CHARACTERS_MAX)
-        yield from _count("problem.problems", len(problem.problems))
+        _text(problems, "problem.code", problem.code)
+        _text(problems, "problem.detail", problem.detail, VALUE_CHARACTERS_MAX)
+        _count(problems, "problem.problems", len(problem.problems))
+        for path, detail in problem.problems[:ENTRIES_MAX]:
+            _text(problems, "problem.problems", path, VALUE_CHARACTERS_MAX)
+            _text(problems, "problem.problems", detail, VALUE_CHARACTERS_MAX)
 
 
-def _opened(event: BatchOpened) -> Problems:
-    yield from _text("name", event.name)
-    yield from _text("collection", event.collection)
-    yield from _text("base", event.base)
-    yield from _prompt("prompt", event.prompt)
-    yield from _number("seed", event.seed)
+def _opened(problems: Problems, event: BatchOpened) -> None:
+    _text(problems, "owner", event.owner)
+    _text(problems, "request_sha256", event.request_sha256)
+    _text(problems, "name", event.name)
+    _text(problems, "collection", event.collection)
+    _text(problems, "base", event.base)
+    _prompt(problems, "prompt", event.prompt)
+    _number(problems, "seed", event.seed)
 
 
-def _saved(event: PromptSaved | PromptEdited) -> Problems:
-    yield from _text("title", event.title)
-    yield from _prompt("prompt", event.prompt)
-    yield from _prompt("negative_prompt", event.negative_prompt)
-    yield from _text("model", event.model)
-    yield from _text("job_type", event.job_type)
-    yield from _texts("tags", event.tags)
+def _saved(problems: Problems, event: PromptSaved | PromptEdited) -> None:
+    if isinstance(event, PromptSaved):
+        _text(problems, "owner", event.owner)
+    _text(problems, "title", event.title)
+    _prompt(problems, "prompt", event.prompt)
+    _prompt(problems, "negative_prompt", event.negative_prompt)
+    _text(problems, "model", event.model)
+    _text(problems, "job_type", event.job_type)
+    _texts(problems, "tags", event.tags)
 
 
-_RULES: Final[Mapping[type[Event], Callable[[Any], Problems]]] = {
+_RULES: Final[Mapping[type[Event], Callable[[Problems, Any], None]]] = {
     JobQueued: _queued,
-    JobStarted: lambda event: _text("worker", event.worker),
+    JobStarted: lambda problems, event: _text(problems, "worker", event.worker),
     JobPromptEnhanced: _enhanced,
     JobMemoryLowered: _lowered,
     JobHandedOver: _handed_over,
     JobRequeued: _requeued,
-    JobFailed: lambda event: _failure("error", event.error),
+    JobFailed: lambda problems, event: _failure(problems, "error", event.error),
     AssetReserved: _reserved,
     AssetCompleted: _completed,
-    AssetFailed: lambda event: _failure("error", event.error),
+    AssetFailed: lambda problems, event: _failure(problems, "error", event.error),
     AssetThumbnailed: _thumbnailed,
-    AssetTitled: lambda event: _text("title", event.title),
-    AssetTagged: lambda event: _texts("tags", event.tags),
+    AssetTitled: lambda problems, event: _text(problems, "title", event.title),
+    AssetTagged: lambda problems, event: _texts(problems, "tags", event.tags),
     MediaUploaded: _uploaded,
     BatchOpened: _opened,
     BatchItemAdded: _item,
-    BatchRenamed: lambda event: _text("name", event.name),
+    BatchRenamed: lambda problems, event: _text(problems, "name", event.name),
     PromptSaved: _saved,
     PromptEdited: _saved,
     EnhancementMade: _made_richer,

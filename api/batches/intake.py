@@ -17,6 +17,7 @@ from api.submission import (
     submission_of,
 )
 from domain.batch import item_job_id, title_of
+from domain.bounds import cut
 from domain.catalog import Catalog
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput
@@ -104,10 +105,11 @@ class Intake:
 
 def problem_with(invalid: InvalidInput) -> ItemProblem:
     """What the ledger keeps of why an item was rejected."""
-    told = tuple((one.path[:DETAIL_CHARACTERS_MAX], one.detail[:DETAIL_CHARACTERS_MAX]) for one in invalid.problems)
-    return ItemProblem(
-        code=invalid.code, detail=str(invalid)[:DETAIL_CHARACTERS_MAX], problems=told[:PROBLEMS_KEPT_MAX]
+    told = tuple(
+        (cut(one.path, DETAIL_CHARACTERS_MAX), cut(one.detail, DETAIL_CHARACTERS_MAX))
+        for one in invalid.problems[:PROBLEMS_KEPT_MAX]
     )
+    return ItemProblem(code=invalid.code, detail=cut(str(invalid), DETAIL_CHARACTERS_MAX), problems=told)
 
 
 def _template_of(content: Any) -> str | None:
