@@ -11,7 +11,7 @@ from domain.commands import SubmitJob
 from domain.envelope import Recorded
 from domain.events import MediaUploaded
 from domain.media import media_id
-from domain.recipe import Reference, asset_id
+from domain.recipe import asset_id
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.wire import Progress
@@ -94,7 +94,7 @@ def job_document(
         "seed": recipe["seeds"][0],
         "references": recipe["references"],
         "media": recipe["media"],
-        "warnings": [asdict(caution) for caution in cautions_for(_references(recipe))],
+        "warnings": [*(asdict(caution) for caution in cautions_for(recipe)), *(row.warnings or [])],
         "batch_id": row.batch_id,
         "parent_id": row.parent_id,
         "priority": row.priority,
@@ -200,10 +200,6 @@ def history_item_of_event(event: Recorded) -> Json:
         "causation_id": envelope.causation_id,
         "data": event.data,
     }
-
-
-def _references(recipe: Json) -> list[Reference]:
-    return [Reference.model_validate(reference) for reference in recipe["references"]]
 
 
 def _error(error: Json | None) -> Json | None:

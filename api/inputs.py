@@ -123,7 +123,16 @@ class _Unusable:
 
 def _upload(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusable:
     uploaded = ledger.media(identifier, owner=owner).uploaded
-    return InputFile(kind=uploaded.kind, media_type=uploaded.media_type, sha256=uploaded.sha256, path=uploaded.path)
+    return InputFile(
+        kind=uploaded.kind,
+        media_type=uploaded.media_type,
+        sha256=uploaded.sha256,
+        path=uploaded.path,
+        width=uploaded.width,
+        height=uploaded.height,
+        frames=uploaded.frames,
+        fps=uploaded.fps,
+    )
 
 
 def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusable:
@@ -135,6 +144,10 @@ def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusabl
         media_type=asset.completed.media_type,
         sha256=asset.completed.sha256,
         path=asset.reservation.path,
+        width=asset.completed.width,
+        height=asset.completed.height,
+        frames=asset.completed.frames,
+        fps=asset.completed.fps,
     )
 
 

@@ -18,9 +18,7 @@ from api.job_reading import identifier
 from api.lists import Text
 from api.openapi import answers
 from api.parts import Parts, running
-from api.submission import (
-    sources_of,
-)
+from api.submission import sources_of
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
 from domain.inputs import Inputs
@@ -44,7 +42,8 @@ async def job_inputs(
     found = identifier("job", job_id)
     owner = identity_of(request).owner
     queued = await asyncio.to_thread(parts.ledger.request_of, found, owner=owner)
-    inputs = inputs_of(queued, parts.catalog, await _unusable(parts, owner, queued), job_type)
+    files, unusable = await _files(parts, owner, queued)
+    inputs = inputs_of(queued, parts.catalog, unusable, job_type, files.get("media.video"))
     for warning in inputs.warnings:
         log.warning("the inputs of job %s: %s: %s", found, warning.code, warning.detail)
     return answer(inputs_document(found, inputs))
@@ -73,19 +72,24 @@ def inputs_document(job_id: UUID, inputs: Inputs) -> Json:
     }
 
 
-async def _unusable(parts: Parts, owner: str, queued: Mapping[str, Any]) -> dict[str, str]:
-    """By path in the recipe, why nothing can start from what stands there. Reads no file, only whether it is there."""
+async def _files(
+    parts: Parts, owner: str, queued: Mapping[str, Any]
+) -> tuple[Mapping[str, InputFile], Mapping[str, str]]:
+    """By path in the recipe, the file that stands there, and why nothing can start from it.
+
+    Reads no file, only whether it is there.
+    """
     recipe = queued.get("recipe")
     sources = sources_of(recipe) if isinstance(recipe, dict) else []
     if not sources:
-        return {}
+        return {}, {}
     files, unusable = await asyncio.to_thread(_found, sources, owner, parts.ledger)
     paths = sorted({file.path for file in files.values()})
     there = dict(zip(paths, await asyncio.gather(*(_is_there(parts.blobs, path) for path in paths)), strict=True))
     lost = {
         path: "its file is not in the object store any more" for path, file in files.items() if not there[file.path]
     }
-    return unusable | lost
+    return files, unusable | lost
 
 
 def _found(sources: list[Source], owner: str, ledger: Ledger) -> tuple[dict[str, InputFile], dict[str, str]]:

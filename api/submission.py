@@ -13,13 +13,15 @@ from api.body import Json, problems_of
 from api.inputs import Files, Source, parent_of, uploads_among
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
+from domain.cautions import reads_negative_prompt
 from domain.commands import SubmitJob
+from domain.continuation import continued
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, Recipe, Reference, Task, seeds_from
+from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 TAGS_MAX: Final = 20
@@ -114,6 +116,12 @@ def given_of(content: Json, files: Files) -> Given:
     return Given(found, parent_id=parent_id, uploads=uploads_among(found))
 
 
+def has_picture(content: Json) -> bool:
+    """Whether a body names a reference, or a picture to start from."""
+    media = content.get("media")
+    return bool(content.get("references")) or (isinstance(media, dict) and "image" in media)
+
+
 def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
     """The job type that a body names, one way or the other; None where it names none."""
     found = _Problems(()).job_type(content, catalog)
@@ -132,15 +140,22 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
         wanted = content.get("params", {})
         if isinstance(wanted, dict):
-            params = problems.collect(lambda: catalog.complete_params(job_type[1], wanted), params)
+            pictures = has_picture(content)
+            params = problems.collect(
+                lambda: catalog.complete_params(job_type[1], wanted, has_picture=pictures), params
+            )
         task = problems.task(content, job_type, catalog)
+        video = given.files.get(str(content["media"]["video"])) if task is Task.EXTEND else None
+        if video is not None and params.values:
+            known = catalog.params_of(job_type[1])
+            params = problems.collect(lambda: continued(params, wanted, video, known), params)
     if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
         problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
     problems.raise_any()
     if body is None or job_type is None or task is None:
         raise AssertionError("a body without problems is complete")
     name, entry = job_type
-    negative = _negative_prompt(body, catalog.models[entry.model])
+    negative = _negative_prompt(body, catalog.models[entry.model], params.values)
     seed = body.seed if body.seed is not None else secrets.randbelow(SEED_MAX - quantity + 2)
     recipe = Recipe(
         job_type=name,
@@ -187,11 +202,11 @@ class _NegativePrompt:
     error: str | None = None
 
 
-def _negative_prompt(body: SubmitBody, model: Model) -> _NegativePrompt:
-    """The owner's own, unchanged; else, for a model that is given one, the rule's."""
+def _negative_prompt(body: SubmitBody, model: Model, params: Mapping[str, ParamValue]) -> _NegativePrompt:
+    """The owner's own, unchanged; else, for a model that is given one and reads it, the rule's."""
     if body.negative_prompt is not None:
         return _NegativePrompt(body.negative_prompt, "owner")
-    if not model.negative_prompts:
+    if not model.negative_prompts or not reads_negative_prompt(params):
         return _NegativePrompt()
     try:
         return _NegativePrompt(negative_prompt_for(body.prompt), "rule")

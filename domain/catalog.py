@@ -33,6 +33,8 @@ FIELDS: Final = frozenset(
 )
 """What a submission has besides parameters: no parameter has such a name, or the inputs of a job had two meanings."""
 
+ONLY_WITH_PICTURE: Final = "only with a picture: a reference, or media.image"
+
 EXTENSION_OF: Final = {Kind.IMAGE: "png", Kind.VIDEO: "mp4"}
 
 
@@ -283,10 +285,13 @@ class Catalog(Entry):
                 return values[param]
         return self.params[param].default
 
-    def complete_params(self, job_type: JobType, asked: Mapping[str, Any]) -> CompleteParams:
+    def complete_params(
+        self, job_type: JobType, asked: Mapping[str, Any], *, has_picture: bool = False
+    ) -> CompleteParams:
         """Every parameter with its value: asked for, else the model's override, the job type's or its own default.
 
-        A parameter whose condition does not hold has no value. Raises `InvalidInput` with every problem.
+        A parameter whose condition does not hold has no value, nor has one for pictures where the job has none. Raises
+        `InvalidInput` with every problem.
         """
         params = self.params_of(job_type)
         problems = [
@@ -301,6 +306,10 @@ class Catalog(Entry):
             if wrong.intersection(param.depends_on):
                 wrong.add(name)  # and so is what depends on it
                 continue  # what is wrong with its parent is said already
+            if param.needs_picture and not has_picture:
+                if name in asked:
+                    problems.append(FieldProblem(f"params.{name}", ONLY_WITH_PICTURE))
+                continue
             if not param.holds(values):
                 if name in asked:
                     problems.append(FieldProblem(f"params.{name}", f"only with {param.condition_text()}"))

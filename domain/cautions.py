@@ -1,13 +1,32 @@
 """What a person should know about a job that is accepted all the same."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
-
-from domain.recipe import Reference
+from typing import Any, Final
 
 STRONG: Final = 0.8
 """From this strength on a character's picture counts for more than what the prompt says about the figure."""
+
+GUIDANCE_OFF: Final = 1.0
+"""At this guidance and below a model follows the prompt alone, and reads no negative prompt."""
+
+CUT_SHARE_MIN: Final = 0.02
+"""Share of a picture that is cut away unnoticed: a ratio of 3:2 rounded to whole steps of pixels."""
+
+QUOTED_CHARACTERS_MAX: Final = 300
+"""Words of a prompt that a warning repeats."""
+
+WEIGHTS: Final = re.compile(
+    r"\([^()]*(?<!\d):\s*[+-]?(?:\d\.\d*|\d|\.\d+)\s*\)"  # (word:1.3)
+    r"|\({2,}[^()]+\){2,}"  # ((word))
+    r"|\([^()]+\)(?:\++|-+|\d\.\d+)"  # (word)++ and (word)1.3
+    r"|\[[^\[\]|]+\]"  # [word] and [word:0.8]
+)
+ADAPTER_TAGS: Final = re.compile(
+    r"<\s*(?:lora|lyco|locon|loha|lokr|hypernet|embedding|ti)\s*:[^<>]*>|(?<!\w)embedding:[\w./\\-]+", re.IGNORECASE
+)
+ALTERNATIVES: Final = re.compile(r"\{[^{}|]*\|[^{}]*\}|\[[^\[\]|]*\|[^\[\]]*\]|(?<!\w)__[A-Za-z0-9][\w*/-]*?__(?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +37,94 @@ class Caution:
     detail: str
 
 
-def cautions_for(references: Sequence[Reference]) -> list[Caution]:
-    """About character references: they are the ones that disappoint, and that show somebody."""
-    characters = [reference for reference in references if reference.type == "character"]
-    if not characters:
-        return []
-    cautions = [
-        Caution(
-            "character_reference",
-            "A character reference carries over how one figure looks, not who it is: take a picture of one clear "
-            "face, and of nobody who would mind.",
-        )
+def cautions_for(recipe: Mapping[str, Any]) -> list[Caution]:
+    """What the recipe, as JSON, asks for and does not get, and what a character reference does."""
+    return [
+        *_about_characters(recipe.get("references", [])),
+        *_about_syntax(recipe),
+        *_about_guidance(recipe),
+        *_about_pictures(recipe),
     ]
+
+
+def quoted(words: str) -> str:
+    """The words in quotation marks, the middle left out where they are many."""
+    shown = " ".join(words.split())
+    if len(shown) > QUOTED_CHARACTERS_MAX:
+        half = QUOTED_CHARACTERS_MAX // 2
+        shown = f"{shown[:half]} … {shown[-half:]}"
+    return f"“{shown}”"
+
+
+def reads_negative_prompt(params: Mapping[str, Any]) -> bool:
+    """Whether a negative prompt changes anything at the guidance of these parameters."""
+    guidance = params.get("guidance")
+    return not isinstance(guidance, int | float) or guidance > GUIDANCE_OFF
+
+
+def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
+    """They are the references that disappoint, and that show somebody."""
+    characters = [reference for reference in references if reference["type"] == "character"]
+    if not characters:
+        return
+    yield Caution(
+        "character_reference",
+        "A character reference carries over how one figure looks, not who it is: take a picture of one clear "
+        "face, and of nobody who would mind.",
+    )
     if len(characters) > 1:
-        cautions.append(Caution("character_references_mix", "Several character references mix into one figure."))
-    if any(reference.strength > STRONG for reference in characters):
-        cautions.append(
-            Caution(
-                "character_reference_strong",
-                f"Above a strength of {STRONG:g} the picture counts for more than the prompt's words.",
-            )
+        yield Caution("character_references_mix", "Several character references mix into one figure.")
+    if any(reference["strength"] > STRONG for reference in characters):
+        yield Caution(
+            "character_reference_strong",
+            f"Above a strength of {STRONG:g} the picture counts for more than the prompt's words.",
         )
-    return cautions
+
+
+def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+    """What other programs take out of a prompt before a model reads it, and Darkroom leaves in."""
+    text = f"{recipe['prompt']}\n{recipe.get('negative_prompt') or ''}"
+    for code, pattern, what in (
+        ("prompt_weights_ignored", WEIGHTS, "Weights in brackets are not applied; the model reads them as words"),
+        ("adapter_tag_ignored", ADAPTER_TAGS, "A tag loads no adapter; the model reads it as words"),
+        ("prompt_alternatives_ignored", ALTERNATIVES, "Nothing is chosen of alternatives; the model reads them all"),
+    ):
+        found = dict.fromkeys(match.group() for match in pattern.finditer(text))
+        if found:
+            yield Caution(code, f"{what}: {quoted(', '.join(found))}.")
+
+
+def _about_guidance(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+    negative = recipe.get("negative_prompt")
+    if negative and negative.strip() and not reads_negative_prompt(recipe["params"]):
+        yield Caution(
+            "negative_prompt_ignored",
+            f"At a guidance of {GUIDANCE_OFF:g} and below the model reads no negative prompt; this changes nothing: "
+            f"{quoted(negative)}. Ask for more guidance, or leave it out.",
+        )
+
+
+def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+    """Pictures that `fit` cuts to the shape of the output. A style or character reference is read as a square."""
+    params = recipe["params"]
+    if params.get("fit") != "crop":
+        return
+    shape = params["width"], params["height"]
+    shown = [
+        (each["source"], shape if each["type"] == "composition" else (1, 1)) for each in recipe.get("references", [])
+    ]
+    shown += [(source, shape) for name, source in recipe.get("media", {}).items() if name == "image"]
+    for source, (width, height) in dict.fromkeys(shown):
+        file = recipe.get("files", {}).get(source)
+        if file is None or not file.get("width") or not file.get("height"):
+            continue
+        ratio = (file["width"] / file["height"]) / (width / height)
+        if min(ratio, 1 / ratio) > 1 - CUT_SHARE_MIN:
+            continue
+        sides = "left and right" if ratio > 1 else "top and bottom"
+        into = f"{width} x {height}" if (width, height) != (1, 1) else "square"
+        yield Caution(
+            "picture_cropped",
+            f"{source} is {file['width']} x {file['height']} and is cut to {into}: its {sides} are lost, "
+            f"{1 - min(ratio, 1 / ratio):.0%} of it. The parameter fit can be pad or stretch instead of crop.",
+        )

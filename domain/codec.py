@@ -15,6 +15,7 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "job.prompt_enhanced.v1": events.JobPromptEnhanced,
     "job.memory_lowered.v1": events.JobMemoryLowered,
     "job.handed_over.v1": events.JobHandedOver,
+    "job.warned.v1": events.JobWarned,
     "job.requeued.v1": events.JobRequeued,
     "job.cancel_requested.v1": events.JobCancelRequested,
     "job.succeeded.v1": events.JobSucceeded,

@@ -14,6 +14,9 @@ from domain.recipe import Kind, ParamValue, Recipe, Task
 
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+WARNING_CHARACTERS_MAX = 1_000
+"""Longest sentence of a warning, in characters."""
+
 MediaKind = Literal["image", "video", "audio"]
 
 
@@ -124,6 +127,17 @@ class JobHandedOver(Event):
     index: Annotated[int, Field(ge=0)]
     provider: str
     provider_id: str
+
+
+class JobWarned(Event):
+    """The attempt loses something that was asked for: words that the model does not read, a sound, a parameter.
+
+    `code` is stable, `detail` is a sentence for the owner and names what is lost. A job says each warning once.
+    """
+
+    attempt: Attempt
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    detail: Annotated[str, Field(min_length=1, max_length=WARNING_CHARACTERS_MAX)]
 
 
 class RequeueReason(StrEnum):
@@ -415,7 +429,7 @@ class EnhancementMade(Event):
 
 
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
-JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver
+JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver | JobWarned
 """What is worth keeping of an attempt while it runs."""
 JobEvent = JobQueued | JobStarted | JobNote | JobRequeued | JobCancelRequested | JobEnding
 AssetEnding = AssetCompleted | AssetFailed | AssetCanceled

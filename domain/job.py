@@ -30,8 +30,12 @@ from domain.events import (
     JobRequeued,
     JobStarted,
     JobSucceeded,
+    JobWarned,
     RequeueReason,
 )
+
+WARNINGS_MAX: Final = 20
+"""Warnings of one job: more would not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
 def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
     """Keep a note of the attempt that runs. The same one again returns nothing; the prompt is made richer once.
 
+    A warning is the same one whichever attempt says it; what a job has more than WARNINGS_MAX of is dropped.
+
     Another text is refused: whoever rendered it would render something else than the ledger says.
     """
     running = require_current(job, command.attempt)
@@ -151,6 +157,10 @@ def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
         if command.note.enhanced != tries.enhanced_prompt:
             raise PromptAlreadyEnhanced
         return []
+    if isinstance(command.note, JobWarned):
+        said = [(each.code, each.detail) for each in tries.notes if isinstance(each, JobWarned)]
+        is_new = (command.note.code, command.note.detail) not in said
+        return [command.note] if is_new and len(said) < WARNINGS_MAX else []
     return [] if command.note in tries.notes else [command.note]
 
 
@@ -184,7 +194,7 @@ def evolve(job: Job, event: JobEvent) -> Job:
     match event:
         case JobStarted(attempt=attempt, worker=worker):
             return Running(job.queued, replace(job.tries, attempt=attempt), worker)
-        case JobPromptEnhanced() | JobMemoryLowered() | JobHandedOver():
+        case JobPromptEnhanced() | JobMemoryLowered() | JobHandedOver() | JobWarned():
             return replace(job, tries=_noted(job.tries, event))
         case JobRequeued(reason=reason, not_before=not_before):
             return Waiting(job.queued, _counted(job.tries, reason), not_before)

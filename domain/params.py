@@ -25,7 +25,8 @@ class Param(Entry):
 
     `multiple_of` and `plus` are a grid: 4 and 1 allow 1, 5, 9 … . With `round_down` a value beside the grid becomes the
     next lower one, and the job records what was asked. `depends_on` names other parameters with the value, or the
-    values, under which this one means something.
+    values, under which this one means something. One that `needs_picture` means something only beside a reference or a
+    first frame.
     """
 
     type: Literal["integer", "number", "choice", "boolean"]
@@ -39,6 +40,7 @@ class Param(Entry):
     unit: str | None = None
     label: str | None = None
     depends_on: Mapping[Name, Value | tuple[Value, ...]] = Field(default_factory=dict)
+    needs_picture: bool = False
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -114,7 +116,7 @@ class Param(Entry):
         return " and ".join(each)
 
     def json_schema(self) -> dict[str, Any]:
-        """Return JSON Schema, without a default; `depends_on` and `unit` are ours."""
+        """Return JSON Schema, without a default; `depends_on`, `needs_picture` and `unit` are ours."""
         schema: dict[str, Any] = {"type": "string" if self.type == "choice" else self.type}
         if self.type == "choice":
             schema["enum"] = list(self.choices)
@@ -129,7 +131,7 @@ class Param(Entry):
         if self.label is not None:
             schema["title"] = self.label
         depends_on = [{"name": name, "values": list(wanted)} for name, wanted in self.conditions.items()]
-        return schema | {"depends_on": depends_on}
+        return schema | {"depends_on": depends_on} | ({"needs_picture": True} if self.needs_picture else {})
 
 
 def in_order(params: Mapping[str, Param]) -> list[str]:

@@ -48,7 +48,11 @@ class Reference(BaseModel):
 
 
 class InputFile(BaseModel):
-    """A file that a recipe starts from, as it was when the job was accepted. `path` is in the object store."""
+    """A file that a recipe starts from, as it was when the job was accepted. `path` is in the object store.
+
+    `width` and `height` are pixels, upright; `frames` and `fps` (frames a second) are a video's. Null for a file that
+    has no such thing, and for jobs that were accepted before this was kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +60,10 @@ class InputFile(BaseModel):
     media_type: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     path: str
+    width: Annotated[int, Field(ge=1)] | None = None
+    height: Annotated[int, Field(ge=1)] | None = None
+    frames: Annotated[int, Field(ge=1)] | None = None
+    fps: Annotated[float, Field(gt=0)] | None = None
 
 
 class Recipe(BaseModel):

@@ -8,21 +8,27 @@ from typing import Any
 
 from domain.catalog import FIELDS, Catalog, JobType
 from domain.cautions import Caution
+from domain.continuation import facts_of, problem_with
 from domain.errors import InvalidInput
 from domain.inputs import Input, Inputs, Skipped
 from domain.negative_prompt import negative_prompt_for
 from domain.params import Param, in_order
-from domain.recipe import SEED_MAX, ParamValue, seeds_from
+from domain.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
 from domain.stored_recipe import StoredRecipe, read_stored
 
 
 def inputs_of(
-    request: Mapping[str, Any], catalog: Catalog, unusable: Mapping[str, str], job_type: str | None = None
+    request: Mapping[str, Any],
+    catalog: Catalog,
+    unusable: Mapping[str, str],
+    job_type: str | None = None,
+    video: InputFile | None = None,
 ) -> Inputs:
     """The inputs of a job from its `job.queued` as JSON, which may be damaged: whatever can be read is given.
 
     `unusable` says of paths like `media.image` and `references.0.source` why nothing can start from what stands there.
-    `job_type`: for another one than the job's. Raises `InvalidInput` for one that the catalog does not have.
+    `video` is the file of `media.video`. `job_type`: for another one than the job's. Raises `InvalidInput` for one that
+    the catalog does not have.
     """
     stored = read_stored(request)
     reading = _Reading(catalog, stored)
@@ -32,8 +38,8 @@ def inputs_of(
         reading.find_job_type()
     reading.take_amount()
     reading.take_negative_prompt()
-    reading.take_params()
-    reading.take_files(unusable)
+    reading.take_files(unusable, video)
+    reading.take_params(video)
     reading.judge()
     return reading.result()
 
@@ -108,12 +114,25 @@ class _Reading:
         if text is not None and (by == "owner" or (by is None and not _is_the_rules(text, self._stored.prompt))):
             self._inputs.append(Input("negative_prompt", text))
 
-    def take_params(self) -> None:
-        """Parents first: what a parent is, restored or by default, decides whether its dependents mean anything."""
+    def take_params(self, video: InputFile | None) -> None:
+        """Parents first: what a parent is, restored or by default, decides whether its dependents mean anything.
+
+        A video that goes on decides its size and rate by itself, whatever the job once said.
+        """
         asked = self._stored.params
-        values: dict[str, ParamValue] = {}
         known = self._known_params()
+        if video is not None and "video" in self._media:
+            facts = facts_of(video)
+            asked = {
+                name: value
+                for name, value in asked.items()
+                if name not in facts or (value == facts[name] and name in known and not known[name].problem_with(value))
+            }
+        has_picture = bool(self._references) or "image" in self._media
+        values: dict[str, ParamValue] = {}
         for name, param in known.items():
+            if param.needs_picture and not has_picture:
+                continue  # it goes with the pictures, of which more is said
             if not param.holds(values):
                 if name in asked:
                     self._skip(name, f"only with {param.condition_text()}")
@@ -133,8 +152,11 @@ class _Reading:
             elif name not in known and name not in FIELDS:
                 self._inputs.append(Input(name, asked[name]))
 
-    def take_files(self, unusable: Mapping[str, str]) -> None:
+    def take_files(self, unusable: Mapping[str, str], video: InputFile | None) -> None:
         """References and media that are still there, and that the model still takes."""
+        if video is not None and self._entry is not None:
+            problem = problem_with(video, self._known_params())
+            unusable = {**unusable, **({} if problem is None else {"media.video": problem})}
         gone = []
         for place, reference in self._stored.references.items():
             if f"references.{place}.source" in unusable:

@@ -47,6 +47,8 @@ def fold_job(rows: Rows, recorded: Recorded) -> None:
             row.update(status="processing", attempt=attempt, started_at=started_at, error=None)
         case facts.JobPromptEnhanced(enhanced=enhanced):
             row.update(enhanced_prompt=enhanced)
+        case facts.JobWarned(code=code, detail=detail):
+            row.update(warnings=[*(row.get("warnings") or []), {"code": code, "detail": detail}])
         case facts.JobRequeued():
             row.update(status="queued", error=recorded.data["error"])
         case facts.JobCancelRequested():
@@ -104,4 +106,5 @@ JOBS: Final[Projection] = FoldedView(
             {name: _SQL[f"{name}_assets"] for name in ("load", "store", "remove")},
         ),
     ),
+    version=2,
 )

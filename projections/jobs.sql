@@ -4,10 +4,10 @@ select job_id, to_json(t)::text from jobs t where job_id = any (%s::uuid[])
 -- name: store_jobs
 insert into jobs (
   job_id, owner, status, pool, recipe, job_type, priority, batch_id, parent_id, tags, attempt, error,
-  cancel_requested, created_at, started_at, finished_at, queued_position, enhanced_prompt)
+  cancel_requested, created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings)
 select
   job_id, owner, status, pool, recipe, job_type, priority, batch_id, parent_id, tags, attempt, error,
-  cancel_requested, created_at, started_at, finished_at, queued_position, enhanced_prompt
+  cancel_requested, created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings
 from json_populate_recordset(null::jobs, %s::json)
 on conflict (job_id) do update set
   owner = excluded.owner, status = excluded.status, pool = excluded.pool, recipe = excluded.recipe,
@@ -15,7 +15,7 @@ on conflict (job_id) do update set
   parent_id = excluded.parent_id, tags = excluded.tags, attempt = excluded.attempt, error = excluded.error,
   cancel_requested = excluded.cancel_requested, created_at = excluded.created_at, started_at = excluded.started_at,
   finished_at = excluded.finished_at, queued_position = excluded.queued_position,
-  enhanced_prompt = excluded.enhanced_prompt
+  enhanced_prompt = excluded.enhanced_prompt, warnings = excluded.warnings
 
 -- name: remove_jobs
 delete from jobs where job_id = any (%s::uuid[])

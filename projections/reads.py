@@ -26,7 +26,8 @@ def _utc(moment: datetime | None) -> datetime | None:
 class JobRow:
     """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`.
 
-    `enhanced_prompt` is what a worker made of the recipe's prompt; null for most jobs, and until it did.
+    `enhanced_prompt` is what a worker made of the recipe's prompt; null for most jobs, and until it did. `warnings` are
+    those of workers, each with `code` and `detail`, and null for most jobs as well.
     """
 
     job_id: UUID
@@ -45,6 +46,7 @@ class JobRow:
     finished_at: datetime | None
     queued_position: int
     enhanced_prompt: str | None
+    warnings: list[Json] | None = None
 
     def __post_init__(self) -> None:
         self.created_at = _utc(self.created_at)

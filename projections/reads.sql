@@ -12,7 +12,7 @@ from parked_events where slot = 'live' order by view, position limit %(limit)s
 
 -- name: list_jobs
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+  created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings
 from views.jobs
 where owner = %(owner)s
   and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
@@ -37,7 +37,7 @@ select job_id from views.jobs where job_id = any (%s::uuid[])
 
 -- name: find_job
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+  created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings
 from views.jobs
 where owner = %(owner)s and job_id = %(job_id)s
 

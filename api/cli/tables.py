@@ -192,6 +192,7 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
     }
     lines = [f"job       {job['id']}"]
     lines += [f"{name:<10}{printable(value)}" for name, value in facts.items() if value not in {None, ""}]
+    lines += [f"warning   {printable(warning['detail'])}" for warning in job.get("warnings") or []]
     return lines + [
         f"  {asset['index']}  {asset['id']}  {printable(text)}"
         for asset, text in zip(job["assets"], files, strict=True)
@@ -252,6 +253,8 @@ def what_happened(event: Json) -> str:
             return printable(f"attempt {data['attempt']} on {data['worker']}")
         case "job.prompt_enhanced" | "enhancement.made":
             return printable(f"{data['enhancer']}: {data['enhanced']}")
+        case "job.warned":
+            return printable(data["detail"])
         case "job.requeued":
             return f"attempt {data['attempt']} ended: {data['reason']}. {error_text(data.get('error'))}".strip()
         case "job.failed" | "asset.failed":

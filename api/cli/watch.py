@@ -122,11 +122,13 @@ def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | P
 async def watch(client: Client, job: Json, after: int, screen: Screen, place: Place) -> Json:
     """Follow `job` from position `after` until it ends; the ended job. `place` says where an asset's file is.
 
+    Warnings that `job` has already are not shown again.
+
     Raises `ClientError` when the server stays away for two minutes or the job is not there any more.
     """
     news: asyncio.Queue[ServerEvent] = asyncio.Queue(maxsize=1000)
     follower = asyncio.create_task(_follow(client, after, news))
-    course = _Course(job["id"], screen, place)
+    course = _Course(job, screen, place)
     try:
         course.show(job)
         while job["status"] not in ENDED:
@@ -147,16 +149,20 @@ async def watch(client: Client, job: Json, after: int, screen: Screen, place: Pl
 class _Course:
     """What was shown of a job so far: nothing is shown twice."""
 
-    def __init__(self, job_id: str, screen: Screen, place: Place) -> None:
-        self._job_id = job_id
+    def __init__(self, job: Json, screen: Screen, place: Place) -> None:
+        self._job_id = job["id"]
         self._screen = screen
         self._place = place
-        self._shown: set[str] = set()
+        self._shown: set[str] = {warning["detail"] for warning in job.get("warnings") or []}
 
     def show(self, job: Json) -> None:
         if job.get("enhanced_prompt") and "enhanced" not in self._shown:
             self._shown.add("enhanced")
             self._screen.line(f"enhanced  {printable(job['enhanced_prompt'])}")
+        for warning in job.get("warnings") or []:
+            if warning["detail"] not in self._shown:
+                self._shown.add(warning["detail"])
+                self._screen.line(f"warning   {printable(warning['detail'])}")
         for asset in job["assets"]:
             if asset["status"] != "reserved" and asset["id"] not in self._shown:
                 self._shown.add(asset["id"])

@@ -143,7 +143,7 @@ def test_a_size_is_a_multiple(value: object) -> None:
 
 
 def test_an_unknown_parameter_is_told_which_there_are() -> None:
-    expected = FieldProblem("params.stepz", "unknown; allowed: guidance, height, karras, sampler, steps, width")
+    expected = FieldProblem("params.stepz", "unknown; allowed: fit, guidance, height, karras, sampler, steps, width")
     assert _problems(FAST, {"stepz": 15}) == (expected,)
 
 

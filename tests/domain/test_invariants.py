@@ -64,6 +64,7 @@ from domain.events import (
     JobRequeued,
     JobStarted,
     JobSucceeded,
+    JobWarned,
     RequeueReason,
 )
 from domain.generation import Decision, Generation
@@ -165,6 +166,15 @@ class Life(RuleBasedStateMachine):
         self._do(job_id, NoteOfAttempt(note=note, now=self.now))
         after = self.generations[job_id].job
         assert isinstance(after, NotSubmitted) or before in {None, after.tries.enhanced_prompt}
+
+    @rule(job_id=submitted, back=ATTEMPTS_BACK, word=st.sampled_from(["fog", "dusk"]))
+    def warn(self, job_id: UUID, back: int, word: str) -> None:
+        note = JobWarned(attempt=self._attempt(job_id, back), code="prompt_cut_off", detail=f"{word} is not read")
+        self._do(job_id, NoteOfAttempt(note=note, now=self.now))
+        job = self.generations[job_id].job
+        notes = () if isinstance(job, NotSubmitted) else job.tries.notes
+        said = [each.detail for each in notes if isinstance(each, JobWarned)]
+        assert len(said) == len(set(said))
 
     @rule(job_id=submitted, index=INDEXES, back=ATTEMPTS_BACK)
     def report_completed(self, job_id: UUID, index: int, back: int) -> None:

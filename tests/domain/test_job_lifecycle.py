@@ -4,6 +4,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from pydantic import ValidationError
 
 from domain import job as jobs
 from domain.commands import ReportAssetCompleted, ReportAssetFailed
@@ -16,7 +17,7 @@ from domain.errors import (
     NotFound,
     PromptAlreadyEnhanced,
 )
-from domain.events import JobHandedOver, JobQueued, JobStarted
+from domain.events import WARNING_CHARACTERS_MAX, JobHandedOver, JobQueued, JobStarted, JobWarned
 from domain.generation import Generation, pending_indexes
 from domain.job import Finished, NotSubmitted, Running, Waiting
 from tests.spec import (
@@ -315,3 +316,30 @@ def test_what_was_handed_over_is_known_to_the_next_attempt() -> None:
     job = given(queued(3), started(1), noted(first), noted(second), released(1)).job
     assert isinstance(job, Waiting)
     assert job.tries.handed_over == {1: second}
+
+
+def warned(number: int = 1, attempt: int = 1) -> JobWarned:
+    """A warning of an attempt."""
+    return JobWarned(attempt=attempt, code="prompt_cut_off", detail=f"Word {number} is not read.")
+
+
+def test_a_warning_is_kept_once_whichever_attempt_says_it() -> None:
+    running = given(queued(1), started(1))
+    assert when(running, note(warned())) == noted(warned())
+    later = given(queued(1), started(1), noted(warned()), released(1), started(2))
+    assert when(later, note(warned(attempt=2))) == NOTHING
+    assert when(later, note(warned(2, attempt=2))) == noted(warned(2, attempt=2))
+    why_not(AttemptSuperseded, later, note(warned(3)))
+
+
+def test_a_job_has_so_many_warnings_and_more_are_dropped() -> None:
+    full = given(queued(1), started(1), *(noted(warned(number)) for number in range(jobs.WARNINGS_MAX)))
+    assert when(full, note(warned(jobs.WARNINGS_MAX))) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"code": "Bad Code"}, {"code": "x" * 65}, {"detail": ""}, {"detail": "x" * (WARNING_CHARACTERS_MAX + 1)}]
+)
+def test_a_warning_is_bounded(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        JobWarned.model_validate({"attempt": 1, "code": "prompt_cut_off", "detail": "It is not read."} | wrong)

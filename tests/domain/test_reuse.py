@@ -15,7 +15,7 @@ from domain.catalog import Catalog
 from domain.errors import InvalidInput
 from domain.inputs import BESIDE_PARAMS, Inputs
 from domain.params import Param
-from domain.recipe import SEED_MAX, ParamValue
+from domain.recipe import SEED_MAX, InputFile, ParamValue
 from domain.reuse import inputs_of
 from tests.domain.catalogs import SHIPPED, catalog_of
 from tests.domain.random_catalogs import Submitted, accepted, catalogs, submitted
@@ -356,7 +356,7 @@ def test_a_job_type_and_a_model_that_are_gone_leave_the_rest() -> None:
     inputs = inputs_of(with_recipe(job_of(references=[REFERENCE]), job_type="old", model="sd1"), CATALOG, {})
     assert (inputs.job_type, inputs.model, inputs.task) == (None, None, "i2i")
     assert set(warned(inputs)) == {"job_type_unknown", "model_unknown"}
-    assert params_among(inputs) == job_of().command.recipe.params
+    assert params_among(inputs) == job_of(references=[REFERENCE]).command.recipe.params
     assert [each.model_dump() for each in inputs.references] == [REFERENCE]
 
 
@@ -403,3 +403,20 @@ def test_the_inputs_for_another_job_type_are_what_it_takes() -> None:
     assert accepted(CATALOG, inputs.body()).recipe.seeds == (42,)
     with pytest.raises(InvalidInput, match="unknown job type"):
         inputs_of(stored, CATALOG, {}, "video_slow")
+
+
+def test_a_video_that_goes_on_decides_its_size_whatever_the_job_once_said() -> None:
+    source = REFERENCE["source"]
+    job = job_of(job_type="video_fast", quantity=1, media={"video": source})
+    wish = with_recipe(job, params=job.command.recipe.params | {"width": 192, "height": 64, "fps": 30})
+    video = InputFile(
+        kind="video", media_type="video/mp4", sha256="ab" * 32, path="x", width=96, height=96, frames=8, fps=8.0
+    )
+    given = params_among(inputs_of(wish, CATALOG, {}, None, video))
+    assert not {"width", "height", "fps"} & set(given)
+    assert params_among(inputs_of(job.stored(), CATALOG, {}, None, video)) == job.command.recipe.params
+    odd = video.model_copy(update={"width": 97})
+    inputs = inputs_of(wish, CATALOG, {}, None, odd)
+    assert "97 x 96" in skipped(inputs)["media.video"]
+    assert (inputs.task, inputs.media) == ("t2v", {})
+    accepted(CATALOG, inputs.body())

@@ -6,7 +6,7 @@ import pytest
 
 from domain.commands import NoteOfAttempt
 from domain.errors import PromptAlreadyEnhanced
-from domain.events import EnhancementMade
+from domain.events import EnhancementMade, JobWarned
 from projections import ALL
 from services.flusher import Conflict
 from services.ledger import Context, Ledger
@@ -31,6 +31,18 @@ def test_a_job_keeps_what_its_first_attempt_made_of_the_prompt(story: Story, vie
     assert rows[enhanced]["enhanced_prompt"] == ENHANCED.enhanced
     assert rows[enhanced]["recipe"]["prompt"] != ENHANCED.enhanced
     assert rows[plain]["enhanced_prompt"] is None
+
+
+def test_a_job_keeps_what_its_attempts_warned_of(story: Story, views: Views) -> None:
+    plain = story.finished()
+    warned = story.submit(1)
+    first = JobWarned(attempt=1, code="prompt_cut_off", detail="The model does not read “dusk”.")
+    second = JobWarned(attempt=1, code="sound_lost", detail="The sound is gone.")
+    story.tell(warned, start(1), note(first), note(first), note(second), report_completed(0))
+    rows = {row["job_id"]: row for row in views.catch_up().rows("jobs")}
+    assert rows[warned]["warnings"] == [each.model_dump(include={"code", "detail"}) for each in (first, second)]
+    assert rows[plain]["warnings"] is None
+    assert [rebuild(views.database, views.ledger, view).same for view in ALL] == [True] * len(ALL)
 
 
 def test_an_enhancement_is_history_and_nothing_else(story: Story, views: Views) -> None:

@@ -26,7 +26,7 @@ from tests.system.stored import as_of, files, ledger_stream, views
 
 JOB_ENDINGS = {"job.succeeded", "job.partially_succeeded", "job.failed", "job.canceled", "job.aborted"}
 ASSET_ENDINGS = {"asset.completed", "asset.failed", "asset.canceled"}
-NOTES = {"job.prompt_enhanced", "job.memory_lowered", "job.handed_over"}
+NOTES = {"job.prompt_enhanced", "job.memory_lowered", "job.handed_over", "job.warned"}
 
 
 @dataclass(frozen=True, slots=True)
