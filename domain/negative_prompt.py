@@ -152,3 +152,11 @@ def negative_prompt_for(prompt: str) -> str:
         chosen += FOR_SEVERAL_THINGS
     quotes = not QUOTES.isdisjoint(prompt)
     return ", ".join(term.text for term in chosen if not words.ask_for(term.asked_by) and not (quotes and term is TEXT))
+
+
+def is_made_by_rule(text: str, prompt: str | None) -> bool:
+    """Whether a negative prompt is what the rule makes of this prompt."""
+    try:
+        return prompt is not None and negative_prompt_for(prompt) == text
+    except Exception:  # whatever the rule cannot do with the prompt, it did not make this of it
+        return False

@@ -11,7 +11,7 @@ from domain.cautions import Caution
 from domain.continuation import facts_of, problem_with
 from domain.errors import InvalidInput
 from domain.inputs import Input, Inputs, Skipped
-from domain.negative_prompt import negative_prompt_for
+from domain.negative_prompt import is_made_by_rule
 from domain.params import Param, in_order
 from domain.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
 from domain.stored_recipe import StoredRecipe, read_stored
@@ -111,7 +111,7 @@ class _Reading:
         """Only the owner's own: what a rule made of the prompt, the rule makes again."""
         text, by = self._stored.negative_prompt, self._stored.negative_prompt_by
         # Jobs that ran outputs again did not always say whose it was.
-        if text is not None and (by == "owner" or (by is None and not _is_the_rules(text, self._stored.prompt))):
+        if text is not None and (by == "owner" or (by is None and not is_made_by_rule(text, self._stored.prompt))):
             self._inputs.append(Input("negative_prompt", text))
 
     def take_params(self, video: InputFile | None) -> None:
@@ -235,13 +235,6 @@ class _Reading:
             self._warn("model_changed", f"The job ran on the model {model}{now}.")
         else:
             self._warn("model_unknown", f"The catalog has no model {model} any more{now}.")
-
-
-def _is_the_rules(text: str, prompt: str | None) -> bool:
-    try:
-        return prompt is not None and negative_prompt_for(prompt) == text
-    except Exception:  # whatever the rule cannot do with the prompt, it did not make this of it
-        return False
 
 
 def _shown(value: object) -> str:

@@ -84,7 +84,10 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
     enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
-    return [Workshop(worker, settings.models, engines, blobs, enhancing) for worker in settings.workers]
+    return [
+        Workshop(worker, settings.models, engines, blobs, enhancing, settings.file_recipe)
+        for worker in settings.workers
+    ]
 
 
 def engines_of(settings: WorkerSettings) -> Engines:

@@ -12,8 +12,17 @@ import nats.errors
 from nats.aio.client import Client
 
 from domain.errors import AssetEnded, PromptAlreadyEnhanced
-from domain.events import AssetCompleted, ErrorClass, Failure, JobHandedOver, JobMemoryLowered, JobNote
-from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering
+from domain.events import (
+    WARNING_CHARACTERS_MAX,
+    AssetCompleted,
+    ErrorClass,
+    Failure,
+    JobHandedOver,
+    JobMemoryLowered,
+    JobNote,
+    JobWarned,
+)
+from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering, Warned
 from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
 from gpu_worker.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
@@ -144,6 +153,9 @@ class Attempt:
                 handed = {"index": index, "provider": provider, "provider_id": provider_id}
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
                 reached(Point.WORKER_AFTER_HAND_OVER)
+            case Warned(code=code, detail=detail):
+                detail = redacted(detail)[:WARNING_CHARACTERS_MAX]
+                self._note(JobWarned(attempt=self._order.attempt, code=code, detail=detail))
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)
@@ -158,6 +170,7 @@ class Attempt:
                     output,
                     rendering,
                     self._revision,
+                    self._workshop.file_recipe,
                 )
                 self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 

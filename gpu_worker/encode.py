@@ -50,9 +50,9 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
     match rendered, kind:
         case RenderedImage(image=image), Kind.IMAGE:
             return encode_png(image, origin), picture_of(image)
-        case RenderedVideo(frames=frames, fps=fps), Kind.VIDEO:
+        case RenderedVideo(frames=frames, fps=fps, sound=sound), Kind.VIDEO:
             try:
-                content = encode_mp4(frames, fps, origin)
+                content = encode_mp4(frames, fps, origin, sound)
             except ValueError as error:
                 raise BrokenFile(str(error)) from None
             return content, read(content, kind)

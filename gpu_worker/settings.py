@@ -116,6 +116,11 @@ class WorkerSettings(BaseSettings):
     compile: bool = Field(
         default=False, description="Whether torch.compile makes the UNet or transformer faster; on cuda alone."
     )
+    file_recipe: Literal["full", "minimal"] = Field(
+        default="full",
+        description="What a file says of how it was made: `full`, with prompt and parameters, or `minimal`, which job "
+        "and asset it is.",
+    )
     heartbeat_s: Annotated[float, Field(gt=0, le=LEASE_S / 2)] = Field(
         default=HEARTBEAT_S, description=f"Seconds between heartbeats; a job's lease is {LEASE_S:g} s."
     )

@@ -3,14 +3,24 @@
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from domain.recipe import asset_id
-from gpu_worker.encode import BrokenFile, Picture, encode, read
+from gpu_worker.encode import BrokenFile, Origin, Picture, encode, read
 from gpu_worker.engines import Rendered
 from services import telemetry
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
+
+FileRecipe = Literal["full", "minimal"]
+"""What a file says of how it was made: all of it, or only which job and asset it is."""
+
+OF_FILES: Final = frozenset(
+    {"software", "major_brand", "minor_version", "compatible_brands", "encoder", "handler_name", "creation_time"}
+    | {"title", "author", "artist", "description", "comment", "copyright", "disclaimer", "warning", "source", "date"}
+)
+"""Names, in lower case, under which PNG and MP4 files say something of themselves; MP4 does not tell A from a."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +33,26 @@ class Stored:
     store_ms: int
 
 
-def store(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, model_revision: str) -> Stored:
+def store(
+    blobs: Blobs,
+    order: WorkOrder,
+    output: Output,
+    rendered: Rendered,
+    model_revision: str,
+    file_recipe: FileRecipe = "full",
+) -> Stored:
     """Encode and write it. A file that an earlier attempt left there stays, and is what gets described.
 
     Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenFile` when the file that is there
     cannot be decoded, and whatever the encoder raises.
     """
     with telemetry.job_span("store", order.job_id, {"darkroom.index": output.index}):
-        return _stored(blobs, order, output, rendered, model_revision)
+        return _stored(blobs, output, rendered, origin_of(order, output, model_revision, file_recipe))
 
 
-def _stored(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, model_revision: str) -> Stored:
+def _stored(blobs: Blobs, output: Output, rendered: Rendered, origin: Origin) -> Stored:
     began = time.perf_counter()
-    content, picture = encode(rendered, output.kind, origin_of(order, output, model_revision))
+    content, picture = encode(rendered, output.kind, origin)
     try:
         if not blobs.put_once(output.path, content):
             content = blobs.get(output.path)
@@ -49,10 +66,12 @@ def _stored(blobs: Blobs, order: WorkOrder, output: Output, rendered: Rendered, 
     return Stored(hashlib.sha256(content).hexdigest(), len(content), picture, store_ms)
 
 
-def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str, str | int]:
+def origin_of(order: WorkOrder, output: Output, model_revision: str, file_recipe: FileRecipe = "full") -> Origin:
     """What the file says about itself. Nothing of the attempt: each attempt writes the same bytes.
 
-    `Recipe` is the canonical JSON, and `Recipe fingerprint` the SHA-256 of that text.
+    `Recipe` is the canonical JSON, and `Recipe fingerprint` the SHA-256 of that text. A parameter has its own name, or
+    `Parameter NAME` where the file says something else under that. A minimal origin leads back to the job and says
+    nothing of what it was asked for.
     """
     recipe = order.recipe
     canonical = recipe.canonical()
@@ -60,15 +79,22 @@ def origin_of(order: WorkOrder, output: Output, model_revision: str) -> dict[str
         "Job": str(order.job_id),
         "Asset": str(asset_id(order.job_id, output.index)),
         "Index": output.index,
+        "Recipe fingerprint": hashlib.sha256(canonical.encode()).hexdigest(),
+    }
+    if file_recipe == "minimal":
+        return origin
+    origin |= {
         "Seed": output.seed,
         "Prompt": recipe.prompt,
         "Model": recipe.model,
         "Model revision": model_revision,
         "Recipe": canonical,
-        "Recipe fingerprint": hashlib.sha256(canonical.encode()).hexdigest(),
     }
     if order.enhanced_prompt:
         origin["Enhanced prompt"] = order.enhanced_prompt
     if recipe.negative_prompt:
         origin["Negative prompt"] = recipe.negative_prompt
-    return origin | {name.capitalize(): str(value) for name, value in sorted(recipe.params.items())}
+    taken = {key.casefold() for key in origin} | OF_FILES
+    for name, value in sorted(recipe.params.items()):
+        origin[f"Parameter {name}" if name.casefold() in taken else name.capitalize()] = str(value)
+    return origin

@@ -12,6 +12,7 @@ from PIL import Image
 from domain.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
 from gpu_worker.enhancing import Enhancing
+from gpu_worker.storing import FileRecipe
 from services.blobs import Blobs
 from services.media import UnreadableMedia
 from services.media.bounded import read_image
@@ -44,8 +45,10 @@ class Workshop:
         engines: Engines,
         blobs: Blobs,
         enhancing: Enhancing | None = None,
+        file_recipe: FileRecipe = "full",
     ) -> None:
-        """Take an enhancer, or none for the rules alone."""
+        """Take an enhancer, or none for the rules alone, and what files say of how they were made."""
+        self.file_recipe = file_recipe
         self.worker = worker
         self.blobs = blobs
         self.enhancing = enhancing or Enhancing()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from gpu_worker.sound import Sound
+
 
 class RenderCanceled(Exception):
     """`canceled()` turned true; images that were yielded before are good."""
@@ -114,6 +116,8 @@ class RenderedVideo:
     fps: float
     """Frames a second."""
     render_ms: int
+    sound: Sound | None = None
+    """That of the video that goes on, from its first frame on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,14 @@ class MemoryLowered:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that was asked for is lost on the way; `detail` is a sentence for whoever submitted the job."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandedOver:
     """A provider has this output in work, under its own id; the engine does not poll before the ledger has it."""
 
@@ -151,7 +163,7 @@ class OutputFailed:
 
 
 Rendered = RenderedImage | RenderedVideo | RenderedFile
-Rendering = Rendered | MemoryLowered | HandedOver | OutputFailed
+Rendering = Rendered | MemoryLowered | HandedOver | Warned | OutputFailed
 """What an engine yields: outputs as they are finished, and what is worth keeping in between."""
 
 

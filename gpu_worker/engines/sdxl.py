@@ -27,6 +27,7 @@ from gpu_worker.engines import (
     UnusableOutput,
 )
 from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
+from gpu_worker.engines.fitting import fit_of
 from gpu_worker.engines.ip_adapters import Adapters
 from gpu_worker.engines.memory import Experience, Profile
 from gpu_worker.engines.pipelines import StepsOfCalls, keep_quiet, one_line
@@ -35,6 +36,7 @@ from gpu_worker.engines.sdxl_files import open_model
 from gpu_worker.engines.sdxl_painter import Painter, TooLarge, Work
 from gpu_worker.engines.sdxl_references import Guidance
 from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
+from gpu_worker.engines.words import Reader, unread_words
 from gpu_worker.tuning import Tuning
 
 TUNING = Tuning()
@@ -96,11 +98,13 @@ class SdxlEngine:
         none is left.
         """
         self._refuse_impossible(request)
+        fit_of(request.params)
         guidance = Guidance.of(request.references)
         files = self._adapters.files(guidance.adapted)
         scheduler = scheduler_for(self._pipeline.scheduler, request.params)
         steps, failed, pixels = StepsOfCalls(on_step, canceled), Failed(), request.width * request.height
         waiting: Sequence[int] = range(len(request.seeds))
+        yield from unread_words(request, self._readers(), reads_negative=self._reads_negative())
         while waiting:
             if canceled():
                 raise RenderCanceled("The job was canceled before all of its images were painted.")
@@ -140,6 +144,15 @@ class SdxlEngine:
             )
         self._experience = learned
         return MemoryLowered(learned.profile(failed.images_per_call, pixels).name, error)
+
+    def _readers(self) -> list[Reader]:
+        """Both text encoders; a model that lacks the first one has the second alone."""
+        tokenizers = [self._pipeline.tokenizer, self._pipeline.tokenizer_2]
+        return [Reader(each, each.model_max_length) for each in tokenizers if each is not None]
+
+    def _reads_negative(self) -> bool:
+        """False of a model that was taught to do without guidance: diffusers leaves the negative prompt out."""
+        return self._pipeline.unet.config.time_cond_proj_dim is None
 
     def _refuse_impossible(self, request: RenderRequest) -> None:
         steps_max = self._pipeline.scheduler.config.num_train_timesteps

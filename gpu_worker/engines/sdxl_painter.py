@@ -13,10 +13,11 @@ from PIL import Image
 
 from gpu_worker.engines import RenderRequest
 from gpu_worker.engines.device_memory import is_out_of_memory
+from gpu_worker.engines.fitting import fit_of, fitted, squared
 from gpu_worker.engines.ip_adapters import Adapters
 from gpu_worker.engines.memory import Offload, Profile
 from gpu_worker.engines.pipelines import one_line
-from gpu_worker.engines.sdxl_references import Guidance, cover, denoising_strength
+from gpu_worker.engines.sdxl_references import Guidance, denoising_strength
 
 TILE_LATENTS_MAX = 64
 TILE_LATENTS_MIN = 8
@@ -77,15 +78,16 @@ class Painter:
         try:
             self._ready(work)
             pipeline = self._pipeline
+            fit = fit_of(request.params)
             arguments: dict[str, Any] = {"width": request.width, "height": request.height}
             if guidance.composition:
                 pipeline = self._image_to_image()
                 arguments = {
-                    "image": cover(guidance.composition.image, request.width, request.height),
+                    "image": fitted(guidance.composition.image, request.width, request.height, fit),
                     "strength": denoising_strength(request.steps, guidance.composition.strength),
                 }
             if guidance.adapted:
-                arguments["ip_adapter_image"] = [reference.image for reference in guidance.adapted]
+                arguments["ip_adapter_image"] = [squared(reference.image, fit) for reference in guidance.adapted]
             self._place(pipeline, work.profile.offload)
             painted = pipeline(
                 prompt=request.prompt,

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
-
 from gpu_worker.engines import GivenReference, InvalidRequest
 
 Scale = float | dict[str, dict[str, list[float]]]
@@ -28,11 +26,6 @@ class Guidance:
             )
         adapted = tuple(reference for reference in references if reference.type != "composition")
         return cls(compositions[0] if compositions else None, adapted)
-
-
-def cover(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Return the image, resized to cover width x height pixels and cropped to its centre."""
-    return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
 
 
 def denoising_steps(steps: int, strength: float) -> int:

@@ -31,15 +31,20 @@ from gpu_worker.engines import (
     RenderedImage,
     RenderedVideo,
     RenderRequest,
+    Warned,
 )
 from gpu_worker.engines.device_memory import is_out_of_memory
 from gpu_worker.engines.model_files import fingerprint, require_wan, weights_variant
 from gpu_worker.engines.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
 from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
 from gpu_worker.engines.wan_request import Abilities, Plan, plan_of
+from gpu_worker.engines.words import Reader, unread_words
 from gpu_worker.tuning import Tuning
 
 TUNING = Tuning()
+
+TOKENS_MAX = 512
+"""Tokens of a prompt that Wan was made to read, the mark of its end among them."""
 
 VAE_TILING, CPU_OFFLOAD = "vae_tiling", "cpu_offload"
 """Memory profiles, in this order: the frames decoded tile by tile; then each part on the GPU only while it works."""
@@ -96,9 +101,12 @@ class WanEngine:
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
-    ) -> Iterator[RenderedImage | RenderedVideo | MemoryLowered]:
+    ) -> Iterator[RenderedImage | RenderedVideo | MemoryLowered | Warned]:
         """See Engine.render. One pipeline call for each output; one that does not fit is tried in less memory."""
         plan = plan_of(request, self._abilities)
+        pipeline = self._from_words if plan.start is None else self._from_picture
+        yield from unread_words(request, [Reader(pipeline.tokenizer, TOKENS_MAX)])
+        yield from plan.losses
         yield from self._unsaid
         self._unsaid = []
         steps = StepsOfCalls(on_step, canceled)
@@ -116,7 +124,7 @@ class WanEngine:
             if request.kind is Kind.IMAGE:
                 yield RenderedImage(position, Image.fromarray(frames[0]), render_ms)
             else:
-                yield RenderedVideo(position, plan.joined(frames), plan.fps, render_ms)
+                yield RenderedVideo(position, plan.joined(frames), plan.fps, render_ms, plan.sound)
             steps.calls_done += 1
 
     def _make(self, request: RenderRequest, plan: Plan, position: int, steps: StepsOfCalls) -> NDArray[np.uint8] | str:
@@ -129,6 +137,7 @@ class WanEngine:
             made = pipeline(
                 **({} if plan.start is None else {"image": plan.start}),
                 prompt=request.prompt,
+                max_sequence_length=TOKENS_MAX,
                 negative_prompt=request.negative_prompt,
                 width=plan.width,
                 height=plan.height,

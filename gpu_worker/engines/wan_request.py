@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from domain.continuation import OLD_FRAMES_MAX
 from domain.recipe import Kind, Task
-from gpu_worker.engines import InvalidRequest, RenderRequest
+from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
+from gpu_worker.engines.fitting import fit_of, fitted
+from gpu_worker.sound import NoSound, Sound, read_sound
 from services.media import UnreadableMedia
 from services.media.bounded import read_video
 
@@ -21,9 +24,6 @@ SOLVERS = {"unipc": UniPCMultistepScheduler, "dpm++": DPMSolverMultistepSchedule
 
 PIPELINE_STEP = 16
 """Wan's pipelines refuse a width or height that is no multiple of this, whatever the model could do."""
-
-OLD_FRAMES_MAX = 1000
-"""Of a video that goes on: a minute at 16 frames a second, 1.2 GB of pixels at 832 x 480."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,10 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all outputs of a request have in common. `start` is the first frame, `before` the frames that it follows."""
+    """What all outputs of a request have in common. `start` is the first frame, `before` the frames that it follows.
+
+    `sound` is that of these frames, `losses` what of the old video is not kept.
+    """
 
     width: int
     height: int
@@ -51,6 +54,8 @@ class Plan:
     timesteps: int
     start: Image.Image | None = None
     before: NDArray[np.uint8] | None = None
+    sound: Sound | None = None
+    losses: tuple[Warned, ...] = ()
 
     def scheduler(self) -> Any:
         """A new one: it counts its steps."""
@@ -69,15 +74,17 @@ class Plan:
 def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
     """Return what to make. Raises InvalidRequest.
 
-    A picture is cut to the shape of the video, around its middle. A video that goes on keeps its size and its rate.
+    A picture is brought to the shape of the video. A video that goes on keeps its size, its rate and its sound.
     """
     refuse_impossible(request, abilities)
     width, height, fps = request.width, request.height, number(request, "fps", FPS)
-    start, before = None, None
+    start, before, sound = None, None, None
+    losses: tuple[Warned, ...] = ()
     if request.task is Task.IMAGE_TO_VIDEO and request.image is not None:
-        start = ImageOps.fit(request.image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+        start = fitted(request.image, width, height, fit_of(request.params))
     elif request.task is Task.EXTEND and request.video is not None:
         before, fps = old_frames(request.video)
+        sound, losses = old_sound(request.video)
         start = Image.fromarray(before[-1])
         width, height = start.size
     refuse_size(width, height, abilities)
@@ -88,7 +95,7 @@ def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
     if not (shift > 0 and fps > 0):
         raise InvalidRequest(f"Shift and frames a second have to be above 0, but are {shift:g} and {fps:g}.")
     frames = frames_of(request, abilities)
-    return Plan(width, height, frames, fps, shift, solver, abilities.steps_max, start, before)
+    return Plan(width, height, frames, fps, shift, solver, abilities.steps_max, start, before, sound, losses)
 
 
 def refuse_impossible(request: RenderRequest, abilities: Abilities) -> None:
@@ -160,3 +167,15 @@ def old_frames(video: bytes) -> tuple[NDArray[np.uint8], float]:
         return read_video(video, frames_max=OLD_FRAMES_MAX)
     except UnreadableMedia as error:
         raise InvalidRequest(f"The video that should go on cannot be used: {error}") from None
+
+
+def old_sound(video: bytes) -> tuple[Sound | None, tuple[Warned, ...]]:
+    """Return the first sound of a video that goes on, and what is said about the others, or about one that is lost."""
+    try:
+        sound, others = read_sound(video)
+    except NoSound as error:
+        return None, (Warned("sound_lost", f"The sound of the video that goes on is lost: {error}."),)
+    if not others:
+        return sound, ()
+    detail = f"Of the {others + 1} sounds of the video that goes on the first one alone is kept."
+    return sound, (Warned("sound_tracks_lost", detail),)

@@ -12,9 +12,10 @@ from PIL import Image
 
 from domain.recipe import Kind
 from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
+from gpu_worker.engines.fitting import fitted
 from gpu_worker.engines.samplers import scheduler_for
 from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.sdxl_references import cover, denoising_steps, denoising_strength
+from gpu_worker.engines.sdxl_references import denoising_steps, denoising_strength
 from tests.gpu_worker.rendering import a_request, pixels, rendered
 from tests.gpu_worker.tiny_ip_adapter import install
 
@@ -69,7 +70,7 @@ def test_a_composition_pulls_the_closer_the_stronger(engine: SdxlEngine) -> None
     with torch.no_grad():  # a trained VAE is sure of its latents; one of random weights adds noise of its own
         engine._pipeline.vae.quant_conv.weight[4:] = 0
         engine._pipeline.vae.quant_conv.bias[4:] = -20
-    target = through_the_vae(engine, cover(STRIPES, 64, 64))
+    target = through_the_vae(engine, fitted(STRIPES, 64, 64, "crop"))
     strengths = (0.1, 0.4, 0.7, 1.0)
     distances = [
         apart(painted(engine, guided(("composition", STRIPES, strength), steps=STEPS)), target)
@@ -83,7 +84,7 @@ def test_a_composition_pulls_the_closer_the_stronger(engine: SdxlEngine) -> None
 def test_a_composition_is_cropped_to_its_centre_and_gives_the_size_asked_for(engine: SdxlEngine) -> None:
     wide = Image.new("RGB", (300, 100), (255, 0, 0))
     wide.paste((0, 0, 255), (100, 0, 200, 100))
-    assert (np.asarray(cover(wide, 64, 64))[:, 4:-4] == (0, 0, 255)).all()
+    assert (np.asarray(fitted(wide, 64, 64, "crop"))[:, 4:-4] == (0, 0, 255)).all()
     image = rendered(engine, guided(("composition", wide, 0.5), width=96, height=64))[0].image
     assert image.size == (96, 64)
 

@@ -2,12 +2,14 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from api.cli.origins import GivenFile
 from domain.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
 from gpu_worker.encode import BrokenFile
 from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
@@ -38,6 +40,13 @@ def an_order(kind: Kind, attempt: int = 1) -> tuple[WorkOrder, Output]:
     return WorkOrder(
         job_id=JOB, owner="somebody", attempt=attempt, pool="wan", recipe=RECIPE, outputs=(output,)
     ), output
+
+
+def found(folder: Path, content: bytes) -> GivenFile:
+    """What a file of this content says, whatever it is called."""
+    file = folder / "found"
+    file.write_bytes(content)
+    return GivenFile.read(file)
 
 
 @pytest.mark.parametrize("rendered", [IMAGE, VIDEO], ids=["a picture", "a video"])
@@ -80,3 +89,42 @@ def test_a_file_says_its_job_its_asset_and_all_that_decided_it(rendered: Rendere
     assert origin["Recipe"] == RECIPE.canonical()
     assert origin["Recipe fingerprint"] == RECIPE.fingerprint() == hashlib.sha256(origin["Recipe"].encode()).hexdigest()
     assert "somebody" not in str(origin), "a file that is passed on names no owner and no path of the object store"
+
+
+@pytest.mark.parametrize("rendered", [IMAGE, VIDEO], ids=["a picture", "a video"])
+def test_a_parameter_overwrites_nothing_that_the_file_says_of_itself(tmp_path: Path, rendered: Rendered) -> None:
+    blobs = Blobs("memory:///")
+    order, output = an_order(Kind.IMAGE if rendered is IMAGE else Kind.VIDEO)
+    names = ["index", "job", "asset", "model", "recipe", "software", "title", "encoder", "comment", "warning", "steps"]
+    params = {name: f"of the {name}" for name in names}
+    recipe = RECIPE.model_copy(update={"params": params})
+    store(blobs, order.model_copy(update={"recipe": recipe}), output, rendered, "a revision")
+    content = blobs.get(output.path)
+    origin = read_origin(content)
+    assert (origin["Job"], origin["Asset"], origin["Index"]) == (str(JOB), str(asset_id(JOB, 1)), "1")
+    assert (origin["Model"], origin["Recipe"], origin["Software"]) == ("wan-demo", recipe.canonical(), "Darkroom")
+    assert origin["Steps"] == "of the steps"
+    assert {name: origin[f"Parameter {name}"] for name in names if name != "steps"} == {
+        name: text for name, text in params.items() if name != "steps"
+    }
+    given = found(tmp_path, content)
+    assert (given.job_id, given.asset_id) == (JOB, asset_id(JOB, 1))
+
+
+@pytest.mark.parametrize("rendered", [IMAGE, VIDEO], ids=["a picture", "a video"])
+def test_a_minimal_origin_leads_to_the_job_and_says_no_prompt(tmp_path: Path, rendered: Rendered) -> None:
+    blobs = Blobs("memory:///")
+    order, output = an_order(Kind.IMAGE if rendered is IMAGE else Kind.VIDEO)
+    store(blobs, order, output, rendered, "a revision", "minimal")
+    content = blobs.get(output.path)
+    origin = {name: text for name, text in read_origin(content).items() if name[0].isupper()}
+    assert origin == {
+        "Software": "Darkroom",
+        "Job": str(JOB),
+        "Asset": str(asset_id(JOB, 1)),
+        "Index": "1",
+        "Recipe fingerprint": RECIPE.fingerprint(),
+    }
+    for secret in (RECIPE.prompt, "fog", "unipc", "wan-demo", "a revision"):
+        assert secret.encode() not in content
+    assert found(tmp_path, content).job_id == JOB

@@ -1,0 +1,54 @@
+"""Words that a text encoder does not read: each reads so many tokens and ignores, without a word, what comes after."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domain.cautions import GUIDANCE_OFF, quoted
+from domain.negative_prompt import is_made_by_rule
+from gpu_worker.engines import RenderRequest, Warned
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A tokenizer, and how many tokens its text encoder reads, the marks of beginning and end among them."""
+
+    tokenizer: Any
+    tokens_max: int
+
+    def unread(self, text: str) -> str:
+        """The end of the text that is not read, from the word on that is not read whole; empty where all of it is."""
+        if not self.tokenizer.is_fast:
+            tokens = self.tokenizer(text, verbose=False)["input_ids"]
+            return str(self.tokenizer.decode(tokens[self.tokens_max - 1 :], skip_special_tokens=True)).strip()
+        places = self.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        if len(places) <= self.tokens_max:
+            return ""
+        end = places[self.tokens_max - 2][1]  # the last token that is read is the mark of the end
+        while 0 < end < len(text) and not (text[end - 1].isspace() or text[end].isspace()):
+            end -= 1
+        return text[end:].strip()
+
+
+def unread_words(request: RenderRequest, readers: Sequence[Reader], *, reads_negative: bool = True) -> Iterator[Warned]:
+    """Warnings of what the owner wrote and a model does not read; the rule's own negative prompt is nobody's loss."""
+    tokens_max = min(reader.tokens_max for reader in readers)
+    cut = shortest(reader.unread(request.prompt) for reader in readers)
+    if cut:
+        yield Warned("prompt_cut_off", f"The model reads {tokens_max} tokens of a prompt and ignores its end: {cut}.")
+    negative = request.negative_prompt
+    if not negative or request.guidance <= GUIDANCE_OFF or is_made_by_rule(negative, request.prompt):
+        return
+    if not reads_negative:
+        yield Warned("negative_prompt_ignored", f"This model reads no negative prompt: {quoted(negative)}.")
+        return
+    cut = shortest(reader.unread(negative) for reader in readers)
+    if cut:
+        detail = f"The model reads {tokens_max} tokens of a negative prompt and ignores its end: {cut}."
+        yield Warned("negative_prompt_cut_off", detail)
+
+
+def shortest(ends: Iterator[str]) -> str:
+    """What the reader that reads least leaves out, in quotation marks; empty where nothing is left out."""
+    longest = max(ends, key=len)
+    return quoted(longest) if longest else ""
