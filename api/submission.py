@@ -15,7 +15,7 @@ from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.cautions import reads_negative_prompt
 from domain.commands import SubmitJob
-from domain.continuation import continued
+from domain.continuation import continued, decided_by
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
@@ -138,17 +138,11 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
     task = None
     if job_type is not None:
         quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
+        task = problems.task(content, job_type, catalog)
         wanted = content.get("params", {})
         if isinstance(wanted, dict):
-            pictures = has_picture(content)
-            params = problems.collect(
-                lambda: catalog.complete_params(job_type[1], wanted, has_picture=pictures), params
-            )
-        task = problems.task(content, job_type, catalog)
-        video = given.files.get(str(content["media"]["video"])) if task is Task.EXTEND else None
-        if video is not None and params.values:
-            known = catalog.params_of(job_type[1])
-            params = problems.collect(lambda: continued(params, wanted, video, known), params)
+            video = given.files.get(str(content["media"]["video"])) if task is Task.EXTEND else None
+            params = problems.collect(lambda: _params(job_type[1], wanted, content, catalog, video), params)
     if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
         problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
     problems.raise_any()
@@ -191,6 +185,17 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
         parent_id=given.parent_id,
         uploads=given.uploads,
     )
+
+
+def _params(
+    job_type: JobType, asked: Mapping[str, Any], content: Json, catalog: Catalog, video: InputFile | None
+) -> CompleteParams:
+    """Every parameter with its value; a video that goes on decides some. Raises `InvalidInput`."""
+    if video is None:
+        return catalog.complete_params(job_type, asked, has_picture=has_picture(content))
+    decided = decided_by(video)
+    params = catalog.complete_params(job_type, {name: asked[name] for name in asked if name not in decided})
+    return continued(params, asked, video, catalog.params_of(job_type))
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,7 @@ def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
     nats_url = settings.worker_nats_url.get_secret_value() if settings.worker_nats_url else ""
     return {
         **given,
+        "DARKROOM_DATA_DIR": str(settings.data_dir.absolute()),
         "DARKROOM_NATS_URL": nats_url,
         "DARKROOM_BLOBS_URL": settings.blobs(),
         "DARKROOM_POOLS": pools,

@@ -8,14 +8,19 @@ from domain.errors import FieldProblem, InvalidInput
 from domain.params import Param
 from domain.recipe import InputFile, ParamValue
 
-OF_THE_VIDEO: Final = ("width", "height", "fps")
-"""Parameters that a video that goes on decides."""
-
 OLD_FRAMES_MAX: Final = 1000
 """Of a video that goes on: a minute at 16 frames a second, 1.2 GB of pixels at 832 x 480."""
 
 FPS_ROUNDING: Final = 0.5
 """A parameter holds whole frames a second, a video 29.97: so far apart they mean the same."""
+
+
+def decided_by(video: InputFile) -> dict[str, ParamValue]:
+    """The parameters that the video decides, with their values; those of an older job may not be known."""
+    fps = video.fps
+    whole = int(fps) if fps is not None and fps.is_integer() else fps
+    known: dict[str, ParamValue | None] = {"width": video.width, "height": video.height, "fps": whole}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def continued(
@@ -28,46 +33,41 @@ def continued(
     """
     problem = problem_with(video, known)
     problems = [] if problem is None else [FieldProblem("media.video", problem)]
-    facts = facts_of(video)
     values, adjusted = dict(params.values), dict(params.adjusted)
-    for name in OF_THE_VIDEO:
-        fact = facts[name]
-        if fact is None or name not in known:
+    for name, fact in decided_by(video).items():
+        if name in known:
+            values[name] = fact
+        if name not in asked:
             continue
-        rounding = FPS_ROUNDING if name == "fps" else 0
-        if name in asked and abs(asked[name] - fact) > rounding:
+        if name not in known:
+            problems.append(FieldProblem(f"params.{name}", f"unknown; allowed: {', '.join(sorted(known))}"))
+        elif not _mean_the_same(name, asked[name], fact):
             detail = f"the video that goes on has {fact:g}, and so will the result; ask for that, or leave it out"
             problems.append(FieldProblem(f"params.{name}", detail))
-        elif name in asked and asked[name] != fact:
+        elif asked[name] != fact:
             adjusted[name] = asked[name]
-        values[name] = fact
     if problems:
         raise InvalidInput(problems)
     return CompleteParams(values, adjusted)
 
 
-def facts_of(video: InputFile) -> dict[str, ParamValue | None]:
-    """What the video says of the parameters that it decides; None where it was not kept."""
-    fps = video.fps
-    return {
-        "width": video.width,
-        "height": video.height,
-        "fps": int(fps) if fps is not None and fps.is_integer() else fps,
-    }
-
-
 def problem_with(video: InputFile, known: Mapping[str, Param]) -> str | None:
     """Why a model whose job type takes these parameters cannot go on from this video; None where it can."""
     sides = {"width": video.width, "height": video.height}
-    wrong = {
-        name: problem
+    wrong = [
+        f"its {name} must be a multiple of {known[name].multiple_of}"
         for name, pixels in sides.items()
-        if pixels is not None and (problem := known[name].problem_with(pixels)) is not None
-    }
+        if pixels is not None and pixels % (known[name].multiple_of or 1)
+    ]
     if wrong:
-        rules = " and ".join(f"its {name} {problem}" for name, problem in wrong.items())
         size = f"{video.width} x {video.height}"
-        return f"is {size}, and the model cannot go on with that: {rules}; scale or crop it first"
+        return f"is {size}, and the model cannot go on with that: {' and '.join(wrong)}; scale or crop it first"
     if video.frames is not None and video.frames > OLD_FRAMES_MAX:
         return f"has {video.frames} frames; {OLD_FRAMES_MAX} are the most; cut it first"
     return None
+
+
+def _mean_the_same(name: str, asked: object, fact: ParamValue) -> bool:
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or not isinstance(fact, int | float):
+        return False
+    return abs(asked - fact) < FPS_ROUNDING if name == "fps" else asked == fact

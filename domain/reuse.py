@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.catalog import FIELDS, Catalog, JobType
 from domain.cautions import Caution
-from domain.continuation import facts_of, problem_with
+from domain.continuation import decided_by, problem_with
 from domain.errors import InvalidInput
 from domain.inputs import Input, Inputs, Skipped
 from domain.negative_prompt import is_made_by_rule
@@ -121,13 +121,8 @@ class _Reading:
         """
         asked = self._stored.params
         known = self._known_params()
-        if video is not None and "video" in self._media:
-            facts = facts_of(video)
-            asked = {
-                name: value
-                for name, value in asked.items()
-                if name not in facts or (value == facts[name] and name in known and not known[name].problem_with(value))
-            }
+        decided = decided_by(video) if video is not None and "video" in self._media else {}
+        asked = {name: value for name, value in asked.items() if decided.get(name, value) == value}
         has_picture = bool(self._references) or "image" in self._media
         values: dict[str, ParamValue] = {}
         for name, param in known.items():
@@ -138,7 +133,7 @@ class _Reading:
                     self._skip(name, f"only with {param.condition_text()}")
                 continue
             value = asked.get(name)
-            problem = param.problem_with(value) if name in asked else None
+            problem = param.problem_with(value) if name in asked and name not in decided else None
             if problem is not None:
                 self._skip(name, f"was {_shown(value)}; {problem}")
             elif value is not None:

@@ -23,6 +23,7 @@ from gpu_worker.check import faults
 from gpu_worker.connection import connect
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
 from gpu_worker.engines.hosted import HostedEngines, is_hosted
+from gpu_worker.engines.identity import KNOWN
 from gpu_worker.engines.provider import Account
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker
@@ -103,6 +104,7 @@ def engines_of(settings: WorkerSettings) -> Engines:
         from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
     except ModuleNotFoundError as error:
         raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
+    KNOWN.keep_in(settings.data_dir / "model_hashes")
     budget_bytes = None if settings.memory_budget_mb is None else settings.memory_budget_mb * 1_000_000
     try:
         return Residency(

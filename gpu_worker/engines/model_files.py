@@ -1,6 +1,5 @@
 """What lies in a model's folder or file, seen without loading it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gpu_worker.engines import ModelUnavailable
-
-SAMPLE_BYTES = 1 << 20
-"""Read at either end of a weights file for its fingerprint: more than its header, and far less than all its 5 GB."""
 
 SECOND_TEXT_ENCODER = "conditioner.embedders.1."
 """Every single-file SDXL checkpoint has weights under this name, and no other Stable Diffusion does."""
@@ -96,28 +92,3 @@ def weight_names(file: Path) -> list[str]:
         raise ModelUnavailable(
             f"The weights {file} are cut off or no safetensors ({error}); copy them again."
         ) from None
-
-
-def fingerprint(model: Path) -> str:
-    """Return 64 hex digits that change with the configuration and with the name, size or either end of any weights."""
-    digest = hashlib.sha256()
-    files = [model] if model.is_file() else sorted(file for file in model.rglob("*") if file.is_file())
-    for file in files:
-        if file.suffix == ".safetensors":
-            content = ends_of(file)
-        elif file.suffix in {".json", ".txt", ".model"}:
-            content = file.read_bytes()
-        else:
-            continue
-        name = file.name if file == model else file.relative_to(model).as_posix()
-        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def ends_of(file: Path) -> bytes:
-    """Return the first and the last SAMPLE_BYTES of a file."""
-    with file.open("rb") as stream:
-        head = stream.read(SAMPLE_BYTES)
-        stream.seek(max(file.stat().st_size - SAMPLE_BYTES, 0))
-        return head + stream.read(SAMPLE_BYTES)

@@ -20,7 +20,7 @@ from domain.enhancement import CHARACTERS_MAX
 from domain.recipe import Kind
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
 from gpu_worker.engines.answers import NoAnswer, cleaned
-from gpu_worker.engines.model_files import fingerprint
+from gpu_worker.engines.identity import fingerprint
 from gpu_worker.engines.pipelines import HUB_ID
 from gpu_worker.failures import one_line
 

@@ -8,7 +8,8 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.model_files import fingerprint, require_sdxl, require_sdxl_file, weights_variant
+from gpu_worker.engines.identity import loaded_and_identified
+from gpu_worker.engines.model_files import require_sdxl, require_sdxl_file, weights_variant
 from gpu_worker.engines.pipelines import HUB_ID, one_line
 
 
@@ -16,9 +17,11 @@ def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:
     """Return the pipeline of a folder, a file or a hub id, its revision, and its folder where it has one."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return from_folder(path, dtype), fingerprint(path), path
+        pipeline, revision = loaded_and_identified(path, lambda: from_folder(path, dtype))
+        return pipeline, revision, path
     if path.is_file():
-        return from_file(path, dtype), fingerprint(path), None
+        pipeline, revision = loaded_and_identified(path, lambda: from_file(path, dtype))
+        return pipeline, revision, None
     if HUB_ID.fullmatch(source):
         snapshot = download(source)
         return from_folder(snapshot, dtype), snapshot.name, snapshot

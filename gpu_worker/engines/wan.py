@@ -34,7 +34,8 @@ from gpu_worker.engines import (
     Warned,
 )
 from gpu_worker.engines.device_memory import is_out_of_memory
-from gpu_worker.engines.model_files import fingerprint, require_wan, weights_variant
+from gpu_worker.engines.identity import loaded_and_identified
+from gpu_worker.engines.model_files import require_wan, weights_variant
 from gpu_worker.engines.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
 from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
 from gpu_worker.engines.wan_request import Abilities, Plan, plan_of
@@ -234,7 +235,7 @@ def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:
     """Return the pipeline of a folder or a hub id, and its revision."""
     path = Path(source).expanduser()
     if path.is_dir():
-        return from_folder(path, dtype), fingerprint(path)
+        return loaded_and_identified(path, lambda: from_folder(path, dtype))
     if not path.exists() and HUB_ID.fullmatch(source):
         snapshot = download(source)
         return from_folder(snapshot, dtype), snapshot.name

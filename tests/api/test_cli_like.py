@@ -171,7 +171,7 @@ async def test_a_catalog_that_changed_is_said(site: Site, submit: Command, tmp_p
         "The job ran on the model sdxl-demo; sdxl_image_fast runs on sdxl now.",
         "sampler is left away: was dpm++; must be one of euler, heun.",
         "karras is left away: only with sampler = heun.",
-        "rho is left away: unknown; allowed: guidance, height, karras, sampler, steps, width.",
+        "rho is left away: unknown; allowed: fit, guidance, height, karras, sampler, steps, width.",
     ]
 
 

@@ -57,7 +57,12 @@ def test_uploads_and_completed_assets_become_files_by_their_sources(memory_ledge
     assert found == {
         media: InputFile(kind="image", media_type="image/png", sha256=SHA256, path=path),
         asset: InputFile(
-            kind="image", media_type="image/png", sha256="00" * 32, path=f"sdxl_image_fast/{OWNER}/{JOB_ID}_0.png"
+            kind="image",
+            media_type="image/png",
+            sha256="00" * 32,
+            path=f"sdxl_image_fast/{OWNER}/{JOB_ID}_0.png",
+            width=256,
+            height=256,
         ),
     }
     assert resolve([], OWNER, memory_ledger) == {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.catalog import CompleteParams
-from domain.continuation import OLD_FRAMES_MAX, continued
+from domain.continuation import OLD_FRAMES_MAX, continued, decided_by
 from domain.errors import InvalidInput
 from domain.recipe import InputFile
 from tests.domain.catalogs import SHIPPED, catalog_of
@@ -33,7 +33,8 @@ def a_video(
 
 
 def submitted(video: InputFile, **asked: Any) -> CompleteParams:
-    return continued(CATALOG.complete_params(VIDEO, asked), asked, video, KNOWN)
+    others = {name: value for name, value in asked.items() if name not in decided_by(video)}
+    return continued(CATALOG.complete_params(VIDEO, others), asked, video, KNOWN)
 
 
 def refused(video: InputFile, **asked: Any) -> dict[str, str]:
@@ -60,11 +61,17 @@ def test_a_rate_that_no_parameter_can_hold_is_recorded_as_it_is() -> None:
     assert (made.values["fps"], made.adjusted) == (30000 / 1001, {"fps": 30})
     assert set(refused(a_video(fps=30000 / 1001), fps=29 - 1)) == {"params.fps"}
     assert submitted(a_video(fps=120.0)).values["fps"] == 120
+    assert submitted(a_video(fps=30000 / 1001), fps=30000 / 1001).adjusted == {}, "as reuse gives it"
+
+
+@pytest.mark.parametrize("wrong", ["96", True, None, [96], float("nan")])
+def test_what_is_no_number_is_refused(wrong: object) -> None:
+    assert set(refused(a_video(), width=wrong, fps=wrong)) == {"params.width", "params.fps"}
 
 
 @given(width=st.integers(1, 3000), height=st.integers(1, 3000))
 def test_a_size_is_refused_exactly_where_the_model_cannot_make_it(width: int, height: int) -> None:
-    possible = all(64 <= side <= 2048 and side % 16 == 0 for side in (width, height))
+    possible = all(side % 16 == 0 for side in (width, height))
     if possible:
         values = submitted(a_video(width, height)).values
         assert (values["width"], values["height"]) == (width, height)

@@ -415,6 +415,10 @@ def test_a_video_that_goes_on_decides_its_size_whatever_the_job_once_said() -> N
     given = params_among(inputs_of(wish, CATALOG, {}, None, video))
     assert not {"width", "height", "fps"} & set(given)
     assert params_among(inputs_of(job.stored(), CATALOG, {}, None, video)) == job.command.recipe.params
+    film = video.model_copy(update={"height": 48, "fps": 30000 / 1001})  # no parameter could ask for that
+    facts = with_recipe(job, params=job.command.recipe.params | {"height": 48, "fps": 30000 / 1001})
+    inputs = inputs_of(facts, CATALOG, {}, None, film)
+    assert (params_among(inputs)["height"], params_among(inputs)["fps"], inputs.skipped) == (48, 30000 / 1001, ())
     odd = video.model_copy(update={"width": 97})
     inputs = inputs_of(wish, CATALOG, {}, None, odd)
     assert "97 x 96" in skipped(inputs)["media.video"]

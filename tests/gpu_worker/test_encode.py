@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,6 +14,8 @@ from PIL import Image
 from domain.recipe import Kind
 from gpu_worker.encode import BrokenFile, encode, encode_png, read, read_png
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
+from gpu_worker.mp4 import encode_mp4
+from gpu_worker.sound import NoSound, Sound, read_sound
 from services.media import probe, read_origin, read_video
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
@@ -239,3 +243,86 @@ def test_an_image_is_no_video_and_a_video_no_image() -> None:
         encode(RenderedImage(0, IMAGE, 1), Kind.VIDEO, {})
     with pytest.raises(BrokenFile, match="A RenderedVideo is no image"):
         encode(RenderedVideo(0, frames(), 16.0, 1), Kind.IMAGE, {})
+
+
+def coloured() -> np.ndarray:
+    """Blocks of colour with hard edges at odd and even columns, on white: [height, width, 3]."""
+    image = np.full((96, 96, 3), 240, np.uint8)
+    image[16:48, 16:47] = (220, 20, 20)
+    image[40:80, 50:81] = (20, 40, 220)
+    image[60:90, 10:31] = (30, 200, 40)
+    return image
+
+
+def psnr(one: np.ndarray, two: np.ndarray) -> float:
+    """Decibels: how close two pictures are."""
+    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - two) ** 2)))
+
+
+def test_colour_stays_where_it_is_however_often_a_video_goes_on() -> None:
+    """Ten rounds: written and read with the same place for each sample of colour, and so mirror images fare alike."""
+    image = coloured()
+    first = None
+    frames, mirrored = np.stack([image] * 3), np.stack([image[:, ::-1]] * 3)
+    for _ in range(10):
+        frames, _ = read_video(encode_mp4(frames, 8.0, {}), frames_max=3)
+        mirrored, _ = read_video(encode_mp4(mirrored, 8.0, {}), frames_max=3)
+        first = frames[0] if first is None else first
+    assert psnr(frames[0], image) > 23
+    assert psnr(frames[0], first) > 26
+    assert abs(psnr(frames[0], image) - psnr(mirrored[0], image[:, ::-1])) < 1.5
+    # The middle of what is red, weighed column by column, has not moved by a tenth of a pixel.
+    assert abs(middle_of_red(frames[0]) - middle_of_red(image)) < 0.1
+
+
+def middle_of_red(image: np.ndarray) -> float:
+    """The column around which the red block of `coloured` lies."""
+    row = image[20:36].astype(float)
+    redness = (row[..., 0] - (row[..., 1] + row[..., 2]) / 2).mean(axis=0).clip(min=0)
+    return float((redness * np.arange(redness.size)).sum() / redness.sum())
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "channels"), [(8_000, "mono", 1), (44_100, "stereo", 2), (48_000, "5.1", 6), (32_000, "mono", 1)]
+)
+@pytest.mark.parametrize("seconds", [0.01, 0.7, 3.0])
+def test_a_sound_is_as_long_as_its_video(rate: int, layout: str, channels: int, seconds: float) -> None:
+    wave = 0.4 * np.sin(2 * np.pi * 300 * np.arange(round(seconds * rate)) / rate).astype(np.float32)
+    sound = Sound(np.stack([wave] * channels).astype(np.float32), rate, layout)
+    frames = np.zeros((9, 32, 48, 3), np.uint8)
+    content = encode_mp4(frames, 8.0, {}, sound)
+    assert content == encode_mp4(frames, 8.0, {}, sound), "the same sound is the same bytes"
+    assert probe(content).frames == 9
+    read, others = read_sound(content)
+    assert read is not None
+    assert (read.rate, read.layout, others) == (rate, layout, 0)
+    assert read.samples.shape[1] / rate == pytest.approx(9 / 8, abs=2048 / rate)
+
+
+def test_a_sound_lies_where_its_file_says(tmp_path: Path) -> None:
+    """One that begins 0.25 s after the first frame, at a rate that is not written here."""
+    file = tmp_path / "late.mov"
+    rate, late = 96_000, 24_000
+    with av.open(str(file), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for _ in range(8):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+        loud = av.AudioFrame.from_ndarray(np.full((1, rate // 2), 16_000, np.int16), format="s16", layout="mono")
+        loud.sample_rate, loud.pts, loud.time_base = rate, late, Fraction(1, rate)
+        container.mux(audio.encode(loud))
+        container.mux(audio.encode(None))
+    sound, _ = read_sound(file.read_bytes())
+    assert sound is not None
+    assert sound.rate == 48_000
+    loudness = np.abs(sound.samples[0])
+    assert int(np.argmax(loudness > 0.1)) == pytest.approx(0.25 * 48_000, abs=200)
+    assert int((loudness > 0.1).sum()) == pytest.approx(0.5 * 48_000, abs=400)
+
+
+def test_a_silent_video_has_no_sound_and_what_is_none_says_so() -> None:
+    assert read_sound(encode_mp4(np.zeros((3, 32, 48, 3), np.uint8), 8.0, {})) == (None, 0)
+    with pytest.raises(NoSound):
+        read_sound(b"no video")

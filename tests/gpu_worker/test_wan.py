@@ -1,5 +1,6 @@
 """The Wan engine, on a tiny model: tasks, seeds, frames, memory, cancel, and folders that cannot do what is asked."""
 
+import io
 import json
 import shutil
 import socket
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -24,10 +26,15 @@ from gpu_worker.engines import (
     RenderedImage,
     RenderedVideo,
     RenderRequest,
+    Warned,
 )
+from gpu_worker.engines.fitting import fitted
 from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.engines.wan import WanEngine, from_folder
+from gpu_worker.engines.wan_request import plan_of
+from gpu_worker.mp4 import encode_mp4
 from gpu_worker.residency import Residency
+from gpu_worker.sound import Sound, read_sound
 from services.media import read_video
 from tests.gpu_worker.tiny_wan import build_tiny_wan_i2v
 
@@ -78,7 +85,7 @@ def everything(engine: WanEngine, request: RenderRequest) -> list[Any]:
 
 
 def videos(engine: WanEngine, request: RenderRequest) -> list[np.ndarray]:
-    rendered = everything(engine, request)
+    rendered = [one for one in everything(engine, request) if not isinstance(one, Warned)]
     assert all(isinstance(video, RenderedVideo) and video.render_ms > 0 for video in rendered)
     return [video.frames for video in rendered]
 
@@ -147,6 +154,75 @@ def test_a_video_goes_on_from_its_last_frame_and_the_old_frames_stay(wan: WanEng
     assert np.array_equal(extended.frames[:6], old)
     alone = from_picture(width=48, image=Image.fromarray(old[-1]))
     assert np.array_equal(extended.frames[6:], videos(wan, alone)[0][1:])
+
+
+def with_sound(frames: int = 6, tracks: int = 1) -> bytes:
+    """A video of 12 frames a second with a tone of 440 Hz, of which each further track holds another one."""
+    content = encode_mp4(np.zeros((frames, 32, 48, 3), np.uint8), 12.0, {}, tone(frames / 12))
+    if tracks == 1:
+        return content
+    file = io.BytesIO()
+    with av.open(io.BytesIO(content)) as source, av.open(file, "w", format="mp4") as target:
+        streams = [target.add_stream_from_template(source.streams.video[0])]
+        streams += [target.add_stream_from_template(source.streams.audio[0]) for _ in range(tracks)]
+        for packet in list(source.demux(source.streams.video[0], source.streams.audio[0])):
+            for stream in streams[:1] if packet.stream.type == "video" else streams[1:2]:
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+    return file.getvalue()
+
+
+def tone(seconds: float, rate: int = 44_100) -> Sound:
+    """440 Hz."""
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+    return Sound(wave.astype(np.float32)[None], rate, "mono")
+
+
+def test_a_video_that_goes_on_keeps_its_sound_and_is_silent_where_it_is_new(wan: WanEngine) -> None:
+    video = with_sound()
+    for _ in range(3):  # and so do its own continuations
+        (extended,) = everything(wan, a_request(task=Task.EXTEND, video=video))
+        video = encode(extended, Kind.VIDEO, {})[0]
+        sound, others = read_sound(video)
+        assert sound is not None
+        assert (sound.rate, sound.layout, others) == (44_100, "mono", 0)
+        old = sound.samples[0, 2_000 : 22_050 - 2_000]
+        assert np.abs(old - tone(0.5).samples[0, 2_000 : 22_050 - 2_000]).max() < 0.05
+        assert np.abs(sound.samples[0, 22_050 + 2_500 :]).max() < 0.01
+        assert sound.samples.shape[1] / sound.rate == pytest.approx(extended.frames.shape[0] / 12, abs=0.05)
+
+
+def test_a_sound_that_cannot_be_kept_is_told(wan: WanEngine) -> None:
+    warned, video = everything(wan, a_request(task=Task.EXTEND, video=with_sound(tracks=2)))
+    assert (warned.code, "Of the 2 sounds" in warned.detail) == ("sound_tracks_lost", True)
+    assert video.sound is not None
+
+
+@pytest.mark.parametrize("guidance", [5.0, 1.0])
+def test_words_after_the_limit_are_told(wan: WanEngine, guidance: float) -> None:
+    """The tiny tokenizer has a token for each character."""
+    long = "x" * 600 + " a blue star"
+    told = [
+        one
+        for one in everything(wan, an_image(prompt=long, negative_prompt=long, guidance=guidance, steps=1))
+        if isinstance(one, Warned)
+    ]
+    assert [each.code for each in told] == ["prompt_cut_off", "negative_prompt_cut_off"][: 2 if guidance > 1 else 1]
+    assert all("a blue star" in each.detail and "512 tokens" in each.detail for each in told)
+    (alone,) = everything(wan, an_image(prompt="x y " * 100, steps=1))
+    assert isinstance(alone, RenderedImage)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_a_first_frame_of_another_shape_is_fitted_as_asked(wan: WanEngine, fit: str) -> None:
+    tall = Image.new("RGB", (32, 128), "white")
+    tall.paste("red", (0, 0, 32, 32))
+    plan = plan_of(from_picture(image=tall, params={"fit": fit}), wan._abilities)
+    assert plan.start is not None
+    assert np.array_equal(np.asarray(plan.start), np.asarray(fitted(tall, 32, 32, fit)))
+    with pytest.raises(InvalidRequest, match="one of crop, pad, stretch, but is 'squeeze'"):
+        plan_of(from_picture(params={"fit": "squeeze"}), wan._abilities)
 
 
 def test_a_cancel_stops_after_the_step_and_the_engine_goes_on(wan: WanEngine) -> None:
