@@ -17,7 +17,8 @@ from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from gpu_worker.sound import Sound, SoundTrack
+from gpu_worker.sound import SoundTrack
+from services.media.sounds import Sound
 
 MUXING = {"movflags": "faststart+use_metadata_tags"}
 """The index before the pictures, and metadata under any name, not those alone that QuickTime knew."""

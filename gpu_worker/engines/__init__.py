@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from gpu_worker.sound import Sound
+    from services.media.sounds import Sound
 
 
 class RenderCanceled(Exception):

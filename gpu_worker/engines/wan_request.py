@@ -13,9 +13,9 @@ from domain.continuation import OLD_FRAMES_MAX
 from domain.recipe import Kind, Task
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted
-from gpu_worker.sound import NoSound, Sound, read_sound
 from services.media import UnreadableMedia
-from services.media.bounded import read_video
+from services.media.bounded import read_sound, read_video
+from services.media.sounds import Sound
 
 FPS, SHIFT, SOLVER = 16.0, 5.0, "unipc"
 """Where a recipe says nothing: what Wan was made with, and the shift and solver of the catalog's job types."""
@@ -173,8 +173,8 @@ def old_sound(video: bytes) -> tuple[Sound | None, tuple[Warned, ...]]:
     """Return the first sound of a video that goes on, and what is said about the others, or about one that is lost."""
     try:
         sound, others = read_sound(video)
-    except NoSound as error:
-        return None, (Warned("sound_lost", f"The sound of the video that goes on is lost: {error}."),)
+    except UnreadableMedia as error:
+        return None, (Warned("sound_lost", f"The sound of the video that goes on is lost. {error}"),)
     if not others:
         return sound, ()
     detail = f"Of the {others + 1} sounds of the video that goes on the first one alone is kept."

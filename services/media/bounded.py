@@ -25,8 +25,9 @@ from PIL import Image
 
 from services.media.child import HEADER_BYTES_MAX
 from services.media.formats import Weight, format_of, pixels_claimed, weight_of
-from services.media.kinds import PIXELS_MAX, VIDEO_BYTES_MAX, Media, UnreadableMedia
+from services.media.kinds import PIXELS_MAX, SOUND_BYTES_MAX, VIDEO_BYTES_MAX, Media, UnreadableMedia
 from services.media.reading import SmallPicture
+from services.media.sounds import Sound
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,18 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
     """
     header, pixels = DECODERS.ask("video", content, {"frames_max": frames_max}, bytes_max=VIDEO_BYTES_MAX)
     return np.frombuffer(pixels, dtype=np.uint8).reshape(header["shape"]), float(header["fps"])
+
+
+def read_sound(content: bytes) -> tuple[Sound | None, int]:
+    """Return the first sound of a video, and how many more it has; None for a silent one.
+
+    Raises `UnreadableMedia` and `DecodingUnavailable`.
+    """
+    header, samples = DECODERS.ask("sound", content, bytes_max=SOUND_BYTES_MAX)
+    if "shape" not in header:
+        return None, 0
+    held = np.frombuffer(samples, dtype=np.float32).reshape(header["shape"])
+    return Sound(held, int(header["rate"]), str(header["layout"])), int(header["others"])
 
 
 def small_picture(content: bytes, *, is_video: bool, side_max: int, quality: int) -> SmallPicture:
@@ -207,6 +220,8 @@ class Decoders:
         memory_bytes = limits.memory_bytes + pixels * PIXEL_BYTES + len(content) * FILE_COPIES
         if task == "video":
             memory_bytes += VIDEO_BYTES_MAX
+        if task == "sound":
+            memory_bytes += 3 * SOUND_BYTES_MAX  # its pieces, and those put together
         question = {
             "task": task,
             "options": options or {},

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import av.subtitles.stream
+import numpy as np
 from PIL import ExifTags, Image, ImagePalette, MpoImagePlugin, TiffImagePlugin
 
 from services.media import reading
@@ -118,6 +119,15 @@ def _video(content: bytes, options: Mapping[str, Any]) -> Answer:
     return header, (frame.data for frame in video.frames())
 
 
+def _sound(content: bytes, _: Mapping[str, Any]) -> Answer:
+    sound, others = reading.read_sound(content)
+    if sound is None:
+        return {"bytes": 0}, ()
+    samples = np.ascontiguousarray(sound.samples)
+    told = {"shape": samples.shape, "rate": sound.rate, "layout": sound.layout, "others": others}
+    return {**told, "bytes": samples.nbytes}, (samples.data,)
+
+
 def _small(content: bytes, options: Mapping[str, Any]) -> Answer:
     small = reading.read_small(content, **options)
     return {"width": small.width, "height": small.height, "bytes": len(small.content)}, (small.content,)
@@ -128,6 +138,7 @@ TASKS: Final[Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]]] = {
     "origin": _origin,
     "image": _image,
     "video": _video,
+    "sound": _sound,
     "small": _small,
 }
 

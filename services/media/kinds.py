@@ -20,6 +20,9 @@ VIDEO_PIXELS_MAX: Final = 40_000_000_000
 VIDEO_BYTES_MAX: Final = 2 * 1024**3
 """Bytes of the frames of a video that are held at a time, in RGB."""
 
+SOUND_BYTES_MAX: Final = 512 * 1024**2
+"""Bytes of the samples of a video's sound: ten minutes of six channels take more."""
+
 
 class UnreadableMedia(Exception):
     """The bytes are no picture, video or sound that is read here, are cut off or damaged, or are too large."""

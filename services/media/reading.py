@@ -12,7 +12,7 @@ from services.media.containers import opened, video_of
 from services.media.formats import ALLOWED, IMAGE_TYPES, VIDEO_TYPES, Format, format_of
 from services.media.kinds import Media, UnreadableMedia
 from services.media.pictures import Picture, open_picture, sha256_of, shown, shown_small
-from services.media.sounds import probe_sound
+from services.media.sounds import Sound, probe_sound, sound_of
 from services.media.videos import ShownVideo, frame_of, probe_video, shown_video
 
 
@@ -65,6 +65,15 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
     """
     video = read_shown_video(content, frames_max=frames_max)
     return np.stack(list(video.frames())), video.fps
+
+
+def read_sound(content: bytes) -> tuple[Sound | None, int]:
+    """Return the first sound of a video, and how many more it has; None for a silent one. Raises `UnreadableMedia`."""
+    with opened(content, _video_format(content)) as container:
+        tracks = container.streams.audio
+        if not tracks:
+            return None, 0
+        return sound_of(container, tracks[0], video_of(container)), len(tracks) - 1
 
 
 def read_frame(content: bytes) -> Image.Image:

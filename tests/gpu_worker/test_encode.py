@@ -15,8 +15,9 @@ from domain.recipe import Kind
 from gpu_worker.encode import BrokenFile, encode, encode_png, read, read_png
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4
-from gpu_worker.sound import NoSound, Sound, read_sound
-from services.media import probe, read_origin, read_video
+from services.media import UnreadableMedia, probe, read_origin, read_video
+from services.media.bounded import read_sound
+from services.media.sounds import Sound
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
 
@@ -324,5 +325,5 @@ def test_a_sound_lies_where_its_file_says(tmp_path: Path) -> None:
 
 def test_a_silent_video_has_no_sound_and_what_is_none_says_so() -> None:
     assert read_sound(encode_mp4(np.zeros((3, 32, 48, 3), np.uint8), 8.0, {})) == (None, 0)
-    with pytest.raises(NoSound):
+    with pytest.raises(UnreadableMedia):
         read_sound(b"no video")
