@@ -267,6 +267,7 @@ TABLE: Final[Mapping[str, Answer]] = {
     "head_too_large": Answer(431, "Request header fields too large"),
     "internal": Answer(500, "Internal error"),
     "unavailable": Answer(503, "Unavailable"),
+    "ledger_stopped": Answer(503, "Writes are stopped"),
     "blob_store_unavailable": Answer(503, "Object store unavailable"),
     "too_many_connections": Answer(503, "Too many connections"),
     "broker_unavailable": Answer(503, "NATS unavailable"),

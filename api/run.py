@@ -37,6 +37,7 @@ from services.reaper import Reaper
 from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
+from services.restore.comparing import Admission
 from services.scheduling import in_turn, yielding
 from services.settings import PREFIX, Settings, SettingsError
 from services.sweeper import Sweeper
@@ -85,16 +86,20 @@ async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
     dsn, nats_url = servers_of(settings)
     catalog = settings.catalog()
     broker = Broker(nats_url, f"darkroom-{name}", settings.nats_replicas)
+    admission = Admission()
     with (
         Database(dsn) as database,
-        Flusher(dsn, broker.wake) as flusher,
+        Flusher(dsn, broker.wake, admission.is_given) as flusher,
         Ledger(PostgresRecorder(database, flusher)) as ledger,
     ):
         await broker.open()
         await broker.hear_wakes()
+        comparing = asyncio.create_task(admission.seek(ledger, broker))
         try:
             yield Core(settings, catalog, database, ledger, broker)
         finally:
+            comparing.cancel()
+            await asyncio.gather(comparing, return_exceptions=True)
             await broker.close()
 
 

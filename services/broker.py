@@ -26,6 +26,9 @@ from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, nats_server
 
 log = logging.getLogger(__name__)
 
+UNREADABLE: Final = "stream.msg.get.ledger"
+"""What nats-server's refusal names, in small letters, when a user may not read LEDGER."""
+
 RECONNECT_PAUSE_S = 0.25
 CONNECT_S_MAX = 2
 
@@ -92,6 +95,8 @@ class Broker:
         self._followers: list[Follower] = []
         self._is_telling = False
         self._untold: int | None = None
+        self.may_read_ledger = True
+        """False once NATS said that this user may not: see docs/least-rights.md."""
 
     @property
     def connected(self) -> bool:
@@ -196,6 +201,13 @@ class Broker:
         if REFUSED in str(error).lower() and not self._refused:  # once: it is tried four times a second
             self._refused = True
             log.warning("NATS refuses the user or the password of DARKROOM_NATS_URL; it is tried until it does not")
+        if UNREADABLE in str(error).lower() and self.may_read_ledger:
+            self.may_read_ledger = False
+            log.warning(
+                "NATS does not let this user read the stream %s, so its content is not compared with the ledger: allow "
+                "what docs/least-rights.md names",
+                LEDGER_STREAM,
+            )
         log.debug("NATS: %s", error)
 
     async def _on_disconnect(self) -> None:

@@ -29,6 +29,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "disk_full": "Free some space on the disk of Postgres; everything goes on by itself.",
     "locked": "Wait for an import, a restore or a migration that runs; `darkroom doctor` names the process.",
     "too_slow": "See what the server is busy with: select * from pg_stat_activity where state <> 'idle'.",
+    "ledger_stopped": "Run `darkroom restored`; docs/backup.md says what it does.",
+    "not_compared": "See that NATS runs, and that DARKROOM_NATS_URL has its host and port.",
     "transaction_ended": "Try it again; if a program was stopped in the middle of it, start that again.",
 }
 
@@ -56,6 +58,20 @@ class Unavailable(Exception):
     def remedy(self) -> str:
         """What an operator can do."""
         return REMEDIES[self.reason]
+
+
+STOPPED: Final = "DR001"
+"""The SQLSTATE with which the ledger refuses events while writes are stopped: see migrations/0016_epochs.sql."""
+
+
+class WritesStopped(Unavailable):
+    """The ledger takes no events: it is not the one that others have seen. `darkroom restored` lets writes go on."""
+
+    code = "ledger_stopped"
+
+    def __init__(self, sentence: str | None) -> None:
+        """`sentence` is what Postgres says of it."""
+        super().__init__(sentence or "Writes to the ledger are stopped.", reason="ledger_stopped")
 
 
 class Database:
@@ -121,6 +137,10 @@ def translated() -> Iterator[None]:
         yield
     except GONE as error:
         raise why_unavailable(error) from error
+    except psycopg.DatabaseError as error:
+        if error.sqlstate == STOPPED:
+            raise WritesStopped(error.diag.message_primary) from None
+        raise
 
 
 def why_unavailable(error: psycopg.Error) -> Unavailable:

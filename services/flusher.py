@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import CONNECTING, GONE, Unavailable, why_unavailable
+from services.database import CONNECTING, GONE, STOPPED, Unavailable, WritesStopped, why_unavailable
 from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 from services.observability import progress
 
@@ -46,6 +46,11 @@ RETRY_S_MAX: Final = 5.0
 """For so long a group is sent again after a lost connection; then its callers hear `Unavailable`."""
 
 RETRY_PAUSE_S: Final = 0.1
+
+WENT_BACK: Final = (
+    "The ledger lacks what this Darkroom has appended to it: Postgres was restored from an older backup. Writes are "
+    "stopped; run `darkroom restored`."
+)
 
 NEVER: Final = sys.maxsize
 """So many waiting commits wake the thread: none do while it is awake."""
@@ -104,6 +109,14 @@ class Conflict(Exception):
     code = "conflict"
 
 
+class NotAdmitted(psycopg.OperationalError):
+    """This process has not compared the ledger with LEDGER yet. It is tried again in a moment."""
+
+    def reason(self) -> Unavailable:
+        """What a caller hears when that goes on."""
+        return Unavailable(f"{self}; nothing was written.", reason="not_compared")
+
+
 class _Awaited:
     """A commit whose writer sleeps until it is answered: a bare lock, for a future costs three times as much."""
 
@@ -153,10 +166,22 @@ class _Promised:
 class Flusher:
     """The one writer of a process: a thread that flushes what its callers hand in. Start with `with`."""
 
-    def __init__(self, dsn: str, on_commit: Callable[[int], None] | None = None) -> None:
-        """`on_commit` is called with the last position after each group that appended something."""
+    def __init__(
+        self,
+        dsn: str,
+        on_commit: Callable[[int], None] | None = None,
+        admitted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`on_commit` is called with the last position after each group that appended something.
+
+        Nothing is sent before `admitted` says that this database may be written.
+        """
         self._dsn = dsn
         self._on_commit = on_commit
+        self._admitted = admitted
+        self._epoch: UUID | None = None
+        self._last_command: UUID | None = None
+        self._on_new_epoch: list[Callable[[], None]] = []
         # Writers hand in without a lock, which forty of them would queue for: a deque takes appends from all threads.
         self._waiting: deque[_Awaited | _Promised] = deque()
         self._wanted = NEVER
@@ -180,6 +205,10 @@ class Flusher:
         self._wake_up()
         if self._thread.is_alive():
             self._thread.join()
+
+    def when_restored(self, forget: Callable[[], None]) -> None:
+        """Call `forget` when the ledger turns out to be another incarnation: what was remembered of it is not so."""
+        self._on_new_epoch.append(forget)
 
     def append(self, commit: Commit) -> Future[Receipt]:
         """Hand in a commit. The future holds its receipt, `Conflict` or `Unavailable`."""
@@ -272,7 +301,7 @@ class Flusher:
                 return self._send(commits)
             except GONE as error:
                 self._disconnect()
-                reason = why_unavailable(error)
+                reason = error.reason() if isinstance(error, NotAdmitted) else why_unavailable(error)
                 self._said.waits(reason)
                 if time.monotonic() > deadline or self._closing:
                     raise reason from error
@@ -280,16 +309,44 @@ class Flusher:
 
     def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         if self._connection is None:
-            self._connection = psycopg.connect(self._dsn, **CONNECTING)
+            self._connection = self._connect()
         reached(Point.COMMIT_BEFORE)
         began_s = time.perf_counter()
-        verdicts = append_group(self._connection, commits)
+        try:
+            verdicts = append_group(self._connection, commits)
+        except psycopg.Error as error:
+            if error.sqlstate != STOPPED:
+                raise
+            self._disconnect()  # the next one looks again in which epoch the ledger is
+            raise WritesStopped(error.diag.message_primary) from None
         GROUP_SECONDS.observe(time.perf_counter() - began_s)
         GROUP_COMMITS.observe(len(commits))
         LEDGER_CONFLICTS.inc(sum(isinstance(verdict, Conflict) for verdict in verdicts))
         reached(Point.COMMIT_AFTER)
         self._said.went_on()
+        if isinstance(verdicts[-1], Receipt):
+            self._last_command = commits[-1].command_id
         return verdicts
+
+    def _connect(self) -> Connection[TupleRow]:
+        """A connection to the ledger that this process knows. One that lost what was appended here is an older one."""
+        if not self._admitted():
+            raise NotAdmitted("The ledger has not been compared with the stream LEDGER of NATS yet")
+        connection = psycopg.connect(self._dsn, **CONNECTING)
+        try:
+            row = connection.execute(SQL["incarnation"], {"command_id": self._last_command}).fetchone()
+            epoch, is_there = row or (None, True)
+            if epoch != self._epoch:
+                if self._epoch is not None:
+                    for forget in self._on_new_epoch:
+                        forget()
+                self._epoch, self._last_command = epoch, None
+            elif not is_there:
+                connection.execute(SQL["stop"], (WENT_BACK,))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -23,6 +23,7 @@ from services.ledger_stream import Comparison, Message, message_bytes_max, messa
 from services.metrics import LEDGER_STREAM_REFILLS, RELAY_POSITION
 from services.observability import progress
 from services.observability.parking import park
+from services.restore.comparing import Incarnation
 from services.wire import LEDGER_STREAM
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Relay:
         self._ledger = ledger
         self._broker = broker
         self._comparison = Comparison(ledger, broker)
+        self._incarnation = Incarnation(ledger, broker)
         self._refused_after: int | None = None
         self._filled_again_s = float("-inf")
         self._refills = 0
@@ -62,38 +64,32 @@ class Relay:
         info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
         position = info.state.last_seq
         RELAY_POSITION.set(position)
-        batch = await asyncio.to_thread(self._ledger.read_raw, position, BATCH_EVENTS_MAX)
-        if not batch:
-            await self._refuse_a_longer_stream(position)
-        if damage := self._damage_of(info):
+        batch = await self._incarnation.following(info, BATCH_EVENTS_MAX)
+        if damage := await self._damage_of(info):
             await self._fill_again(damage)
             return 0
         if not batch:
             return 0
         try:
             # After a refusal one alone: its answer says why; that of a batch, only that one before it is missing.
-            await self._publish(info, batch[:1] if self._refused_after == position else batch)
+            batch = batch[:1] if self._refused_after == position else batch
+            await self._publish(info, batch)
         except APIError as error:
             if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
             self._refused_after = position
+            self._incarnation.forget()
             log.debug("some of %d events after %d were not taken; they are looked at again", len(batch), position)
             return 0
+        self._incarnation.published(batch[-1])
         reached(Point.RELAY_AFTER_PUBLISH)
         return len(batch)
 
-    async def _refuse_a_longer_stream(self, position: int) -> None:
-        head = await asyncio.to_thread(self._ledger.head)
-        if position > head:
-            raise OutOfStep(
-                f"the stream {LEDGER_STREAM} holds {position} events and the ledger {head}: they belong to different "
-                "ledgers, or Postgres was restored from an older backup; delete the stream to have it filled again"
-            )
-
-    def _damage_of(self, info: StreamInfo) -> str | None:
+    async def _damage_of(self, info: StreamInfo) -> str | None:
         """What the disk of NATS lost of the stream; None where nothing is known to be lost.
 
-        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage.
+        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage, and writes
+        are stopped.
         """
         if incomplete := why_incomplete(info.state):
             return incomplete
@@ -101,10 +97,7 @@ class Relay:
         if difference is None:
             return None
         if difference.is_of_another_history:
-            raise OutOfStep(
-                f"the stream {LEDGER_STREAM} holds another event at position {difference.position} than the ledger: "
-                "they belong to different ledgers, or Postgres was restored from an older backup"
-            )
+            await self._incarnation.refuse_another_event(difference.position)
         return difference.sentence
 
     async def _fill_again(self, damage: str) -> None:

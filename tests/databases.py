@@ -104,6 +104,7 @@ class Databases:
             for (table,) in connection.execute(TABLES).fetchall():
                 if table not in KEPT:
                     connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
+            connection.execute("insert into epochs (number, from_position, reason) values (0, 1, 'first')")
         return True
 
 

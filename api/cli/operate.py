@@ -85,6 +85,9 @@ def verify(dsn: str) -> int:
         else:
             fits = False
             typer.echo(f"ledger: does not fit at position {chain.misfit.position}: {chain.misfit.reason}")
+        if stopped := ledger.stopped():
+            fits = False
+            typer.echo(f"ledger: {stopped}")
         for view in projections.ALL:
             folded = rebuilding.matches_ledger(database, ledger, view)
             fits &= folded.same is not False

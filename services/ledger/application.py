@@ -111,6 +111,7 @@ class Ledger(LedgerReader, Application[UUID]):
         self._given: Recorder = recorder
         self._mapper = mapper or EventMapper()
         self._recent = RecentJobs()
+        recorder.when_restored(self._recent.clear)
         super().__init__()
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
@@ -203,6 +204,10 @@ class Ledger(LedgerReader, Application[UUID]):
         envelope = _new_envelope(context, made.owner, now, identifier)
         event = self._mapper.encode(identifier, 1, made, envelope)
         return self._given.write(Commit(envelope.command_id, [event])).last_position
+
+    def stop(self, reason: str) -> None:
+        """Refuse every append from now on, in every process, until `darkroom restored`. The first reason stays."""
+        self._given.stop(reason)
 
     def _execute_unread(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted | None:
         """Decide without reading the ledger first; None when only a reading can tell.

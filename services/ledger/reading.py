@@ -22,6 +22,7 @@ from services.ledger.aggregates import ASSET, BATCH, MEDIA, Aggregate, CommandT,
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import Loaded
 from services.ledger.recorders import RawEvent, Recorder
+from services.restore.epochs import Epochs
 
 ASSETS_LOADED_AT_ONCE: Final = 6
 """A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
@@ -103,6 +104,14 @@ class LedgerReader:
     def head(self) -> int:
         """The last position; 0 for an empty ledger."""
         return self._given.head()
+
+    def epochs(self) -> Epochs:
+        """The incarnations of this ledger."""
+        return self._given.epochs()
+
+    def stopped(self) -> str | None:
+        """Why appends are refused; None while they are taken."""
+        return self._given.stopped()
 
     def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:
         state, _, _ = self._load_one(kind, stream)

@@ -55,3 +55,8 @@ class RecentJobs:
         """It turned out to have changed."""
         with self._guard:
             self._jobs.pop(job_id, None)
+
+    def clear(self) -> None:
+        """The ledger is another one."""
+        with self._guard:
+            self._jobs.clear()

@@ -24,6 +24,7 @@ from projections.arrays import uuids
 from projections.sql import load
 from services.database import Database, Unavailable
 from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
+from services.restore.epochs import Epochs, read_epochs, stop_writes, stopped_reason
 
 SQL = load("recorders.sql", "services.ledger")
 
@@ -67,6 +68,22 @@ class Recorder(Protocol):
 
     def head(self) -> int:
         """The last position, 0 for an empty ledger."""
+        ...
+
+    def epochs(self) -> Epochs:
+        """The incarnations of this ledger."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Refuse every append from now on, in every process, until `darkroom restored`."""
+        ...
+
+    def stopped(self) -> str | None:
+        """Why appends are refused; None while they are taken."""
+        ...
+
+    def when_restored(self, forget: Callable[[], None]) -> None:
+        """Call `forget` when the ledger turns out to be another incarnation."""
         ...
 
 
@@ -121,6 +138,25 @@ class PostgresRecorder(PostgresApplicationRecorder):
         with self._database.connection() as connection:
             row = connection.execute(SQL["head"]).fetchone()
         return cast("int", row[0]) if row else 0
+
+    def epochs(self) -> Epochs:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            return Epochs(read_epochs(connection))
+
+    def stop(self, reason: str) -> None:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            stop_writes(connection, reason)
+
+    def stopped(self) -> str | None:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            return stopped_reason(connection)
+
+    def when_restored(self, forget: Callable[[], None]) -> None:
+        """See `Recorder`."""
+        self._flusher.when_restored(forget)
 
     def max_notification_id(self) -> int | None:
         """The last position; None for an empty ledger, as the library wants it."""
@@ -177,6 +213,21 @@ class InMemoryRecorder(POPOApplicationRecorder):
     def head(self) -> int:
         """See `Recorder`."""
         return self.max_notification_id() or 0
+
+    def epochs(self) -> Epochs:
+        """See `Recorder`: what is in memory is never restored."""
+        return Epochs(())
+
+    def stop(self, reason: str) -> None:
+        """See `Recorder`: never needed."""
+        raise NotImplementedError(reason)
+
+    def stopped(self) -> str | None:
+        """See `Recorder`: it never is."""
+        return None
+
+    def when_restored(self, forget: Callable[[], None]) -> None:
+        """See `Recorder`: it never happens."""
 
     def write(self, commit: Commit) -> Receipt:
         """See `Recorder`."""

@@ -65,6 +65,10 @@ FORBIDDEN = {
     "thumbnail": "delete from thumbnail_tries",
     "sweep": "update file_sweeps set position = 0",
     "migrate": "delete from migrations",
+    "stop writes": "select ledger_stop('because')",
+    "let writes go on": "delete from ledger_stopped",
+    "no stop": "alter table ledger disable trigger ledger_stop",
+    "an epoch of one's own": "insert into epochs (number, from_position, reason) values (1, 1, 'mine')",
     "a table of one's own": "create table mine (id int)",
     "a table in the views": "create table views_next.mine (id int)",
     "a role of one's own": "create role another",
@@ -72,11 +76,11 @@ FORBIDDEN = {
 }
 MAY = {
     API: {"read others' rows"},  # no row of theirs is in it: see below
-    READER: {"read ledger", "read others' rows"},
-    WRITER: {"read ledger", "read others' rows", "append", "lease", "thumbnail", "sweep"},
+    READER: {"read ledger", "read others' rows", "stop writes"},
+    WRITER: {"read ledger", "read others' rows", "append", "lease", "thumbnail", "sweep", "stop writes"},
     PROJECTOR: {
         *("read ledger", "read others' rows", "write a view", "drop a view", "no row security"),
-        *("move a checkpoint", "park", "a table in the views"),
+        *("move a checkpoint", "park", "a table in the views", "stop writes"),
     },
 }
 

@@ -27,6 +27,7 @@ CHECKS: Final[Sequence[tuple[str, Callable[[Scene], None]]]] = (
     ("worker", machine.worker_able),
     ("postgres", databases.postgres_reachable),
     ("schema", databases.schema_fits),
+    ("ledger", databases.ledger_writable),
     ("clock", databases.clocks_agree),
     ("api role", databases.api_role_fits),
     ("views", databases.views_follow),

@@ -16,6 +16,7 @@ from services.migrate import all_migrations
 from services.observability import checks
 from services.observability.findings import Check, Facts, made
 from services.owned_views import why_unfit
+from services.restore.epochs import stopped_reason
 
 SQL: Final = load("doctor.sql", "api.cli.doctor")
 
@@ -53,6 +54,15 @@ def schema_fits(scene: Scene) -> None:
         )
     if missing:
         raise Fault(f"The schema lacks {', '.join(missing)}.", "Run: darkroom migrate")
+
+
+def ledger_writable(scene: Scene) -> None:
+    """Nothing has stopped writes: the ledger is the one that others have seen."""
+    with _opened(scene) as connection:
+        reason = stopped_reason(connection)
+    if reason is not None:
+        what, _, _ = reason.partition(" Writes are stopped;")
+        raise Fault(f"Writes are stopped. {what}", "Run: darkroom restored. docs/backup.md says what it does.")
 
 
 def clocks_agree(scene: Scene) -> None:

@@ -1,0 +1,248 @@
+"""Whether LEDGER and the ledger are of one history: the last message against the event at its position, by content.
+
+A ledger that lost events hands out their positions again. So LEDGER may be longer than it, or hold other events at the
+same positions; each is found here, before anything is published, and when a process starts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from nats.errors import Error as NatsError
+from nats.js.api import RawStreamMsg, StreamInfo
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from services.broker import Broker
+from services.database import Unavailable
+from services.following import OutOfStep
+from services.ledger import Ledger, RawEvent
+from services.wire import LEDGER_STREAM
+
+log = logging.getLogger(__name__)
+
+EPOCH: Final = "darkroom-epoch"
+"""Where the stream's metadata has the epoch of the ledger that it was filled from."""
+
+BACK_MAX: Final = 100
+"""Messages that may be missing or damaged at the end of LEDGER before nothing can be compared."""
+
+LOOK_S: Final = 0.5
+"""Between two tries to compare when a process starts."""
+
+REMEDY: Final = "Writes are stopped; run `darkroom restored`."
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes an event this one and no other. A flipped bit elsewhere in it is damage, not another history."""
+
+    position: int
+    stream: str
+    version: int
+    topic: str
+    command_id: str | None
+
+
+def identity_of_message(message: RawStreamMsg) -> Identity | None:
+    """Of what LEDGER holds; None for a message that is damaged."""
+    try:
+        told = orjson.loads(message.data or b"")
+        state = told["state"]
+        command_id = None if state is None else str(state["meta"]["command_id"])
+        return Identity(int(told["position"]), str(told["stream"]), int(told["version"]), told["topic"], command_id)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def identity_of_event(event: RawEvent) -> Identity:
+    """Of what the ledger holds."""
+    try:
+        command_id: str | None = str(orjson.loads(event.state)["meta"]["command_id"])
+    except (KeyError, TypeError, ValueError):
+        command_id = None
+    return Identity(event.position, str(event.stream_id), event.version, event.topic, command_id)
+
+
+def is_same(ours: Identity, theirs: Identity) -> bool:
+    """Whether both are the same event. What has no readable state is known by its place in its stream."""
+    if None in {ours.command_id, theirs.command_id}:
+        return (ours.position, ours.stream, ours.version, ours.topic) == (
+            theirs.position,
+            theirs.stream,
+            theirs.version,
+            theirs.topic,
+        )
+    return ours == theirs
+
+
+async def last_readable(broker: Broker, last: int) -> Identity | None:
+    """The last message of LEDGER at or before `last` that says what it is; None when there is none near it.
+
+    None as well for a NATS user that may not read LEDGER: then only its length is compared.
+    """
+    for sequence in range(last, max(last - BACK_MAX, 0), -1):
+        if not broker.may_read_ledger:
+            return None
+        found = await identity_at(broker.jetstream, sequence)
+        if found is not None:
+            return found
+    return None
+
+
+async def identity_at(jetstream: JetStreamContext, sequence: int) -> Identity | None:
+    """The message of LEDGER at a sequence; None where it is missing or damaged."""
+    try:
+        return identity_of_message(await jetstream.get_msg(LEDGER_STREAM, sequence))
+    except NotFoundError:
+        return None
+
+
+class Incarnation:
+    """The ledger as the relay knows it: what it publishes must follow what LEDGER holds."""
+
+    def __init__(self, ledger: Ledger, broker: Broker) -> None:
+        self._ledger = ledger
+        self._broker = broker
+        self._known: Identity | None = None
+        self._made: str | None = None
+        self._stamped: str | None = None
+
+    async def following(self, info: StreamInfo, limit: int) -> Sequence[RawEvent]:
+        """The events that come after what the stream holds.
+
+        Raises `OutOfStep` when they follow something else than that, after writes were stopped. In the steady state
+        this costs no request: the event before the batch is read with it.
+        """
+        last = info.state.last_seq
+        known = await self._last_of(info)
+        start = last if known is None else known.position - 1
+        batch = await asyncio.to_thread(self._ledger.read_raw, start, limit + last - start)
+        if known is not None and not (batch and is_same(identity_of_event(batch[0]), known)):
+            head = await asyncio.to_thread(self._ledger.head)
+            await self._refuse(longer(last, head) if last > head else differs(known.position))
+        new = [event for event in batch if event.position > last]
+        if not new and last > (head := await self._head(batch, last)):
+            await self._refuse(longer(last, head))
+        await self._stamp(info)
+        return new
+
+    async def _head(self, batch: Sequence[RawEvent], last: int) -> int:
+        """Where the ledger ends that has nothing after `last`; asked only where the batch does not tell."""
+        if batch and batch[-1].position == last:
+            return last
+        return 0 if last == 0 else await asyncio.to_thread(self._ledger.head)
+
+    def published(self, event: RawEvent) -> None:
+        """The stream ends with this event now."""
+        self._known = identity_of_event(event)
+
+    def forget(self) -> None:
+        """Whether the stream ends where it was thought to is not known: it is asked again."""
+        self._known = None
+
+    async def _last_of(self, info: StreamInfo) -> Identity | None:
+        """The last message of the stream; None for an empty one. Looked up unless this relay has sent it itself."""
+        last, made = info.state.last_seq, str(info.created)
+        if made != self._made:
+            await self._belong(info)
+            self._known, self._made = None, made
+        if last == 0:
+            return None
+        if self._known is None or self._known.position != last:
+            self._known = await last_readable(self._broker, last)
+        return self._known
+
+    async def _belong(self, info: StreamInfo) -> None:
+        """A stream that this relay has not seen yet. One whose history was given up is made anew, here and now."""
+        current = (await asyncio.to_thread(self._ledger.epochs)).current
+        if current is None:
+            return
+        if current.replaced_stream == str(info.created):
+            log.warning("the stream %s holds the events of another epoch; it is filled again", LEDGER_STREAM)
+            await self._broker.jetstream.delete_stream(LEDGER_STREAM)
+            raise OutOfStep(f"the stream {LEDGER_STREAM} is made anew")
+
+    async def _stamp(self, info: StreamInfo) -> None:
+        """Write the ledger's epoch into the metadata of a stream that turned out to fit it."""
+        if self._stamped == str(info.created):
+            return
+        current = (await asyncio.to_thread(self._ledger.epochs)).current
+        metadata = info.config.metadata or {}
+        if current is not None and metadata.get(EPOCH) != str(current.epoch):
+            stamped = info.config.evolve(metadata=metadata | {EPOCH: str(current.epoch)})
+            await self._broker.jetstream.update_stream(stamped)
+        self._stamped = str(info.created)
+
+    async def _refuse(self, reason: str) -> None:
+        self._known = self._made = self._stamped = None
+        await asyncio.to_thread(self._ledger.stop, reason)
+        raise OutOfStep(reason)
+
+
+def longer(last: int, head: int) -> str:
+    """Why writes stop when the ledger lost events that LEDGER holds."""
+    return (
+        f"The stream {LEDGER_STREAM} of NATS holds {last} events and the ledger {head}: Postgres was restored from an "
+        f"older backup, or they belong to different ledgers. {REMEDY}"
+    )
+
+
+def differs(position: int) -> str:
+    """Why writes stop when a position was handed out twice."""
+    return (
+        f"The stream {LEDGER_STREAM} of NATS holds another event at position {position} than the ledger: Postgres was "
+        f"restored from an older backup, or they belong to different ledgers. {REMEDY}"
+    )
+
+
+async def why_different(ledger: Ledger, broker: Broker) -> str | None:
+    """Why LEDGER is of another history than the ledger; None when it fits, or holds nothing to compare.
+
+    Raises `Unavailable` and what nats-py raises.
+    """
+    try:
+        info = await broker.jetstream.stream_info(LEDGER_STREAM)
+    except NotFoundError:
+        return None
+    last = info.state.last_seq
+    epochs = await asyncio.to_thread(ledger.epochs)
+    if epochs.current is not None and epochs.current.replaced_stream == str(info.created):
+        return None  # the relay makes it anew
+    head = await asyncio.to_thread(ledger.head)  # after the stream: the ledger only grows
+    if last > head:
+        return longer(last, head)
+    known = await last_readable(broker, last)
+    if known is None:
+        return None
+    there = await asyncio.to_thread(ledger.read_raw, known.position - 1, 1)
+    return None if there and is_same(identity_of_event(there[0]), known) else differs(known.position)
+
+
+class Admission:
+    """Whether this process may write: only after it has compared the ledger with LEDGER once."""
+
+    def __init__(self) -> None:
+        self._is_given = False
+
+    def is_given(self) -> bool:
+        """Whether it has."""
+        return self._is_given
+
+    async def seek(self, ledger: Ledger, broker: Broker) -> None:
+        """Compare as soon as Postgres and NATS can be reached. Where they differ, writes are stopped for everybody."""
+        while not self._is_given:
+            try:
+                if broker.connected:
+                    reason = await why_different(ledger, broker)
+                    if reason is not None:
+                        log.error("%s", reason)
+                        await asyncio.to_thread(ledger.stop, reason)
+                    self._is_given = True
+                    return
+            except (Unavailable, NatsError, OSError, TimeoutError) as error:
+                log.debug("the ledger is not compared with %s yet: %s", LEDGER_STREAM, error)
+            await asyncio.sleep(LOOK_S)
