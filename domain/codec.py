@@ -47,6 +47,9 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "prompt.edited.v1": events.PromptEdited,
     "prompt.deleted.v1": events.PromptDeleted,
     "enhancement.made.v1": events.EnhancementMade,
+    "user.key_added.v1": events.UserKeyAdded,
+    "user.key_revoked.v1": events.UserKeyRevoked,
+    "ledger.restored.v1": events.LedgerRestored,
 }
 """The name under which each class is written today."""
 

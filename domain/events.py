@@ -428,6 +428,39 @@ class EnhancementMade(Event):
     enhancer: str
 
 
+# The installation
+
+
+class UserKeyAdded(Event):
+    """An owner has an API key from now on. `sha256` is all that is kept of the key."""
+
+    name: str
+    key_id: UUID
+    sha256: Sha256
+
+
+class UserKeyRevoked(Event):
+    """That key works no more. No older backup makes it work again."""
+
+    name: str
+    key_id: UUID
+
+
+class LedgerRestored(Event):
+    """Postgres was restored from an older backup, and this is what became of the events that it had lost.
+
+    From the position after `shared_position` on this epoch may hold other events than the one before. Of the `lost`
+    ones, so many are in the ledger again, at their positions or at new ones; `left_out` are in a file alone.
+    """
+
+    epoch: UUID
+    shared_position: Annotated[int, Field(ge=0)]
+    lost: Annotated[int, Field(ge=0)]
+    taken_back: Annotated[int, Field(ge=0)]
+    left_out: Annotated[int, Field(ge=0)]
+    how: Literal["taken_back", "merged", "discarded", "declared"]
+
+
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
 JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver | JobWarned
 """What is worth keeping of an attempt while it runs."""
@@ -448,4 +481,5 @@ AssetEvent = (
 )
 MediaEvent = MediaUploaded | MediaUsed | MediaDeleted
 BatchEvent = BatchOpened | BatchItemAdded | BatchRenamed | BatchPreferred
+UserEvent = UserKeyAdded | UserKeyRevoked
 PromptEvent = PromptSaved | PromptEdited | PromptDeleted

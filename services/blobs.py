@@ -8,7 +8,7 @@ a process that is killed in the middle leaves nothing under that name, and what 
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,14 @@ class Blobs:
         path = f"{PROBES}/{uuid4().hex}"
         self.put_once(path, b"")
         self.delete(path)
+
+    def paths(self) -> Iterator[str]:
+        """Every file, in no order; not those that are being written."""
+        try:
+            for found in obstore.list(self._store):
+                yield from (str(one["path"]) for one in found if not str(one["path"]).startswith(f"{UNFINISHED}/"))
+        except (BaseError, OSError) as error:
+            raise BlobStoreUnavailable(f"The object store could not be listed: {error}") from error
 
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens when there is none."""

@@ -97,6 +97,13 @@ class Point(StrEnum):
     MIGRATE_BETWEEN_FILES = ("migrate.between_files", "One file is applied; the next one is not.")
     MIGRATE_BEFORE_COMMIT = ("migrate.before_commit", "All are applied; the transaction is open.")
 
+    RESTORED_AFTER_FILE = ("restored.after_file", "The lost events are in a file; the ledger is as it was.")
+    RESTORED_BEFORE_COMMIT = ("restored.before_commit", "They are appended again; the transaction is open.")
+    RESTORED_AFTER_COMMIT = (
+        "restored.after_commit",
+        "The ledger is in its next epoch; LEDGER holds the events of the one before.",
+    )
+
     IMPORT_AFTER_FILES = ("import.after_files", "The files of a bundle are in the object store; no event is appended.")
     IMPORT_BEFORE_COMMIT = ("import.before_commit", "All its events are appended; the transaction is open.")
     IMPORT_AFTER_COMMIT = (

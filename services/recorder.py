@@ -31,7 +31,7 @@ from projections.sql import load
 from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
-from services.database import Database, Unavailable
+from services.database import Database, Unavailable, WritesStopped
 from services.ledger import Asked, Context, JobExecuted, Ledger
 from services.logs import about_job
 from services.metrics import REPORTS_ANSWERED
@@ -111,6 +111,8 @@ class Recorder:
             outcomes: Sequence[JobExecuted | Exception] = self._ledger.execute_each(asked)
         except Unavailable as error:
             outcomes = [error] * len(said)
+        if any(isinstance(outcome, Refused) for outcome in outcomes):
+            outcomes = self._while_stopped(outcomes)
         reached(Point.RECORDER_BEFORE_LEASE)
         self._keep_leases(
             [
@@ -128,6 +130,19 @@ class Recorder:
         except Exception as error:
             return _reply(one.report, error)
         return reply
+
+    def _while_stopped(self, outcomes: Sequence[JobExecuted | Exception]) -> list[JobExecuted | Exception]:
+        """While writes are stopped nothing is refused: the ledger may have lost what would have the report taken.
+
+        The worker asks again, and throws nothing away until then.
+        """
+        try:
+            reason = self._ledger.stopped()
+        except Unavailable as error:
+            return [error if isinstance(outcome, Refused) else outcome for outcome in outcomes]
+        if reason is None:
+            return list(outcomes)
+        return [WritesStopped(reason) if isinstance(outcome, Refused) else outcome for outcome in outcomes]
 
     def _heard(self, report: HeartbeatReport, worker: str) -> ReportReply:
         try:

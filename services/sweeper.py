@@ -74,7 +74,12 @@ class Sweeper:
                     await stop.wait()
 
     def step(self) -> int:
-        """Look through the next stretch of the ledger in every pass; how many positions were passed."""
+        """Look through the next stretch of the ledger in every pass; how many positions were passed.
+
+        None while writes are stopped: the events that the ledger lost may name a file that it knows to be unwanted.
+        """
+        if self._ledger.stopped():
+            return 0
         self._blobs.remove_unfinished(self._unfinished_s)
         return sum(self._pass(number, after_s) for number, after_s in enumerate(self._after_s))
 

@@ -5,18 +5,26 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID, uuid4, uuid5
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from domain.envelope import Envelope
+from domain.events import UserEvent, UserKeyAdded, UserKeyRevoked
 from projections.sql import load
+from services.flusher import Commit, Conflict, append_group
+from services.ledger import EventMapper
 
 SQL = load("users.sql", "services")
 
 ADMIN: Final = "admin"
 """The owner of the administrator's token; no user has this name."""
+
+USERS: Final = UUID("5b0f7f1c-6f0e-4a55-9f0a-2f9d1c7a5e11")
+"""Namespace of the streams of users."""
 
 KEY_PREFIX: Final = "dk_"
 KEY_BYTES: Final = 32
@@ -81,6 +89,11 @@ class Revoked:
     already: bool
 
 
+def user_stream(owner: str) -> UUID:
+    """The stream of what became of an owner's keys."""
+    return uuid5(USERS, owner)
+
+
 def is_key(text: str) -> bool:
     """Whether the text could be a key at all: what could not needs no look into the database."""
     return KEY.fullmatch(text) is not None
@@ -95,18 +108,26 @@ def add(connection: Connection[TupleRow], owner: str) -> NewKey:
     """Make a key; this answer alone has it. Raises `NameInvalid` and `UserExists`."""
     _check(owner)
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
-    added = connection.execute(SQL["add"], {"owner": owner, "sha256": fingerprint(key)}).fetchone()
-    if added is None:
-        raise UserExists(
-            f"{owner} has an API key already, and it is shown once only; for a new one, "
-            f"run `darkroom users revoke {owner}` first."
-        )
+    sha256 = fingerprint(key)
+    with connection.transaction():
+        connection.execute(SQL["lock"])
+        added = connection.execute(SQL["add"], {"owner": owner, "sha256": sha256}).fetchone()
+        if added is None:
+            raise UserExists(
+                f"{owner} has an API key already, and it is shown once only; for a new one, "
+                f"run `darkroom users revoke {owner}` first."
+            )
+        _append(connection, owner, UserKeyAdded(name=owner, key_id=added[1], sha256=sha256.hex()))
     return NewKey(key, again=added[0] > 0)
 
 
 def revoke(connection: Connection[TupleRow], owner: str) -> Revoked:
     """End the owner's key; what he owns stays. Safe to repeat. Raises `UserUnknown`."""
-    revoked = connection.execute(SQL["revoke"], {"owner": owner}).fetchone()
+    with connection.transaction():
+        connection.execute(SQL["lock"])
+        revoked = connection.execute(SQL["revoke"], {"owner": owner}).fetchone()
+        if revoked is not None:
+            _append(connection, owner, UserKeyRevoked(name=owner, key_id=revoked[1]))
     if revoked is not None:
         return Revoked(revoked[0], already=False)
     last = _last_keys(connection, owner)
@@ -131,6 +152,17 @@ def owners_of(connection: Connection[TupleRow], fingerprints: Sequence[bytes]) -
 def _last_keys(connection: Connection[TupleRow], owner: str | None) -> list[User]:
     with connection.cursor(row_factory=class_row(User)) as cursor:
         return cursor.execute(SQL["last_of"], {"owner": owner}).fetchall()
+
+
+def _append(connection: Connection[TupleRow], owner: str, event: UserEvent) -> None:
+    """Into the ledger and so into LEDGER: what a backup of the table of keys does not know yet is known there."""
+    stream = user_stream(owner)
+    ((version,),) = connection.execute(SQL["version"], (stream,)).fetchall()
+    envelope = Envelope(ADMIN, ADMIN, datetime.now(UTC), uuid4(), correlation_id=stream)
+    new = EventMapper().encode(stream, version + 1, event, envelope)
+    (verdict,) = append_group(connection, [Commit(envelope.command_id, [new])])
+    if isinstance(verdict, Conflict):
+        raise verdict
 
 
 def _check(owner: str) -> None:

@@ -1,12 +1,12 @@
 -- name: add
 insert into api_keys (owner, sha256) values (%(owner)s, %(sha256)s)
 on conflict (owner) where revoked_at is null do nothing
-returning (select count(*) from api_keys before where before.owner = %(owner)s) as keys_before
+returning (select count(*) from api_keys before where before.owner = %(owner)s) as keys_before, key_id
 
 -- name: revoke
 update api_keys set revoked_at = greatest(clock_timestamp(), created_at)
 where owner = %(owner)s and revoked_at is null
-returning revoked_at
+returning revoked_at, key_id
 
 -- name: last_of
 select distinct on (owner) owner, created_at, revoked_at
@@ -16,3 +16,10 @@ order by owner, revoked_at desc nulls first
 
 -- name: owners_of
 select sha256, owner from api_keys where sha256 = any (%(sha256s)s::bytea[]) and revoked_at is null
+
+-- name: lock
+-- Before anything else, as appends do: then the end of the user's stream is what it was found to be.
+select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0))
+
+-- name: version
+select coalesce(max(originator_version), 0) from ledger where originator_id = %s

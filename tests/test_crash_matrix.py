@@ -32,6 +32,7 @@ FILES = {
     "worker": {"gpu_worker/loop.py", "gpu_worker/attempt.py", "gpu_worker/storing.py"},
     "migrate": {"services/migrate.py"},
     "import": {"services/bundle/intake.py"},
+    "restored": {"services/restore/restoring.py", "services/restore/command.py"},
 }
 """Where the points of each name may stand."""
 

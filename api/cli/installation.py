@@ -128,6 +128,22 @@ def migrate(data_dir: DataDir = None) -> None:
     raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
 
 
+def restored(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Go on without what the backup does not have.")] = False,
+    declare: Annotated[bool, typer.Option("--declare", help="Begin a new epoch though nothing differs.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Go on after an older backup of Postgres was restored.
+
+    Takes back what the stream LEDGER of NATS still has of the lost events, and lets writes go on. See docs/backup.md.
+    """
+    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+
+    raise typer.Exit(operate.restored(data_dir, discard=discard, declare=declare, dry_run=dry_run, as_json=as_json))
+
+
 def export(
     given: Annotated[list[str], typer.Argument(metavar="[ID] FILE", help="The job or batch, and the file to write.")],
     every: Annotated[bool, typer.Option("--all", help="Everything, of every owner.")] = False,

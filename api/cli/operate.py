@@ -1,5 +1,6 @@
 """What `darkroom rebuild`, `verify`, `migrate` and `settings` do, directly on the database. Each returns its status."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,10 +16,13 @@ from pydantic.fields import FieldInfo
 import projections
 from services import migrate as migrations
 from services import rebuild as rebuilding
+from services.blobs import Blobs
 from services.database import CONNECTING, Database, translated
+from services.embedded.nats import operator_url
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.rebuild import Rebuilt
+from services.restore import command as restoring
 from services.settings import PREFIX, Settings, SettingsError
 from services.verify import verify_chain
 
@@ -104,6 +108,54 @@ def migrate(dsn: str) -> int:
         applied = migrations.migrate(connection)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
     return 0
+
+
+def restored(data_dir: Path | None, *, discard: bool, declare: bool, dry_run: bool, as_json: bool) -> int:
+    """Put the ledger right after a restore of an older backup, and let writes go on."""
+    settings = Settings.from_environment()
+    folder = (data_dir or settings.data_dir).expanduser().absolute()
+    nats_url = operator_url(folder) if settings.nats_url is None or data_dir else settings.nats_url.get_secret_value()
+    if nats_url is None:
+        raise NoDatabase(f"no Darkroom runs on the data folder {folder}; name the servers with {PREFIX}NATS_URL.")
+    blobs = Blobs(settings.model_copy(update={"data_dir": folder}).blobs())
+    report = restoring.restored(
+        find_dsn(data_dir), nats_url, blobs, folder, discard=discard, declare=declare, dry_run=dry_run
+    )
+    if as_json:
+        typer.echo(json.dumps(report.document(), indent=2))
+    else:
+        for line in _lines_of(report, dry_run=dry_run):
+            typer.echo(line)
+    return 0
+
+
+def _lines_of(report: restoring.Report, *, dry_run: bool) -> Iterator[str]:
+    plan = report.plan
+    if plan is None:
+        yield "Nothing to do: the stream LEDGER holds what the ledger holds, and writes are not stopped."
+        return
+    yield f"Shared up to position {plan.shared:,}; the ledger had lost {plan.lost:,} events and ends at {plan.head:,}."
+    if plan.how == "taken_back":
+        yield f"{'Would take' if dry_run else 'Took'} all of them back, at the same positions."
+    elif plan.lost:
+        word = "Would append" if dry_run else "Appended"
+        yield f"{word} {len(plan.back):,} of them again; {len(plan.left_out):,} are left out."
+    for word, names in (("added", plan.keys_added), ("revoked", plan.keys_revoked)):
+        if names:
+            yield f"Keys {word} since the backup: {', '.join(sorted(set(names)))}."
+    for order in plan.orders:
+        output = f"output {order.index} of job {order.job_id}"
+        yield f"May be paid twice: order {order.provider_id} at {order.provider}, {output}."
+    if report.saved is not None:
+        yield f"The lost events are in {report.saved}."
+    if report.files is not None:
+        files = report.files
+        yield (
+            f"Files: {files.adopted:,} of lost events fit, {len(files.unnamed):,} are named by nothing, "
+            f"{len(files.missing):,} are missing; the report beside the lost events lists them."
+        )
+    if report.epoch is not None:
+        yield f"Writes go on, in epoch {report.epoch}."
 
 
 def list_settings(settings: Settings) -> int:

@@ -6,7 +6,8 @@ select coalesce(max(notification_id), 0) from ledger
 
 -- name: events
 select notification_id, originator_id, originator_version, topic, state
-from ledger order by notification_id
+from ledger where split_part(topic, '.', 1) not in ('user', 'ledger') -- of this installation alone
+order by notification_id
 
 -- name: events_of
 select notification_id, originator_id, originator_version, topic, state

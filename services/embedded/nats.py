@@ -119,6 +119,17 @@ class Nats:
         new.replace(self._conf)
 
 
+def operator_url(data_dir: Path) -> str | None:
+    """How the operator connects to the nats-server of a `darkroom up` on this folder; None where none has been."""
+    try:
+        conf = json.loads((data_dir / "nats.conf").read_text())
+        users = [user for account in conf["accounts"].values() for user in account["users"]]
+        (password,) = [user["password"] for user in users if user["user"] == USERS[0]]
+        return f"nats://{USERS[0]}:{password}@127.0.0.1:{int(conf['port'])}"
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _nats_bin() -> Path:
     folders = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     found = shutil.which("nats-server", path=os.pathsep.join(folders))

@@ -177,6 +177,10 @@ class Incarnation:
             await self._broker.jetstream.update_stream(stamped)
         self._stamped = str(info.created)
 
+    async def refuse_another_event(self, position: int) -> None:
+        """Stop writes: somewhere before its end the stream holds another event. Raises `OutOfStep`."""
+        await self._refuse(differs(position))
+
     async def _refuse(self, reason: str) -> None:
         self._known = self._made = self._stamped = None
         await asyncio.to_thread(self._ledger.stop, reason)

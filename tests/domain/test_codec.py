@@ -19,15 +19,17 @@ from domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    LedgerRestored,
     MediaEvent,
     PromptEvent,
     RequeueReason,
+    UserEvent,
 )
 from tests.spec import NOW, recipe
 
 GOLDEN = {path.name.removesuffix(".json"): path for path in (Path(__file__).parents[1] / "golden").glob("*.json")}
 RELEASED = {*CURRENT, *UPCASTERS}
-UNIONS = (JobEvent, AssetEvent, MediaEvent, BatchEvent, PromptEvent)
+UNIONS = (JobEvent, AssetEvent, MediaEvent, BatchEvent, PromptEvent, UserEvent)
 CODEC = Codec()
 
 
@@ -43,7 +45,10 @@ def test_every_released_event_has_a_golden_file_and_every_golden_file_is_of_a_re
 def test_every_event_class_has_exactly_one_current_name() -> None:
     classes = list(CURRENT.values())
     assert len(classes) == len(set(classes))
-    assert set(classes) == {event for union in UNIONS for event in get_args(union)} | {EnhancementMade}
+    assert set(classes) == {event for union in UNIONS for event in get_args(union)} | {
+        EnhancementMade,
+        LedgerRestored,
+    }
 
 
 @pytest.mark.parametrize("topic", sorted(GOLDEN))

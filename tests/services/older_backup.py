@@ -32,14 +32,17 @@ class Backup:
 
 @contextmanager
 def backup_of(dsn: str) -> Iterator[Backup]:
-    """Take a backup, while nobody uses the database; gone at the end of the block."""
+    """Take a backup; every connection is cut for that. It is gone at the end of the block."""
     name = str(conninfo_to_dict(dsn)["dbname"])
     server = make_conninfo(dsn, dbname="postgres")
     copy = f"backup_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
         ended = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s"
+        allowed = sql.SQL("alter database {} allow_connections {}")
+        connection.execute(allowed.format(sql.Identifier(name), sql.SQL("false")))
         connection.execute(ended, (name,))
         connection.execute(sql.SQL("create database {} template {}").format(*map(sql.Identifier, (copy, name))))
+        connection.execute(allowed.format(sql.Identifier(name), sql.SQL("true")))
         try:
             yield Backup(server, name, copy)
         finally:

@@ -190,6 +190,7 @@ OUTDATED: Final = Act("a view of an older version is rebuilt", before=_outdate, 
 DEADLINE: Final = Act("a deadline passes", _overdue, after=_was_aborted)
 LOST_WORKERS: Final = Act("two workers are lost", _two_lost_workers, after=_both_are_requeued)
 LEFT_FILE: Final = Act("a canceled job left a file", before=_leave_a_file, after=_the_file_is_gone)
+OLDER_BACKUP: Final = Act("an older backup of Postgres is in place")
 THUMBNAIL: Final = Act("an image is completed", _submit, after=_claims_run_out)
 WORK: Final = Act("a job of three images is worked on", _submit_three)
 LATE_CANCEL: Final = Act(

@@ -17,6 +17,7 @@ from tests.system.crash_acts import (
     LOST_WORK,
     LOST_WORKERS,
     MIGRATION,
+    OLDER_BACKUP,
     OUTDATED,
     REBUILD,
     SUBMIT,
@@ -97,12 +98,14 @@ REBUILD_POINTS: Final = (
     Point.REBUILD_AFTER_SWAP,
 )
 MIGRATION_POINTS: Final = (Point.MIGRATE_BETWEEN_FILES, Point.MIGRATE_BEFORE_COMMIT)
+RESTORED_POINTS: Final = (Point.RESTORED_AFTER_FILE, Point.RESTORED_BEFORE_COMMIT, Point.RESTORED_AFTER_COMMIT)
 IMPORT_POINTS: Final = (Point.IMPORT_AFTER_FILES, Point.IMPORT_BEFORE_COMMIT, Point.IMPORT_AFTER_COMMIT)
 
 COMMAND_CELLS: Final = (
     *(Cell("darkroom rebuild", point, REBUILD) for point in REBUILD_POINTS),
     *(Cell("darkroom migrate", point, MIGRATION) for point in MIGRATION_POINTS),
     *(Cell("darkroom import", point, IMPORT) for point in IMPORT_POINTS),
+    *(Cell("darkroom restored", point, OLDER_BACKUP) for point in RESTORED_POINTS),
 )
 """Commands that are killed, and given once more."""
 

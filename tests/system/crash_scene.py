@@ -211,6 +211,17 @@ class Scene:
         except AssertionError as late:
             raise AssertionError(f"{self.rows(UNREST)}, streams at rest: {asyncio.run(self._streams_rest())}") from late
 
+    def stream_is_whole(self) -> bool:
+        """Whether LEDGER has all that the ledger has."""
+        return asyncio.run(self._last_sequence()) == self.rows("select max(notification_id) from ledger")[0][0]
+
+    async def _last_sequence(self) -> int:
+        client = await nats.connect(self.place.nats_url)
+        try:
+            return (await client.jetstream().stream_info(LEDGER_STREAM)).state.last_seq
+        finally:
+            await client.close()
+
     async def _streams_rest(self) -> bool:
         client = await nats.connect(self.place.nats_url)
         try:

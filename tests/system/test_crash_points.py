@@ -17,9 +17,17 @@ from services.verify import verify_chain
 from tests.conftest import delete_streams
 from tests.databases import Databases
 from tests.gpu_worker.hosting import TOKEN, Hosting
+from tests.services.older_backup import backup_of
 from tests.services.pictures import png
 from tests.system.crash_acts import HOSTED, LOST_WORKERS
-from tests.system.crash_matrix import IMPORT_POINTS, MIGRATION_POINTS, REBUILD_POINTS, SERVICE_CELLS, Cell
+from tests.system.crash_matrix import (
+    IMPORT_POINTS,
+    MIGRATION_POINTS,
+    REBUILD_POINTS,
+    RESTORED_POINTS,
+    SERVICE_CELLS,
+    Cell,
+)
 from tests.system.crash_scene import HEARTBEAT_S, LEASE_S, Scene
 from tests.system.fleet import SERVICES, Fleet
 from tests.system.invariants import Found, facts_of, what_is_wrong
@@ -144,6 +152,24 @@ def test_an_import_killed_at_a_point_has_appended_all_or_nothing(
         assert not found.excepted
         with Database(dsn) as database:
             assert verify_chain(database).misfit is None
+
+
+@pytest.mark.parametrize("point", RESTORED_POINTS)
+def test_a_restore_killed_at_a_point_is_ended_by_the_next_run_and_nothing_is_lost(scene: Scene, point: Point) -> None:
+    """All services run meanwhile; what was accepted after the backup is there again, and is worked on."""
+    fleet, owner = scene.fleet, {"DARKROOM_POSTGRES_DSN": scene.place.dsn, "DARKROOM_NATS_URL": scene.place.nats_url}
+    scene.submit()
+    scene.come_to_rest()
+    with backup_of(scene.place.dsn) as backup:
+        scene.submit(quantity=3)
+        scene.come_to_rest()
+        scene.submit(job_type="video_fast")  # nobody takes it: it waits, and is there again
+        scene.until(scene.stream_is_whole)
+        backup.restore()
+        fleet.died("restored", fleet.spawn("restored", ["restored"], point, **owner), point)
+        fleet.done("restored", ["restored"], **owner)
+    scene.cancel(scene.said[-1].job_id)
+    holds(scene)
 
 
 def test_a_sweeper_that_fails_does_not_keep_the_reaper_from_lost_workers(scene: Scene) -> None:

@@ -1,0 +1,240 @@
+"""The whole of `darkroom restored`: look, save, restore, and say what became of files and orders."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import nats.errors
+import orjson
+import psycopg
+from nats.aio.client import Client
+from nats.js.errors import APIError, NotFoundError
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from domain.codec import name_of
+from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
+from services.broker import CONNECT_S_MAX
+from services.crash_points import Point, reached
+from services.database import CONNECTING, Unavailable, translated
+from services.ledger import RawEvent
+from services.restore.epochs import stop_writes, stopped_reason
+from services.restore.lost import Lost, find_lost, save
+from services.restore.restoring import (
+    SQL,
+    Plan,
+    end_others,
+    head_of,
+    is_replaced,
+    plan_of,
+    read_at,
+    restore,
+)
+from services.wire import LEDGER_STREAM, nats_servers
+
+FOLDER: Final = "restored"
+"""Of the data folder: where the lost events and the report are kept."""
+
+WORKING: Final = "darkroom restored is at work. Writes are stopped; run `darkroom restored` again if it was cut off."
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files of the object store, by path.
+
+    `adopted`: named by lost events, with the hash that these say, where the ledger expects a file now. `unnamed`:
+    there, and named by nothing. `missing`: named by the ledger, and not there.
+    """
+
+    adopted: int
+    unnamed: list[str]
+    missing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done, or would be. `epoch` None: nothing was changed. `saved` is the file of the lost events."""
+
+    plan: Plan | None
+    epoch: UUID | None
+    saved: Path | None
+    files: Files | None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        plan, files = self.plan, self.files
+        return {
+            "epoch": None if self.epoch is None else str(self.epoch),
+            "how": None if plan is None else plan.how,
+            "shared_position": None if plan is None else plan.shared,
+            "lost": 0 if plan is None else plan.lost,
+            "taken_back": 0 if plan is None else len(plan.back),
+            "left_out": [] if plan is None else [_named(event) for event in plan.left_out],
+            "orders_that_may_be_paid_twice": [
+                {"job": str(o.job_id), "index": o.index, "provider": o.provider, "id": o.provider_id}
+                for o in (plan.orders if plan else ())
+            ],
+            "keys_added": [] if plan is None else plan.keys_added,
+            "keys_revoked": [] if plan is None else plan.keys_revoked,
+            "lost_events": None if self.saved is None else str(self.saved),
+            "files_adopted": 0 if files is None else files.adopted,
+            "files_nobody_names": [] if files is None else files.unnamed,
+            "files_missing": [] if files is None else files.missing,
+        }
+
+
+def restored(
+    dsn: str, nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool, dry_run: bool
+) -> Report:
+    """Find what the ledger lost, take it back or begin without it, and let writes go on. Safe to repeat.
+
+    `discard` leaves the lost events out; `declare` begins an epoch though nothing differs. Raises `Unavailable`,
+    `RestoreRefused` and `BlobStoreUnavailable`; then the ledger is as it was, and writes are stopped as before.
+    """
+    with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
+        if dry_run:
+            lost = _find(connection, nats_url)
+            if not _is_needed(connection, lost, declare=declare):
+                return Report(None, None, None, None)
+            return Report(plan_of(connection, lost, discard=discard), None, None, None)
+        return _restored(connection, nats_url, blobs, folder / FOLDER, discard=discard, declare=declare)
+
+
+def _restored(
+    connection: Connection[TupleRow], nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool
+) -> Report:
+    lost = _find(connection, nats_url)
+    if is_replaced(connection, lost.made):  # a run before this one died at the very end
+        _delete_stream(nats_url)
+        return Report(None, None, None, None)
+    if not _is_needed(connection, lost, declare=declare):
+        return Report(None, None, None, None)
+    stop_writes(connection, WORKING)  # from here on the ledger stays as it is looked at
+    lost = _find(connection, nats_url)
+    saved = save(lost, folder) if lost.events else None
+    reached(Point.RESTORED_AFTER_FILE)
+    plan, epoch = restore(connection, lost, discard=discard)
+    if is_replaced(connection, lost.made):
+        _delete_stream(nats_url)
+    end_others(connection)
+    report = Report(plan, epoch, saved, _files(connection, blobs, lost))
+    _write_report(folder, report)
+    return report
+
+
+def _find(connection: Connection[TupleRow], nats_url: str) -> Lost:
+    head = head_of(connection)
+
+    async def find() -> Lost:
+        async with _connected(nats_url) as client:
+            return await find_lost(
+                client.jetstream(timeout=CONNECT_S_MAX), lambda position: read_at(connection, position), head
+            )
+
+    return asyncio.run(find())
+
+
+def _is_needed(connection: Connection[TupleRow], lost: Lost, *, declare: bool) -> bool:
+    return bool(lost.last > lost.shared or declare or stopped_reason(connection))
+
+
+def _delete_stream(nats_url: str) -> None:
+    """So that the relay fills it again; if this is cut off, the relay deletes it by itself."""
+
+    async def delete() -> None:
+        async with _connected(nats_url) as client:
+            try:
+                await client.jetstream(timeout=CONNECT_S_MAX).delete_stream(LEDGER_STREAM)
+            except NotFoundError:
+                return
+
+    asyncio.run(delete())
+
+
+class _connected:  # noqa: N801 - reads as a function
+    """A connection for a moment. Raises `Unavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = Client()
+
+    async def __aenter__(self) -> Client:
+        async def heard(_: Exception) -> None:
+            """Said below."""
+
+        try:
+            await self._client.connect(
+                nats_servers(self._url), connect_timeout=CONNECT_S_MAX, allow_reconnect=False, error_cb=heard
+            )
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Unavailable("NATS cannot be reached: what the ledger lost is in its stream LEDGER.") from error
+        return self._client
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        await self._client.close()
+        if isinstance(error, nats.errors.Error | APIError | TimeoutError):
+            raise Unavailable("NATS did not answer; docs/least-rights.md says what the user needs.") from error
+
+
+class _Named:
+    """Files by what events say: where each asset's is to be, and those that are there, with their hashes."""
+
+    def __init__(self) -> None:
+        self.reserved: dict[UUID, str] = {}
+        self.there: dict[str, str] = {}
+        self._of: dict[UUID, set[str]] = {}
+
+    def take(self, stream_id: UUID, topic: str, state: bytes) -> None:
+        """The next event, in order."""
+        try:
+            data = orjson.loads(state)["data"]
+            match name_of(topic):
+                case "asset.reserved":
+                    self.reserved[stream_id] = str(data["path"])
+                case "asset.completed":
+                    self._add(stream_id, self.reserved[stream_id], str(data["sha256"]))
+                case "asset.thumbnailed" | "media.uploaded":
+                    self._add(stream_id, str(data["path"]), str(data["sha256"]))
+                case "media.deleted" | "asset.purged":
+                    for path in self._of.pop(stream_id, set()):
+                        self.there.pop(path, None)
+        except (KeyError, TypeError, ValueError):
+            return  # an event that cannot be read names nothing
+
+    def _add(self, stream_id: UUID, path: str, sha256: str) -> None:
+        self.there[path] = sha256
+        self._of.setdefault(stream_id, set()).add(path)
+
+
+def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> Files:
+    """What the object store holds against what the ledger names now."""
+    now, before = _Named(), _Named()
+    for stream_id, topic, state in connection.execute(SQL["files"], binary=True):
+        now.take(stream_id, topic, bytes(state))
+    before.reserved |= now.reserved
+    for event in lost.events:
+        before.take(event.stream_id, event.topic, event.state)
+    named = {*now.there, *now.reserved.values()}
+    there = set(blobs.paths())
+    adopted = sum(path in named and path in there and _fits(blobs, path, sha) for path, sha in before.there.items())
+    return Files(adopted, sorted(there - named), sorted(path for path in now.there if path not in there))
+
+
+def _fits(blobs: Blobs, path: str, sha256: str) -> bool:
+    try:
+        return blobs.describe(path).sha256 == sha256
+    except (BlobMissing, BlobStoreUnavailable):
+        return False
+
+
+def _named(event: RawEvent) -> dict[str, Any]:
+    return {"position": event.position, "stream": str(event.stream_id), "version": event.version, "type": event.topic}
+
+
+def _write_report(folder: Path, report: Report) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / f"report-{report.epoch}.json"
+    file.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,128 @@
+"""What LEDGER holds and the ledger lost: where the two part, and the events behind that place as they were."""
+
+import asyncio
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import orjson
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+
+from services.ledger import RawEvent
+from services.restore.comparing import EPOCH, identity_at, identity_of_event, is_same
+from services.wire import LEDGER_STREAM
+
+AT_ONCE: Final = 256
+"""Messages asked for at a time."""
+
+STATE: Final = b',"state":'
+"""What stands before the state in a message: its bytes are taken as they are, for the chain covers them."""
+
+ReadAt = Callable[[int], RawEvent | None]
+"""The ledger's event at a position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Where LEDGER and the ledger part. `shared` is the last position at which both hold the same event.
+
+    `events` are those of LEDGER after it, up to `last`; what is missing or damaged there is not among them. `made` is
+    when the stream was made and `epoch` the one that it carries; both None without a stream.
+    """
+
+    shared: int
+    last: int
+    events: Sequence[RawEvent]
+    made: str | None
+    epoch: UUID | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every lost position is there."""
+        return len(self.events) == self.last - self.shared
+
+
+async def find_lost(jetstream: JetStreamContext, read_at: ReadAt, head: int) -> Lost:
+    """Bisect for the place where LEDGER and a ledger that ends at `head` part, and read what lies behind it."""
+    try:
+        info = await jetstream.stream_info(LEDGER_STREAM)
+    except NotFoundError:
+        return Lost(head, head, (), None, None)
+    last = info.state.last_seq
+    shared = await _last_shared(jetstream, read_at, min(last, head))
+    if shared == last:  # the ledger has all that LEDGER has
+        shared = last = max(head, last)
+    events = await _events(jetstream, shared + 1, last) if last > shared else []
+    named = (info.config.metadata or {}).get(EPOCH)
+    return Lost(shared, last, events, str(info.created), UUID(named) if named else None)
+
+
+async def _last_shared(jetstream: JetStreamContext, read_at: ReadAt, end: int) -> int:
+    """Up to `end`. What is unreadable in LEDGER is taken for the same as what stands before it."""
+
+    async def shares(position: int, down_to: int) -> tuple[int, bool]:
+        for sequence in range(position, down_to, -1):
+            theirs = await identity_at(jetstream, sequence)
+            if theirs is not None:
+                ours = await asyncio.to_thread(read_at, sequence)
+                return sequence, ours is not None and is_same(identity_of_event(ours), theirs)
+        return down_to, True
+
+    at, is_shared = await shares(end, 0)
+    if is_shared:
+        return end
+    low, high = 0, at  # low is shared, high is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        at, is_shared = await shares(middle, low)
+        if is_shared:
+            low = middle
+        else:
+            high = at
+    return low
+
+
+async def _events(jetstream: JetStreamContext, first: int, last: int) -> list[RawEvent]:
+    found: list[RawEvent] = []
+    for start in range(first, last + 1, AT_ONCE):
+        asked = [_event_at(jetstream, sequence) for sequence in range(start, min(start + AT_ONCE, last + 1))]
+        found += [event for event in await asyncio.gather(*asked) if event is not None]
+    return found
+
+
+async def _event_at(jetstream: JetStreamContext, sequence: int) -> RawEvent | None:
+    """The event of a message, with the bytes of its state; None where there is none, or no state."""
+    try:
+        data = (await jetstream.get_msg(LEDGER_STREAM, sequence)).data or b""
+        told = orjson.loads(data)
+        if told["state"] is None or told["position"] != sequence:
+            return None
+        state = data[data.index(STATE) + len(STATE) : -1]
+        return RawEvent(sequence, UUID(told["stream"]), int(told["version"]), str(told["topic"]), state)
+    except (NotFoundError, KeyError, TypeError, ValueError):
+        return None
+
+
+def save(lost: Lost, folder: Path) -> Path:
+    """Write the lost events to a file of their own, a line of JSON each; on disk when this returns. Safe to repeat."""
+    lines = b"".join(
+        b'{"position":%d,"stream":"%s","version":%d,"topic":%s,"state":%s}\n'
+        % (one.position, str(one.stream_id).encode(), one.version, orjson.dumps(one.topic), one.state)
+        for one in lost.events
+    )
+    name = f"lost-{lost.shared + 1}-{lost.last}-{hashlib.sha256(lines).hexdigest()[:12]}.jsonl.gz"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file, fresh = folder / name, folder / f".{name}.{os.getpid()}"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(gzip.compress(lines, mtime=0))
+        opened.flush()
+        os.fsync(opened.fileno())
+    fresh.replace(file)
+    return file

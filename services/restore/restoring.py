@@ -1,0 +1,282 @@
+"""`darkroom restored`: what a restore of an older backup lost is taken back where that is exact, and writes go on.
+
+All of it is one transaction, in which no other process appends. If the ledger has not grown since the restore, the lost
+events land at their positions again, byte for byte: nothing is lost. If it has, whole conversations of which the ledger
+knows nothing newer are appended at new positions, with their envelopes, so that a command of before is not carried out
+twice; what went on differently is left out, and named. Keys follow the users' events: a revoked one stays revoked.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Final, Literal
+from uuid import UUID, uuid4, uuid5
+
+import orjson
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from domain.envelope import Envelope, Recorded
+from domain.events import JobHandedOver, LedgerRestored, UserKeyAdded, UserKeyRevoked
+from projections.sql import load
+from services.crash_points import Point, reached
+from services.flusher import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
+from services.ledger import EventMapper, RawEvent
+from services.restore.lost import Lost
+
+log = logging.getLogger(__name__)
+
+SQL = load("restoring.sql", "services.restore")
+
+LEDGER_ITSELF: Final = UUID("0c2a6a52-7e0f-5d0b-8a51-6d0f7b6f3c9e")
+"""The stream of what became of the ledger as a whole, and the namespace of commands that were split."""
+
+ADMIN: Final = "admin"
+"""Whoever runs the command is the administrator; the event is theirs."""
+
+COMMITS_AT_ONCE: Final = 256
+
+How = Literal["taken_back", "merged", "discarded", "declared"]
+MAPPER: Final = EventMapper()
+
+
+class RestoreRefused(Exception):
+    """The ledger changed while it was being looked at, or cannot take what it should. Nothing was changed."""
+
+    code = "restore_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An output that a provider was asked for, of which the ledger knows nothing any more: it may be paid twice."""
+
+    job_id: UUID
+    index: int
+    provider: str
+    provider_id: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a restore would do. `back` are events that the ledger takes, in order; `left_out` those that it does not."""
+
+    how: How
+    shared: int
+    head: int
+    lost: int
+    back: Sequence[RawEvent]
+    left_out: Sequence[RawEvent]
+    orders: list[Order] = field(default_factory=list)
+    keys_added: list[str] = field(default_factory=list)
+    keys_revoked: list[str] = field(default_factory=list)
+
+
+def read_at(connection: Connection[TupleRow], position: int) -> RawEvent | None:
+    """The ledger's event at a position."""
+    row = connection.execute(SQL["at"], (position,), binary=True).fetchone()
+    return None if row is None else RawEvent(*row)
+
+
+def head_of(connection: Connection[TupleRow]) -> int:
+    """Where the ledger ends."""
+    row = connection.execute(SQL["head"]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def is_replaced(connection: Connection[TupleRow], made: str | None) -> bool:
+    """Whether a restore has already given up the stream that was made then: only the relay has not made it anew yet."""
+    row = connection.execute(SQL["is_replaced"], (made,)).fetchone()
+    return made is not None and row is not None and bool(row[0])
+
+
+def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> Plan:
+    """What to do with the lost events, as the ledger is now."""
+    head = head_of(connection)
+    if head == lost.shared and lost.is_whole and not discard:
+        how: How = "taken_back" if lost.events else "declared"
+        plan = Plan(how, lost.shared, head, lost.last - lost.shared, lost.events, ())
+    else:
+        back, left_out = _sorted_out(connection, lost, discard=discard)
+        count = lost.last - lost.shared
+        how = "declared" if not count else "discarded" if discard else "merged"
+        plan = Plan(how, lost.shared, head, count, back, left_out)
+    for recorded in _readable(plan.left_out):
+        if isinstance(recorded.event, JobHandedOver):
+            order = recorded.event
+            plan.orders.append(Order(recorded.stream_id, order.index, order.provider, order.provider_id))
+    for recorded in _readable(lost.events):
+        if isinstance(recorded.event, UserKeyAdded):
+            plan.keys_added.append(recorded.event.name)
+        elif isinstance(recorded.event, UserKeyRevoked):
+            plan.keys_revoked.append(recorded.event.name)
+    return plan
+
+
+def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> tuple[Plan, UUID]:
+    """Bring the ledger into its next epoch: one transaction, all or nothing. What was done, and the epoch.
+
+    Raises `RestoreRefused`, and what Postgres says of a user who does not own the ledger.
+    """
+    with connection.transaction():
+        connection.execute(SQL["lock"])
+        connection.execute(SQL["let_go"])
+        plan = plan_of(connection, lost, discard=discard)
+        _append(connection, plan)
+        _keep_keys(connection, lost)
+        goes_on = plan.how == "taken_back" or (plan.how == "declared" and plan.head == plan.shared)
+        begun = connection.execute(
+            SQL["begin_epoch"],
+            {
+                "from": (lost.last if plan.how == "taken_back" else lost.shared) + 1,
+                "reason": plan.how,
+                "instead_of": lost.epoch,
+                "replaced": None if goes_on else lost.made,
+            },
+        ).fetchone()
+        if begun is None:
+            raise AssertionError("an insert returns its row")
+        _tell(connection, plan, begun[0])
+        connection.execute(SQL["forget_stop"])
+        reached(Point.RESTORED_BEFORE_COMMIT)
+    reached(Point.RESTORED_AFTER_COMMIT)
+    return plan, begun[0]
+
+
+def end_others(connection: Connection[TupleRow]) -> None:
+    """Let every other process connect anew: what it remembers of the ledger may be of another history."""
+    try:
+        connection.execute(SQL["end_others"])
+    except psycopg.errors.InsufficientPrivilege:
+        log.warning("other connections to Postgres go on: restart the services of Darkroom")
+
+
+def _sorted_out(
+    connection: Connection[TupleRow], lost: Lost, *, discard: bool
+) -> tuple[list[RawEvent], list[RawEvent]]:
+    """What the ledger can still take, and what it cannot.
+
+    A conversation goes whole: a job with its assets, an upload, a batch, a prompt, a user. It fits if nothing of it
+    happened since the place where the histories part, and its streams end where its lost events go on. Users are kept
+    also where all else is discarded.
+    """
+    conversations: dict[UUID | None, list[RawEvent]] = {}
+    for event in lost.events:
+        conversations.setdefault(_correlation_of(event), []).append(event)
+    moved_on = {
+        _correlation_of(RawEvent(*row)) for row in connection.execute(SQL["after"], (lost.shared,), binary=True)
+    }
+    streams = {event.stream_id for event in lost.events}
+    ends: dict[UUID, int] = dict(connection.execute(SQL["versions"], (list(streams),)).fetchall())
+    commands = {command for event in lost.events if (command := _command_of(event)) is not None}
+    served = {row[0] for row in connection.execute(SQL["served"], (list(commands),))}
+
+    def fits(conversation: UUID | None, events: Sequence[RawEvent]) -> bool:
+        if conversation is None or conversation in moved_on:
+            return False
+        if discard and not all(event.topic.startswith("user.") for event in events):
+            return False
+        at: dict[UUID, int] = {}
+        for event in events:
+            if event.version != at.get(event.stream_id, ends.get(event.stream_id, 0)) + 1:
+                return False
+            at[event.stream_id] = event.version
+        return not any(_command_of(event) in served for event in events)
+
+    fitting = {one for one, events in conversations.items() if fits(one, events)}
+    back = [event for event in lost.events if _correlation_of(event) in fitting]
+    return back, [event for event in lost.events if _correlation_of(event) not in fitting]
+
+
+def _append(connection: Connection[TupleRow], plan: Plan) -> None:
+    """Raises `RestoreRefused` where an event does not land where it should."""
+    expected = plan.head
+    for commits in _groups(_commits(plan.back)):
+        for commit, verdict in zip(commits, append_group(connection, commits), strict=True):
+            first, expected = expected + 1, expected + len(commit.events)
+            if verdict != Receipt(first, expected):
+                event = commit.events[0]
+                raise RestoreRefused(
+                    f"The ledger does not take version {event.version} of stream {event.stream_id} at position "
+                    f"{first}: run `darkroom verify`. Nothing was changed."
+                )
+
+
+def _commits(events: Sequence[RawEvent]) -> Iterator[Commit]:
+    """Events that one command made and that lie together, under its id; what of it lies apart, under one of its own."""
+    seen: set[UUID] = set()
+    for command, run in groupby(events, key=_command_of):
+        together = list(run)
+        own = command
+        if own is None or own in seen:
+            own = uuid5(LEDGER_ITSELF, f"{together[0].stream_id}/{together[0].version}")
+        seen.add(own)
+        yield Commit(own, [NewEvent(*event[1:]) for event in together])
+
+
+def _groups(commits: Iterator[Commit]) -> Iterator[list[Commit]]:
+    group: list[Commit] = []
+    events = 0
+    for commit in commits:
+        if group and (events + len(commit.events) > GROUP_EVENTS_MAX or len(group) == COMMITS_AT_ONCE):
+            yield group
+            group, events = [], 0
+        group.append(commit)
+        events += len(commit.events)
+    if group:
+        yield group
+
+
+def _keep_keys(connection: Connection[TupleRow], lost: Lost) -> None:
+    """The table of keys as the lost events left it. A key that was revoked is so for good."""
+    for recorded in _readable(lost.events):
+        event, at = recorded.event, recorded.envelope.at
+        if isinstance(event, UserKeyAdded):
+            row = {"key_id": event.key_id, "name": event.name, "sha256": bytes.fromhex(event.sha256), "at": at}
+            connection.execute(SQL["key_added"], row)
+        elif isinstance(event, UserKeyRevoked):
+            connection.execute(SQL["key_revoked"], {"key_id": event.key_id, "at": at})
+
+
+def _tell(connection: Connection[TupleRow], plan: Plan, epoch: UUID) -> None:
+    """The last event of the transaction says what happened."""
+    shared = plan.shared + len(plan.back) if plan.how == "taken_back" else plan.shared
+    restored = LedgerRestored(
+        epoch=epoch,
+        shared_position=shared,
+        lost=plan.lost,
+        taken_back=len(plan.back),
+        left_out=plan.lost - len(plan.back),
+        how=plan.how,
+    )
+    found: dict[UUID, int] = dict(connection.execute(SQL["versions"], ([LEDGER_ITSELF],)).fetchall())
+    envelope = Envelope(ADMIN, ADMIN, datetime.now(UTC), uuid4(), correlation_id=LEDGER_ITSELF)
+    new = MAPPER.encode(LEDGER_ITSELF, found.get(LEDGER_ITSELF, 0) + 1, restored, envelope)
+    (verdict,) = append_group(connection, [Commit(envelope.command_id, [new])])
+    if not isinstance(verdict, Receipt):
+        raise RestoreRefused("The ledger does not take the event that says what happened. Nothing was changed.")
+
+
+def _readable(events: Sequence[RawEvent]) -> Iterator[Recorded]:
+    for event in events:
+        recorded = MAPPER.read(*event)
+        if isinstance(recorded, Recorded):
+            yield recorded
+
+
+def _correlation_of(event: RawEvent) -> UUID | None:
+    return _of_envelope(event, "correlation_id")
+
+
+def _command_of(event: RawEvent) -> UUID | None:
+    return _of_envelope(event, "command_id")
+
+
+def _of_envelope(event: RawEvent, name: str) -> UUID | None:
+    """None for an event whose envelope cannot be read."""
+    try:
+        return UUID(orjson.loads(event.state)["meta"][name])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
