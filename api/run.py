@@ -21,7 +21,7 @@ from domain.catalog import Catalog
 from projections import ALL
 from services.blobs import Blobs
 from services.broker import Broker
-from services.database import Database, Unavailable
+from services.database import CONNECTING, Database, Unavailable, translated
 from services.dispatcher import Dispatcher
 from services.flusher import Flusher
 from services.garbage import keep_what_is_loaded
@@ -38,6 +38,7 @@ from services.rebuild import Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.restore.comparing import Admission
+from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.scheduling import in_turn, yielding
 from services.settings import PREFIX, Settings, SettingsError
 from services.sweeper import Sweeper
@@ -118,13 +119,19 @@ def views_dsn(settings: Settings) -> str:
     given = settings.postgres_api_dsn
     asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
     try:
-        reason = why_unfit(asked, logs_in=given is not None)
+        reason = why_unfit(asked, logs_in=given is not None) or _without_roles(dsn)
     except Unavailable as error:
         log.warning("whether the views can be read is not known yet: %s", error)
         reason = None
     if reason is not None:
         raise SettingsError(f"{PREFIX}{variable}: {reason}.")
     return acting_as_role(dsn) if given is None else asked
+
+
+def _without_roles(dsn: str) -> str | None:
+    """Raises `Unavailable`."""
+    with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
+        return WITHOUT_ROLES if lacks_rights(connection) else None
 
 
 def run_on_loop(program: Coroutine[Any, Any, T]) -> T:

@@ -1,6 +1,7 @@
 """Bring the schema up to date: each file of `migrations/` once, in order, checksummed, under a lock."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +12,9 @@ from psycopg.rows import TupleRow
 
 from projections.sql import load
 from services.crash_points import Point, reached
+from services.restore.rights import RightsUnknown, give, lacks_rights, rights_wanted
+
+log = logging.getLogger(__name__)
 
 SQL = load("migrate.sql", "services")
 
@@ -52,6 +56,7 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
     Raises `MigrationChanged` before anything is applied, and `MigrationRefused` with nothing applied.
     """
     wanted = all_migrations() if migrations is None else migrations
+    rights = _rights(connection, wanted)
     with connection.transaction():
         connection.execute(SQL["lock"])
         connection.execute(SQL["create"])
@@ -66,8 +71,21 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
                 raise MigrationRefused(f"{migration.name} cannot be applied: {reason}; then migrate again.") from error
             connection.execute(SQL["record"], (migration.name, migration.sha256))
             reached(Point.MIGRATE_BETWEEN_FILES)
+        if rights is not None:
+            given = give(connection, rights)
+            log.warning("the database was restored without its roles; %d rights are given again", given)
         reached(Point.MIGRATE_BEFORE_COMMIT)
     return [migration.name for migration in missing]
+
+
+def _rights(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> list[str] | None:
+    """What the roles must be given again; None where they have it."""
+    if not lacks_rights(connection):
+        return None
+    try:
+        return rights_wanted(connection, lambda empty: migrate(empty, wanted))
+    except RightsUnknown as error:
+        raise MigrationRefused(str(error)) from error
 
 
 def _refuse_foreign(wanted: Sequence[Migration], applied: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.rebuild import Rebuilt
 from services.restore import command as restoring
+from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.settings import PREFIX, Settings, SettingsError
 from services.verify import verify_chain
 
@@ -185,6 +186,11 @@ def opened(dsn: str) -> Iterator[tuple[Database, Ledger]]:
                 yield database, ledger
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise NoDatabase("the database lacks tables of Darkroom; run `darkroom migrate` first.") from error
+        except psycopg.errors.UndefinedObject as error:
+            with database.connection() as connection:
+                if not lacks_rights(connection):
+                    raise
+            raise NoDatabase(f"{WITHOUT_ROLES}.") from error
         finally:
             recorder.datastore.close()
 

@@ -237,7 +237,16 @@ def disk_free(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def ledger_stopped(facts: Facts) -> Iterator[Finding]:
+    """The ledger is the one that others have seen, and takes events."""
+    for (reason,) in facts.rows(SQL["stopped"]):
+        what, _, _ = str(reason).partition(" Writes are stopped")
+        remedy = "Writes are stopped; run `darkroom restored`. docs/backup.md says what it does."
+        yield Finding("ledger_stopped", what, remedy, "error")
+
+
 CHECKS: Final[Sequence[Check]] = (
+    ledger_stopped,
     ledger_locked,
     disk_free,
     views_follow,

@@ -53,3 +53,6 @@ where finished_at > clock_timestamp() - interval '1 hour' and status in ('succee
 group by recipe ->> 'model'
 having (array_agg(error ->> 'error_class' order by finished_at desc))[1] = 'model_unavailable'
 order by 1
+
+-- name: stopped
+select reason from ledger_stopped

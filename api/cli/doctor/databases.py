@@ -17,6 +17,7 @@ from services.observability import checks
 from services.observability.findings import Check, Facts, made
 from services.owned_views import why_unfit
 from services.restore.epochs import stopped_reason
+from services.restore.rights import lacks_rights
 
 SQL: Final = load("doctor.sql", "api.cli.doctor")
 
@@ -44,6 +45,7 @@ def schema_fits(scene: Scene) -> None:
     with _opened(scene) as connection:
         ((is_migrated,),) = connection.execute(SQL["is_migrated"]).fetchall()
         applied = dict(connection.execute(SQL["applied"]).fetchall()) if is_migrated else {}
+        without_roles = is_migrated and lacks_rights(connection)
     known = {migration.name: migration.sha256 for migration in all_migrations()}
     foreign = sorted(name for name, sha256 in applied.items() if known.get(name) != sha256)
     missing = sorted(set(known) - set(applied))
@@ -54,6 +56,8 @@ def schema_fits(scene: Scene) -> None:
         )
     if missing:
         raise Fault(f"The schema lacks {', '.join(missing)}.", "Run: darkroom migrate")
+    if without_roles:
+        raise Fault("The database was restored without its roles.", "Run: darkroom migrate. docs/backup.md says more.")
 
 
 def ledger_writable(scene: Scene) -> None:
