@@ -127,18 +127,18 @@ def _restored(
 
 def _find(connection: Connection[TupleRow], nats_url: str) -> Lost:
     head = head_of(connection)
+    thorough = stopped_reason(connection) is not None
 
     async def find() -> Lost:
         async with _connected(nats_url) as client:
-            return await find_lost(
-                client.jetstream(timeout=CONNECT_S_MAX), lambda position: read_at(connection, position), head
-            )
+            jetstream = client.jetstream(timeout=CONNECT_S_MAX)
+            return await find_lost(jetstream, lambda position: read_at(connection, position), head, thorough=thorough)
 
     return asyncio.run(find())
 
 
 def _is_needed(connection: Connection[TupleRow], lost: Lost, *, declare: bool) -> bool:
-    return bool(lost.last > lost.shared or declare or stopped_reason(connection))
+    return bool(lost.count or declare or stopped_reason(connection))
 
 
 def _delete_stream(nats_url: str) -> None:

@@ -41,26 +41,50 @@ class Lost:
     events: Sequence[RawEvent]
     made: str | None
     epoch: UUID | None
+    scattered: bool = False
+    """Whether LEDGER and the ledger agree at the end all the same: the ledger grew on, and was published, unnoticed."""
 
     @property
     def is_whole(self) -> bool:
         """Whether every lost position is there."""
-        return len(self.events) == self.last - self.shared
+        return not self.scattered and self.count == len(self.events)
+
+    @property
+    def count(self) -> int:
+        """How many events the ledger lost."""
+        return len(self.events) if self.scattered else self.last - self.shared
 
 
-async def find_lost(jetstream: JetStreamContext, read_at: ReadAt, head: int) -> Lost:
-    """Bisect for the place where LEDGER and a ledger that ends at `head` part, and read what lies behind it."""
+async def find_lost(jetstream: JetStreamContext, read_at: ReadAt, head: int, *, thorough: bool = False) -> Lost:
+    """Bisect for the place where LEDGER and a ledger that ends at `head` part, and read what lies behind it.
+
+    `thorough`: where both agree at the end, every message is compared.
+    """
     try:
         info = await jetstream.stream_info(LEDGER_STREAM)
     except NotFoundError:
         return Lost(head, head, (), None, None)
     last = info.state.last_seq
     shared = await _last_shared(jetstream, read_at, min(last, head))
-    if shared == last:  # the ledger has all that LEDGER has
-        shared = last = max(head, last)
-    events = await _events(jetstream, shared + 1, last) if last > shared else []
     named = (info.config.metadata or {}).get(EPOCH)
-    return Lost(shared, last, events, str(info.created), UUID(named) if named else None)
+    about = str(info.created), UUID(named) if named else None
+    if shared < last:
+        return Lost(shared, last, await _events(jetstream, shared + 1, last), *about)
+    scattered = await _scattered(jetstream, read_at, last) if thorough else []
+    if scattered:
+        return Lost(scattered[0].position - 1, last, scattered, *about, scattered=True)
+    return Lost(max(head, last), max(head, last), (), *about)  # the ledger has all that LEDGER has
+
+
+async def _scattered(jetstream: JetStreamContext, read_at: ReadAt, last: int) -> list[RawEvent]:
+    """What LEDGER holds at positions where the ledger holds other events."""
+    found: list[RawEvent] = []
+    for start in range(1, last + 1, AT_ONCE):
+        for theirs in await _events(jetstream, start, min(start + AT_ONCE - 1, last)):
+            ours = await asyncio.to_thread(read_at, theirs.position)
+            if ours is None or not is_same(identity_of_event(ours), identity_of_event(theirs)):
+                found.append(theirs)
+    return found
 
 
 async def _last_shared(jetstream: JetStreamContext, read_at: ReadAt, end: int) -> int:

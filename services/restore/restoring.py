@@ -97,10 +97,10 @@ def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> P
     head = head_of(connection)
     if head == lost.shared and lost.is_whole and not discard:
         how: How = "taken_back" if lost.events else "declared"
-        plan = Plan(how, lost.shared, head, lost.last - lost.shared, lost.events, ())
+        plan = Plan(how, lost.shared, head, lost.count, lost.events, ())
     else:
         back, left_out = _sorted_out(connection, lost, discard=discard)
-        count = lost.last - lost.shared
+        count = lost.count
         how = "declared" if not count else "discarded" if discard else "merged"
         plan = Plan(how, lost.shared, head, count, back, left_out)
     for recorded in _readable(plan.left_out):

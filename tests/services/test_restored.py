@@ -26,9 +26,9 @@ from services.blobs import Blobs
 from services.database import Database, WritesStopped
 from services.following import OutOfStep
 from services.ledger import Ledger, RawEvent
+from services.ledger_stream import message_of
 from services.migrate import migrate
 from services.rebuild import matches_ledger
-from services.ledger_stream import message_of
 from services.relay import Relay
 from services.restore.command import Report, restored
 from services.restore.comparing import EPOCH, why_different
@@ -226,6 +226,40 @@ def test_a_ledger_that_grew_keeps_what_it_has_and_takes_what_still_fits(
         assert ledger.epochs().label(5) == b"5"
         assert b"-6" in ledger.epochs().label(6)
     is_right(lone_dsn, nats_url)
+
+
+def test_a_history_that_parted_long_ago_is_found_though_both_end_alike(
+    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+) -> None:
+    """As a version of before left it: the ledger grew past LEDGER's end, and was published on from there."""
+    tell(lone_dsn, nats_url, finished(2))
+    with backup_of(lone_dsn) as backup:
+        tell(lone_dsn, nats_url, finished(2))
+        backup.restore()
+        with writing(lone_dsn) as ledger:
+            story_in(ledger)
+            finished(3)(story_in(ledger))
+            asyncio.run(publish_blindly(ledger, nats_url, after=20))
+            assert asyncio.run(_fits_at_the_end(ledger, nats_url))
+            ledger.stop("somebody found another event in the middle")
+        report = restore()
+    assert report.plan is not None
+    assert (report.plan.how, report.plan.shared, report.plan.lost) == ("merged", 10, 10)
+    with writing(lone_dsn) as ledger:
+        assert ledger.head() == 25 + 10 + 1
+    is_right(lone_dsn, nats_url)
+
+
+async def publish_blindly(ledger: Ledger, url: str, *, after: int) -> None:
+    async with opened(url) as broker:
+        for event in ledger.read_raw(after, 1_000):
+            message = message_of(event, 10**6)
+            await broker.jetstream.publish(message.subject, message.payload)
+
+
+async def _fits_at_the_end(ledger: Ledger, url: str) -> bool:
+    async with opened(url) as broker:
+        return await why_different(ledger, broker) is None
 
 
 def test_discarding_begins_without_what_was_lost(lone_dsn: str, nats_url: str, restore: Callable[..., Report]) -> None:
