@@ -88,8 +88,8 @@ class Relay:
     async def _damage_of(self, info: StreamInfo) -> str | None:
         """What the disk of NATS lost of the stream; None where nothing is known to be lost.
 
-        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage, and writes
-        are stopped.
+        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage, and
+        writes are stopped.
         """
         if incomplete := why_incomplete(info.state):
             return incomplete

@@ -25,7 +25,8 @@ COMMANDS: Sequence[Callable[..., None]] = (
     reading.jobs, reading.show, reading.watch, reading.history, reading.download, reading.cancel,
     reading.library, reading.types, reading.models, reading.params,
     curating.rate, curating.save, curating.title, curating.tag, curating.trash, curating.restore,
-    installation.up, installation.run, installation.rebuild, installation.verify, installation.migrate, installation.restored,
+    installation.up, installation.run, installation.rebuild, installation.verify, installation.migrate,
+    installation.restored,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
