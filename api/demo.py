@@ -1,4 +1,4 @@
-"""`make demo`: everything on a throw-away data folder, one real job, its images, its history; then all of it stops."""
+"""`make demo`: everything on a throw-away data folder, real images, a video, a history; then all of it stops."""
 
 import os
 import re
@@ -12,11 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from api.cli.terminal import program
+
 PROMPT = "three small green triangles on a white background"
 QUANTITY = 3
 
+VIDEO_PROMPT = "a blue star moving left to right on a white background"
+SHORT = ("--type", "video_fast", "--set", "frames=9", "--set", "steps=15")
+"""A second of video, in a few seconds on two cores."""
+
 OUTPUT = Path("demo-output")
 """The images stay here when the data folder goes."""
+
+IMAGE, VIDEO = OUTPUT / "triangles.png", OUTPUT / "star.mp4"
+"""Copies under names that are known beforehand: the README goes on from them."""
 
 READY_S_MAX = 180.0
 JOB_S_MAX = 600.0
@@ -38,13 +47,15 @@ def main() -> int:
     try:
         with darkroom_up(folder):
             job_id = make_images(folder)
+            make_video(folder)
             say(f"\nEvery step of it, from the ledger:\n$ darkroom history {job_id}")
             command(folder, "history", job_id)
             say("\nIs the ledger whole?\n$ darkroom verify")
             command(folder, "verify")
-        say(f"\nStopped. The images are in {OUTPUT.absolute()}:")
-        for image in sorted(OUTPUT.glob(f"{job_id}_*")):
-            say(f"  {image}")
+        say(f"\nStopped. What was made is in {OUTPUT.absolute()}:")
+        for file in (*sorted(OUTPUT.glob(f"{job_id}_*")), IMAGE, VIDEO):
+            say(f"  {file}")
+        say(what_next())
     except DemoFailed as failure:
         sys.stderr.write(f"\ndarkroom: the demo failed: {failure}\n{log_tail(folder)}")
         return 1
@@ -90,13 +101,39 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 def make_images(folder: Path) -> str:
     """Submit a job, show its course, keep its images; the job's id. Raises `DemoFailed`."""
-    before = set(OUTPUT.glob("*.png"))
+    before = set(OUTPUT.glob("*_*.png"))
     say(f'\n$ darkroom submit "{PROMPT}" --quantity {QUANTITY} --watch --out {OUTPUT}')
     command(folder, "submit", PROMPT, "--quantity", str(QUANTITY), "--watch", "--out", str(OUTPUT))
-    made = sorted(set(OUTPUT.glob("*.png")) - before)
+    made = sorted(set(OUTPUT.glob("*_*.png")) - before)
     if len(made) != QUANTITY or not all(image.read_bytes().startswith(b"\x89PNG") for image in made):
         raise DemoFailed(f"{QUANTITY} PNGs were to be made, {len(made)} came.")
+    shutil.copyfile(made[0], IMAGE)
     return made[0].stem.rpartition("_")[0]
+
+
+def make_video(folder: Path) -> None:
+    """Submit a short video, show its course, keep it. Raises `DemoFailed`."""
+    say(f'\n$ darkroom submit "{VIDEO_PROMPT}" {" ".join(SHORT)} --watch --out {OUTPUT}')
+    before = set(OUTPUT.glob("*_*.mp4"))
+    command(folder, "submit", VIDEO_PROMPT, *SHORT, "--watch", "--out", str(OUTPUT))
+    made = set(OUTPUT.glob("*_*.mp4")) - before
+    if len(made) != 1:
+        raise DemoFailed(f"one video was to be made, {len(made)} came.")
+    shutil.copyfile(made.pop(), VIDEO)
+
+
+def what_next() -> str:
+    """The commands to go on with, as they can be pasted in this folder."""
+    here = program()
+    return (
+        "\nNext, run Darkroom until you press Ctrl-C:\n"
+        "  make up\n"
+        "and in a second terminal, in this folder:\n"
+        f'  {here} submit "a large red heart on a white background" --quantity 3 --seed 42 --watch\n'
+        f'  {here} submit "three blue circles on a white background" --reference composition={IMAGE}@0.7 --watch\n'
+        f'  {here} submit "{VIDEO_PROMPT}" --type video_fast --video {VIDEO} --watch\n'
+        f"  {here} jobs"
+    )
 
 
 def command(folder: Path, *arguments: str) -> None:

@@ -53,6 +53,10 @@ def status_of(arguments: list[str]) -> int:
         return error.exit_code
     except (Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer met it first
+            return PIPE_CLOSED
+        raise
     except BrokenPipeError:  # `darkroom jobs | head`: whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED

@@ -31,7 +31,7 @@ _JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _FLAG: Final = re.compile("\N{WAVING BLACK FLAG}[\U000e0020-\U000e007e]{1,16}\U000e007f")
 """Flags such as Scotland's are spelled with invisible characters."""
 
-_OF_OURS: Final = re.compile(r"`darkroom (?=[a-z])")
+_OF_OURS: Final = re.compile(r"(`|: )darkroom (?=[a-z])")
 
 
 def show_whatever_comes() -> None:
@@ -115,7 +115,7 @@ def command(*words: str) -> str:
 
 def pasteable(sentence: str) -> str:
     """The sentence with its commands, such as `darkroom up`, as they are called here."""
-    return _OF_OURS.sub(lambda _: f"`{program()} ", sentence)
+    return _OF_OURS.sub(lambda found: f"{found[1]}{program()} ", sentence)
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
