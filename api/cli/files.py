@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,9 +63,10 @@ def _with_strength(text: str) -> tuple[str, float]:
     if not at or os.path.isfile(text):
         return text, STRENGTH
     try:
-        return source, float(said)
+        strength = float(said)
     except ValueError:
         return text, STRENGTH
+    return (source, strength) if math.isfinite(strength) else (text, STRENGTH)
 
 
 async def with_uploads(client: Client, body: Json, folder: Path | None = None) -> Json:

@@ -67,6 +67,8 @@ def test_files_and_uploads_are_taken_as_they_are_named(text: str) -> None:
         ([], "media:7@0.4", "media:7", 0.4),
         ([], f"asset:{JOB}/1@0.4", f"asset:{asset_id(JOB, 1)}", 0.4),
         ([], "a=b.png", "a=b.png", 0.7),
+        ([], "fog.png@much", "fog.png@much", 0.7),
+        ([], "fog.png@nan", "fog.png@nan", 0.7),
     ],
 )
 def test_a_reference_is_the_file_that_is_there_and_a_strength_is_a_number(
