@@ -175,7 +175,6 @@ async def serve(
 ) -> None:
     """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
     started = asyncio.Event()
-    bounded.begin()
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
@@ -192,8 +191,11 @@ async def serve(
         services["api"] = lambda: _serve_http(core, dsn, admin_token, listening, stop, started)
     else:
         started.set()
-    async with Telling(core.database, map(_said_as, names)), asyncio.TaskGroup() as group:
-        group.create_task(_end_decoding_at(stop))
+    async with (
+        _decoding_until(stop),
+        Telling(core.database, map(_said_as, names)),
+        asyncio.TaskGroup() as group,
+    ):
         for name in names:
             group.create_task(_keep_running(name, services[name], stop), name=name)
         await _first(started, stop)
@@ -201,10 +203,20 @@ async def serve(
             on_ready()
 
 
-async def _end_decoding_at(stop: asyncio.Event) -> None:
-    """Nobody who ends waits for a file; what is decoded then is asked for again, or comes again."""
-    await stop.wait()
-    bounded.end()
+@asynccontextmanager
+async def _decoding_until(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Nobody who ends waits for a file: what is decoded then is killed, and is asked for again or comes again."""
+
+    async def end() -> None:
+        await stop.wait()
+        bounded.end()
+
+    ending = asyncio.create_task(end())
+    try:
+        yield
+    finally:
+        ending.cancel()
+        bounded.begin()
 
 
 def _said_as(name: str) -> str:
