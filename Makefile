@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows what it fetches; in a log only what went wrong.
 PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help setup up demo test check bench soak demo-models eval-demo lock clean
+.PHONY: help setup up demo test check bench soak fuzz demo-models eval-demo lock clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ bench: setup  ## the benchmarks, as a table
 
 soak: setup  ## the chaos soak: SEED=1 decides what goes wrong, MINUTES=5 for how long; JSON=FILE keeps the figures
 	@exec $(BIN)/python -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5) $(if $(JSON),--json $(JSON))
+
+fuzz: setup  ## MUTANTS=20000 damaged files of all formats, the same for a SEED=1: each is read or refused
+	@DARKROOM_FUZZ_MUTANTS=$(or $(MUTANTS),20000) DARKROOM_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -p no:cacheprovider tests/services/test_mutants.py
 
 demo-models: setup  ## train both demo models from nothing, about 90 minutes each on 2 cores; goes on after a stop
 	@$(BIN)/python -m gpu_worker.demo train-sdxl

@@ -17,10 +17,12 @@ from api.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RECEIVED_
 from domain.commands import UploadMedia
 from domain.events import MediaUploaded
 from domain.media import media_id, upload_path
+from services import users
 from services.blobs import Blobs
 from services.ledger import Context
 from services.media import bounded
 from tests.api.conftest import serving
+from tests.api.isolation import routes_of
 from tests.api.serving import TOKEN, AServer, Json, Site, until
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
 from tests.services.media_files import encoded, picture, png_that_claims, sound, turned, video
@@ -400,3 +402,35 @@ def test_the_event_holds_nothing_that_the_client_said() -> None:
     assert set(MediaUploaded.model_fields) == {
         "owner", "kind", "media_type", "bytes", "sha256", "width", "height", "frames", "fps", "duration_s", "path",
     }  # fmt: skip
+
+
+# Whom it leaves.
+
+
+async def test_nobody_but_its_owner_gets_an_upload_by_any_route(site: Site, server: AServer) -> None:
+    """What a camera wrote into it stays with its owner: not even the administrator reads it over the API."""
+    exif = turned(6)
+    exif[0x010F] = "a camera of somebody"
+    content = encoded(picture(), "JPEG", exif=exif)
+    key = await asyncio.to_thread(key_for, site, "ada")
+    async with httpx.AsyncClient(
+        base_url=server.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+    ) as ada:
+        media = described(await upload(ada, content))
+        assert (await ada.get(media["url"])).content == content
+    document = (await site.http.get("/openapi.json")).json()
+    asked = 0
+    for route in routes_of(document):
+        if route.method in {"GET", "HEAD"}:
+            answer = await site.http.request(route.method, route.at(media["id"]))
+            assert b"a camera of somebody" not in answer.content, route
+            assert SHA256 not in answer.text
+            asked += 1
+    assert asked > 10
+    assert (await site.http.get(media["url"])).status_code == 404
+
+
+def key_for(site: Site, name: str) -> str:
+    """A new user's key."""
+    with site.parts.database.connection() as connection:
+        return users.add(connection, name).key
