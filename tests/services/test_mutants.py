@@ -23,8 +23,8 @@ SEED = int(os.environ.get("DARKROOM_FUZZ_SEED", "1"))
 
 pytestmark = pytest.mark.timeout(120 + COUNT // 2)
 
-TOO_MUCH = ("MB of memory", "to be decoded", "decoding it failed")
-"""Sentences of those that passed a limit, or took their decoder down."""
+TOO_MUCH = (" s to be decoded", "decoding it failed")
+"""Sentences of those that take long, or took their decoder down. One that asks for much memory is just refused."""
 
 SLOW_S = 20.0
 """Of one small file, on a machine that does other things as well."""
@@ -69,7 +69,7 @@ def test_every_mutant_is_read_or_refused_with_a_sentence(tmp_path: Path, caplog:
     crashed = [one for one, said in zip(made, outcomes, strict=True) if any(part in said for part in TOO_MUCH)]
     for number, one in enumerate(crashed):
         (tmp_path / f"mutant-{number}").write_bytes(one)
-    assert not crashed, f"{len(crashed)} of {COUNT} took their decoder down or passed a limit; they are in {tmp_path}"
+    assert not crashed, f"{len(crashed)} of {COUNT} took their decoder down or long; they are in {tmp_path}"
     assert not [record for record in caplog.records if "decoder failed" in record.getMessage()]
     read = Counter(said == "read" for said in outcomes)
     assert min(read[True], read[False]) > COUNT // 20  # the mutants are neither too wild nor too tame
