@@ -22,6 +22,7 @@ from services.database import Unavailable
 from services.ledger import Ledger
 from services.metrics import EVENT_STREAMS
 from services.observability.parking import park
+from services.restore.epochs import Epochs
 from services.wire import Progress
 
 log = logging.getLogger(__name__)
@@ -66,9 +67,9 @@ class Ended(Exception):
     """The server is stopping."""
 
 
-def frame_of(event: str, data: bytes, position: int | None = None) -> bytes:
+def frame_of(event: str, data: bytes, event_id: bytes | None = None) -> bytes:
     """A server-sent event. JSON has no raw line breaks, so the data is one line."""
-    head = b"" if position is None else b"id: %d\n" % position
+    head = b"" if event_id is None else b"id: %s\n" % event_id
     return b"%sevent: %s\ndata: %s\n\n" % (head, event.encode(), data)
 
 
@@ -159,6 +160,9 @@ class Feed:
         self._subscriptions: set[Subscription] = set()
         self._waiters: dict[UUID, set[asyncio.Future[int]]] = {}
         self._position = 0
+        self._last: tuple[int, UUID, int, UUID | None] | None = None
+        self.epochs = Epochs(())
+        """Of the ledger: they say what the id of a position is."""
         self._started = asyncio.Event()
         self._ended = False
         self.catching_up = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
@@ -252,14 +256,30 @@ class Feed:
         if not self._listened_to:
             head = await asyncio.to_thread(self._ledger.head)
             if not self._listened_to:  # else somebody came meanwhile, and counts on the position of before
-                self._position = head
+                self._position, self._last = head, None
                 self._started.set()
             return 0
-        events = await asyncio.to_thread(self._ledger.read, self._position, PAGE_EVENTS)
+        known = 0 if self._last is None else 1  # what was read last is read again, to see that it is still there
+        read = await asyncio.to_thread(self._ledger.read, self._position - known, PAGE_EVENTS + known)
+        if known and [_identity_of(event) for event in read[:known]] != [self._last]:
+            await self._begin_again()
+            return 0
+        events = read[known:]
+        for event in events:
+            if event.name == "ledger.restored":  # from here on ids are of another epoch
+                self.epochs = await asyncio.to_thread(self._ledger.epochs)
         self._fan_out(events)
         if events:
-            self._position = events[-1].position
+            self._position, self._last = events[-1].position, _identity_of(events[-1])
         return len(events)
+
+    async def _begin_again(self) -> None:
+        """The ledger is not the one that was read: every client comes again with the last id it knows, and is told."""
+        log.warning("event streams begin again: the ledger was restored from an older backup")
+        self.epochs = await asyncio.to_thread(self._ledger.epochs)
+        self._position, self._last = await asyncio.to_thread(self._ledger.head), None
+        for subscription in self._subscriptions:
+            subscription.end()
 
     @property
     def _listened_to(self) -> bool:
@@ -274,7 +294,7 @@ class Feed:
                 log.error("event %d cannot be shown: %s", event.position, event.reason)
                 continue
             listeners = by_owner.get(event.envelope.owner)
-            frame = _frame_of(event) if listeners else None
+            frame = _frame_of(event, self.epochs) if listeners else None
             if listeners and frame is not None:
                 for listener in listeners:
                     listener.put(frame)
@@ -284,11 +304,17 @@ class Feed:
                         waiter.set_result(event.position)
 
 
-def _frame_of(event: Recorded) -> Frame | None:
+def _identity_of(event: Recorded | Unreadable) -> tuple[int, UUID, int, UUID | None]:
+    """What no other event has, also not at the same position of another history."""
+    command_id = event.envelope.command_id if isinstance(event, Recorded) else None
+    return event.position, event.stream_id, event.version, command_id
+
+
+def _frame_of(event: Recorded, epochs: Epochs) -> Frame | None:
     """None for an event that cannot be shown, whatever is wrong with it: all streams would wait for it for ever."""
     try:
         data = encoded(history_item_of_event(event))
-        return Frame(event.position, frame_of(event.name, data, event.position))
+        return Frame(event.position, frame_of(event.name, data, epochs.label(event.position)))
     except Exception as error:
         park("feed", event.position, f"event {event.position} cannot be shown: {type(error).__name__}: {error}")
         return None

@@ -26,6 +26,7 @@ from domain.errors import FieldProblem, InvalidInput
 from projections import reads
 from services.database import Unavailable
 from services.metrics import EVENT_STREAMS_CUT_OFF
+from services.restore.epochs import EventId, event_id_of
 
 log = logging.getLogger(__name__)
 
@@ -60,26 +61,39 @@ OPENING: Final = b"retry: 1000\n\n"
 async def stream_events(request: Request, last_event_id: str | None = None) -> Response:
     """Server-sent events: `id` is the position, `event` the type, `data` the history item. Progress has no id.
 
-    `Last-Event-ID` (or `?last_event_id=`) resumes after that position; without it the stream begins now.
+    `Last-Event-ID` (or `?last_event_id=`) resumes after that position; without it the stream begins now. After a
+    restore of an older backup ids are `EPOCH-POSITION`. Whoever then resumes from an id that the ledger lost hears
+    `event: restored` (data: `epoch` and `position`, the last one that both histories share), and goes on from there.
     """
     here = running(request)
     asked = request.headers.get("last-event-id", last_event_id)
-    after = None if asked is None else position_of("Last-Event-ID", asked)
+    after = None if asked is None else (event_id_of(asked) or EventId("", position_of("Last-Event-ID", asked)))
     subscription = await here.feed.subscribe(identity_of(request).owner)
     try:
-        start = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing falls between
+        start, told = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing falls between
     except BaseException:
         here.feed.unsubscribe(subscription)
         raise
-    return EventStream(here, subscription, start, token_of(request.scope) or "")
+    return EventStream(here, subscription, start, token_of(request.scope) or "", told)
 
 
-def _start(here: Running, after: int | None) -> int:
-    """The position after which the stream begins. Raises `InvalidInput` for one that the ledger has not reached."""
+def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
+    """The position after which the stream begins, and what the client is told first.
+
+    Raises `InvalidInput` for a position that the ledger has not reached.
+    """
+    epochs = here.feed.epochs = here.parts.ledger.epochs()
     head = here.parts.ledger.head()
-    if after is not None and after > head:
+    if after is None:
+        return head, b""
+    shared = epochs.shared_with(after.epoch)
+    if shared is not None and after.position > shared:
+        start = min(shared, head)
+        epoch = "" if epochs.current is None else epochs.current.short
+        return start, frame_of("restored", encoded({"epoch": epoch, "position": start}), epochs.label(start))
+    if after.position > head:
         raise InvalidInput([FieldProblem("Last-Event-ID", f"is beyond the ledger, which ends at {head}")])
-    return head if after is None else after
+    return after.position, b""
 
 
 class EventStream(Response):
@@ -87,7 +101,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, here: Running, subscription: Subscription, after: int, token: str) -> None:
+    def __init__(self, here: Running, subscription: Subscription, after: int, token: str, told: bytes = b"") -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -97,6 +111,7 @@ class EventStream(Response):
         self._subscription = subscription
         self._after = after
         self._token = token
+        self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone."""
@@ -128,7 +143,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             try:
-                async for chunk in _chunks(self._here, self._subscription, self._after):
+                async for chunk in _chunks(self._here, self._subscription, self._after, self._told):
                     await _body(send, chunk)
             except Ended:
                 pass
@@ -142,9 +157,9 @@ class EventStream(Response):
         return True
 
 
-async def _chunks(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+async def _chunks(here: Running, subscription: Subscription, after: int, told: bytes) -> AsyncIterator[bytes]:
     """The stream's bytes, without end. Raises `TooSlow` and `Ended`."""
-    yield OPENING
+    yield OPENING + told
     async for chunk in _missed(here, subscription, after):
         yield chunk
     while True:
@@ -180,7 +195,7 @@ def _page(here: Running, owner: str, after: int, upto: int) -> tuple[list[bytes]
     """The next missed events as they are sent, and the position after which they go on. Not for the event loop."""
     with here.parts.views.of(owner) as connection:
         rows = reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
-    frames = (frame_of(row.type, encoded(history_document(row)), row.position) for row in rows)
+    frames = (frame_of(row.type, encoded(history_document(row)), here.feed.epochs.label(row.position)) for row in rows)
     return list(_joined(frames)), rows[-1].position if len(rows) == PAGE_EVENTS else upto
 
 

@@ -147,8 +147,8 @@ class Client:
         except OSError as error:
             raise NoFile(f"cannot read {file}: {error.strerror or error}.") from error
 
-    async def events(self, after: int | None) -> AsyncIterator[ServerEvent]:
-        """Everything that happens after position `after` (None: from now on), until the connection ends."""
+    async def events(self, after: int | str | None) -> AsyncIterator[ServerEvent]:
+        """Everything that happens after the position or id `after` (None: from now on), until the connection ends."""
         headers = dict(self._headers) | ({} if after is None else {"Last-Event-ID": str(after)})
         timeout = httpx.Timeout(SILENCE_S_MAX, connect=5.0)
         try:

@@ -11,11 +11,13 @@ BUFFER_BYTES_MAX = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One server-sent event. `position` is its `id:`; progress has none."""
+    """One server-sent event. `position` is that of its `id:`; progress has none."""
 
     position: int | None
     type: str
     data: dict[str, Any]
+    id: str | None = None
+    """What to resume from: after a restore it names the epoch as well."""
 
 
 async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerEvent]:
@@ -42,8 +44,10 @@ async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerEven
 
 
 def _event(fields: dict[str, str]) -> ServerEvent:
-    position = fields.get("id", "")
+    position = fields.get("id", "").rpartition("-")[2]
     data = json.loads(fields["data"])
     if not isinstance(data, dict):
         raise ValueError("an event that is not a JSON object")
-    return ServerEvent(int(position) if position.isdecimal() else None, fields.get("event", "message"), data)
+    return ServerEvent(
+        int(position) if position.isdecimal() else None, fields.get("event", "message"), data, fields.get("id")
+    )

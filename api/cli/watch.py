@@ -200,14 +200,14 @@ async def _ask(client: Client, job_id: str, position: int) -> Json:
         await asyncio.sleep(POLL_S)
 
 
-async def _follow(client: Client, after: int, news: "asyncio.Queue[ServerEvent]") -> None:
+async def _follow(client: Client, after: int | str, news: "asyncio.Queue[ServerEvent]") -> None:
     """Put every event into `news`, over as many connections as it takes; none is lost or doubled in between."""
     first_s, longest_s = RECONNECT_S
     pause_s = first_s
     while True:
         with contextlib.suppress(ClientError):  # whatever it is, asking for the job meets and reports it
             async for event in client.events(after):
-                after = event.position or after
+                after = event.id or after
                 pause_s = first_s
                 await news.put(event)
         await asyncio.sleep(pause_s)

@@ -88,6 +88,8 @@ class Epochs:
 
         An epoch that a backup did not know shares what the one that followed it says, and an unknown one the least.
         """
+        if not self._epochs:
+            return None
         known = next((one.number for one in self._epochs if one.short == epoch), None)
         if known is not None:
             return min((one.from_position - 1 for one in self._epochs if one.number > known), default=None)
