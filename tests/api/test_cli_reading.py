@@ -27,7 +27,7 @@ STREAM = (
     'event: job.succeeded\ndata: {"cut": "off'
 ).encode()
 EVENTS = [
-    ServerEvent(7, "job.started", {"prompt": PROMPT}),
+    ServerEvent(7, "job.started", {"prompt": PROMPT}, "7"),
     ServerEvent(None, "progress", {"step": 1, "total": 15}),
 ]
 
