@@ -115,8 +115,9 @@ class PlainScreen:
 
 
 def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | PlainScreen:
-    """A bar where there is a terminal to draw it on."""
-    return LiveScreen(console) if console.is_terminal else PlainScreen(write)
+    """A bar where there is a terminal that can draw one, whatever FORCE_COLOR says of a pipe."""
+    draws = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    return LiveScreen(console) if draws else PlainScreen(write)
 
 
 async def watch(client: Client, job: Json, after: int, screen: Screen, place: Place) -> Json:

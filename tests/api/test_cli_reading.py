@@ -3,19 +3,21 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from io import StringIO
 from itertools import pairwise
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from api.cli.client import Client, failure
 from api.cli.failures import Busy, NotSignedIn, NotThere, Rejected, Unreachable
 from api.cli.server_events import ServerEvent, parse_events
 from api.cli.tables import dead_jobs_lines, history_lines, job_lines, what_happened
 from api.cli.terminal import printable
-from api.cli.watch import PlainScreen, watch
+from api.cli.watch import LiveScreen, PlainScreen, screen_for, watch
 
 PROMPT = "two\u2028lines\x85and \u001c more"
 STREAM = (
@@ -97,6 +99,22 @@ def test_an_answer_of_something_else_is_not_taken_for_darkroom(body: str) -> Non
 
 def test_a_prompt_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[31mred\x07\ncat 猫") == "a\ufffd[31mred\ufffd\ufffdcat 猫"
+
+
+class Terminal(StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("file", "term", "screen"),
+    [(Terminal(), "xterm", LiveScreen), (Terminal(), "dumb", PlainScreen), (StringIO(), "xterm", PlainScreen)],
+)
+def test_a_bar_is_drawn_only_where_a_terminal_can(file: StringIO, term: str, screen: type) -> None:
+    console = Console(file=file, _environ={"TERM": term, "FORCE_COLOR": "1"})
+    assert isinstance(screen_for(console, print), screen)
 
 
 def test_a_log_gets_each_quarter_of_the_steps_once() -> None:
