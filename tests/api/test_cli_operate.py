@@ -1,5 +1,6 @@
 """`darkroom verify`, `rebuild` and `migrate` on a database that the settings name."""
 
+import json
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from services.ledger import Context, Ledger
 from services.migrate import all_migrations
 from services.projector import Projector
 from services.settings import SettingsError
-from tests.spec import submit
+from tests.spec import OWNER, submit
 
 Darkroom = Callable[..., str]
 
@@ -119,3 +120,20 @@ def test_a_dsn_that_is_none_is_a_bad_setting(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DARKROOM_POSTGRES_DSN", "no connection string")
     with pytest.raises(SettingsError, match="DARKROOM_POSTGRES_DSN"):
         operate.find_dsn(None)
+
+
+@pytest.mark.usefixtures("submitted")
+def test_lists_as_of_a_position_hold_what_there_was_then(
+    database: Database, ledger: Ledger, darkroom: Darkroom
+) -> None:
+    Projector(database, ledger, ALL).step()
+    for position, jobs in ((0, 0), (4, 1), (8, 2)):
+        listed = json.loads(darkroom("jobs", "--as-of", str(position), "--owner", OWNER, "--json"))
+        assert [len(job["assets"]) for job in listed] == [3] * jobs
+    assert json.loads(darkroom("jobs", "--as-of", "8", "--json")) == []  # the administrator's
+    first, *rows = darkroom("jobs", "--as-of", "4", "--owner", OWNER).splitlines()
+    assert (first.split()[:2], len(rows)) == (["ID", "STATUS"], 1)
+    assert json.loads(darkroom("library", "--as-of", "8", "--owner", OWNER, "--json")) == []
+    darkroom("library", "--as-of", "9", status=1)
+    darkroom("library", "--as-of", "8", "--saved", status=2)
+    assert operate.verify(operate.find_dsn(None)) == 0
