@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import (
+    WARNING_CHARACTERS_MAX,
     AssetCompleted,
     AssetFailed,
     AssetReserved,
@@ -31,6 +32,7 @@ from domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    JobWarned,
     MediaUploaded,
     PromptEdited,
     PromptSaved,
@@ -91,7 +93,9 @@ def shortened(error: Failure) -> Failure:
 
 
 def shortened_note(note: EventT) -> EventT:
-    """The note with its error cut, where it has one."""
+    """The note with its error cut, where it has one, or its warning."""
+    if isinstance(note, JobWarned):
+        return note.model_copy(update={"detail": cut(note.detail, WARNING_CHARACTERS_MAX)})
     if not isinstance(note, JobMemoryLowered):
         return note
     return note.model_copy(update={"error": cut(note.error, MESSAGE_CHARACTERS_MAX)})
@@ -327,6 +331,7 @@ _RULES: Final[Mapping[type[Event], Callable[[Problems, Any], None]]] = {
     JobPromptEnhanced: _enhanced,
     JobMemoryLowered: _lowered,
     JobHandedOver: _handed_over,
+    JobWarned: lambda problems, event: _text(problems, "detail", event.detail, WARNING_CHARACTERS_MAX),
     JobRequeued: _requeued,
     JobFailed: lambda problems, event: _failure(problems, "error", event.error),
     AssetReserved: _reserved,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import nats.errors
 from nats.aio.client import Client
 
+from domain.bounds import cut
 from domain.errors import AssetEnded, PromptAlreadyEnhanced
 from domain.events import (
     WARNING_CHARACTERS_MAX,
@@ -154,8 +155,8 @@ class Attempt:
                 self._note(JobHandedOver.model_validate({"attempt": self._order.attempt, **handed}))
                 reached(Point.WORKER_AFTER_HAND_OVER)
             case Warned(code=code, detail=detail):
-                detail = redacted(detail)[:WARNING_CHARACTERS_MAX]
-                self._note(JobWarned(attempt=self._order.attempt, code=code, detail=detail))
+                said = cut(redacted(detail), WARNING_CHARACTERS_MAX)
+                self._note(JobWarned(attempt=self._order.attempt, code=code, detail=said))
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)

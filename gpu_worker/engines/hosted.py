@@ -30,7 +30,7 @@ from gpu_worker.engines import (
     replicate,
 )
 from gpu_worker.engines.provider import Account, Failed, Pace, Provider, Running, Succeeded, Unknown
-from gpu_worker.engines.provider_inputs import inputs_of
+from gpu_worker.engines.provider_inputs import inputs_of, losses_of
 from gpu_worker.engines.provider_outputs import OutputGone, Outputs
 
 LOG = logging.getLogger("darkroom.worker")
@@ -145,9 +145,11 @@ class _Work:
         self._orders: dict[int, _Order] = {}
         self._refusal: Exception | None = None
         self._ended = 0
+        self._source = f"{provider.name}:{provider.model}"
 
     def run(self) -> Iterator[Rendering]:
         """Order, or take up, every output; then poll until none is left. A refused order is raised at the end."""
+        yield from losses_of(self._source, self._request)
         for position, prediction_id in sorted(self._request.provider_ids.items()):
             self._orders[position] = _Order(position, prediction_id, resumed=True, began_s=time.monotonic())
         for position in range(len(self._request.seeds)):
@@ -169,7 +171,7 @@ class _Work:
             return
         self._pause(0.0)
         try:
-            inputs = inputs_of(f"{self._provider.name}:{self._provider.model}", self._request, position)
+            inputs = inputs_of(self._source, self._request, position)
             prediction_id = self._provider.submit(inputs, self._pause)
         except REFUSALS as refusal:
             self._refusal = refusal

@@ -3,15 +3,18 @@
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from PIL import Image
 
+from domain.cautions import quoted
+from domain.negative_prompt import is_made_by_rule
 from domain.recipe import Kind, ParamValue
-from gpu_worker.engines import InvalidRequest, RenderRequest
+from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
+from gpu_worker.engines.fitting import fit_of, fitted
 from gpu_worker.engines.provider import Inputs
 
 DATA_URI_PNG_BYTES_MAX = 256 * 1024
@@ -72,12 +75,12 @@ Video models agree on little: they get the prompt, the seed, the ratio and the p
 beyond the common ones goes under its own name, so a job type can name what its model alone knows.
 """
 
-COMMON = frozenset({"width", "height", "steps", "guidance", "frames", "fps"})
+COMMON = frozenset({"width", "height", "steps", "guidance", "frames", "fps", "fit"})
 
 
 def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
     """What the model of `source` is given for one output. Raises InvalidRequest for what no hosted model takes."""
-    names = next(names for pattern, kind, names in TABLE if kind is request.kind and fnmatchcase(source, pattern))
+    names = _names_of(source, request.kind)
     inputs: dict[str, ParamValue | Mapping[str, int]] = {
         **{name: value for name, value in request.params.items() if name not in COMMON},
         **names.fixed,
@@ -100,6 +103,25 @@ def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
     return inputs | _picture(source, request, names)
 
 
+def losses_of(source: str, request: RenderRequest) -> Iterator[Warned]:
+    """What the owner asked for and the model of `source` does not take, as far as the table knows."""
+    negative = request.negative_prompt
+    takes_negative = _names_of(source, request.kind).negative_prompt is not None
+    if negative and not takes_negative and not is_made_by_rule(negative, request.prompt):
+        yield Warned("negative_prompt_ignored", f"{source} takes no negative prompt: {quoted(negative)}.")
+
+
+def _names_of(source: str, kind: Kind) -> Names:
+    return next(names for pattern, made, names in TABLE if made is kind and fnmatchcase(source, pattern))
+
+
+def _shaped(request: RenderRequest, image: Image.Image) -> Image.Image:
+    """The picture in the shape of the output, where the job says how; else whole, and the provider decides."""
+    if "fit" not in request.params:
+        return image
+    return fitted(image, request.width, request.height, fit_of(request.params))
+
+
 def _picture(source: str, request: RenderRequest, names: Names) -> dict[str, ParamValue]:
     if request.video is not None:
         raise InvalidRequest(f"{source} does not continue videos.")
@@ -109,10 +131,10 @@ def _picture(source: str, request: RenderRequest, names: Names) -> dict[str, Par
     if request.image is not None and request.references:
         raise InvalidRequest(f"{source} takes one picture: a composition reference, or one to start from.")
     if request.image is not None:
-        return {_name_of_image(source, names): data_uri(request.image)}
+        return {_name_of_image(source, names): data_uri(_shaped(request, request.image))}
     given: dict[str, ParamValue] = {}
     for reference in request.references:
-        given[_name_of_image(source, names)] = data_uri(reference.image)
+        given[_name_of_image(source, names)] = data_uri(_shaped(request, reference.image))
         if names.loose:
             given[names.loose] = round(max(LOOSE_MIN, 1.0 - reference.strength), 3)
     return given

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from domain.negative_prompt import negative_prompt_for
 from domain.recipe import Kind, Task
 from gpu_worker.engines import GivenReference, InvalidRequest, RenderRequest
-from gpu_worker.engines.provider_inputs import DATA_URI_PNG_BYTES_MAX, data_uri, inputs_of, nearest_ratio
+from gpu_worker.engines.provider_inputs import DATA_URI_PNG_BYTES_MAX, data_uri, inputs_of, losses_of, nearest_ratio
 
 IMAGE = Image.new("RGB", (32, 16), (200, 30, 30))
 NOISE = Image.effect_noise((1024, 1024), 80).convert("RGB")
@@ -138,3 +139,23 @@ def test_what_it_does_not_take_is_refused(source: str, changed: dict[str, Any], 
 )
 def test_the_nearest_ratio_is_taken(size: tuple[int, int], ratio: str) -> None:
     assert nearest_ratio(*size, ("1:1", "16:9", "21:9", "3:2", "9:16")) == ratio
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("replicate:black-forest-labs/flux-schnell", ["negative_prompt_ignored"]), ("replicate:stability-ai/sdxl", [])],
+)
+def test_a_negative_prompt_that_no_model_gets_is_told(source: str, told: list[str]) -> None:
+    assert [each.code for each in losses_of(source, asked())] == told
+    assert list(losses_of(source, asked(negative_prompt=None))) == []
+    by_rule = asked(negative_prompt=negative_prompt_for("a red circle"))
+    assert list(losses_of(source, by_rule)) == [], "the owner did not write it"
+
+
+@pytest.mark.parametrize(("fit", "size"), [(None, (32, 16)), ("crop", (64, 64)), ("pad", (64, 64))])
+def test_a_picture_goes_in_the_shape_that_its_job_says(fit: str | None, size: tuple[int, int]) -> None:
+    params = {} if fit is None else {"fit": fit}
+    request = asked(width=64, height=64, references=(composition(0.5),), params=params)
+    inputs = inputs_of("replicate:stability-ai/sdxl", request, 0)
+    sent = Image.open(io.BytesIO(base64.b64decode(str(inputs["image"]).partition(",")[2])))
+    assert (sent.size, "fit" in inputs) == (size, False)

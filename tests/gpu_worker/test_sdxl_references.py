@@ -10,13 +10,14 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from PIL import Image
 
+from domain.negative_prompt import negative_prompt_for
 from domain.recipe import Kind
-from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
-from gpu_worker.engines.fitting import fitted
+from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
+from gpu_worker.engines.fitting import FITS, fitted, squared
 from gpu_worker.engines.samplers import scheduler_for
 from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.engines.sdxl_references import denoising_steps, denoising_strength
-from tests.gpu_worker.rendering import a_request, pixels, rendered
+from tests.gpu_worker.rendering import a_request, pixels, rendered, renderings
 from tests.gpu_worker.tiny_ip_adapter import install
 
 STEPS = 10
@@ -87,6 +88,42 @@ def test_a_composition_is_cropped_to_its_centre_and_gives_the_size_asked_for(eng
     assert (np.asarray(fitted(wide, 64, 64, "crop"))[:, 4:-4] == (0, 0, 255)).all()
     image = rendered(engine, guided(("composition", wide, 0.5), width=96, height=64))[0].image
     assert image.size == (96, 64)
+
+
+@pytest.mark.parametrize("size", [(64, 256), (256, 64), (1, 1), (1, 3000), (3000, 1), (64, 64)])
+@pytest.mark.parametrize("fit", FITS)
+def test_a_picture_of_any_shape_fits_as_asked(size: tuple[int, int], fit: str) -> None:
+    """Its first and last rows are red, those between green."""
+    picture = Image.new("RGB", size, (0, 200, 0))
+    picture.paste((255, 0, 0), (0, 0, size[0], max(1, size[1] // 4)))
+    picture.paste((255, 0, 0), (0, size[1] - max(1, size[1] // 4), size[0], size[1]))
+    made = fitted(picture, 96, 64, fit)
+    assert (made.size, made.mode) == ((96, 64), "RGB")
+    if size == (64, 256):
+        middle = np.asarray(made)[:, 48].astype(int)
+        has_red = (middle[:, 0] > 200).any()
+        assert has_red == (fit != "crop"), "a crop loses top and bottom"
+        assert (np.asarray(made)[0, 0] == np.asarray(made)[63, 95]).all()
+
+
+def test_a_picture_for_an_encoder_stays_whole_where_that_is_asked() -> None:
+    tall = Image.new("RGB", (10, 40), (255, 0, 0))
+    assert squared(tall, "crop") is tall
+    assert squared(tall, "pad").size == squared(tall, "stretch").size == (40, 40)
+
+
+def test_words_after_the_limit_of_either_encoder_are_told(engine: SdxlEngine) -> None:
+    limit = engine._pipeline.tokenizer.model_max_length
+    long = "a red circle, " * limit + "a blue star"
+    told = [
+        one
+        for one in renderings(engine, a_request(1, prompt=long, negative_prompt=long, steps=1, guidance=2.0))
+        if isinstance(one, Warned)
+    ]
+    assert [each.code for each in told] == ["prompt_cut_off", "negative_prompt_cut_off"]
+    assert all(f"{limit} tokens" in each.detail and "a blue star" in each.detail for each in told)
+    by_rule = a_request(1, negative_prompt=negative_prompt_for("a red circle"), prompt="a red circle", steps=1)
+    assert not any(isinstance(one, Warned) for one in renderings(engine, by_rule))
 
 
 @pytest.mark.parametrize(

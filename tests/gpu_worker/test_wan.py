@@ -164,13 +164,15 @@ def with_sound(frames: int = 6, tracks: int = 1) -> bytes:
         return content
     file = io.BytesIO()
     with av.open(io.BytesIO(content)) as source, av.open(file, "w", format="mp4") as target:
-        streams = [target.add_stream_from_template(source.streams.video[0])]
-        streams += [target.add_stream_from_template(source.streams.audio[0]) for _ in range(tracks)]
-        for packet in list(source.demux(source.streams.video[0], source.streams.audio[0])):
-            for stream in streams[:1] if packet.stream.type == "video" else streams[1:2]:
+        kept: list[Any] = [target.add_stream_from_template(source.streams.video[0])]
+        kept += [target.add_stream_from_template(source.streams.audio[0]) for _ in range(tracks)]
+        for packet in source.demux():
+            for stream in kept[:1] if packet.stream.type == "video" else kept[1:]:
                 if packet.dts is not None:
-                    packet.stream = stream
-                    target.mux(packet)
+                    copy = av.Packet(bytes(packet))
+                    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+                    copy.time_base, copy.stream = packet.time_base, stream
+                    target.mux(copy)
     return file.getvalue()
 
 
