@@ -20,8 +20,10 @@ DONE_S_MAX = 240.0  # a render takes seconds, on a machine full of other renders
 class Installation:
     """`darkroom up` on a folder of its own. Use with `with`; leaves nothing running."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, workers: str = "", **environment: str) -> None:
+        """`workers`: as of `darkroom up`; its default without."""
         self.folder = folder
+        self._workers = ["--workers", workers] if workers else []
         self.log = folder.with_name(f"{folder.name}.log")
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,7 +47,7 @@ class Installation:
 
     def start(self) -> None:
         """Begin, and wait for the ready line."""
-        command = [sys.executable, "-m", "api.cli", "up", "--data-dir", str(self.folder), "--port", "0"]
+        command = [sys.executable, "-m", "api.cli", "up", "--data-dir", str(self.folder), "--port", "0", *self._workers]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, start_new_session=True
