@@ -31,10 +31,10 @@ from services.metrics import serve_metrics
 from services.observability.checks import PROGRAMS
 from services.observability.progress import Telling
 from services.observability.watch import Watch
-from services.owned_views import OwnedViews, acting_as_role, why_unfit
+from services.owned_views import OwnedViews, why_unfit
 from services.projector import Projector, View
 from services.reaper import Reaper
-from services.rebuild import Rebuilt, rebuild, rebuild_outdated
+from services.rebuild import RebuildStopped, Rebuilt, rebuild, rebuild_outdated
 from services.recorder import Recorder
 from services.relay import Relay
 from services.restore.comparing import Admission
@@ -125,7 +125,7 @@ def views_dsn(settings: Settings) -> str:
         reason = None
     if reason is not None:
         raise SettingsError(f"{PREFIX}{variable}: {reason}.")
-    return acting_as_role(dsn) if given is None else asked
+    return asked
 
 
 def _without_roles(dsn: str) -> str | None:
@@ -345,7 +345,7 @@ async def _serve_app(
             catalog=core.catalog,
             broker=core.broker,
             admin_token=admin_token,
-            rebuild=lambda name: _rebuild(core, views[name]),
+            rebuild=lambda name: _rebuild(core, views[name], stop.is_set),
             upload_bytes_max=core.settings.upload_mb_max * 1024**2,
             requests_per_s_max=core.settings.requests_per_s_max,
             requests_at_once_max=core.settings.requests_at_once_max,
@@ -376,10 +376,11 @@ def _folder(settings: Settings) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _rebuild(core: Core, view: View) -> Rebuilt:
+def _rebuild(core: Core, view: View, stopping: Callable[[], bool]) -> Rebuilt:
     try:
-        return rebuild(core.database, core.ledger, view)
-    except psycopg.errors.InsufficientPrivilege:  # the views are the projector's: see docs/least-rights.md
+        return rebuild(core.database, core.ledger, view, stopping)
+    except (psycopg.errors.InsufficientPrivilege, RebuildStopped):
+        # The views are the projector's (docs/least-rights.md), or this process ends.
         raise RebuildUnavailable from None
 
 

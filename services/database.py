@@ -85,6 +85,7 @@ class Database:
             max_size=size_max,
             timeout=CHECKOUT_S_MAX,
             reconnect_timeout=CHECKOUT_S_MAX,
+            configure=prepare_where_it_is_safe,
             check=check_if_it_spoke,
             open=False,
         )
@@ -116,6 +117,24 @@ class Database:
         """The same, in a transaction that commits when the block ends well."""
         with self.connection() as connection, connection.transaction():
             yield connection
+
+
+def connect(dsn: str) -> Connection[TupleRow]:
+    """One connection as the pools make theirs. Raises what psycopg does."""
+    connection = psycopg.connect(dsn, **CONNECTING)
+    prepare_where_it_is_safe(connection)
+    return connection
+
+
+def prepare_where_it_is_safe(connection: Connection[TupleRow]) -> None:
+    """Prepare no statement on a connection that a pooler may hand to another process of Postgres.
+
+    A pooler answers with a process number of its own making, because it has none when it greets us. So whoever is
+    greeted by another process than the one that answers is pooled.
+    """
+    row = connection.execute("select pg_backend_pid()", prepare=False).fetchone()
+    if row is None or row[0] != connection.info.backend_pid:
+        connection.prepare_threshold = None  # also where a query asks for it
 
 
 def check_if_it_spoke(connection: Connection[TupleRow]) -> None:

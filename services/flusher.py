@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import CONNECTING, GONE, STOPPED, Unavailable, WritesStopped, why_unavailable
+from services.database import GONE, STOPPED, Unavailable, WritesStopped, connect, why_unavailable
 from services.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 from services.observability import progress
 
@@ -332,7 +331,7 @@ class Flusher:
         """A connection to the ledger that this process knows. One that lost what was appended here is an older one."""
         if not self._admitted():
             raise NotAdmitted("The ledger has not been compared with the stream LEDGER of NATS yet")
-        connection = psycopg.connect(self._dsn, **CONNECTING)
+        connection = connect(self._dsn)
         try:
             row = connection.execute(SQL["incarnation"], {"command_id": self._last_command}).fetchone()
             epoch, is_there = row or (None, True)

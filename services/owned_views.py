@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
-import psycopg
-from psycopg import Connection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import Connection, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from projections.sql import load
-from services.database import CONNECTING, Database, translated
+from services.database import GONE, Database, connect, translated
 
 SQL = load("owned_views.sql", "services")
 
@@ -18,17 +20,16 @@ ROLE: Final = "darkroom_api"
 """Made by a migration. It may read the live views, each row for its owner, and nothing else."""
 
 
-PLANNING: Final = "-c plan_cache_mode=force_custom_plan -c enable_seqscan=off"
-"""Plans are made for each query: which of a list's filters are set decides how it is best read. And by an index: nobody
-reads through the rows of others, however much of a table is his own at this moment."""
+POOLED_BY_STATEMENT: Final = "statement pooling mode"
+"""What PgBouncer says to a transaction where it hands a connection on after each statement."""
 
 
 class OwnedViews:
     """Reads of the live views, each for one owner. A query that forgets its owner finds nothing of anybody's."""
 
     def __init__(self, dsn: str) -> None:
-        """`dsn` logs in as `ROLE` or as a member of it, or is one of `acting_as_role`."""
-        self._database = Database(_with_options(dsn, PLANNING))
+        """`dsn` logs in as `ROLE`, or as a user who may become it."""
+        self._database = Database(dsn)
 
     def open(self) -> "OwnedViews":
         """Start the connections in the background."""
@@ -47,10 +48,31 @@ class OwnedViews:
 
     @contextmanager
     def of(self, owner: str) -> Iterator[Connection[TupleRow]]:
-        """An autocommit connection that sees what is the owner's. Raises `Unavailable`."""
+        """A transaction that sees what is the owner's, for reading. Raises `Unavailable`.
+
+        Who reads, for whom, and how it is planned is said within the transaction, never to the connection: a pooler may
+        hand that to anybody between two transactions.
+        """
         with self._database.connection() as connection:
-            connection.execute(SQL["of_owner"], (owner,), prepare=True)
-            yield connection
+            _at_once(connection, _acting_for(owner))
+            try:
+                yield connection
+            finally:
+                if connection.info.transaction_status == TransactionStatus.INTRANS:
+                    _at_once(connection, b"rollback")  # nothing was written
+
+
+@lru_cache(maxsize=1_024)
+def _acting_for(owner: str) -> bytes:
+    """The statements with which every transaction begins. Writing them costs as much as a round trip."""
+    return sql.SQL(SQL["act"]).format(role=sql.Literal(ROLE), owner=sql.Literal(owner)).as_bytes(None)
+
+
+def _at_once(connection: Connection[TupleRow], statements: bytes) -> None:
+    """Have statements carried out that return nothing of interest, without a cursor, which costs more than they do."""
+    result = connection.pgconn.exec_(statements)
+    if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
+        raise error_from_result(result, encoding=connection.info.encoding)
 
 
 def logging_in_as_role(dsn: str) -> str:
@@ -58,18 +80,22 @@ def logging_in_as_role(dsn: str) -> str:
     return make_conninfo(dsn, user=ROLE)
 
 
-def acting_as_role(dsn: str) -> str:
-    """For the user of a server that has no login of its own for the API: he takes the role when he connects."""
-    return _with_options(dsn, f"-c role={ROLE}")
-
-
 def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
     """Why the views cannot be read by this user each for its owner: the rest of a sentence about him; None if they can.
 
-    `logs_in`: by what he may do himself; else by acting as `ROLE`. Raises `Unavailable`.
+    `logs_in`: by what the user may do itself; else by acting as `ROLE`. Raises `Unavailable`.
     """
-    with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
-        row = connection.execute(SQL["rights"], {"role": ROLE}).fetchone()
+    with translated(), connect(dsn) as connection:
+        try:
+            with connection.transaction():
+                row = connection.execute(SQL["rights"], {"role": ROLE}).fetchone()
+        except GONE as error:
+            if POOLED_BY_STATEMENT not in str(error):
+                raise
+            return (
+                "it leads to a pooler in statement mode, which keeps no transaction together; "
+                "use its transaction or session mode, or connect to Postgres itself"
+            )
     if row is None:
         raise AssertionError("one row of rights")
     user, is_member, may_act, sees_all = row
@@ -77,9 +103,6 @@ def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
         return None if may_act else f"its user {user} may not act as the role {ROLE}; `grant {ROLE} to {user}`"
     if sees_all:
         return f"its user {user} may read more than the rows of one owner; use {ROLE} or a mere member of it"
-    return None if is_member else f"its user {user} is no member of the role {ROLE}; `grant {ROLE} to {user}`"
-
-
-def _with_options(dsn: str, more: str) -> str:
-    options = conninfo_to_dict(dsn).get("options") or ""
-    return make_conninfo(dsn, options=f"{options} {more}".strip())
+    return (
+        None if is_member and may_act else f"its user {user} is no member of the role {ROLE}; `grant {ROLE} to {user}`"
+    )

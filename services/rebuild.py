@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, LiteralString, cast
 
+import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
@@ -15,8 +16,9 @@ from psycopg.sql import Identifier
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import Database
+from services.database import Database, translated
 from services.ledger import Ledger
+from services.observability import progress
 from services.projector import View, checksum, take, use_schema
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,21 @@ BATCH_EVENTS_MAX: Final = 5_000
 
 NEARLY_THERE_EVENTS: Final = BATCH_EVENTS_MAX
 """So near to the live view the swap begins; the rest is caught up while the live view holds still."""
+
+
+SWAP_EVENTS: Final = 200
+"""So few events are left for the moment in which the live view holds still."""
+
+SWAP_LOCK_MS: Final = 200
+"""So long the swap queues for the tables; whoever reads them after it waits as long."""
+
+SWAP_PAUSE_S: Final = 0.2
+SWAP_PAUSE_S_MAX: Final = 5.0
+"""Between two attempts, longer each time."""
+
+READER_REMEDY: Final = (
+    "Wait for a backup (pg_dump) that runs; else end the transaction: darkroom doctor and pg_stat_activity name it."
+)
 
 
 class RebuildRunning(Exception):
@@ -66,36 +83,115 @@ class Rebuilt:
 
 
 def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[], bool] = lambda: False) -> Rebuilt:
-    """Build `view` beside the live one, swap in one transaction, keep the old one in `views_previous`.
+    """Build `view` beside the live one, compare, swap in one transaction, keep the old one in `views_previous`.
 
-    Jobs keep flowing: the live view goes on all the while, and holds still only for the last events, the checksums and
-    the swap. Raises `RebuildRunning`, and `RebuildStopped` when it is told that the program is `stopping`.
+    Jobs keep flowing and people keep reading: the live view goes on all the while, and holds still only for the last
+    events and the swap, which nobody waits a second for. A reader that stays in its transaction puts the swap off.
+    Raises `RebuildRunning`, and `RebuildStopped` when it is told that the program is `stopping`.
     """
     started = time.monotonic()
-    with database.connection() as connection, _alone(connection, view):
+    with _alone(database, view) as still_alone, database.connection() as connection:
         log.info("the view %s is rebuilt", view.name)
         connection.execute(SQL["register_live"], (view.name, view.version))
         connection.execute(SQL["begin_next"], (view.name, view.version))
         _create_tables(connection, view, "views_next")
         reached(Point.REBUILD_AFTER_TABLES)
-        position = 0
-        while (live := _position(connection, view, SQL["live_position"])) - position > NEARLY_THERE_EVENTS:
-            for filled in fill(connection, ledger, view, "next", position, live):
-                connection.execute(SQL["advance_next"], (filled, view.name))
-                if stopping():
-                    raise RebuildStopped(f"The rebuild of the view {view.name} was stopped at position {filled}.")
-            position = live
+        beside = _Beside(connection, ledger, view, stopping)
+        beside.catch_up()
         for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
             _analyze(connection, "views_next", table)
-        with connection.transaction():
-            live = _position(connection, view, SQL["hold_live"])
-            for _ in fill(connection, ledger, view, "next", position, live):
-                pass
-            rows, fresh = _checksum(connection, view, "views_next")
-            _, before = _checksum(connection, view, "views")
-            _swap(connection, view)
+        with database.connection() as another:
+            rows, fresh, before = _compare(another, beside)
+        position = beside.position
+        for table in view.tables:  # before anybody waits: files of a large table take a while to delete
+            connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
+        _swap_when_free(beside, still_alone)
         reached(Point.REBUILD_AFTER_SWAP)
-    return Rebuilt(view.name, live, time.monotonic() - started, rows, fresh, same=fresh == before)
+    return Rebuilt(view.name, position, time.monotonic() - started, rows, fresh, same=fresh == before)
+
+
+@dataclass(slots=True)
+class _Beside:
+    """The view that is made beside the live one, and how far it is."""
+
+    connection: Connection[TupleRow]
+    ledger: Ledger
+    view: View
+    stopping: Callable[[], bool]
+    position: int = 0
+
+    def catch_up(self, near: int = NEARLY_THERE_EVENTS) -> None:
+        """Fill it until it is so near to the live one, which goes on meanwhile. Raises `RebuildStopped`."""
+        while (live := _position(self.connection, self.view, SQL["live_position"])) - self.position > near:
+            self.fill(live)
+
+    def fill(self, upto: int) -> None:
+        """Fill it up to a position. Raises `RebuildStopped`."""
+        for filled in fill(self.connection, self.ledger, self.view, "next", self.position, upto):
+            self.connection.execute(SQL["advance_next"], (filled, self.view.name))
+            self.stop_if_told(filled)
+        self.position = max(self.position, upto)
+
+    def stop_if_told(self, position: int) -> None:
+        """Raises `RebuildStopped` when the program ends."""
+        if self.stopping():
+            raise RebuildStopped(f"The rebuild of the view {self.view.name} was stopped at position {position}.")
+
+
+def _compare(connection: Connection[TupleRow], beside: _Beside) -> tuple[int, str, str]:
+    """Rows and checksum of the new view, and the checksum of the live one, at one position. Nobody waits for it.
+
+    The live view is read in a snapshot, so it may go on; the new one is filled up to where that snapshot was taken.
+    """
+    view = beside.view
+    with connection.transaction():
+        connection.execute(SQL["snapshot"])
+        live = _position(connection, view, SQL["live_position"])
+        if live < beside.position:
+            raise AssertionError("a live view never goes back")
+        beside.fill(live)
+        _, before = _checksum(connection, view, "views")
+    with beside.connection.transaction():
+        rows, fresh = _checksum(beside.connection, view, "views_next")
+    return rows, fresh, before
+
+
+def _swap_when_free(beside: _Beside, still_alone: Callable[[], None]) -> None:
+    """Swap as soon as nobody holds the tables. Each attempt queues for a moment only, and with it whoever comes later.
+
+    Raises `RebuildStopped`, and `Unavailable` when the lock of the rebuild was lost.
+    """
+    said = progress.of(f"rebuild of the view {beside.view.name}")
+    began, attempt = time.monotonic(), 0
+    try:
+        while True:
+            still_alone()
+            beside.catch_up(SWAP_EVENTS)
+            try:
+                return _swap_at_once(beside)
+            except psycopg.errors.LockNotAvailable:
+                attempt += 1
+                said.waits("another transaction is reading its tables", "swap_waits", READER_REMEDY)
+                if attempt in {10, 100, 1_000}:
+                    waited_s = time.monotonic() - began
+                    log.warning("the rebuilt view %s has waited %.0f s for a reader", beside.view.name, waited_s)
+            beside.stop_if_told(beside.position)
+            time.sleep(min(SWAP_PAUSE_S_MAX, SWAP_PAUSE_S * attempt))
+    finally:
+        progress.forget(said.service)
+
+
+def _swap_at_once(beside: _Beside) -> None:
+    """The last events and the swap, in one transaction. Raises `LockNotAvailable` with nothing changed."""
+    connection, view = beside.connection, beside.view
+    with connection.transaction():
+        live = _position(connection, view, SQL["hold_live"])  # the projector alone waits for this
+        for _ in fill(connection, beside.ledger, view, "next", beside.position, live):
+            pass
+        connection.execute(SQL["soon_or_never"], {"ms": str(SWAP_LOCK_MS)})
+        tables = [Identifier("views", table) for table in sorted(view.tables)]
+        connection.execute(sql.SQL(SQL["lock_tables"]).format(sql.SQL(", ").join(tables)))
+        _swap(connection, view)
 
 
 def rebuild_outdated(
@@ -133,7 +229,7 @@ def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int)
     head = ledger.head()
     if not 0 <= position <= head:
         raise PositionUnknown(f"The ledger holds positions 1 to {head}; there is no position {position}.")
-    with database.connection() as connection, _alone(connection, view):
+    with _alone(database, view), database.connection() as connection:
         _create_tables(connection, view, "views_as_of")
         for _ in fill(connection, ledger, view, "as_of", 0, position):
             pass
@@ -212,7 +308,6 @@ def _analyze(connection: Connection[TupleRow], schema: str, table: str) -> None:
 def _swap(connection: Connection[TupleRow], view: View) -> None:
     """What is not live is nobody's to read: a table is secured, and given to who reads, as it becomes the live one."""
     for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
-        connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
             connection.execute(moved)
@@ -244,13 +339,19 @@ def _position(connection: Connection[TupleRow], view: View, query: LiteralString
 
 
 @contextmanager
-def _alone(connection: Connection[TupleRow], view: View) -> Iterator[None]:
-    """One rebuild of a view at a time; a crashed one lets go with its connection."""
-    row = connection.execute(SQL["try_lock"], (view.name,)).fetchone()
-    if row is None or not row[0]:
-        raise RebuildRunning(f"The view {view.name} is being rebuilt already; wait until that has ended.")
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execute(SQL["unlock"], (view.name,))
+def _alone(database: Database, view: View) -> Iterator[Callable[[], None]]:
+    """One rebuild of a view at a time; a crashed one lets go with its connection.
+
+    The lock is that of a transaction which stays open on a connection of its own, so it holds behind a pooler as well.
+    What is yielded raises `Unavailable` when that connection is lost, and with it the lock.
+    """
+    with database.connection() as connection, connection.transaction():
+        row = connection.execute(SQL["try_lock"], (view.name,)).fetchone()
+        if row is None or not row[0]:
+            raise RebuildRunning(f"The view {view.name} is being rebuilt already; wait until that has ended.")
+
+        def still_alone() -> None:
+            with translated():
+                connection.execute(SQL["is_there"])
+
+        yield still_alone

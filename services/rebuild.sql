@@ -1,8 +1,10 @@
 -- name: try_lock
-select pg_try_advisory_lock(hashtextextended('darkroom.rebuild.' || %s, 0))
+-- It is idle in its transaction for as long as the rebuild takes; it holds no snapshot and no other lock.
+select pg_try_advisory_xact_lock(hashtextextended('darkroom.rebuild.' || %s, 0)),
+  set_config('idle_in_transaction_session_timeout', '0', true), set_config('transaction_timeout', '0', true)
 
--- name: unlock
-select pg_advisory_unlock(hashtextextended('darkroom.rebuild.' || %s, 0))
+-- name: is_there
+select 1
 
 -- name: forget_parked
 delete from parked_events where view = %s and slot = %s
@@ -72,6 +74,12 @@ where fresh.indrelid = %s::regclass and before.indrelid = %s::regclass and fresh
 
 -- name: rename_index
 alter index {} rename to {}
+
+-- name: soon_or_never
+select set_config('lock_timeout', %(ms)s, true)
+
+-- name: lock_tables
+lock table {} in access exclusive mode
 
 -- name: snapshot
 set transaction isolation level repeatable read

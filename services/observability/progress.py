@@ -113,6 +113,11 @@ def of(service: str) -> ServiceProgress:
     return _services.setdefault(service, ServiceProgress(service))
 
 
+def forget(service: str) -> None:
+    """It has ended."""
+    _services.pop(service, None)
+
+
 def here() -> list[ServiceProgress]:
     """Every service of this process."""
     return list(_services.values())

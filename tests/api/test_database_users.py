@@ -16,7 +16,7 @@ from services.embedded import EmbeddedServers
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.migrate import MigrationRefused, all_migrations, migrate
-from services.owned_views import OwnedViews, acting_as_role, logging_in_as_role, why_unfit
+from services.owned_views import OwnedViews, logging_in_as_role, why_unfit
 from services.projector import Projector
 from services.rebuild import rebuild
 from services.settings import Settings, SettingsError
@@ -88,7 +88,7 @@ def _project_and_rebuild_as_a_mere_owner(dsn: str) -> None:
         Projector(database, ledger, ALL).step()
         for view in ALL:
             assert rebuild(database, ledger, view).same
-    with OwnedViews(acting_as_role(dsn)) as views:
+    with OwnedViews(dsn) as views:
         assert jobs_seen(views, "ada") == {"ada"}
         assert jobs_seen(views, "carl") == set()
 

@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from psycopg import Connection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.rows import TupleRow
 
 from benchmarks.crowd import LISTS, OLD
 from projections import ALL, reads
-from services.owned_views import OwnedViews, acting_as_role
+from services.owned_views import OwnedViews
 
 TABLES = {table for view in ALL for table in view.tables}
 
@@ -33,9 +33,8 @@ class ExplainedViews(OwnedViews):
     """The views of an owner, and the plan of each statement that was run on them, also by functions."""
 
     def __init__(self, dsn: str) -> None:
-        as_role = acting_as_role(dsn)  # only a superuser may explain what others run
         explaining = " ".join(f"-c {name}={value}" for name, value in EXPLAINING.items())
-        super().__init__(make_conninfo(as_role, options=f"{conninfo_to_dict(as_role)['options']} {explaining}"))
+        super().__init__(make_conninfo(dsn, options=explaining))  # only a superuser may explain what others run
         self.plans: list[Node] = []
 
     @contextmanager

@@ -10,7 +10,7 @@ from projections import ALL
 from services.database import Database
 from services.flusher import Flusher
 from services.ledger import Context, Ledger, PostgresRecorder
-from services.owned_views import OwnedViews, acting_as_role
+from services.owned_views import OwnedViews
 from services.projector import Projector
 from services.rebuild import matches_ledger, rebuild, rebuild_as_of
 from services.verify import verify_chain
@@ -113,7 +113,7 @@ def test_the_writer_appends_and_reads(dsn: str, views: Views) -> None:
 def test_the_api_becomes_the_role_of_one_owner(dsn: str, story: Story, views: Views) -> None:
     story.submit(1)
     views.catch_up()
-    with OwnedViews(acting_as_role(make_conninfo(dsn, user=WRITER))) as owned:
+    with OwnedViews(make_conninfo(dsn, user=WRITER)) as owned:
         for owner, rows in (("ada", 1), ("bob", 0)):
             with owned.of(owner) as connection:
                 assert len(connection.execute("select from views.queue").fetchall()) == rows
@@ -138,7 +138,7 @@ def test_the_projector_keeps_and_rebuilds_the_views(dsn: str, story: Story, view
             pass
     with psycopg.connect(make_conninfo(dsn, user=READER)) as connection:
         assert len(connection.execute("select from views.queue").fetchall()) == 2
-    with OwnedViews(acting_as_role(dsn)) as owned, owned.of("bob") as connection:
+    with OwnedViews(dsn) as owned, owned.of("bob") as connection:
         assert connection.execute("select from views.queue").fetchall() == []
 
 

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
-from services.owned_views import OwnedViews, acting_as_role, logging_in_as_role
+from services.owned_views import OwnedViews, logging_in_as_role
 from services.projector import Projector
 from services.rebuild import rebuild, rebuild_as_of
 from tests.histories import Story
@@ -125,8 +125,8 @@ def test_the_connections_of_the_api_see_what_is_the_owners_whoever_had_them_befo
 ) -> None:
     with database.connection() as connection:
         tables = fill_every_table(connection)
-    for way in (logging_in_as_role, acting_as_role):
-        with OwnedViews(way(dsn)) as views:
+    for way in (logging_in_as_role(dsn), dsn):
+        with OwnedViews(way) as views:
             for owner in ("ada", "bob", "carl", "ada"):
                 with views.of(owner) as connection:
                     for table in tables:
