@@ -97,7 +97,7 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
         _create_tables(connection, view, "views_next")
         reached(Point.REBUILD_AFTER_TABLES)
         beside = _Beside(connection, ledger, view, stopping)
-        beside.catch_up()
+        beside.catch_up(NEARLY_THERE_EVENTS)
         for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
             _analyze(connection, "views_next", table)
         with database.connection() as another:
@@ -120,7 +120,7 @@ class _Beside:
     stopping: Callable[[], bool]
     position: int = 0
 
-    def catch_up(self, near: int = NEARLY_THERE_EVENTS) -> None:
+    def catch_up(self, near: int) -> None:
         """Fill it until it is so near to the live one, which goes on meanwhile. Raises `RebuildStopped`."""
         while (live := _position(self.connection, self.view, SQL["live_position"])) - self.position > near:
             self.fill(live)
