@@ -1,9 +1,10 @@
 -- name: act
 -- Plans are made for each query: which of a list's filters are set decides how it is best read. And by an index: nobody
--- reads through the rows of others, however much of a table is the owner's at this moment.
+-- reads through the rows of others, however much of a table is the owner's at this moment. A reader that is stopped lets go.
 begin read only;
 select set_config('role', {role}, true), set_config('darkroom.owner', {owner}, true),
-  set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)
+  set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
+  set_config('idle_in_transaction_session_timeout', '30s', true)
 
 -- name: rights
 -- Whoever may become the owner of the views, or a user that row-level security leaves alone, may read all of them.

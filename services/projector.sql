@@ -26,7 +26,9 @@ select stream_id from parked_events where view = %s and slot = %s group by strea
 delete from parked_events where view = %s and slot = %s and stream_id = %s returning position
 
 -- name: use_schema
-select set_config('search_path', %s, true), set_config('timezone', 'UTC', true)
+-- A program that is stopped in the middle lets go of the checkpoint, and another one takes over.
+select set_config('search_path', %s, true), set_config('timezone', 'UTC', true),
+  set_config('idle_in_transaction_session_timeout', '60s', true)
 
 -- name: checksum
 select count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from {} t

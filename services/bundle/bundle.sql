@@ -30,7 +30,10 @@ where q.topic like 'job.queued.v%%' and not exists (
   where e.originator_id = q.originator_id and regexp_replace(e.topic, '\.v[0-9]+$', '') = any(%s))
 
 -- name: lock
-select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0))
+-- Other writers wait while this is held: a program that is stopped in the middle of it loses it, and nothing is kept.
+select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0)),
+  set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true),
+  set_config('transaction_timeout', %(ms)s, true)
 
 -- name: there
 select l.originator_id, l.originator_version, l.topic, sha256(l.state)

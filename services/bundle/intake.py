@@ -37,6 +37,12 @@ GROUP_EVENTS_MAX: Final = 5_000
 GROUP_BYTES_MAX: Final = 16 * 1024**2
 """Appended or compared by one query, and in memory meanwhile; a larger commit travels alone."""
 
+HELD_IDLE_MS_MAX: Final = 30_000
+"""The ledger is held for so long, at most, while this program says nothing: it was stopped, or its line is cut."""
+
+HELD_MS_MAX: Final = 900_000
+"""And for so long in all: a million events land in a few minutes."""
+
 Group = list[list[NewEvent]]
 """Commits, each with its events."""
 
@@ -105,7 +111,7 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
     """Append what is missing, in one transaction; how many events."""
     appended = 0
     with database.transaction() as connection:
-        connection.execute(SQL["lock"])  # from here on the ledger is what `_not_there` sees
+        hold_ledger(connection)  # from here on the ledger is what `_not_there` sees
         for group in _groups(bundle.lines()):
             lacking = [commit for commit in _not_there(connection, group) if commit]
             if not lacking:
@@ -123,6 +129,11 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
             told("events appended", appended, count)
         reached(Point.IMPORT_BEFORE_COMMIT)
     return appended
+
+
+def hold_ledger(connection: Connection[TupleRow]) -> None:
+    """Let nobody else write until the transaction ends, which has a bound."""
+    connection.execute(SQL["lock"], {"idle_ms": str(HELD_IDLE_MS_MAX), "ms": str(HELD_MS_MAX)})
 
 
 def _not_there(connection: Connection[TupleRow], group: Group) -> Group:
