@@ -19,3 +19,7 @@ create unlogged table service_progress (
 
 -- Each service says how it is, those that otherwise only read as well.
 grant select, insert, update, delete on service_progress to darkroom_reader;
+
+-- A writer waits for the lock of the ledger for ten seconds at most: whoever asked then hears that it is held, instead of
+-- waiting for as long as it is. The function says so itself, for a pooler may drop what a connection says.
+alter function ledger_append set lock_timeout = '10s';
