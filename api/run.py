@@ -23,6 +23,7 @@ from services.blobs import Blobs
 from services.broker import Broker
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.dispatcher import Dispatcher
+from services.fleet import RollCall
 from services.flusher import Flusher
 from services.garbage import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
@@ -179,7 +180,7 @@ async def serve(
         "projector": lambda: _projector(core).run(core.broker, stop),
         "relay": lambda: Relay(core.ledger, core.broker).run(stop),
         "dispatcher": lambda: _dispatcher(core).run(stop),
-        "recorder": lambda: Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop),
+        "recorder": lambda: _record(core, stop),
         "reaper": lambda: _reap(core, stop),
         "thumbnails": lambda: Thumbnailer(core.database, core.ledger, core.broker, Blobs(core.settings.blobs())).run(
             stop
@@ -229,6 +230,15 @@ def watch_of(core: Core) -> Watch:
     views = {view.name: view.version for view in ALL}
     free = core.settings.disk_free_min_mb * 1024**2
     return Watch(core.database, core.broker, views, _folder(core.settings), free)
+
+
+async def _record(core: Core, stop: asyncio.Event) -> None:
+    """What workers report, and that they are there."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
+        # By itself: reports are answered whatever becomes of announcements.
+        calling = RollCall(core.database, core.broker, pools_of(core.catalog))
+        group.create_task(_keep_running("roll call", lambda: calling.run(stop), stop))
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:

@@ -39,6 +39,11 @@ class NoOp:
         """See `gpu_worker.workshop.Engines`."""
         return self
 
+    @property
+    def device_name(self) -> str:
+        """See `gpu_worker.workshop.Engines`."""
+        return "none"
+
     def is_loaded(self, _: str) -> bool:
         """See `gpu_worker.workshop.Engines`."""
         return True

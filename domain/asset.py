@@ -7,6 +7,7 @@ from uuid import UUID
 from domain.commands import (
     AssetCommand,
     DismissAsset,
+    PurgeAsset,
     RateAsset,
     RestoreAsset,
     SaveAsset,
@@ -16,13 +17,14 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.errors import AssetInProgress, AssetNotCompleted, NotFound
+from domain.errors import AssetGone, AssetInProgress, AssetNotCompleted, AssetNotTrashed, NotFound
 from domain.events import (
     AssetCanceled,
     AssetCompleted,
     AssetDismissed,
     AssetEvent,
     AssetFailed,
+    AssetPurged,
     AssetRated,
     AssetReserved,
     AssetRestored,
@@ -70,6 +72,14 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
+class Purged:
+    """It was completed, and deleted for good: there is no file any more, and `completed` says what it was."""
+
+    reservation: AssetReserved
+    completed: AssetCompleted
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """There will be no file."""
 
@@ -86,8 +96,8 @@ class Canceled:
     dismissed: bool = False
 
 
-Asset = Unknown | Reserved | Completed | Failed | Canceled
-Ended = Completed | Failed | Canceled
+Asset = Unknown | Reserved | Completed | Purged | Failed | Canceled
+Ended = Completed | Purged | Failed | Canceled
 
 
 def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
@@ -101,6 +111,10 @@ def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
             if isinstance(command, DismissAsset):
                 raise AssetInProgress
             raise AssetNotCompleted("reserved")
+        case Purged():
+            if isinstance(command, PurgeAsset):
+                return []
+            raise AssetGone
         case Failed() | Canceled():
             if isinstance(command, DismissAsset):
                 return [] if asset.dismissed else [AssetDismissed()]
@@ -131,6 +145,10 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
             return [] if curation.trashed else [AssetTrashed()]
         case RestoreAsset():
             return [AssetRestored()] if curation.trashed else []
+        case PurgeAsset():
+            if not curation.trashed:
+                raise AssetNotTrashed
+            return [AssetPurged()]
         case _:
             assert_never(command)
 
@@ -149,7 +167,7 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
         case AssetThumbnailed():
             return replace(asset, thumbnail=event) if isinstance(asset, Completed) else asset
         case AssetDismissed():
-            return asset if isinstance(asset, Unknown | Reserved) else replace(asset, dismissed=True)
+            return asset if isinstance(asset, Unknown | Reserved | Purged) else replace(asset, dismissed=True)
         case AssetRated(score=score):
             return _curated(asset, rating=score)
         case AssetTitled(title=title):
@@ -164,6 +182,8 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
             return _curated(asset, trashed=True)
         case AssetRestored():
             return _curated(asset, trashed=False)
+        case AssetPurged():
+            return Purged(asset.reservation, asset.completed) if isinstance(asset, Completed) else asset
         case _:
             assert_never(event)
 
@@ -177,6 +197,8 @@ def status_of(asset: Asset) -> str:
             return "reserved"
         case Completed():
             return "completed"
+        case Purged():
+            return "purged"
         case Failed():
             return "failed"
         case Canceled():

@@ -13,6 +13,14 @@ from domain.recipe import Kind, ParamValue, Recipe, Task
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What operators hold back at the moment, by name: nothing starts in these pools, nor on these workers."""
+
+    pools: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitJob:
     """Accept a job and reserve its assets. `uploads` are the media that it starts from: they are kept from now on."""
 
@@ -45,6 +53,7 @@ class StartAttempt:
     attempt: int
     worker: str
     now: datetime
+    held: Held = field(default_factory=Held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,14 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ReprioritizeJob:
+    """An operator wants it handed out earlier or later; -10 … 10."""
+
+    priority: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AbortJob:
     """The job's deadline passed before a worker took it."""
 
@@ -165,6 +182,7 @@ JobCommand = (
     | ExpireLease
     | ConfirmCancel
     | CancelJob
+    | ReprioritizeJob
     | AbortJob
 )
 
@@ -238,6 +256,13 @@ class RestoreAsset:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class PurgeAsset:
+    """Delete it for good; it must be in the trash."""
+
+    now: datetime
+
+
 AssetCommand = (
     ThumbnailAsset
     | RateAsset
@@ -248,6 +273,7 @@ AssetCommand = (
     | DismissAsset
     | TrashAsset
     | RestoreAsset
+    | PurgeAsset
 )
 
 # About one upload: decided in `media.py`.
@@ -398,3 +424,35 @@ class DeletePrompt:
 
 
 PromptCommand = SavePrompt | EditPrompt | DeletePrompt
+
+# About a pool or a worker: decided in `fleet.py`.
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Hand out nothing more; what runs goes on."""
+
+    name: str
+    now: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The same, to be left empty or switched off."""
+
+    name: str
+    now: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on."""
+
+    name: str
+    now: datetime
+    reason: str | None = None
+
+
+FleetCommand = Pause | Drain | Resume

@@ -8,9 +8,14 @@ Refused
 ├── AssetEnded               a file for an asset that ended without one: delete it
 ├── PromptAlreadyEnhanced    a second, other text where the ledger has one
 ├── JobNotStartable          the work is no longer waiting: drop the message
+├── PoolHeld                 an operator paused or drained the pool: drop the message, the job waits
+├── WorkerHeld               an operator paused or drained the worker: leave the work to others
+├── JobEnded                 changing the priority of a job that is over
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
 ├── NoItemToRetry            the same of every item of a batch that was asked for
 ├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
+├── AssetNotTrashed          purging what is not in the trash
+├── AssetGone                changing what was purged
 ├── AssetInProgress          dismissing what is still being made
 ├── MediaInUse               deleting an upload that jobs start from
 ├── BatchMovedOn             an item was run again by somebody else in between
@@ -124,6 +129,36 @@ class JobNotStartable(Refused):
         super().__init__(f"Attempt {attempt} cannot start: the job is {status}.")
 
 
+class PoolHeld(Refused):
+    """An operator paused or drained the pool. The job waits; drop the message."""
+
+    code = "pool_held"
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        super().__init__(f"The pool {pool} is paused; its jobs wait until an operator resumes it.")
+
+
+class WorkerHeld(Refused):
+    """An operator paused or drained the worker. Give the message back: others may take it."""
+
+    code = "worker_held"
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        super().__init__(f"The worker {worker} takes no jobs until an operator resumes it.")
+
+
+class JobEnded(Refused):
+    """The job is over; there is nothing left to hand out."""
+
+    code = "job_ended"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"The job is {status}; only the priority of a job that has not ended can change.")
+
+
 class NothingToRetry(Refused):
     """Retry runs failed and canceled outputs of an ended job again; here there are none."""
 
@@ -154,6 +189,24 @@ class AssetNotCompleted(Refused):
     def __init__(self, status: str) -> None:
         self.status = status
         super().__init__(f"The asset is {status}; only a completed asset can be changed.")
+
+
+class AssetNotTrashed(Refused):
+    """Only what is in the trash is deleted for good."""
+
+    code = "asset_not_trashed"
+
+    def __init__(self) -> None:
+        super().__init__("The asset is not in the trash; move it there first.")
+
+
+class AssetGone(Refused):
+    """The asset was purged: its file is deleted, and nothing about it changes any more."""
+
+    code = "asset_purged"
+
+    def __init__(self) -> None:
+        super().__init__("The asset was deleted for good; its file is gone.")
 
 
 class AssetInProgress(Refused):

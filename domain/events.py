@@ -163,6 +163,12 @@ class JobCancelRequested(Event):
     attempt: Attempt
 
 
+class JobReprioritized(Event):
+    """An operator changed its priority; who waits at a higher one is handed out first."""
+
+    priority: Annotated[int, Field(ge=-10, le=10)]
+
+
 class JobSucceeded(Event):
     """Every asset is completed."""
 
@@ -291,6 +297,10 @@ class AssetRestored(Event):
     """Back from the trash."""
 
 
+class AssetPurged(Event):
+    """Deleted for good, out of the trash: its file and its thumbnail go. What is known of it stays."""
+
+
 # Media
 
 
@@ -415,6 +425,54 @@ class PromptDeleted(Event):
     """Kept no longer."""
 
 
+# Fleet
+
+Reason = Annotated[str, Field(max_length=500)]
+"""Why an operator held or released something, in the operator's words."""
+
+
+class PoolPaused(Event):
+    """No job of the pool is handed out or started from now on. What runs goes on; jobs are still accepted, and wait."""
+
+    pool: str
+    reason: Reason | None = None
+
+
+class PoolDrained(Event):
+    """As paused, to be left empty: the pool is drained once its last running job has ended."""
+
+    pool: str
+    reason: Reason | None = None
+
+
+class PoolResumed(Event):
+    """Its jobs are handed out again."""
+
+    pool: str
+    reason: Reason | None = None
+
+
+class WorkerPaused(Event):
+    """It takes no further job from now on, also after a restart under the same name. What it has in hand goes on."""
+
+    worker: str
+    reason: Reason | None = None
+
+
+class WorkerDrained(Event):
+    """As paused, to be switched off: it is drained once the job in its hand has ended."""
+
+    worker: str
+    reason: Reason | None = None
+
+
+class WorkerResumed(Event):
+    """It takes jobs again."""
+
+    worker: str
+    reason: Reason | None = None
+
+
 # Enhancement
 
 
@@ -464,7 +522,7 @@ class LedgerRestored(Event):
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
 JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver | JobWarned
 """What is worth keeping of an attempt while it runs."""
-JobEvent = JobQueued | JobStarted | JobNote | JobRequeued | JobCancelRequested | JobEnding
+JobEvent = JobQueued | JobStarted | JobNote | JobRequeued | JobCancelRequested | JobReprioritized | JobEnding
 AssetEnding = AssetCompleted | AssetFailed | AssetCanceled
 AssetEvent = (
     AssetReserved
@@ -478,8 +536,11 @@ AssetEvent = (
     | AssetDismissed
     | AssetTrashed
     | AssetRestored
+    | AssetPurged
 )
 MediaEvent = MediaUploaded | MediaUsed | MediaDeleted
 BatchEvent = BatchOpened | BatchItemAdded | BatchRenamed | BatchPreferred
 UserEvent = UserKeyAdded | UserKeyRevoked
+PoolEvent = PoolPaused | PoolDrained | PoolResumed
+WorkerEvent = WorkerPaused | WorkerDrained | WorkerResumed
 PromptEvent = PromptSaved | PromptEdited | PromptDeleted

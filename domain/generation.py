@@ -11,7 +11,7 @@ from typing import assert_never
 
 from domain import asset as assets_of
 from domain import job as jobs
-from domain.asset import Asset, Completed, Failed, Reserved
+from domain.asset import Asset, Completed, Failed, Purged, Reserved
 from domain.commands import (
     AbortJob,
     CancelJob,
@@ -24,6 +24,7 @@ from domain.commands import (
     ReportAssetCompleted,
     ReportAssetFailed,
     Reported,
+    ReprioritizeJob,
     StartAttempt,
     SubmitJob,
 )
@@ -98,6 +99,8 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
             return _release(command, generation)
         case CancelJob():
             return _cancel(job, generation)
+        case ReprioritizeJob():
+            return Decision(job=tuple(jobs.reprioritize(command, job)))
         case AbortJob():
             overdue = isinstance(job, Waiting) and jobs.past_deadline(job, command.now)
             return _cancel_rest(generation, JobAborted()) if overdue else Decision()
@@ -171,7 +174,7 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
     if not isinstance(asset, Reserved):
         if _repeats(command, asset):
             return Decision()
-        if isinstance(command, ReportAssetCompleted) and not isinstance(asset, Completed):
+        if isinstance(command, ReportAssetCompleted) and not isinstance(asset, Completed | Purged):
             raise AssetEnded(assets_of.status_of(asset))
         raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
     jobs.require_current(generation.job, command.attempt)
@@ -185,7 +188,7 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
 
 def _repeats(command: ReportAssetCompleted | ReportAssetFailed, asset: Asset) -> bool:
     match asset:
-        case Completed(completed=completed):
+        case Completed(completed=completed) | Purged(completed=completed):
             return isinstance(command, ReportAssetCompleted) and completed == command.completed
         case Failed(failed=failed):
             return isinstance(command, ReportAssetFailed) and failed.attempt == command.attempt
@@ -204,7 +207,7 @@ def _ended_if_last(generation: Generation, endings: Mapping[int, tuple[AssetEven
 def _outcome(assets: tuple[Asset, ...], latest: Sequence[Failure]) -> JobEnding:
     """How the job ends. Where nothing was completed, `latest` (what failed just now) says why: it ended the job."""
     failed = sum(isinstance(asset, Failed) for asset in assets)
-    completed = sum(isinstance(asset, Completed) for asset in assets)
+    completed = sum(isinstance(asset, Completed | Purged) for asset in assets)
     if not failed:
         return JobSucceeded()
     if completed:

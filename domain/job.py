@@ -4,15 +4,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
 
-from domain.commands import NoteOfAttempt, StartAttempt, SubmitJob
+from domain.commands import NoteOfAttempt, ReprioritizeJob, StartAttempt, SubmitJob
 from domain.errors import (
     AttemptOfAnother,
     AttemptSuperseded,
     FieldProblem,
     IdempotencyKeyReused,
     InvalidInput,
+    JobEnded,
     JobNotStartable,
+    NotFound,
+    PoolHeld,
     PromptAlreadyEnhanced,
+    WorkerHeld,
 )
 from domain.events import (
     JobAborted,
@@ -27,6 +31,7 @@ from domain.events import (
     JobPartiallySucceeded,
     JobPromptEnhanced,
     JobQueued,
+    JobReprioritized,
     JobRequeued,
     JobStarted,
     JobSucceeded,
@@ -47,13 +52,15 @@ class NotSubmitted:
 class Tries:
     """What was tried so far: the number of the last attempt, how many failed, how many lost their worker.
 
-    `notes` are those of all attempts: what one of them settled, the next goes on with.
+    `notes` are those of all attempts: what one of them settled, the next goes on with. `priority` is the last one that
+    an operator gave it; None: it has the one that it was queued with.
     """
 
     attempt: int = 0
     failures: int = 0
     workers_lost: int = 0
     notes: tuple[JobNote, ...] = ()
+    priority: int | None = None
 
     @property
     def enhanced_prompt(self) -> str | None:
@@ -135,6 +142,10 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
                 raise JobNotStartable("past its deadline", command.attempt)
             if not_before is not None and command.now < not_before:
                 raise JobNotStartable("backing off", command.attempt)
+            if job.queued.pool in command.held.pools:
+                raise PoolHeld(job.queued.pool)
+            if command.worker in command.held.workers:
+                raise WorkerHeld(command.worker)
             return [JobStarted(attempt=command.attempt, worker=command.worker)]
         case Running(tries=tries, worker=worker) if (tries.attempt, worker) == (command.attempt, command.worker):
             return []
@@ -162,6 +173,19 @@ def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
         is_new = (command.note.code, command.note.detail) not in said
         return [command.note] if is_new and len(said) < WARNINGS_MAX else []
     return [] if command.note in tries.notes else [command.note]
+
+
+def reprioritize(command: ReprioritizeJob, job: Job) -> list[JobEvent]:
+    """Change its priority while it waits or runs: an attempt that is given back waits at the new one."""
+    match job:
+        case NotSubmitted():
+            raise NotFound("job", "under this id")
+        case Finished():
+            raise JobEnded(status_of(job))
+        case Waiting() | Running():
+            return [] if priority_of(job) == command.priority else [JobReprioritized(priority=command.priority)]
+        case _:
+            assert_never(job)
 
 
 def past_deadline(job: Waiting, now: datetime) -> bool:
@@ -198,6 +222,8 @@ def evolve(job: Job, event: JobEvent) -> Job:
             return replace(job, tries=_noted(job.tries, event))
         case JobRequeued(reason=reason, not_before=not_before):
             return Waiting(job.queued, _counted(job.tries, reason), not_before)
+        case JobReprioritized(priority=priority):
+            return replace(job, tries=replace(job.tries, priority=priority))
         case JobCancelRequested():
             return replace(job, cancel_requested=True) if isinstance(job, Running) else job
         case JobSucceeded() | JobPartiallySucceeded() | JobFailed() | JobCanceled() | JobAborted():
@@ -233,6 +259,11 @@ ENDED_AS: dict[type[JobEnding], str] = {
 def attempt_of(job: Job) -> int:
     """The number of the last attempt that started; 0 before the first."""
     return 0 if isinstance(job, NotSubmitted) else job.tries.attempt
+
+
+def priority_of(job: Submitted) -> int:
+    """At which it waits, or would wait."""
+    return job.queued.priority if job.tries.priority is None else job.tries.priority
 
 
 def owner_of(job: Job) -> str | None:

@@ -85,8 +85,9 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
     enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
+    device = engines.device_name
     return [
-        Workshop(worker, settings.models, engines, blobs, enhancing, settings.file_recipe)
+        Workshop(worker, settings.models, engines, blobs, enhancing, settings.file_recipe, device)
         for worker in settings.workers
     ]
 

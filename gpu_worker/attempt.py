@@ -101,12 +101,12 @@ class Attempt:
         self._progress_due_at_s = 0.0
         self._who = {"job_id": order.job_id, "attempt": order.attempt}
 
-    async def run(self) -> None:
-        """Work on it until the ledger has the end of the attempt, or refuses to hear of it."""
+    async def run(self) -> ReportReply:
+        """Work on it until the ledger has the end of the attempt, or refuses to hear of it; what the start was told."""
         started = await self._reporter.settle(StartedReport.model_validate(self._who))
         if not started.accepted:
             LOG.info("not started: %s", started.detail or started.code)
-            return
+            return started
         reached(Point.WORKER_AFTER_START)
         LOG.info("started: %d images with %s", len(self._owed), self._order.recipe.model)
         self._keep_alive.lease(started)
@@ -117,6 +117,7 @@ class Attempt:
             await rendering  # it has said that it ended: the thread is free for the next order
         await self._end(failure, seconds=time.perf_counter() - began)
         await self._settle_unreported()
+        return started
 
     def _render(self) -> None:
         """Runs in the render thread. Every error travels to the loop."""

@@ -15,7 +15,9 @@ from nats.aio.msg import Msg
 from nats.js.client import JetStreamContext
 from pydantic import ValidationError
 
+from domain.errors import WorkerHeld
 from domain.events import ErrorClass, Failure
+from gpu_worker.announcing import Announcing
 from gpu_worker.attempt import Attempt
 from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.outage import Outage
@@ -27,12 +29,14 @@ from services.crash_points import Point, reached
 from services.logs import about_job
 from services.wire import (
     CANCEL,
+    HAIL,
     WORK_STREAM,
     AttemptFailedReport,
     StartedReport,
     WorkOrder,
     cancel_subject,
     cancels_of,
+    hail_subject,
     work_consumer,
 )
 
@@ -43,6 +47,9 @@ PULL_S = 5.0
 
 FIRST_S = 0.25
 """How long the first pull waits, which tells whether there is a queue: a worker is ready soon after it began."""
+
+HELD_LOOK_S = 1.0
+"""How often a worker that is held back looks whether it is to end."""
 
 LOOK_S = 0.5
 """How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
@@ -84,6 +91,7 @@ class Worker:
         self._pools = tuple(pools)
         self._heartbeat_s = heartbeat_s
         self._reporter = Reporter(connection, workshop.worker)
+        self._announcing = Announcing(connection, workshop, pools, heartbeat_s)
         self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
         self._answered: set[str] = set()
         self._in_hand: KeepAlive | None = None
@@ -97,10 +105,16 @@ class Worker:
         """
         # Before any start is reported: a cancel that the ledger accepts afterwards is heard.
         await self._connection.subscribe(cancels_of(self._workshop.worker), cb=self._canceled)
+        # Before any order is taken: an operator may hold this worker back since before it started.
+        await self._announcing.announce()
         leaving = asyncio.create_task(self._leave_at(stop))
+        announcing = asyncio.create_task(self._announcing.run())
         try:
             busy = False
             while not stop.is_set():
+                if self._announcing.is_held:
+                    await self._announcing.heard(HELD_LOOK_S)
+                    continue
                 wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
                 busy = False
                 for pool in self._pools:
@@ -110,6 +124,8 @@ class Worker:
                         await self._work(await self._preferred(Held.of(message), stop), stop)
         finally:
             leaving.cancel()
+            self._announcing.leave()
+            await announcing
 
     async def _leave_at(self, stop: asyncio.Event) -> None:
         """What waits then is cut short, and what is in hand is interrupted."""
@@ -234,9 +250,17 @@ class Worker:
             )
 
     async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:
-        if stop.is_set():
+        if stop.is_set() or self._announcing.is_held:
             await message.nak()  # it came in the moment of leaving: another worker gets it at once
             return
+        self._announcing.begin()
+        try:
+            await self._attempt_in_hand(message, order)
+        finally:
+            self._announcing.end()
+            self._in_hand = None
+
+    async def _attempt_in_hand(self, message: Msg, order: WorkOrder) -> None:
         async with KeepAlive(
             self._connection,
             self._reporter,
@@ -246,15 +270,20 @@ class Worker:
         ) as keep_alive:
             self._in_hand = keep_alive
             reached(Point.WORKER_BEFORE_START)
-            await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive).run()
+            started = await Attempt(order, self._workshop, self._reporter, self._connection, keep_alive).run()
+            if started.code == WorkerHeld.code:
+                await self._announcing.announce()  # first, so that this worker does not get it again
+                await message.nak()
+                return
             # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
             reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
-        self._in_hand = None
         reached(Point.WORKER_AFTER_ACK)
 
     async def _canceled(self, message: Msg) -> None:
         """Of an order that is not in hand, or not any more, nothing is left to stop."""
+        if message.data == HAIL and message.subject == hail_subject(self._workshop.worker):
+            self._announcing.soon()
         held = self._in_hand
         if held and message.data == CANCEL and message.subject == cancel_subject(self._workshop.worker, held.job_id):
             held.interrupted(Interrupt.CANCELED)

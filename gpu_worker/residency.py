@@ -76,6 +76,13 @@ class Residency:
         self._loaded: OrderedDict[str, LocalEngine] = OrderedDict()
         self._failed: dict[str, tuple[float, str]] = {}
 
+    @property
+    def device_name(self) -> str:
+        """The device, of a GPU with the name of its card."""
+        if not self._device.startswith("cuda"):
+            return self._device
+        return f"{self._device} {torch.cuda.get_device_name(self._device)}"
+
     def engine(self, model_name: str) -> Engine:
         """Return the engine of a model, loading it if need be. Raises ModelUnavailable or OutOfMemory."""
         if model_name in self._hosted:

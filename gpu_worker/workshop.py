@@ -1,7 +1,7 @@
 """What every attempt of a worker shares, and what an order means to an engine."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +16,15 @@ from gpu_worker.storing import FileRecipe
 from services.blobs import Blobs
 from services.media import UnreadableMedia
 from services.media.bounded import read_image
-from services.wire import WorkOrder
+from services.wire import AnnouncedModel, WorkOrder
 
 
 class Engines(Protocol):
     """Where engines come from; asked only in the render thread, except for what is loaded."""
+
+    @property
+    def device_name(self) -> str:
+        """Where models run, for people: `cpu`, `cuda NVIDIA H200`, `hosted`."""
 
     def engine(self, model_name: str) -> Engine:
         """Load it if need be. Raises ModelUnavailable or OutOfMemory."""
@@ -46,10 +50,15 @@ class Workshop:
         blobs: Blobs,
         enhancing: Enhancing | None = None,
         file_recipe: FileRecipe = "full",
+        device: str = "cpu",
     ) -> None:
-        """Take an enhancer, or none for the rules alone, and what files say of how they were made."""
+        """Take an enhancer, or none for the rules alone, and what files say of how they were made.
+
+        `device` is where models run, as operators read it.
+        """
         self.file_recipe = file_recipe
         self.worker = worker
+        self.device = device
         self.blobs = blobs
         self.enhancing = enhancing or Enhancing()
         self.rendering = ThreadPoolExecutor(1, thread_name_prefix="render")
@@ -65,6 +74,10 @@ class Workshop:
                 f"which now names {', '.join(sorted(self._models))}."
             )
         return self._engines.engine(model)
+
+    def models(self) -> Iterator[AnnouncedModel]:
+        """What it can render, and what is loaded."""
+        return (AnnouncedModel(name=name, loaded=self._engines.is_loaded(name)) for name in self._models)
 
     def ran_out(self, model: str) -> None:
         """Memory ran out while this model rendered; call it in the render thread, before it goes on."""

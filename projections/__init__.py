@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import batches, history, jobs, library, performance, prompts, queue, scores, workspace
+from projections import batches, fleet, history, jobs, library, performance, prompts, queue, scores, workspace
 from projections.projection import Projection
 
 ALL: Final[tuple[Projection, ...]] = (
@@ -15,5 +15,6 @@ ALL: Final[tuple[Projection, ...]] = (
     performance.PERFORMANCE,
     scores.SCORES,
     prompts.PROMPTS,
+    fleet.FLEET,
 )
 """Every view, in rebuild order."""

@@ -104,4 +104,10 @@ _COLUMNS: dict[type[Event], Callable[[Any, Recorded], Row]] = {
     facts.AssetUnsaved: lambda *_: {"saved": False},
     facts.AssetTrashed: lambda *_: {"trashed": True},
     facts.AssetRestored: lambda *_: {"trashed": False},
+    facts.AssetPurged: lambda *_: {
+        "status": "purged",
+        "thumbnail_sha256": None,
+        "thumbnail_path": None,
+        "thumbnail_bytes": None,
+    },
 }

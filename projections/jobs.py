@@ -51,6 +51,8 @@ def fold_job(rows: Rows, recorded: Recorded) -> None:
             row.update(warnings=[*(row.get("warnings") or []), {"code": code, "detail": detail}])
         case facts.JobRequeued():
             row.update(status="queued", error=recorded.data["error"])
+        case facts.JobReprioritized(priority=priority):
+            row.update(priority=priority)
         case facts.JobCancelRequested():
             row.update(cancel_requested=True)
         case facts.JobFailed():

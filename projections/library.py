@@ -10,14 +10,14 @@ from projections.sql import load
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """An asset that will never be completed leaves."""
+    """An asset that will never be completed leaves, and so does one that was deleted for good."""
     if isinstance(recorded.event, facts.JobQueued):
         rows.update(rows_of_queued_job(recorded, recorded.event))
         return
     if isinstance(recorded.event, facts.AssetDismissed):
         return  # also of one that left
     changed = fold_into(rows, recorded)
-    if isinstance(recorded.event, facts.AssetFailed | facts.AssetCanceled):
+    if isinstance(recorded.event, facts.AssetFailed | facts.AssetCanceled | facts.AssetPurged):
         rows[str(recorded.stream_id)] = None
     elif changed is not None and isinstance(recorded.event, facts.AssetCompleted):
         changed["completed_position"] = recorded.position

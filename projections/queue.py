@@ -51,6 +51,8 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             row.update(status="running", attempt=attempt, worker=worker, started_at=recorded.envelope.at)
         case facts.JobRequeued(not_before=not_before):
             row.update(status="waiting", worker=None, started_at=None, not_before=not_before)
+        case facts.JobReprioritized(priority=priority):
+            row.update(priority=priority)
         case facts.JobCancelRequested():
             row.update(cancel_requested=True)
         case (
@@ -77,9 +79,11 @@ class Turns:
     def fold(self, before: Row | None, after: Row | None) -> None:
         """A job of the queue became another; None: it was not, or is not any more, there."""
         waited, waits = (one is not None and one["status"] == "waiting" for one in (before, after))
-        if before is not None and waited and not waits:
+        # One that waits at another priority than before has left one line and joined another.
+        moved = before is not None and after is not None and place_of(before) != place_of(after)
+        if before is not None and waited and (moved or not waits):
             self._count(before, -1)
-        if after is not None and waits and not waited:
+        if after is not None and waits and (moved or not waited):
             self._count(after, +1)
         if before is not None and after is not None and waited and not waits:
             self._charge(after)
@@ -149,10 +153,16 @@ class Queue:
 
     def _turns(self, events: Sequence[Recorded], rows: Rows, cursor: Cursor[TupleRow]) -> list[Row]:
         """The turns of everybody whose jobs these events are about, and of who reached the last round of each level."""
-        places = {place_of(row) for row in rows.values() if row is not None}
-        for event in events:
-            if isinstance(queued := event.event, facts.JobQueued):
-                places.add((queued.pool, queued.priority, queued.owner))
+        lines = {key: place_of(row) for key, row in rows.items() if row is not None}
+        places = set(lines.values())
+        for recorded in events:
+            key, event = str(recorded.stream_id), recorded.event
+            if isinstance(event, facts.JobQueued):
+                lines[key] = (event.pool, event.priority, event.owner)
+                places.add(lines[key])
+            elif isinstance(event, facts.JobReprioritized) and key in lines:
+                pool, _, owner = lines[key]
+                places.add((pool, event.priority, owner))
         if not places:
             return []
         pools, priorities, owners = (list(column) for column in zip(*sorted(places), strict=True))

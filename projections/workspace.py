@@ -10,7 +10,10 @@ from projections.sql import load
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Dismissed and trashed assets keep their row, out of sight, so that a restored one comes back as it was."""
+    """Dismissed and trashed assets keep their row, out of sight, so that a restored one comes back as it was.
+
+    What was purged does not come back.
+    """
     if isinstance(recorded.event, facts.JobQueued):
         for identifier, row in rows_of_queued_job(recorded, recorded.event):
             rows[identifier] = {**row, "dismissed": False, "queued_position": recorded.position}
@@ -18,6 +21,8 @@ def fold(rows: Rows, recorded: Recorded) -> None:
     changed = fold_into(rows, recorded)
     if changed is not None and isinstance(recorded.event, facts.AssetDismissed):
         changed["dismissed"] = True
+    elif isinstance(recorded.event, facts.AssetPurged):
+        rows[str(recorded.stream_id)] = None
 
 
 WORKSPACE: Final[Projection] = FoldedView(

@@ -40,7 +40,9 @@ def read_backlog(
     depth: int = DEPTH,
     passed_over: Sequence[tuple[UUID, int]] = (),
 ) -> Backlog:
-    """The pool without what is handed out, for which its owner is charged already; `due`: only what may start now.
+    """The pool without what is handed out, for which its owner is charged already.
+
+    `due`: only what may start now, which is nothing of a pool that an operator holds back.
 
     What is `passed_over` is left out, and costs its owner nothing. Reads `depth` jobs of each owner and
     priority by an index.

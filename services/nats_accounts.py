@@ -9,7 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.wire import ENHANCE, ENHANCERS, LEDGER_STREAM, PROGRESS, REPORTS, WAKE, WORK_STREAM, work_consumer
+from services.wire import (
+    ANNOUNCEMENTS,
+    ENHANCE,
+    ENHANCERS,
+    LEDGER_STREAM,
+    PROGRESS,
+    REPORTS,
+    WAKE,
+    WORK_STREAM,
+    announce_subject,
+    work_consumer,
+)
 
 Json = dict[str, Any]
 
@@ -48,19 +59,23 @@ def services_permissions() -> Json:
     answers = ["_R_.>", "_INBOX.>"]
     return {
         "publish": {"allow": [WAKE, "ledger.>", "work.>", CANCELS, ENHANCE, *streams, *ledger, *consumers, *answers]},
-        "subscribe": {"allow": [WAKE, REPORTS, PROGRESS, "_INBOX.>"]},
+        "subscribe": {"allow": [WAKE, REPORTS, ANNOUNCEMENTS, PROGRESS, "_INBOX.>"]},
     }
 
 
 def worker_permissions(user: str, pools: Sequence[str] = ANY_POOL) -> Json:
-    """Pull from its pools and ack, report and tell progress under its own name, hear answers and cancels of its own.
+    """Pull from its pools and ack; report, announce itself and tell progress under its own name.
+
+    It hears answers to itself, and cancels of its own jobs.
 
     `enhance` is heard in the queue group of the language models; the answer goes out by `allow_responses`.
     """
     consumers = ["*" if pool == "*" else work_consumer(pool) for pool in pools]
     pulling = [subject for name in consumers for subject in (f"{NEXT}.{name}", f"{ACK}.{name}.>")]
     return {
-        "publish": {"allow": [*pulling, f"reports.{user}.>", f"progress.{user}.>"]},
+        "publish": {
+            "allow": [*pulling, f"reports.{user}.>", announce_subject(f"{user}.>"), f"progress.{user}.>"],
+        },
         "subscribe": {"allow": [f"_INBOX.{user}.>", f"cancel.{user}.>", f"{ENHANCE} {ENHANCERS}"]},
         "allow_responses": {"max": 1, "expires": f"{ANSWER_S}s"},
     }
@@ -71,7 +86,7 @@ def accounts(operator: Login, services: Login, workers: Mapping[Login, Sequence[
 
     `workers` maps each worker's login to its pools.
     """
-    called = [f"{NEXT}.*", f"{ACK}.>", REPORTS, PROGRESS]
+    called = [f"{NEXT}.*", f"{ACK}.>", REPORTS, ANNOUNCEMENTS, PROGRESS]
     of_workers = [_user(login, worker_permissions(login.user, pools)) for login, pools in workers.items()]
     return {
         SERVICES_ACCOUNT: {

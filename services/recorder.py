@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from domain.commands import (
     ConfirmCancel,
     FailAttempt,
+    Held,
     JobCommand,
     NoteOfAttempt,
     ReleaseAttempt,
@@ -32,6 +33,7 @@ from services import telemetry
 from services.broker import Broker
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable, WritesStopped
+from services.fleet import Holds
 from services.ledger import Asked, Context, JobExecuted, Ledger
 from services.logs import about_job
 from services.metrics import REPORTS_ANSWERED
@@ -64,6 +66,9 @@ REPORTS_AT_ONCE_MAX: Final = 64
 """Reports in work at a time; more wait in NATS."""
 
 
+NOTHING_HELD: Final = Held()
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a worker said."""
@@ -80,6 +85,7 @@ class Recorder:
         self._ledger = ledger
         self._broker = broker
         self._lease_s = lease_s
+        self._holds = Holds(database)
         self._places = asyncio.Semaphore(REPORTS_AT_ONCE_MAX)
         self._answering: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[Said, asyncio.Future[ReportReply]]] = []
@@ -103,8 +109,9 @@ class Recorder:
 
     def record_each(self, said: Sequence[Said]) -> list[ReportReply]:
         """The same for several reports, none a heartbeat: one reading, one group commit, one look at the leases."""
+        held = self._holds.now() if any(isinstance(one.report, StartedReport) for one in said) else NOTHING_HELD
         asked = [
-            Asked(one.report.job_id, command_of(one.report, one.worker, now=_now()), Context(one.worker))
+            Asked(one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker))
             for one in said
         ]
         try:
@@ -273,10 +280,10 @@ def _reply(report: AnyReport, outcome: JobExecuted | Exception) -> ReportReply:
             return ReportReply(accepted=False, code=RECORDER_FAILED, detail="The recorder failed; its log says why.")
 
 
-def command_of(report: AnyReport, worker: str, *, now: datetime) -> JobCommand:
-    """The command that a worker's report asks for."""
+def command_of(report: AnyReport, worker: str, *, now: datetime, held: Held = NOTHING_HELD) -> JobCommand:
+    """The command that a worker's report asks for. `held`: what operators hold back, which a start is judged by."""
     if isinstance(report, StartedReport):
-        return StartAttempt(report.attempt, worker, now)
+        return StartAttempt(report.attempt, worker, now, held)
     return Reported(worker, _reported(report, now))
 
 

@@ -28,11 +28,20 @@ REPORTS = "reports.>"
 RECORDERS = "recorders"
 """Queue group of the recorders."""
 
+ANNOUNCEMENTS = "workers.>"
+"""Request and reply: each worker says every few seconds that it is there, and hears whether it may take jobs."""
+
+ANNOUNCEMENT_BYTES_MAX = 16_384
+"""A larger one is not read."""
+
 PROGRESS = "progress.>"
 """Steps of running jobs, each under the name of its worker."""
 
 CANCEL = b"cancel"
 """The payload of a cancel: what a worker has sent to that subject in answer to its own requests is none."""
+
+HAIL = b"announce"
+"""The payload of a hail: announce yourself now, something about you changed."""
 
 ENHANCE = "enhance"
 """Request and reply: the API asks a worker that has a language model for a richer prompt."""
@@ -126,8 +135,18 @@ def progress_subject(worker: str) -> str:
     return f"progress.{worker}"
 
 
+def announce_subject(worker: str) -> str:
+    """Where a worker says that it is there. NATS lets its user alone publish here."""
+    return f"workers.{worker}"
+
+
+def hail_subject(worker: str) -> str:
+    """Tells a worker to announce itself now. It hears this as it hears cancels."""
+    return f"cancel.{worker}.announce"
+
+
 def sender_of(subject: str) -> str:
-    """The worker that sent a report or progress."""
+    """The worker that sent a report, progress or an announcement."""
     return subject.partition(".")[2]
 
 
@@ -206,6 +225,44 @@ class Progress(Message):
     attempt: Attempt
     step: int
     total: int
+
+
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Line = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A short text without line breaks."""
+
+DurationS = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+
+
+class AnnouncedModel(Message):
+    """A model that a worker has, and whether its next job begins without loading it."""
+
+    name: ModelName
+    loaded: bool
+
+
+class Announcement(Message):
+    """What a worker says of itself: from which pools it takes jobs, with which models, on which device.
+
+    `up_s`: seconds since it started. `idle_s`: seconds since it has no job in hand; None while it has one. `leaving`:
+    it ends in this moment, as it was told to. Durations, because its clock may be wrong.
+    """
+
+    pools: Annotated[tuple[PoolName, ...], Field(max_length=32)]
+    models: Annotated[tuple[AnnouncedModel, ...], Field(max_length=64)]
+    device: Line
+    version: Line
+    up_s: DurationS
+    idle_s: DurationS | None = None
+    leaving: bool = False
+
+
+class AnnouncementReply(Message):
+    """`hold`: an operator paused or drained this worker: it takes no further job until the next answer has none."""
+
+    hold: Literal["paused", "drained"] | None = None
+    reason: str | None = None
 
 
 class Report(Message):
@@ -290,9 +347,9 @@ class ReportReply(Message):
     """The recorder's answer, sent after the commit.
 
     `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
-    (`attempt_superseded`, `job_not_startable`: drop the work; `asset_ended`: and delete its file;
-    `prompt_already_enhanced`: give the job back), one of `UNACCEPTABLE` (say that this part of the work failed), or
-    `unavailable` (ask again later).
+    (`attempt_superseded`, `job_not_startable`, `pool_held`: drop the work; `worker_held`: leave it to others;
+    `asset_ended`: drop it and delete its file; `prompt_already_enhanced`: give the job back), one of `UNACCEPTABLE`
+    (say that this part of the work failed), or `unavailable` (ask again later).
     """
 
     accepted: bool

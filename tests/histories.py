@@ -13,10 +13,13 @@ from domain.batch import item_job_id, title_of
 from domain.commands import (
     AssetCommand,
     BatchCommand,
+    Drain,
     JobCommand,
     NewItem,
     OpenBatch,
+    Pause,
     PromptCommand,
+    Resume,
     RunItemsAgain,
     SavePrompt,
     SubmitJob,
@@ -104,6 +107,13 @@ class Story:
             executed = self.ledger.execute_asset(asset_id(job_id, index), moment, Context(OWNER, OWNER))
             self._then()
         return executed
+
+    def hold(self, which: int, word: int, reason: str | None = None) -> None:
+        """Hold back or release a pool (even) or a worker (odd): of three words one."""
+        command = (Pause, Drain, Resume)[word % 3](f"gpu-{which}", self._now(), reason)
+        execute = (self.ledger.execute_pool, self.ledger.execute_worker)[which % 2]
+        execute(command, Context("admin"))
+        self._then()
 
     def finished(self, quantity: int = 1, **about: Any) -> UUID:
         """A new job that a worker took and completed; its id."""

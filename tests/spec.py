@@ -23,6 +23,7 @@ from domain.commands import (
     ConfirmCancel,
     ExpireLease,
     FailAttempt,
+    Held,
     JobCommand,
     NoteOfAttempt,
     ReleaseAttempt,
@@ -278,9 +279,9 @@ def submit(
     return replace(SUBMIT, job_id=job_id, recipe=recipe(quantity), request_sha256=request_sha256, deadline=deadline)
 
 
-def start(attempt: int, worker: str = WORKER, *, now: datetime = NOW) -> StartAttempt:
+def start(attempt: int, worker: str = WORKER, *, now: datetime = NOW, held: Held | None = None) -> StartAttempt:
     """Take the job."""
-    return StartAttempt(attempt=attempt, worker=worker, now=now)
+    return StartAttempt(attempt=attempt, worker=worker, now=now, held=held or Held())
 
 
 def report_completed(index: int, attempt: int = 1) -> ReportAssetCompleted:

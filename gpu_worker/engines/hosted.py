@@ -60,6 +60,11 @@ class HostedEngines:
         self._opened: dict[str, HostedEngine] = {}
         self._opening = threading.Lock()
 
+    @property
+    def device_name(self) -> str:
+        """Nothing runs here."""
+        return "hosted"
+
     def __contains__(self, model_name: str) -> bool:
         """Whether this model is a hosted one."""
         return model_name in self._sources

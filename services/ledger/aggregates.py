@@ -1,4 +1,4 @@
-"""Aggregates of one stream each: an asset by itself, an upload, a batch, a saved prompt.
+"""Aggregates of one stream each: an asset by itself, an upload, a batch, a saved prompt, a pool, a worker.
 
 A job is none: it is decided on with all its assets.
 """
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from domain import asset as assets_of
 from domain import batch as batch_of
+from domain import fleet as fleet_of
 from domain import media as media_of
 from domain import prompt as prompts_of
 from domain.asset import Asset
@@ -18,15 +19,17 @@ from domain.batch import Batch
 from domain.commands import (
     AssetCommand,
     BatchCommand,
+    FleetCommand,
     MediaCommand,
     OpenBatch,
     PromptCommand,
     SavePrompt,
     UploadMedia,
 )
-from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PromptEvent
+from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PoolEvent, PromptEvent, WorkerEvent
 from domain.media import Media
 from domain.prompt import Prompt
+from services.users import ADMIN
 
 
 class Timed(Protocol):
@@ -103,4 +106,20 @@ PROMPT: Final[Aggregate[Prompt, PromptCommand, PromptEvent]] = Aggregate(
     owner_of=prompts_of.owner_of,
     conversation_of=lambda stream, _: stream,
     opening=(SavePrompt,),
+)
+POOL: Final[Aggregate[fleet_of.State, FleetCommand, PoolEvent]] = Aggregate(
+    kind="pool",
+    unknown=fleet_of.Open(),
+    decide=fleet_of.decide_pool,
+    evolve=fleet_of.evolve_pool,
+    owner_of=lambda _: ADMIN,
+    conversation_of=lambda stream, _: stream,
+)
+WORKER: Final[Aggregate[fleet_of.State, FleetCommand, WorkerEvent]] = Aggregate(
+    kind="worker",
+    unknown=fleet_of.Open(),
+    decide=fleet_of.decide_worker,
+    evolve=fleet_of.evolve_worker,
+    owner_of=lambda _: ADMIN,
+    conversation_of=lambda stream, _: stream,
 )

@@ -21,6 +21,7 @@ from domain.codec import UnknownEvent
 from domain.commands import (
     AssetCommand,
     BatchCommand,
+    FleetCommand,
     JobCommand,
     MediaCommand,
     PromptCommand,
@@ -29,7 +30,18 @@ from domain.commands import (
 )
 from domain.envelope import Envelope
 from domain.errors import IdempotencyKeyReused, NotFound, Refused
-from domain.events import AssetEvent, BatchEvent, EnhancementMade, Event, MediaEvent, PromptEvent
+from domain.events import (
+    AssetEvent,
+    BatchEvent,
+    EnhancementMade,
+    Event,
+    MediaEvent,
+    PoolEvent,
+    PromptEvent,
+    WorkerEvent,
+)
+from domain.fleet import State as FleetState
+from domain.fleet import pool_stream, worker_stream
 from domain.generation import Decision, Generation
 from domain.media import Media
 from domain.prompt import Prompt
@@ -40,7 +52,9 @@ from services.ledger.aggregates import (
     ASSET,
     BATCH,
     MEDIA,
+    POOL,
     PROMPT,
+    WORKER,
     Aggregate,
     CommandT,
     EventT,
@@ -102,6 +116,7 @@ AssetExecuted = Executed[Asset, AssetEvent]
 MediaExecuted = Executed[Media, MediaEvent]
 BatchExecuted = Executed[Batch, BatchEvent]
 PromptExecuted = Executed[Prompt, PromptEvent]
+FleetExecuted = Executed[FleetState, PoolEvent] | Executed[FleetState, WorkerEvent]
 
 
 class Ledger(LedgerReader, Application[UUID]):
@@ -198,6 +213,14 @@ class Ledger(LedgerReader, Application[UUID]):
     def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
         """The same for one saved prompt."""
         return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
+
+    def execute_pool(self, command: FleetCommand, context: Context) -> FleetExecuted:
+        """The same for the pool of that name, which belongs to the administrator."""
+        return _retry_conflicts(lambda: self._decide_one(POOL, pool_stream(command.name), command, context))
+
+    def execute_worker(self, command: FleetCommand, context: Context) -> FleetExecuted:
+        """The same for the worker of that name."""
+        return _retry_conflicts(lambda: self._decide_one(WORKER, worker_stream(command.name), command, context))
 
     def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
         """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""

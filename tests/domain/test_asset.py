@@ -8,6 +8,7 @@ from domain.asset import Asset, Completed, Reserved, Unknown, evolve, job_of, ow
 from domain.commands import (
     AssetCommand,
     DismissAsset,
+    PurgeAsset,
     RateAsset,
     RestoreAsset,
     SaveAsset,
@@ -17,12 +18,13 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.errors import AssetInProgress, AssetNotCompleted, NotFound
+from domain.errors import AssetGone, AssetInProgress, AssetNotCompleted, AssetNotTrashed, NotFound
 from domain.events import (
     AssetCanceled,
     AssetDismissed,
     AssetEvent,
     AssetFailed,
+    AssetPurged,
     AssetRated,
     AssetRestored,
     AssetSaved,
@@ -45,8 +47,9 @@ TITLE = TitleAsset(title="Fog", now=NOW)
 TAG = TagAsset(tags=("fog", "sea"), now=NOW)
 SAVE, UNSAVE = SaveAsset(now=NOW), UnsaveAsset(now=NOW)
 TRASH, RESTORE = TrashAsset(now=NOW), RestoreAsset(now=NOW)
+PURGE = PurgeAsset(now=NOW)
 DISMISS = DismissAsset(now=NOW)
-ON_FILES: list[AssetCommand] = [THUMBNAIL, RATE, TITLE, TAG, SAVE, UNSAVE, TRASH, RESTORE]
+ON_FILES: list[AssetCommand] = [THUMBNAIL, RATE, TITLE, TAG, SAVE, UNSAVE, TRASH, RESTORE, PURGE]
 COMMANDS = [*ON_FILES, DISMISS]
 WITHOUT_FILE: dict[str, list[AssetEvent]] = {
     "reserved": [RESERVED],
@@ -140,6 +143,22 @@ def test_what_was_trashed_can_be_restored() -> None:
     assert when_asset(given_asset(RESERVED, COMPLETED, AssetTrashed(), AssetRestored()), TRASH) == [AssetTrashed()]
 
 
+def test_only_what_is_in_the_trash_is_deleted_for_good() -> None:
+    with pytest.raises(AssetNotTrashed, match="move it there first"):
+        when_asset(given_asset(RESERVED, COMPLETED), PURGE)
+    with pytest.raises(AssetNotTrashed):
+        when_asset(given_asset(RESERVED, COMPLETED, AssetTrashed(), AssetRestored()), PURGE)
+    assert when_asset(given_asset(RESERVED, COMPLETED, AssetTrashed()), PURGE) == [AssetPurged()]
+    assert when_asset(given_asset(RESERVED, COMPLETED, AssetTrashed(), AssetPurged()), PURGE) == []
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one is not PURGE], ids=_name)
+def test_nothing_changes_about_an_asset_that_was_purged(command: AssetCommand) -> None:
+    purged = given_asset(RESERVED, COMPLETED, AssetTrashed(), AssetPurged())
+    with pytest.raises(AssetGone, match="its file is gone"):
+        when_asset(purged, command)
+
+
 @pytest.mark.parametrize("ending", [COMPLETED, FAILED, CANCELED], ids=lambda event: type(event).__name__)
 def test_whatever_ended_can_be_dismissed_once(ending: AssetEvent) -> None:
     assert when_asset(given_asset(RESERVED, ending), DISMISS) == [AssetDismissed()]
@@ -172,6 +191,7 @@ def test_the_fold_keeps_what_the_owner_made_of_it() -> None:
         (given_asset(), "unknown"),
         (given_asset(RESERVED), "reserved"),
         (given_asset(RESERVED, COMPLETED), "completed"),
+        (given_asset(RESERVED, COMPLETED, AssetTrashed(), AssetPurged()), "purged"),
         (given_asset(RESERVED, FAILED), "failed"),
         (given_asset(RESERVED, CANCELED), "canceled"),
     ],
@@ -186,7 +206,7 @@ def test_an_asset_knows_its_status_owner_and_job(asset: Asset, status: str) -> N
 
 def test_folding_enforces_no_rule_on_what_has_no_file() -> None:
     facts: list[AssetEvent] = [AssetRated(score=1), AssetTitled(title="Fog"), AssetTagged(tags=()), AssetSaved()]
-    facts += [AssetUnsaved(), AssetTrashed(), AssetRestored(), AssetDismissed(), THUMBNAILED]
+    facts += [AssetUnsaved(), AssetTrashed(), AssetRestored(), AssetDismissed(), AssetPurged(), THUMBNAILED]
     assert given_asset(RESERVED, *facts) == Reserved(RESERVED)
     assert given_asset(*facts) == Unknown()
 

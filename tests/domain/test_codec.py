@@ -21,15 +21,17 @@ from domain.events import (
     JobStarted,
     LedgerRestored,
     MediaEvent,
+    PoolEvent,
     PromptEvent,
     RequeueReason,
     UserEvent,
+    WorkerEvent,
 )
 from tests.spec import NOW, recipe
 
 GOLDEN = {path.name.removesuffix(".json"): path for path in (Path(__file__).parents[1] / "golden").glob("*.json")}
 RELEASED = {*CURRENT, *UPCASTERS}
-UNIONS = (JobEvent, AssetEvent, MediaEvent, BatchEvent, PromptEvent, UserEvent)
+UNIONS = (JobEvent, AssetEvent, MediaEvent, BatchEvent, PromptEvent, UserEvent, PoolEvent, WorkerEvent)
 CODEC = Codec()
 
 

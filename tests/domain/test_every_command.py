@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from domain.commands import JobCommand, Reported
+from domain.commands import Held, JobCommand, Reported, ReprioritizeJob
 from domain.errors import Refused
 from domain.generation import Generation
 from tests.spec import (
@@ -15,6 +15,7 @@ from tests.spec import (
     ENHANCED,
     INVALID_INPUT,
     MODEL_UNAVAILABLE,
+    NOW,
     SUCCEEDED,
     WORKER,
     abort,
@@ -58,6 +59,8 @@ COMMANDS: dict[str, JobCommand] = {
     "submit": submit(2),
     "start 1": start(1),
     "start 2": start(2),
+    "start in a paused pool": start(1, held=Held(pools=frozenset({"sdxl"}))),
+    "start on a drained worker": start(1, held=Held(workers=frozenset({WORKER}))),
     "note": note(ENHANCED),
     "reported": Reported(WORKER, report_completed(0)),
     "reported by another": Reported("gpu-99", report_completed(0)),
@@ -69,6 +72,7 @@ COMMANDS: dict[str, JobCommand] = {
     "expire lease": expire(1),
     "confirm cancel": confirm(1),
     "cancel": CANCEL,
+    "reprioritize": ReprioritizeJob(5, NOW),
     "abort": abort(),
 }
 
@@ -79,6 +83,8 @@ OVER = "asset_ended"
 BUSY = "job_not_startable"
 STOP = "JobCanceled AssetCanceled"
 BACK = "JobRequeued"
+POOL, HELD, FIRST = "pool_held", "worker_held", "JobReprioritized"
+ENDED = "job_ended"
 
 TABLE: dict[str, list[str]] = {
     # One column a state, in the order of STATES: unknown, waiting, running, stopping, waiting again, running again,
@@ -86,6 +92,8 @@ TABLE: dict[str, list[str]] = {
     "submit":          ["JobQueued AssetReserved", "", "", "", "", "", "", "", "", "", ""],
     "start 1":         [NONE, "JobStarted", "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
     "start 2":         [NONE, BUSY, BUSY, BUSY, "JobStarted", "", BUSY, BUSY, BUSY, BUSY, BUSY],
+    "start in a paused pool":    [NONE, POOL, "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
+    "start on a drained worker": [NONE, HELD, "", "", BUSY, BUSY, BUSY, BUSY, BUSY, BUSY, BUSY],
     "note":            [NONE, LATE, "JobPromptEnhanced", "JobPromptEnhanced", LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "reported":        [NONE, LATE, "AssetCompleted", "AssetCompleted", LATE, LATE, "", OVER, OVER, OVER, OVER],
     "reported by another": [NONE, LATE, ANOTHER, ANOTHER, LATE, LATE, "", OVER, OVER, OVER, OVER],
@@ -97,6 +105,7 @@ TABLE: dict[str, list[str]] = {
     "expire lease":    [NONE, LATE, BACK, STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "confirm cancel":  [NONE, LATE, BACK, STOP, LATE, LATE, LATE, LATE, LATE, LATE, LATE],
     "cancel":          [NONE, STOP, "JobCancelRequested", "", STOP, "JobCancelRequested", "", "", "", "", ""],
+    "reprioritize":    [NONE, FIRST, FIRST, FIRST, FIRST, FIRST, ENDED, ENDED, ENDED, ENDED, ENDED],
     "abort":           [NONE, "JobAborted AssetCanceled", "", "", "", "", "", "", "", "", ""],
 }  # fmt: skip
 """What follows: the facts, the code of the refusal, or nothing."""

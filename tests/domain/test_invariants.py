@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from domain import asset as assets
 from domain import generation as generations
 from domain import job as jobs
-from domain.asset import Asset, Completed, Unknown
+from domain.asset import Asset, Completed, Purged, Unknown
 from domain.commands import (
     AbortJob,
     AssetCommand,
@@ -27,10 +27,12 @@ from domain.commands import (
     FailAttempt,
     JobCommand,
     NoteOfAttempt,
+    PurgeAsset,
     RateAsset,
     ReleaseAttempt,
     ReportAssetCompleted,
     ReportAssetFailed,
+    ReprioritizeJob,
     RestoreAsset,
     SaveAsset,
     StartAttempt,
@@ -46,6 +48,7 @@ from domain.events import (
     AssetCompleted,
     AssetEnding,
     AssetEvent,
+    AssetPurged,
     AssetReserved,
     AssetThumbnailed,
     ErrorClass,
@@ -61,6 +64,7 @@ from domain.events import (
     JobPartiallySucceeded,
     JobPromptEnhanced,
     JobQueued,
+    JobReprioritized,
     JobRequeued,
     JobStarted,
     JobSucceeded,
@@ -90,6 +94,7 @@ ON_ASSETS: st.SearchStrategy[AssetCommand] = st.one_of(
     st.builds(TitleAsset, title=st.sampled_from([None, "Fog", "Sea"]), now=st.just(NOW)),
     st.builds(TagAsset, tags=st.sampled_from([(), ("fog",), ("sea", "fog", "sea")]), now=st.just(NOW)),
     st.sampled_from([word(now=NOW) for word in (SaveAsset, UnsaveAsset, DismissAsset, TrashAsset, RestoreAsset)]),
+    st.sampled_from([TrashAsset(now=NOW), PurgeAsset(now=NOW)]),
 )
 
 
@@ -209,6 +214,10 @@ class Life(RuleBasedStateMachine):
         self.asked_to_stop.add(job_id)
         self._do(job_id, CancelJob(now=self.now))
 
+    @rule(job_id=submitted, priority=st.integers(-10, 10))
+    def reprioritize(self, job_id: UUID, priority: int) -> None:
+        self._do(job_id, ReprioritizeJob(priority=priority, now=self.now))
+
     @rule(job_id=submitted)
     def abort(self, job_id: UUID) -> None:
         self._do(job_id, AbortJob(now=self.now))
@@ -267,7 +276,10 @@ class Life(RuleBasedStateMachine):
         for job_id, generation in self.generations.items():
             if not isinstance(generation.job, Finished):
                 continue
-            words = [assets.status_of(asset) for asset in generation.assets]
+            # What was purged was completed: what its owner does with it later changes no ending.
+            words = [
+                "completed" if isinstance(asset, Purged) else assets.status_of(asset) for asset in generation.assets
+            ]
             counts = {word: words.count(word) for word in sorted(set(words))}
             match generation.job.ending:
                 case JobSucceeded():
@@ -301,11 +313,22 @@ class Life(RuleBasedStateMachine):
             assert AssetThumbnailed not in kinds or AssetCompleted in kinds[: kinds.index(AssetThumbnailed)]
 
     @invariant()
+    def nothing_follows_a_purge(self) -> None:
+        for stream in self.asset_streams.values():
+            kinds = [type(event) for _, event in stream]
+            assert AssetPurged not in kinds[:-1]
+            assert AssetPurged not in kinds or AssetCompleted in kinds
+
+    @invariant()
     def nothing_but_notes_and_the_end_follows_a_requested_cancel(self) -> None:
         for stream in self.job_streams.values():
             kinds = [type(event) for _, event in stream]
             if JobCancelRequested in kinds:
-                after = [kind for kind in kinds[kinds.index(JobCancelRequested) + 1 :] if kind not in NOTES]
+                after = [
+                    kind
+                    for kind in kinds[kinds.index(JobCancelRequested) + 1 :]
+                    if kind not in (*NOTES, JobReprioritized)
+                ]
                 assert len(after) <= 1
                 assert JobStarted not in after
                 assert JobRequeued not in after
@@ -377,7 +400,7 @@ class Life(RuleBasedStateMachine):
 
 
 def _is_of_another_attempt(command: JobCommand, job: Job) -> bool:
-    if isinstance(command, SubmitJob | StartAttempt | CancelJob | AbortJob):
+    if isinstance(command, SubmitJob | StartAttempt | CancelJob | ReprioritizeJob | AbortJob):
         return False
     return not isinstance(job, Running) or job.tries.attempt != command.attempt
 

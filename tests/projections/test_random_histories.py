@@ -18,8 +18,10 @@ from domain.commands import (
     EditPrompt,
     JobCommand,
     PreferAsset,
+    PurgeAsset,
     RateAsset,
     RenameBatch,
+    ReprioritizeJob,
     RestoreAsset,
     SaveAsset,
     TagAsset,
@@ -61,6 +63,7 @@ WORKERS_SAY: Final[dict[str, Callable[[int, int], JobCommand]]] = {
     "release": lambda attempt, _: release(attempt),
     "expire": lambda attempt, _: expire(attempt),
     "cancel": lambda *_: CANCEL,
+    "reprioritize": lambda attempt, index: ReprioritizeJob(2 * index - attempt, NOW),
     "confirm": lambda attempt, _: confirm(attempt),
 }
 OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
@@ -73,6 +76,7 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "dismiss": lambda _: DismissAsset(NOW),
     "trash": lambda _: TrashAsset(NOW),
     "restore": lambda _: RestoreAsset(NOW),
+    "purge": lambda _: PurgeAsset(NOW),
 }
 
 BATCHES_SAY: Final = ("open batch", "rename batch", "run again", "run again", "prefer of batch")
@@ -86,6 +90,7 @@ WORDS: Final = (
     "upload",
     "prefer",
     "prompt",
+    "hold",
 )
 Steps = st.lists(st.tuples(st.sampled_from(WORDS), st.integers(0, 6), st.integers(0, 5)), min_size=30, max_size=60)
 Quantities = st.lists(st.sampled_from([1, 3, 6]), min_size=1, max_size=2)
@@ -146,6 +151,8 @@ def tell(story: Story, quantities: Sequence[int], steps: Sequence[tuple[str, int
                 jobs += _tell_batch(story, batch_id, word, number)
             elif word == "prompt":
                 _change_prompt(story, prompts, which, number)
+            elif word == "hold":
+                story.hold(which, number)
             elif word == "prefer":
                 winner, loser = ((0, 1), (1, 0), (1, 2), (2, 0), (0, 2), (2, 1))[number]
                 story.prefer(comparison_id, compared[winner], compared[loser], index=which % 2)

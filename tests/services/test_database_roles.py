@@ -63,6 +63,8 @@ FORBIDDEN = {
     "park": "delete from parked_events",
     "lease": "delete from leases",
     "thumbnail": "delete from thumbnail_tries",
+    "announce": "delete from workers",
+    "see a pool": "delete from pools_seen",
     "sweep": "update file_sweeps set position = 0",
     "migrate": "delete from migrations",
     "stop writes": "select ledger_stop('because')",
@@ -77,7 +79,10 @@ FORBIDDEN = {
 MAY = {
     API: {"read others' rows"},  # no row of theirs is in it: see below
     READER: {"read ledger", "read others' rows", "stop writes"},
-    WRITER: {"read ledger", "read others' rows", "append", "lease", "thumbnail", "sweep", "stop writes"},
+    WRITER: {
+        *("read ledger", "read others' rows", "append", "lease", "thumbnail", "sweep", "stop writes"),
+        *("announce", "see a pool"),
+    },
     PROJECTOR: {
         *("read ledger", "read others' rows", "write a view", "drop a view", "no row security"),
         *("move a checkpoint", "park", "a table in the views", "stop writes"),

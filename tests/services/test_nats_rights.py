@@ -15,16 +15,21 @@ from services.broker import Broker, ensure_ledger_stream, ensure_work_stream
 from services.embedded.nats import Nats
 from services.nats_accounts import Json, Login, accounts
 from services.wire import (
+    ANNOUNCEMENTS,
     CANCEL,
     ENHANCE,
     ENHANCERS,
+    HAIL,
     LEDGER_STREAM,
     PROGRESS,
     RECORDERS,
     REPORTS,
     WAKE,
     WORK_STREAM,
+    announce_subject,
     cancel_subject,
+    cancels_of,
+    hail_subject,
     inbox_prefix,
     progress_subject,
     report_subject,
@@ -151,6 +156,9 @@ FORBIDDEN_TO_SAY = (
     work_subject("sdxl", uuid4(), 1),
     report_subject(OTHER),
     "reports",
+    announce_subject(OTHER),
+    "workers",
+    hail_subject(WORKER),
     progress_subject(OTHER),
     cancel_subject(OTHER, uuid4()),
     cancel_subject(WORKER, uuid4()),
@@ -253,6 +261,21 @@ async def test_no_answer_can_be_led_into_a_stream(thief: Somebody, services: Bro
     assert (await operator.jetstream().stream_info(WORK_STREAM)).state.messages == 1
 
 
+async def test_a_worker_announces_itself_under_its_own_name_and_hears_a_hail(thief: Somebody, services: Broker) -> None:
+    async def answer(message: Msg) -> None:
+        await message.respond(message.subject.encode())
+
+    await services.subscribe(ANNOUNCEMENTS, answer, RECORDERS)
+    hails = await thief.client.subscribe(cancels_of(WORKER))
+    await settled(services.client)
+    await settled(thief.client)
+    answered = await thief.client.request(announce_subject(WORKER), b"{}", timeout=WAIT_S_MAX)
+    assert answered.data.decode() == announce_subject(WORKER)
+    await services.client.publish(hail_subject(WORKER), HAIL)
+    assert (await hails.next_msg(timeout=WAIT_S_MAX)).data == HAIL
+    assert thief.refused == []
+
+
 async def test_a_worker_reports_and_tells_progress_under_its_own_name(thief: Somebody, services: Broker) -> None:
     heard: list[str] = []
 
@@ -296,6 +319,7 @@ async def test_a_worker_answers_what_it_is_asked_and_no_more(thief: Somebody, se
 
 FORBIDDEN_TO_SERVICES = (
     report_subject(WORKER),
+    announce_subject(WORKER),
     progress_subject(WORKER),
     "$JS.API.STREAM.DELETE.WORK",
     "$JS.API.STREAM.PURGE.WORK",
