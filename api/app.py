@@ -18,12 +18,15 @@ from api import (
     dead_jobs,
     enhance,
     errors,
+    everybodys_jobs,
+    fleet,
     health,
     jobs,
     library,
     metrics,
     openapi,
     prompts,
+    purging,
     reuse,
     scores,
     stream,
@@ -60,6 +63,7 @@ ROUTERS: Final = (
     reuse,
     enhance,
     assets,
+    purging,
     uploads,
     workspace,
     library,
@@ -68,6 +72,8 @@ ROUTERS: Final = (
     stream,
     catalog,
     admin,
+    everybodys_jobs,
+    fleet,
     dead_jobs,
     metrics,
     health,
@@ -101,7 +107,9 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(BoundedRequests)
     app.add_middleware(Observed)  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
-    openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch)
+    openapi.install(
+        app, *bodies, prompts.PromptBody, prompts.PromptPatch, everybodys_jobs.PriorityBody, fleet.ReasonBody
+    )
     return app
 
 

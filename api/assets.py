@@ -32,7 +32,7 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.errors import AssetGone, FieldProblem, InvalidInput, NotFound
 from projections import reads
 from projections.reads import ListedAssetRow
 from services.ledger import AssetExecuted, Context
@@ -44,7 +44,7 @@ TITLE_CHARACTERS_MAX = 200
 THUMBNAIL_TYPE = "image/webp"
 """Of every thumbnail that the ledger can hold."""
 
-WRITTEN = answers({200: schemas.ListedAsset}, 400, 404, 409, 413, 415, 422, 503)
+WRITTEN = answers({200: schemas.ListedAsset}, 400, 404, 409, 410, 413, 415, 422, 503)
 
 
 class RatingBody(BaseModel):
@@ -75,11 +75,11 @@ async def get_asset(request: Request, asset_id: str) -> Response:
     "/v1/assets/{asset_id}/content",
     response_model=None,
     response_class=Response,
-    responses=files(404, 416, 503),
+    responses=files(404, 410, 416, 503),
 )
 async def get_content(request: Request, asset_id: str) -> Response:
     """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
-    row = await _found(request, asset_id)
+    row = await _with_file(request, asset_id)
     if row.media_type is None or row.bytes is None or row.sha256 is None:
         raise NotFound("file yet of the asset", f"{row.asset_id}, which is {row.status}")
     file = File(row.path, row.media_type, row.bytes, row.sha256)
@@ -91,11 +91,11 @@ async def get_content(request: Request, asset_id: str) -> Response:
     "/v1/assets/{asset_id}/thumbnail",
     response_model=None,
     response_class=Response,
-    responses=files(404, 416, 503),
+    responses=files(404, 410, 416, 503),
 )
 async def get_thumbnail(request: Request, asset_id: str) -> Response:
     """A small WebP of the file, of a video one of its frames; it is made soon after the asset was completed."""
-    row = await _found(request, asset_id)
+    row = await _with_file(request, asset_id)
     if row.thumbnail_path is None or row.thumbnail_bytes is None or row.thumbnail_sha256 is None:
         raise NotFound("thumbnail yet of the asset", f"{row.asset_id}, which is {row.status}")
     file = File(row.thumbnail_path, THUMBNAIL_TYPE, row.thumbnail_bytes, row.thumbnail_sha256)
@@ -152,10 +152,10 @@ async def patch_asset(request: Request, asset_id: str) -> Response:
     "/v1/assets/{asset_id}",
     status_code=204,
     response_model=None,
-    responses=answers({204: None}, 404, 409, 422, 503),
+    responses=answers({204: None}, 404, 409, 410, 422, 503),
 )
 async def trash_asset(request: Request, asset_id: str) -> Response:
-    """Put it into the trash; its file stays until the trash is emptied."""
+    """Put it into the trash; its file stays until it is purged."""
     found = identifier("asset", asset_id)
     await read_nothing(request)
     executed = await execute_asset(request, found, TrashAsset(running(request).parts.clock()))
@@ -211,6 +211,14 @@ async def _found(request: Request, text: str) -> ListedAssetRow:
     row = await asyncio.to_thread(_row, here, identity_of(request).owner, asset_id)
     if row is None:
         raise NotFound("asset", asset_id)
+    return row
+
+
+async def _with_file(request: Request, text: str) -> ListedAssetRow:
+    """An asset whose file may be asked for. Raises `AssetGone` as well, for one that was purged."""
+    row = await _found(request, text)
+    if row.status == "purged":
+        raise AssetGone
     return row
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from domain.asset import Completed, job_of, status_of
+from domain.asset import Completed, Purged, job_of, status_of
 from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
 from domain.recipe import InputFile
@@ -137,6 +137,8 @@ def _upload(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusab
 
 def _asset(identifier: UUID, owner: str, ledger: Ledger) -> InputFile | _Unusable:
     asset = ledger.asset(identifier, owner=owner)
+    if isinstance(asset, Purged):
+        return _Unusable(f"{ALLOWED}; asset:{identifier} was deleted for good")
     if not isinstance(asset, Completed):
         return _Unusable(f"{ALLOWED}; asset:{identifier} is {status_of(asset)}")
     return InputFile(

@@ -23,11 +23,13 @@ from services.ledger import Context, JobExecuted
 from services.wire import CANCEL, cancel_subject
 
 
-async def cancel(here: Running, owner: str, job_id: UUID) -> tuple[str, int]:
-    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position."""
-    executed = await asyncio.to_thread(
-        here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), Context(owner, owner)
-    )
+async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
+    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position.
+
+    `owner` None: anybody's job. `actor` is who asks, where that is not the owner.
+    """
+    context = Context(actor or owner or "", owner)
+    executed = await asyncio.to_thread(here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), context)
     result = _cancel_result(executed)
     job = executed.generation.job
     if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same

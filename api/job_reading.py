@@ -11,9 +11,11 @@ from api.documents import Json, job_document, rows_from_ledger
 from api.parts import Running
 from domain.envelope import Recorded
 from domain.errors import NotFound
+from domain.job import NotSubmitted
+from domain.job import owner_of as owner_of_job
 from domain.recipe import asset_id
 from projections import reads
-from projections.reads import JobFilter, JobRow, Seconds
+from projections.reads import EverybodysFilter, JobFilter, JobRow, Seconds
 from services.places import places_in_queue
 
 EXPECTED_S_UNKNOWN = 10.0
@@ -51,6 +53,47 @@ def read_page(
         return _documents(running, connection, page), more
 
 
+def read_everybodys(
+    running: Running, wanted: EverybodysFilter, before: int | None, limit: int
+) -> tuple[list[Json], int | None]:
+    """The same of everybody's jobs, for administrators; with whose they are, and who has them."""
+    with running.parts.database.connection() as connection:
+        rows = reads.list_everybodys_jobs(connection, wanted, before=before, limit=limit + 1)
+        page = rows[:limit]
+        more = page[-1].queued_position if len(rows) > limit else None
+        return _with_owners(running, connection, page), more
+
+
+def read_anybodys(running: Running, job_id: UUID) -> Json:
+    """The job as it is now, whoever's. Raises `NotFound` and `Unavailable`."""
+    with running.parts.database.connection() as connection:
+        row = reads.find_anybodys_job(connection, job_id)
+        if row is not None:
+            return _with_owners(running, connection, [row])[0]
+    generation = running.parts.ledger.generation(job_id)
+    if isinstance(generation.job, NotSubmitted):
+        raise NotFound("job", job_id)
+    queued = generation.job.queued
+    more = {"owner": queued.owner, "pool": queued.pool, "worker": None}
+    return job_from_ledger(running, queued.owner, job_id) | more
+
+
+def owner_of(running: Running, job_id: UUID) -> str:
+    """Whom a job belongs to. Raises `NotFound` and `Unavailable`."""
+    owner = owner_of_job(running.parts.ledger.generation(job_id).job)
+    if owner is None:
+        raise NotFound("job", job_id)
+    return owner
+
+
+def history_of(running: Running, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
+    """Events of the owner's job and of its assets after `after`. Raises `NotFound` and `Unavailable`."""
+    quantity = quantity_of(running, owner, job_id)
+    streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
+    with running.parts.views.of(owner) as connection:
+        return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)
+
+
 def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
     """How many assets the owner's job owes. Raises `NotFound` and `Unavailable`."""
     with running.parts.views.of(owner) as connection:
@@ -71,6 +114,14 @@ def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
         raise NotFound("job", job_id)
     row, assets = found
     return job_document(row, assets, progress=running.progress.latest(job_id, row.attempt))
+
+
+def _with_owners(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
+    workers = {one.job_id: one.worker for one in reads.running_attempts(connection, [row.job_id for row in rows])}
+    return [
+        document | {"owner": row.owner, "pool": row.pool, "worker": workers.get(row.job_id)}
+        for document, row in zip(_documents(running, connection, rows), rows, strict=True)
+    ]
 
 
 def _documents(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:

@@ -15,7 +15,7 @@ from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
 from api.inputs import Files, gone
 from api.job_control import cancel, retry
-from api.job_reading import identifier, job_from_ledger, quantity_of, read_job, read_page
+from api.job_reading import history_of, identifier, job_from_ledger, read_job, read_page
 from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
@@ -31,8 +31,6 @@ from api.submission import (
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
 from domain.job import ENDED
-from domain.recipe import asset_id
-from projections import reads
 from projections.reads import JobFilter
 from services.database import Unavailable
 from services.flusher import ANSWER_S_MAX, Conflict, Receipt
@@ -151,7 +149,7 @@ async def job_history(request: Request, job_id: str, cursor: Cursor = None, limi
     found = identifier("job", job_id)
     place = place_of("history", cursor) or (0,)
     await wait_for_views(request, here.positions, "jobs", "history")
-    rows = await asyncio.to_thread(_history, here, identity_of(request).owner, found, place[0], limit + 1)
+    rows = await asyncio.to_thread(history_of, here, identity_of(request).owner, found, place[0], limit + 1)
     page, following = page_of(rows, limit, "history", lambda row: [row.position])
     return listed([history_document(row) for row in page], following)
 
@@ -208,10 +206,3 @@ async def _begin(here: Running, command: SubmitJob) -> Receipt:
 
 async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:
     return await asyncio.to_thread(here.parts.ledger.execute, job_id, command, Context(actor=owner, owner=owner))
-
-
-def _history(here: Running, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
-    quantity = quantity_of(here, owner, job_id)
-    streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
-    with here.parts.views.of(owner) as connection:
-        return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)

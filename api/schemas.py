@@ -12,7 +12,7 @@ ItemT = TypeVar("ItemT")
 
 JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
 ItemStatus = Literal[JobStatus, "rejected"]
-AssetStatus = Literal["reserved", "completed", "failed", "canceled"]
+AssetStatus = Literal["reserved", "completed", "failed", "canceled", "purged"]
 KindName = Literal["image", "video"]
 
 
@@ -37,7 +37,10 @@ class FailureDocument(Document):
 
 
 class Asset(Document):
-    """One expected output of a job. `url` is null until it is completed, `thumbnail_url` until soon after."""
+    """One expected output of a job. `url` is null until it is completed, `thumbnail_url` until soon after.
+
+    `purged`: it was completed, and deleted for good; what is known of the file stays, `url` is null.
+    """
 
     id: UUID
     job_id: UUID
@@ -138,6 +141,22 @@ class Job(Document):
     started_at: datetime | None
     finished_at: datetime | None
     urls: JobUrls
+
+
+class AnybodysJob(Job):
+    """A job as administrators see it: whose it is, its pool, and the worker that has it."""
+
+    owner: str
+    pool: str
+    worker: str | None
+
+
+class JobPriority(Document):
+    """The priority that a job has now."""
+
+    id: UUID
+    owner: str
+    priority: int
 
 
 class Condition(Document):
@@ -316,6 +335,86 @@ class QueueState(Document):
     wait_p90_s: float | None
     throughput_per_h: int
     error_rate: float | None
+
+
+class HeldBack(Document):
+    """An operator holds a pool or a worker back: it takes no further job. `drained`: it is to be left empty."""
+
+    hold: Literal["paused", "drained"]
+    reason: str | None
+    by: str
+    since: datetime
+
+
+class EmptiedTrash(Document):
+    """How many assets were deleted for good, and the size of their files. `more`: some are left; ask again."""
+
+    purged: int
+    bytes: int
+    more: bool
+
+
+class WorkerModel(Document):
+    """A model that a worker has; `loaded`: its next job begins at once."""
+
+    name: str
+    loaded: bool
+
+
+class WorkerJob(Document):
+    """What a worker does, by the ledger. `progress` is what was last heard."""
+
+    id: UUID
+    owner: str
+    job_type: str
+    pool: str
+    attempt: int
+    progress: Steps | None
+    started_at: datetime
+
+
+class WorkerState(Document):
+    """A worker. `state` is `busy`, `idle`, `paused`, `draining`, `drained`, or `away`: unheard of for a whole lease.
+
+    `since`: since when it does that. `pools`, `models` and `device` are what it says of itself; they are empty for one
+    that is held back and was never heard of.
+    """
+
+    name: str
+    state: Literal["busy", "idle", "paused", "draining", "drained", "away"]
+    since: datetime | None
+    device: str | None
+    version: str | None
+    pools: list[str]
+    models: list[WorkerModel]
+    job: WorkerJob | None
+    held: HeldBack | None
+    started_at: datetime | None
+    heard_at: datetime | None
+
+
+class PoolState(Document):
+    """A pool: how many workers could take its next job, how many jobs wait and run, and whether it is held back.
+
+    `state` is `open`, `paused`, `draining`, `drained`, or `no_worker`. `last_seen_at`: when one of its workers was last
+    heard of; null when none ever was.
+    """
+
+    pool: str
+    state: Literal["open", "paused", "draining", "drained", "no_worker"]
+    workers: int
+    waiting: int
+    running: int
+    last_seen_at: datetime | None
+    held: HeldBack | None
+
+
+class FleetChange(Document):
+    """What was held back or released. `held` is null once it is released."""
+
+    kind: Literal["pool", "worker"]
+    name: str
+    held: HeldBack | None
 
 
 class DeadJob(Document):

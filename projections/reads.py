@@ -220,6 +220,16 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class EverybodysFilter:
+    """Which of everybody's jobs to list; None lets everything pass."""
+
+    owner: str | None = None
+    status: str | None = None
+    pool: str | None = None
+    job_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LibraryFilter:
     """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5.
 
@@ -264,6 +274,29 @@ def list_jobs(
         "batch_id": wanted.batch_id,
     }
     return _rows(connection, JobRow, SQL["list_jobs"], arguments)
+
+
+def list_everybodys_jobs(
+    connection: Connection[TupleRow], wanted: EverybodysFilter, *, before: int | None, limit: int
+) -> list[JobRow]:
+    """Everybody's jobs queued before position `before`, newest first."""
+    arguments = {
+        "before": before,
+        "limit": limit,
+        "owner": wanted.owner,
+        "status": wanted.status,
+        "pool": wanted.pool,
+        "job_type": wanted.job_type,
+    }
+    with connection.cursor(row_factory=class_row(JobRow)) as cursor:
+        # Not prepared: which filters are set decides how it is best read.
+        return cursor.execute(SQL["list_everybodys_jobs"], arguments, prepare=False).fetchall()
+
+
+def find_anybodys_job(connection: Connection[TupleRow], job_id: UUID) -> JobRow | None:
+    """The job, whoever's."""
+    rows = _rows(connection, JobRow, SQL["find_anybodys_job"], {"job_id": job_id})
+    return rows[0] if rows else None
 
 
 def dead_jobs(

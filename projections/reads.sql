@@ -22,6 +22,26 @@ where owner = %(owner)s
 order by queued_position desc
 limit %(limit)s
 
+-- name: list_everybodys_jobs
+-- What waits or runs is looked for in the queue, which is short; everything else by the order of the list.
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
+from views.jobs
+where (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+  and (%(owner)s::text is null or owner = %(owner)s::text)
+  and (%(status)s::text is null or status = %(status)s::text)
+  and (coalesce(%(status)s::text, '') not in ('queued', 'processing') or job_id in (select job_id from views.queue))
+  and (%(pool)s::text is null or pool = %(pool)s::text)
+  and (%(job_type)s::text is null or job_type = %(job_type)s::text)
+order by queued_position desc
+limit %(limit)s
+
+-- name: find_anybodys_job
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
+from views.jobs
+where job_id = %(job_id)s
+
 -- name: dead_jobs
 select job_id, owner, job_type, recipe ->> 'model' as model, pool, jsonb_array_length(recipe -> 'seeds') as quantity,
   attempt as attempts, error, created_at, finished_at, queued_position

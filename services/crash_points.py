@@ -40,6 +40,8 @@ class Point(StrEnum):
         "The ledger says that the upload is deleted; its file is still there.",
     )
 
+    PURGE_AFTER_EVENT = ("purge.after_event", "The ledger says that an asset is purged; its file is still there.")
+
     RELAY_BETWEEN_EVENTS = ("relay.between_events", "Some events of a batch are sent.")
     RELAY_AFTER_PUBLISH = ("relay.after_publish", "The stream has the batch; the relay has not read where it goes on.")
     RELAY_AFTER_DELETE = ("relay.after_delete", "The damaged stream is deleted; it is not filled again.")

@@ -1,5 +1,5 @@
 """Deletes files of assets that ended without one: failed, or canceled while a worker was about to report the file.
-And what a writer that was killed left unfinished.
+Those of purged assets where a crash came between. And what a writer that was killed left unfinished.
 
 A worker deletes such a file itself when the ledger tells it that nobody wants it; this is for workers that died before
 they asked, or wrote late. What ended is read from the ledger, so nothing is missed, and an asset that failed or was
@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from domain.asset import Canceled, Failed
+from domain.asset import Canceled, Failed, Purged
 from projections.sql import load
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
@@ -22,6 +22,7 @@ from services.database import Database, Unavailable
 from services.ledger import Ledger
 from services.observability import progress
 from services.observability.parking import park
+from services.thumbnails import thumbnail_path
 
 log = logging.getLogger(__name__)
 
@@ -122,3 +123,14 @@ class Sweeper:
         if isinstance(asset, Failed | Canceled):
             reached(Point.SWEEPER_BEFORE_DELETE)
             self._blobs.delete(asset.reservation.path)
+        elif isinstance(asset, Purged):
+            delete_files(self._blobs, asset_id, asset)
+
+
+def delete_files(blobs: Blobs, asset_id: UUID, asset: Purged) -> None:
+    """Delete the file and the thumbnail of a purged asset; what is gone already is fine. Raises `BlobStoreUnavailable`.
+
+    The thumbnail also where no event names one: it may have been written at the moment of the purge.
+    """
+    blobs.delete(asset.reservation.path)
+    blobs.delete(thumbnail_path(asset.reservation.owner, asset_id))

@@ -11,7 +11,7 @@ from (select coalesce((select position from file_sweeps where pass = %(pass)s), 
 -- name: ended_without_file
 select distinct originator_id from ledger
 where notification_id > %(reached)s and notification_id <= %(upto)s
-  and (topic like 'asset.canceled.%%' or topic like 'asset.failed.%%')
+  and (topic like 'asset.canceled.%%' or topic like 'asset.failed.%%' or topic like 'asset.purged.%%')
 
 -- name: advance
 insert into file_sweeps (pass, position) values (%(pass)s, %(upto)s)

@@ -21,6 +21,7 @@ PACKAGES = ("api", "domain", "gpu_worker", "projections", "services")
 FILES = {
     "commit": {"services/flusher.py"},
     "upload": {"api/uploads.py"},
+    "purge": {"api/purging.py"},
     "relay": {"services/relay.py"},
     "dispatcher": {"services/dispatcher.py", "services/broker.py"},
     "recorder": {"services/recorder.py"},

@@ -18,6 +18,7 @@ from domain.events import (
     AssetCanceled,
     AssetCompleted,
     AssetFailed,
+    AssetPurged,
     AssetReserved,
     AssetThumbnailed,
     BatchItemAdded,
@@ -110,7 +111,7 @@ class Census:
         self.unfinished: set[UUID] = set()
         self.files: dict[tuple[Role, UUID], NamedFile] = {}
         self.deleted: set[str] = set()
-        """Where the files of deleted uploads were. Content that came again lies elsewhere: nothing is there again."""
+        """Where files of deleted uploads and purged assets were. Content that came again lies elsewhere."""
         self._streams: dict[UUID, _Stream] = {}
         self._owed: dict[UUID, AssetReserved] = {}
         self._inputs: dict[UUID, InputFile] = {}
@@ -198,6 +199,8 @@ class Census:
                     raise Unfit("shows an asset that has no file")
                 _require_place(path, thumbnail_path(recorded.envelope.owner, stream_id))
                 self._name("thumbnail", stream_id, path, sha256, size)
+            case AssetPurged():
+                self._purge(stream_id, recorded.envelope.owner)
             case MediaUploaded() as uploaded:
                 self._upload(stream_id, uploaded)
             case MediaDeleted():
@@ -253,6 +256,13 @@ class Census:
             path=reserved.path,
         )
         self._name("asset", stream_id, reserved.path, completed.sha256, completed.bytes)
+
+    def _purge(self, stream_id: UUID, owner: str) -> None:
+        file = self.files.pop(("asset", stream_id), None)
+        if file is None:
+            raise Unfit("deletes an asset that has no file")
+        self.files.pop(("thumbnail", stream_id), None)
+        self.deleted |= {file.path, thumbnail_path(owner, stream_id)}
 
     def _no_longer_owed(self, stream_id: UUID) -> AssetReserved:
         try:

@@ -217,7 +217,7 @@ def _checksum_here(database: Database, blobs: Blobs, census: Census, told: Told)
 def _streams_here(
     connection: Connection[TupleRow], census: Census, deleted_since: set[UUID]
 ) -> Iterator[tuple[UUID, int, bytes]]:
-    """The bundle's streams as far as it has them; leaves uploads that were deleted later in `deleted_since`."""
+    """The bundle's streams as far as it has them; `deleted_since` gets uploads and assets that were deleted later."""
     wanted = census.streams()
     for start in range(0, len(wanted), STREAMS_AT_ONCE):
         together = wanted[start : start + STREAMS_AT_ONCE]
@@ -225,7 +225,7 @@ def _streams_here(
         for stream_id, version, topic, state in connection.execute(SQL["by_stream"], (together,), binary=True):
             if version <= census.version_of(stream_id):
                 ends[stream_id] = (version, chained(ends[stream_id][1], version, topic, bytes(state)))
-            elif name_of(topic) == "media.deleted":
+            elif name_of(topic) in {"media.deleted", "asset.purged"}:
                 deleted_since.add(stream_id)
         yield from ((stream_id, *ends[stream_id]) for stream_id in together)
 

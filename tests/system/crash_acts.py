@@ -7,6 +7,8 @@ from uuid import UUID
 
 import httpx
 
+from domain.recipe import asset_id
+from services.thumbnails import thumbnail_path
 from services.wire import CancelConfirmedReport, StartedReport
 from tests.gpu_worker.hosting import Plan
 from tests.services.pictures import png
@@ -88,6 +90,26 @@ def _upload(scene: Scene) -> None:
 def _upload_and_delete(scene: Scene) -> None:
     _upload(scene)
     scene.call("DELETE", f"/v1/uploads/{scene.uploads[-1]}")
+
+
+def _trash_an_image(scene: Scene) -> None:
+    """It is completed, with its thumbnail, and put into the trash."""
+    job_id = scene.submit().job_id
+    asset = asset_id(UUID(job_id), 0)
+    scene.until(lambda: scene.count("asset.thumbnailed", [str(asset)]) == 1)
+    scene.call("DELETE", f"/v1/assets/{asset}")
+
+
+def _purge(scene: Scene) -> None:
+    scene.call("POST", f"/v1/assets/{asset_id(UUID(scene.said[-1].job_id), 0)}/purge")
+
+
+def _its_files_are_gone(scene: Scene) -> None:
+    job_id = scene.said[-1].job_id
+    asset = asset_id(UUID(job_id), 0)
+    owner = scene.path_of(job_id).split("/")[1]
+    files = [scene.file(scene.path_of(job_id)), scene.file(thumbnail_path(owner, asset))]
+    scene.until(lambda: not any(file.exists() for file in files))
 
 
 def _lose_work(scene: Scene) -> None:
@@ -183,6 +205,7 @@ BATCH: Final = Act("a batch is submitted", _open_batch)
 CANCEL: Final = Act("a job is canceled", _cancel, before=_submit_for_nobody)
 UPLOAD: Final = Act("a picture is uploaded", _upload)
 DELETION: Final = Act("an upload is deleted", _upload_and_delete)
+PURGE: Final = Act("an asset is purged", _purge, before=_trash_an_image, after=_its_files_are_gone)
 TWO_JOBS: Final = Act("two jobs wait", _submit_two_jobs)
 LOST_WORK: Final = Act("NATS lost WORK", before=_lose_work, after=_consumers_are_back)
 LOST_MESSAGE: Final = Act("NATS lost a message of LEDGER", _lose_a_message)

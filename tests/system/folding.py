@@ -129,6 +129,8 @@ def _jobs(facts: Sequence[Fact]) -> Table:
             row.update(attempt=fact.data["attempt"], started_at=row["started_at"] or fact.at)
         elif fact.name == "job.cancel_requested":
             row["cancel_requested"] = True
+        elif fact.name == "job.reprioritized" and "priority" in row:
+            row["priority"] = fact.data["priority"]
         elif row["status"] in ENDED:
             row["finished_at"] = fact.at
     return jobs
@@ -146,6 +148,7 @@ CURATED: Final[Mapping[str, Callable[[Fact], Row]]] = {
     "asset.unsaved": lambda _: {"saved": False},
     "asset.trashed": lambda _: {"trashed": True},
     "asset.restored": lambda _: {"trashed": False},
+    "asset.purged": lambda _: {"status": "purged", "thumbnail_sha256": None},
 }
 
 

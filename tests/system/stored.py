@@ -125,7 +125,8 @@ def files(folder: Path, facts: Sequence[Fact], excepted: Counter[str]) -> Iterat
             yield f"{path} is not there"
         elif hashlib.sha256(paths[path].read_bytes()).hexdigest() != sha256:
             yield f"{path} has another content than the ledger says"
-    completed = {fact.stream for fact in facts if fact.name == "asset.completed"}
+    purged = {fact.stream for fact in facts if fact.name == "asset.purged"}
+    completed = {fact.stream for fact in facts if fact.name == "asset.completed"} - purged
     uploaded = {fact.data["path"] for fact in facts if fact.name == "media.uploaded"}
     for path in sorted(paths.keys() - named.keys()):
         reason = _exception(path, paths[path], completed, uploaded)
@@ -137,8 +138,11 @@ def files(folder: Path, facts: Sequence[Fact], excepted: Counter[str]) -> Iterat
 
 def _named(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:
     reserved = {fact.stream: fact.data["path"] for fact in facts if fact.name == "asset.reserved"}
+    purged = {fact.stream for fact in facts if fact.name == "asset.purged"}
     uploads: dict[str, tuple[str, str]] = {}
     for fact in facts:
+        if fact.stream in purged:
+            continue
         if fact.name == "asset.completed":
             yield reserved[fact.stream], fact.data["sha256"]
         elif fact.name == "asset.thumbnailed":

@@ -1,0 +1,150 @@
+"""For administrators: everybody's jobs, to see, stop, run again, and hand out earlier or later.
+
+Who did it stands in the job's history, which its owner reads.
+"""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.asked import Asked
+from api.body import read_body, read_nothing
+from api.documents import Json, history_document
+from api.identity import require_admin
+from api.job_control import cancel, retry
+from api.job_reading import history_of, identifier, owner_of, read_anybodys, read_everybodys
+from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
+from api.openapi import answers, body_and_headers
+from api.parts import require_broker, running
+from api.positions import wait_for_views
+from domain.commands import ReprioritizeJob
+from domain.job import owner_of as owner_of_job
+from projections.reads import EverybodysFilter
+from services.ledger import Context
+
+router = APIRouter(tags=["admin"])
+
+
+class PriorityBody(BaseModel):
+    """From when on: jobs of a higher priority are handed out first."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    priority: Annotated[int, Field(ge=-10, le=10)]
+
+
+@router.get(
+    "/v1/admin/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.AnybodysJob]}, 403, 422, 503)
+)
+async def list_everybodys_jobs(
+    request: Request,
+    owner: Annotated[Text | None, Query(max_length=100)] = None,
+    status: Annotated[schemas.JobStatus | None, Query()] = None,
+    pool: Annotated[Text | None, Query(max_length=100)] = None,
+    job_type: Annotated[Text | None, Query(max_length=100)] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """Everybody's jobs, newest first."""
+    require_admin(request)
+    here = running(request)
+    place = place_of("admin-jobs", cursor)
+    await wait_for_views(request, here.positions, "jobs", "queue")
+    wanted = EverybodysFilter(owner, status, pool, job_type)
+    before = None if place is None else place[0]
+    documents, more = await asyncio.to_thread(read_everybodys, here, wanted, before, limit)
+    return listed(documents, None if more is None else cursor_of("admin-jobs", more))
+
+
+@router.get(
+    "/v1/admin/jobs/{job_id}", response_model=None, responses=answers({200: schemas.AnybodysJob}, 403, 404, 503)
+)
+async def get_anybodys_job(request: Request, job_id: str) -> Response:
+    """One job, whoever's."""
+    require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    await wait_for_views(request, here.positions, "jobs", "queue")
+    return answer(await asyncio.to_thread(read_anybodys, here, found))
+
+
+@router.get(
+    "/v1/admin/jobs/{job_id}/history",
+    response_model=None,
+    responses=answers({200: schemas.Page[schemas.HistoryItem]}, 403, 404, 422, 503),
+)
+async def anybodys_job_history(
+    request: Request, job_id: str, cursor: Cursor = None, limit: Limit = LIMIT_MAX
+) -> Response:
+    """Every event of the job and of its assets in ledger order."""
+    require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    place = place_of("history", cursor) or (0,)
+    await wait_for_views(request, here.positions, "jobs", "history")
+    owner = await asyncio.to_thread(owner_of, here, found)
+    rows = await asyncio.to_thread(history_of, here, owner, found, place[0], limit + 1)
+    page, following = page_of(rows, limit, "history", lambda row: [row.position])
+    return listed([history_document(row) for row in page], following)
+
+
+@router.post(
+    "/v1/admin/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.CancelResult}, 403, 404, 422, 503),
+)
+async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
+    """Stop a job: at once while it waits, between steps while it runs."""
+    identity = require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    await read_nothing(request)
+    require_broker(here)
+    result, position = await cancel(here, None, found, actor=identity.owner)
+    return answer({"result": result}, 202, position=position)
+
+
+@router.post(
+    "/v1/admin/jobs/{job_id}/retry",
+    status_code=202,
+    response_model=None,
+    responses=answers({202: schemas.RetriedJob, 200: schemas.RetriedJob}, 403, 404, 409, 422, 503),
+)
+async def retry_anybodys_job(request: Request, job_id: str) -> Response:
+    """Run its lost outputs again for its owner, as a new job. The same job again: 200, and no second one."""
+    identity = require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    await read_nothing(request)
+    require_broker(here)
+    owner = await asyncio.to_thread(owner_of, here, found)
+    asked = Asked(owner, here.parts.clock(), None, None)
+    retried = await asyncio.to_thread(retry, here.parts, asked, found, identity.owner)
+    document: Json = {"id": retried.job_id, "parent_id": found, "owner": owner}
+    return answer(document, 202 if retried.new else 200, position=retried.position)
+
+
+@router.patch(
+    "/v1/admin/jobs/{job_id}",
+    response_model=None,
+    responses=answers({200: schemas.JobPriority}, 400, 403, 404, 409, 413, 415, 422, 503),
+    openapi_extra=body_and_headers(PriorityBody),
+)
+async def reprioritize_job(request: Request, job_id: str) -> Response:
+    """Hand it out earlier or later. What a worker has goes on; if it comes back, it waits at the new priority."""
+    identity = require_admin(request)
+    here = running(request)
+    found = identifier("job", job_id)
+    body = await read_body(request, PriorityBody)
+    require_broker(here)
+    command = ReprioritizeJob(body.priority, here.parts.clock())
+    context = Context(identity.owner)
+    executed = await asyncio.to_thread(here.parts.ledger.execute, found, command, context)
+    document: Json = {"id": found, "owner": owner_of_job(executed.generation.job), "priority": body.priority}
+    return answer(document, position=executed.position)

@@ -1,0 +1,227 @@
+"""For administrators: who works, and holding pools and workers back. A hold is an event with its actor and reason."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Request
+from nats.errors import Error as NatsError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer, listed
+from api.body import read_optional
+from api.documents import Json
+from api.errors import ViewBehind
+from api.identity import require_admin
+from api.openapi import answers, body_and_headers
+from api.parts import Running, require_broker, running
+from api.positions import wait_for_views
+from domain.commands import Drain, FleetCommand, Pause, Resume
+from domain.errors import NotFound
+from domain.fleet import OnHold
+from projections import reads
+from services.fleet import NAME_CHARACTERS_MAX, PoolRow, WorkerRow, read_pools, read_workers
+from services.ledger import Context
+from services.wire import HAIL, hail_subject
+
+router = APIRouter(tags=["admin"])
+
+WORKER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+
+SEEN_S_MAX: Final = 2.0
+"""What was decided is decided, whether the view knows it or not."""
+
+CHANGED: Final = answers({200: schemas.FleetChange}, 400, 403, 404, 413, 415, 422, 503)
+
+Kind = Literal["pool", "worker"]
+
+
+class ReasonBody(BaseModel):
+    """Why, for whoever looks at it later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+
+WITH_REASON: Final = body_and_headers(ReasonBody, required=False)
+
+
+@router.get(
+    "/v1/admin/workers", response_model=None, responses=answers({200: schemas.Page[schemas.WorkerState]}, 403, 503)
+)
+async def list_workers(request: Request) -> Response:
+    """Every worker: whether it is there, on which device, with which models, what it does and since when."""
+    require_admin(request)
+    here = running(request)
+    await wait_for_views(request, here.positions, "queue", "fleet")
+    return listed(await asyncio.to_thread(_workers, here))
+
+
+@router.get("/v1/admin/pools", response_model=None, responses=answers({200: schemas.Page[schemas.PoolState]}, 403, 503))
+async def list_pools(request: Request) -> Response:
+    """Every pool of the catalog: its workers, what waits and runs, and whether it is held back."""
+    require_admin(request)
+    here = running(request)
+    await wait_for_views(request, here.positions, "queue", "fleet")
+    return listed(await asyncio.to_thread(_pools, here))
+
+
+@router.post("/v1/admin/pools/{pool}/pause", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def pause_pool(request: Request, pool: str) -> Response:
+    """Hand out nothing of the pool any more. Jobs that run go on; new ones are accepted and wait."""
+    return await _change(request, "pool", pool, Pause)
+
+
+@router.post("/v1/admin/pools/{pool}/drain", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def drain_pool(request: Request, pool: str) -> Response:
+    """The same, to leave it empty: its state is `drained` once its last job has ended."""
+    return await _change(request, "pool", pool, Drain)
+
+
+@router.post("/v1/admin/pools/{pool}/resume", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def resume_pool(request: Request, pool: str) -> Response:
+    """Hand its jobs out again."""
+    return await _change(request, "pool", pool, Resume)
+
+
+@router.post("/v1/admin/workers/{worker}/pause", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def pause_worker(request: Request, worker: str) -> Response:
+    """It takes no further job, also after a restart under the same name. The one in its hand goes on."""
+    return await _change(request, "worker", worker, Pause)
+
+
+@router.post("/v1/admin/workers/{worker}/drain", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def drain_worker(request: Request, worker: str) -> Response:
+    """The same, to switch it off: its state is `drained` once the job in its hand has ended."""
+    return await _change(request, "worker", worker, Drain)
+
+
+@router.post("/v1/admin/workers/{worker}/resume", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
+async def resume_worker(request: Request, worker: str) -> Response:
+    """It takes jobs again."""
+    return await _change(request, "worker", worker, Resume)
+
+
+async def _change(
+    request: Request, kind: Kind, name: str, command_of: Callable[[str, datetime, str | None], FleetCommand]
+) -> Response:
+    identity = require_admin(request)
+    here = running(request)
+    _require_name(here, kind, name)
+    body = await read_optional(request, ReasonBody)
+    require_broker(here)
+    now = here.parts.clock()
+    ledger = here.parts.ledger
+    execute = ledger.execute_pool if kind == "pool" else ledger.execute_worker
+    executed = await asyncio.to_thread(execute, command_of(name, now, body.reason), Context(identity.owner))
+    # Whoever hands out and starts jobs reads the view: the answer says that it holds, so it waits for that.
+    with contextlib.suppress(ViewBehind):
+        await here.positions.reached(("fleet",), executed.position, SEEN_S_MAX)
+    if kind == "worker":
+        with contextlib.suppress(NatsError, OSError):  # a lost message costs the time to the next announcement
+            await here.parts.broker.client.publish(hail_subject(name), HAIL)
+    held = None
+    if isinstance(executed.state, OnHold):
+        held = {"hold": executed.state.hold, "reason": executed.state.reason, "by": identity.owner, "since": now}
+        if not executed.events:  # somebody did the same before
+            held = await asyncio.to_thread(_held_now, here, kind, name) or held
+    return answer({"kind": kind, "name": name, "held": held}, position=executed.position)
+
+
+def _require_name(here: Running, kind: Kind, name: str) -> None:
+    """Raises `NotFound` for a pool that the catalog does not have, and for what cannot name a worker."""
+    pools = sorted(here.parts.catalog.pools())
+    if kind == "pool" and name not in pools:
+        raise NotFound("pool", f"{name!r}; there is {', '.join(pools)}")
+    if kind == "worker" and (len(name) > NAME_CHARACTERS_MAX or WORKER_NAME.fullmatch(name) is None):
+        raise NotFound("worker", repr(name))
+
+
+def _held_now(here: Running, kind: Kind, name: str) -> Json | None:
+    with here.parts.database.connection() as connection:
+        if kind == "pool":
+            return next((_held(row) for row in read_pools(connection, [name])), None)
+        return next((_held(row) for row in read_workers(connection) if row.name == name), None)
+
+
+def _workers(here: Running) -> list[Json]:
+    with here.parts.database.connection() as connection:
+        return [_worker(here, row) for row in read_workers(connection)]
+
+
+def _worker(here: Running, row: WorkerRow) -> Json:
+    job = None
+    if row.job_id is not None and row.attempt is not None:
+        steps = here.progress.latest(row.job_id, row.attempt)
+        job = {
+            "id": row.job_id,
+            "owner": row.job_owner,
+            "job_type": row.job_type,
+            "pool": row.job_pool,
+            "attempt": row.attempt,
+            "progress": None if steps is None else {"step": steps.step, "total": steps.total},
+            "started_at": row.job_started_at,
+        }
+    state, since = _state_of(row)
+    return {
+        "name": row.name,
+        "state": state,
+        "since": since,
+        "device": row.device,
+        "version": row.version,
+        "pools": row.pools or [],
+        "models": row.models or [],
+        "job": job,
+        "held": _held(row),
+        "started_at": row.started_at,
+        "heard_at": row.heard_at,
+    }
+
+
+def _state_of(row: WorkerRow) -> tuple[str, datetime | None]:
+    if not row.is_alive:
+        return "away", row.heard_at
+    if row.hold == "paused":
+        return "paused", row.held_since
+    if row.hold == "drained":
+        return ("draining", row.held_since) if row.job_id is not None else ("drained", row.idle_since)
+    if row.job_id is not None:
+        return "busy", row.job_started_at
+    return "idle", row.idle_since
+
+
+def _pools(here: Running) -> list[Json]:
+    with here.parts.database.connection() as connection:
+        rows = read_pools(connection, sorted(here.parts.catalog.pools()))
+        jobs = reads.queued_jobs(connection)
+    return [_pool(row, jobs.get((row.pool, "waiting"), 0), jobs.get((row.pool, "running"), 0)) for row in rows]
+
+
+def _pool(row: PoolRow, waiting: int, at_work: int) -> Json:
+    if row.hold == "paused":
+        state = "paused"
+    elif row.hold == "drained":
+        state = "draining" if at_work else "drained"
+    else:
+        state = "open" if row.workers else "no_worker"
+    return {
+        "pool": row.pool,
+        "state": state,
+        "workers": row.workers,
+        "waiting": waiting,
+        "running": at_work,
+        "last_seen_at": row.last_seen_at,
+        "held": _held(row),
+    }
+
+
+def _held(row: WorkerRow | PoolRow) -> Json | None:
+    if row.hold is None:
+        return None
+    return {"hold": row.hold, "reason": row.hold_reason, "by": row.held_by, "since": row.held_since}

@@ -1,0 +1,143 @@
+"""Deleting assets for good: first the event, then file and thumbnail. The sweeper deletes what a crash leaves."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import schemas
+from api.answers import answer
+from api.body import read_nothing
+from api.documents import Json
+from api.errors import ViewBehind
+from api.identity import identity_of, require_admin
+from api.job_reading import identifier
+from api.lists import Text
+from api.openapi import answers
+from api.parts import Running, require_broker, running
+from api.positions import POSITION
+from domain.asset import Purged
+from domain.commands import AssetCommand, PurgeAsset
+from domain.errors import Refused
+from projections import reads
+from services.blobs import Blobs, BlobStoreUnavailable
+from services.crash_points import Point, reached
+from services.ledger import Context
+from services.sweeper import delete_files
+
+router = APIRouter(tags=["assets"])
+
+SEEN_S_MAX: Final = 2.0
+"""A purge has happened whether the views know it or not."""
+
+PURGED_AT_ONCE_MAX: Final = 200
+"""Assets of one request: a full trash is emptied by several, each of which takes no longer than a person waits."""
+
+
+@router.post(
+    "/v1/assets/{asset_id}/purge",
+    status_code=204,
+    response_model=None,
+    responses=answers({204: None}, 404, 409, 422, 503),
+)
+async def purge_asset(request: Request, asset_id: str) -> Response:
+    """Delete an asset of the trash for good: its file and its thumbnail go. There is no way back."""
+    found = identifier("asset", asset_id)
+    owner = identity_of(request).owner
+    return await _purge_one(request, found, Context(owner, owner))
+
+
+@router.delete(
+    "/v1/trash", response_model=None, responses=answers({200: schemas.EmptiedTrash}, 422, 503), tags=["library"]
+)
+async def empty_trash(request: Request) -> Response:
+    """Delete what is in the trash for good, at most 200 assets at a time; `more` says whether some are left."""
+    return await _empty(request, identity_of(request).owner, identity_of(request).owner)
+
+
+@router.post(
+    "/v1/admin/assets/{asset_id}/purge",
+    status_code=204,
+    response_model=None,
+    responses=answers({204: None}, 403, 404, 409, 422, 503),
+    tags=["admin"],
+)
+async def purge_anybodys_asset(request: Request, asset_id: str) -> Response:
+    """The same for an asset of anybody. It must be in its owner's trash."""
+    identity = require_admin(request)
+    return await _purge_one(request, identifier("asset", asset_id), Context(identity.owner))
+
+
+@router.delete(
+    "/v1/admin/trash",
+    response_model=None,
+    responses=answers({200: schemas.EmptiedTrash}, 403, 422, 503),
+    tags=["admin"],
+)
+async def empty_anybodys_trash(
+    request: Request, owner: Annotated[Text, Query(min_length=1, max_length=100)]
+) -> Response:
+    """Empty the trash of one owner."""
+    return await _empty(request, owner, require_admin(request).owner)
+
+
+async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Response:
+    here = running(request)
+    await read_nothing(request)
+    require_broker(here)
+    command = PurgeAsset(here.parts.clock())
+    executed = await asyncio.to_thread(here.parts.ledger.execute_asset, asset_id, command, context)
+    reached(Point.PURGE_AFTER_EVENT)
+    if isinstance(executed.state, Purged):
+        await asyncio.to_thread(_delete, here.parts.blobs, {asset_id: executed.state})
+    await _seen(here, executed.position)
+    return Response(status_code=204, headers={POSITION: str(executed.position)})
+
+
+async def _empty(request: Request, owner: str, actor: str) -> Response:
+    here = running(request)
+    await read_nothing(request)
+    require_broker(here)
+    document, position = await asyncio.to_thread(_emptied, here, owner, actor)
+    await _seen(here, position)
+    return answer(document, position=position)
+
+
+async def _seen(here: Running, position: int) -> None:
+    """Wait until the views know it: whoever asks for the file then hears that it is purged, not that it is missing."""
+    with suppress(ViewBehind):
+        await here.positions.reached(("jobs", "library"), position, SEEN_S_MAX)
+
+
+def _emptied(here: Running, owner: str, actor: str) -> tuple[Json, int]:
+    wanted = reads.LibraryFilter(trashed=True)
+    with here.parts.views.of(owner) as connection:
+        rows = reads.list_library(connection, owner, wanted, before=None, limit=PURGED_AT_ONCE_MAX + 1)
+    now = here.parts.clock()
+    asked: dict[UUID, AssetCommand] = {row.asset_id: PurgeAsset(now) for row in rows[:PURGED_AT_ONCE_MAX]}
+    outcomes = here.parts.ledger.execute_assets(asked, Context(actor, owner))
+    done = {asset_id: one for asset_id, one in outcomes.items() if not isinstance(one, Exception)}
+    for one in outcomes.values():
+        if isinstance(one, Exception) and not isinstance(one, Refused):  # one that was restored meanwhile stays
+            raise one
+    purged = {asset_id: one.state for asset_id, one in done.items() if isinstance(one.state, Purged)}
+    _delete(here.parts.blobs, purged)
+    document: Json = {
+        "purged": len(purged),
+        "bytes": sum(asset.completed.bytes for asset in purged.values()),
+        "more": len(rows) > PURGED_AT_ONCE_MAX,
+    }
+    return document, max((one.position for one in done.values()), default=here.parts.ledger.head())
+
+
+def _delete(blobs: Blobs, purged: Mapping[UUID, Purged]) -> None:
+    """Delete the files. What cannot be deleted now, the sweeper deletes: the ledger says that nobody wants it."""
+    for asset_id, asset in purged.items():
+        try:
+            delete_files(blobs, asset_id, asset)
+        except BlobStoreUnavailable:
+            return
