@@ -18,6 +18,7 @@ from typing import Final
 import psycopg
 from pydantic import SecretStr
 
+from api.local_workers import LocalWorker, gpus_here, groups_of, planned
 from api.run import SERVICES, Core, PortTaken, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
@@ -38,7 +39,7 @@ WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 6.0), (signal.SIGKILL, 2.0))
 
 
 def up(settings: Settings, *, workers: str) -> int:
-    """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: pools separated by commas, or `none`."""
+    """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: as `api.local_workers` has it, checked before."""
     folder = settings.data_dir.expanduser().absolute()
     # The port first: where it is taken, nothing is made and nothing is started.
     with _listening(settings, folder) as listening, _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
@@ -103,7 +104,7 @@ async def _run(settings: Settings, folder: Path, workers: str, listening: socket
         url, shown = here_and_elsewhere(*listening.getsockname()[:2])
         async with open_core(settings, "up") as core:
             services_stop = asyncio.Event()
-            worker = None if workers == "none" else asyncio.create_task(_keep_worker(core, folder, workers, stop))
+            working = asyncio.create_task(_keep_workers(core, folder, workers, stop))
 
             def ready() -> None:
                 _write(folder / "url", url)
@@ -116,8 +117,7 @@ async def _run(settings: Settings, folder: Path, workers: str, listening: socket
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stop.set()
             await saying
-            if worker is not None:
-                await worker  # first: what it gives back is still recorded
+            await working  # first: what they give back is still recorded
             services_stop.set()
             stopping.cancel()
             await serving
@@ -150,27 +150,42 @@ def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str, str]]
                 (folder / name).unlink(missing_ok=True)
 
 
-async def _keep_worker(core: Core, folder: Path, pools: str, stop: asyncio.Event) -> None:
-    """Keep a worker process running until `stop`; then let it give back what it has."""
+async def _keep_workers(core: Core, folder: Path, workers: str, stop: asyncio.Event) -> None:
+    """Keep the worker processes running until `stop`; then let them give back what they have."""
+    groups = groups_of(workers, core.catalog.pools())
+    if not groups:
+        return
     if importlib.util.find_spec("diffusers") is None:
         log.warning("no worker runs: install Darkroom with the extra `worker` to generate here")
         return
+    gpus = await asyncio.to_thread(gpus_here)
+    plan = planned(groups, gpus, os.environ.get("DARKROOM_WORKER_NAME"))
+    await asyncio.gather(*(_keep_worker(core, folder, one, stop) for one in plan))
+
+
+async def _keep_worker(core: Core, folder: Path, worker: LocalWorker, stop: asyncio.Event) -> None:
+    """One of them. That it ended by itself is said here, where `darkroom up` runs, and in its log."""
     child = Child(
         [sys.executable, "-m", "gpu_worker"],
-        folder / "worker.log",
+        folder / worker.log,
         death_signal=signal.SIGTERM,
-        environment=worker_environment(core.settings, pools),
+        environment={**worker_environment(core.settings), **worker.environment()},
     )
     pause_s = WORKER_LOOK_S
     try:
         while not stop.is_set():
             child.spawn()
-            log.info("worker %s started, its log is %s", child.pid, folder / "worker.log")
+            on = f" on {worker.gpu}" if worker.gpu else ""
+            log.info("worker %s of %s started%s, its log is %s", worker.name, worker.pools, on, folder / worker.log)
             while child.running and not await _within(stop, WORKER_LOOK_S):
                 pass
             if not stop.is_set():
                 log.warning(
-                    "the worker ended with status %s and is started again: %s", child.returncode, _last_line(child)
+                    "worker %s ended with status %s and is started again in %g s: %s",
+                    worker.name,
+                    child.returncode,
+                    pause_s,
+                    _last_line(child),
                 )
                 await _within(stop, pause_s)
                 pause_s = min(WORKER_PAUSE_S_MAX, 2 * pause_s)
@@ -178,8 +193,8 @@ async def _keep_worker(core: Core, folder: Path, pools: str, stop: asyncio.Event
         await asyncio.to_thread(child.end, WORKER_STOP_STEPS)
 
 
-def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
-    """What a worker is told: NATS and the object store. No database, no token."""
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """What every worker is told: NATS and the object store. No database, no token."""
     secret = ("POSTGRES_DSN", "POSTGRES_API_DSN", "WORKER_NATS_URL", "ADMIN_TOKEN", "TOKEN")
     hidden = {f"DARKROOM_{name}" for name in secret}
     given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
@@ -189,7 +204,6 @@ def worker_environment(settings: Settings, pools: str) -> dict[str, str]:
         "DARKROOM_DATA_DIR": str(settings.data_dir.absolute()),
         "DARKROOM_NATS_URL": nats_url,
         "DARKROOM_BLOBS_URL": settings.blobs(),
-        "DARKROOM_POOLS": pools,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from api.cli import curating, installation, reading, submitting, users
+from api.cli import curating, fleet, installation, reading, submitting, users
 from api.cli.environment import warning_about
 from api.cli.installation import Service as Service
 from api.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, PROGRAM, USAGE, complain, show_whatever_comes
@@ -24,7 +24,8 @@ COMMANDS: Sequence[Callable[..., None]] = (
     submitting.submit, submitting.batch, submitting.retry, submitting.enhance, submitting.upload,
     reading.jobs, reading.show, reading.watch, reading.history, reading.download, reading.cancel,
     reading.library, reading.types, reading.models, reading.params,
-    curating.rate, curating.save, curating.title, curating.tag, curating.trash, curating.restore,
+    curating.rate, curating.save, curating.title, curating.tag, curating.trash, curating.restore, curating.purge,
+    fleet.workers, fleet.pause, fleet.drain, fleet.resume, fleet.priority,
     installation.up, installation.run, installation.rebuild, installation.verify, installation.migrate,
     installation.restored,
 )  # fmt: skip

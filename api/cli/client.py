@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -107,6 +108,33 @@ class Client:
     async def restore(self, asset_id: str) -> Json:
         """Take an asset back from the trash."""
         return await self._json("POST", f"/v1/assets/{asset_id}/restore")
+
+    async def purge(self, asset_id: str) -> None:
+        """Delete an asset of the trash for good."""
+        await self._json("POST", f"/v1/assets/{asset_id}/purge")
+
+    async def empty_trash(self) -> Json:
+        """Delete what is in the trash for good, a part of it at a time."""
+        return await self._json("DELETE", "/v1/trash")
+
+    async def workers(self) -> list[Json]:
+        """Every worker, for an administrator."""
+        found: list[Json] = (await self._json("GET", "/v1/admin/workers"))["results"]
+        return found
+
+    async def pools(self) -> list[Json]:
+        """Every pool, for an administrator."""
+        found: list[Json] = (await self._json("GET", "/v1/admin/pools"))["results"]
+        return found
+
+    async def hold(self, kind: str, name: str, word: str, reason: str | None) -> Json:
+        """Pause, drain or resume one of `pools` or `workers`."""
+        body = None if reason is None else {"reason": reason}
+        return await self._json("POST", f"/v1/admin/{kind}/{quote(name, safe='')}/{word}", body=body)
+
+    async def reprioritize(self, job_id: str, priority: int) -> Json:
+        """Hand anybody's job out earlier or later."""
+        return await self._json("PATCH", f"/v1/admin/jobs/{job_id}", body={"priority": priority})
 
     async def job(self, job_id: str, *, position: int = 0) -> Json:
         """One job, as of `position` or later."""

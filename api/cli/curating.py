@@ -123,6 +123,42 @@ def restore(
     _run(find_server(url, token, data_dir), assets, act, "restored", as_json=as_json)
 
 
+def purge(
+    assets: Annotated[list[str] | None, typer.Argument(metavar="ASSET…", help="Assets in the trash.")] = None,
+    everything: Annotated[bool, typer.Option("--trash", help="Everything in the trash.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete assets of the trash for good: their files go, and there is no way back."""
+    if bool(assets) == everything:
+        raise typer.BadParameter("name assets that are in the trash, or give --trash for all of them")
+
+    async def act(client: Client, asset_id: str) -> Json:
+        await client.purge(asset_id)
+        return {"id": asset_id, "purged": True}
+
+    server = find_server(url, token, data_dir)
+    if everything:
+        finish(_empty_trash(server, as_json=as_json))
+    _run(server, assets or [], act, "deleted for good", as_json=as_json)
+
+
+async def _empty_trash(server: Server, *, as_json: bool) -> int:
+    """Part by part, until nothing is left."""
+    purged, size, more = 0, 0, True
+    async with server.client() as client:
+        while more:
+            emptied = await client.empty_trash()
+            purged, size, more = purged + emptied["purged"], size + emptied["bytes"], emptied["more"]
+    if as_json:
+        print_json({"purged": purged, "bytes": size})
+    else:
+        say(f"{purged} assets deleted for good, {size} bytes")
+    return DONE
+
+
 def _run(server: Server, texts: Sequence[str], act: Act, said: str | Callable[[Json], str], *, as_json: bool) -> None:
     names = [asset_named(text) for text in texts]
     finish(_each(server, names, act, said, as_json=as_json))

@@ -27,17 +27,14 @@ class Service(StrEnum):
     WORKER = "worker"
 
 
-def pools_of(workers: str, settings: "Settings") -> str:
-    """The value of `--workers`, checked: pools of the catalog separated by commas, or `none`."""
-    pools = [pool.strip() for pool in workers.split(",") if pool.strip()]
-    known = settings.catalog().pools()
-    if pools == ["none"]:
-        return "none"
-    if not pools or not known.issuperset(pools):
-        raise typer.BadParameter(
-            f"--workers {workers!r}: the pools are {', '.join(sorted(known))}, or none for no worker"
-        )
-    return ",".join(dict.fromkeys(pools))
+def check_workers(workers: str, settings: "Settings") -> None:
+    """Raises `typer.BadParameter` for a value of `--workers` that cannot be understood."""
+    from api.local_workers import WorkersInvalid, groups_of  # noqa: PLC0415 - client commands start without
+
+    try:
+        groups_of(workers, settings.catalog().pools())
+    except WorkersInvalid as error:
+        raise typer.BadParameter(f"--workers {workers!r}: {error}") from None
 
 
 def up(
@@ -47,12 +44,16 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one. Default: DARKROOM_PORT.")
     ] = None,
     workers: Annotated[
-        str, typer.Option(help="Pools to run a worker for, separated by commas, or `none`.")
+        str,
+        typer.Option(
+            help="Pools to run a worker for, separated by commas; with several GPUs one worker for each. "
+            "sdxl*2+wan: two for one pool, one for another. `none`: no worker."
+        ),
     ] = "sdxl,wan",
 ) -> None:
     """Run everything on this machine; Ctrl-C stops it.
 
-    Postgres, NATS, the services, the API and a worker. Prints a line with `ready` and the link once it serves.
+    Postgres, NATS, the services, the API and workers. Prints a line with `ready` and the link once it serves.
     """
     given = {"data_dir": data_dir, "host": host, "port": port}
     from services.logs import log_to_stderr  # noqa: PLC0415 - client commands start without the services
@@ -61,11 +62,11 @@ def up(
     settings = Settings.from_environment().model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    pools = pools_of(workers, settings)
+    check_workers(workers, settings)
     log_to_stderr(settings.log_level, settings.log_format)
     from api.up import up as run_everything  # noqa: PLC0415 - after the options are known to be right
 
-    raise typer.Exit(run_everything(settings, workers=pools))
+    raise typer.Exit(run_everything(settings, workers=workers))
 
 
 def run(

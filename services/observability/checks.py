@@ -13,6 +13,7 @@ from typing import Any, Final
 from projections.sql import load
 from services.observability import progress
 from services.observability.findings import Check, Facts, Finding
+from services.wire import LEASE_S
 
 SQL = load("checks.sql", "services.observability")
 
@@ -220,6 +221,37 @@ def models_missing(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def pools_held(facts: Facts) -> Iterator[Finding]:
+    """No pool is held back by an operator who forgot it."""
+    for pool, hold, actor, reason, since, waiting in facts.rows(SQL["held_pools"]):
+        why = f" ({reason})" if reason else ""
+        yield Finding(
+            "pool_held",
+            f"The pool {pool} is {hold} by {actor} since {since}{why}, and {waiting} jobs wait in it.",
+            f"Let it go on: darkroom resume {pool}.",
+        )
+
+
+def workers_away(facts: Facts) -> Iterator[Finding]:
+    """A worker that is gone said so."""
+    for worker, silent_s in facts.rows(SQL["workers_away"], {"lease_s": LEASE_S}):
+        yield Finding(
+            "worker_away",
+            f"The worker {worker} has not been heard of for {silent_s:.0f} s.",
+            "Its process was killed, is frozen, or cannot reach NATS; its jobs go to others. See its log.",
+        )
+
+
+def models_without_worker(facts: Facts) -> Iterator[Finding]:
+    """Every job that waits has a worker with its model."""
+    for model, pool, waiting in facts.rows(SQL["models_without_worker"], {"lease_s": LEASE_S}):
+        yield Finding(
+            "model_without_worker",
+            f"{waiting} jobs of the model {model} wait, and no worker of the pool {pool} has it.",
+            f"Name it in DARKROOM_MODELS of a worker, as in {model}=/models/{model}, or start one that has it.",
+        )
+
+
 def disk_free(facts: Facts) -> Iterator[Finding]:
     """There is room under the data folder, for the database above all."""
     if facts.data_dir is None:
@@ -256,7 +288,10 @@ CHECKS: Final[Sequence[Check]] = (
     broadcast_damaged,
     tables_locked,
     workers_missing,
+    workers_away,
+    pools_held,
     models_missing,
+    models_without_worker,
 )
 """Each is made whenever somebody asks how the installation is."""
 

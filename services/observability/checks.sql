@@ -56,3 +56,30 @@ order by 1
 
 -- name: stopped
 select reason from ledger_stopped
+
+-- name: held_pools
+select h.name, h.hold, h.actor, h.reason, to_char(h.since at time zone 'utc', 'YYYY-MM-DD HH24:MI "UTC"') as since,
+  (select count(*) from views.queue q where q.pool = h.name and q.status = 'waiting') as waiting
+from views.holds h where h.kind = 'pool' order by h.name
+
+-- name: workers_away
+-- Who left without a word lately. One that was told to end says so and is not here.
+select w.name, extract(epoch from clock_timestamp() - w.heard_at)::float as silent_s
+from workers w
+where w.heard_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
+  and w.heard_at > clock_timestamp() - interval '1 hour'
+order by w.heard_at desc limit 5
+
+-- name: models_without_worker
+-- Models of waiting jobs that no worker of their pool says it has. Looks at the oldest thousand.
+select j.recipe ->> 'model' as model, q.pool, count(*) as waiting
+from (select job_id, pool from views.queue where status = 'waiting' order by queued_position limit 1000) q
+  join views.jobs j using (job_id)
+where exists (
+    select from workers w
+    where q.pool = any (w.pools) and w.heard_at > clock_timestamp() - make_interval(secs => %(lease_s)s))
+  and not exists (
+    select from workers w
+    where q.pool = any (w.pools) and w.heard_at > clock_timestamp() - make_interval(secs => %(lease_s)s)
+      and w.models @> jsonb_build_array(jsonb_build_object('name', j.recipe ->> 'model')))
+group by 1, 2 order by 1, 2

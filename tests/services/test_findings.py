@@ -15,6 +15,7 @@ from projections import ALL
 from services.broker import Broker
 from services.database import Database, Unavailable
 from services.dispatcher import Dispatcher
+from services.fleet import RollCall
 from services.flusher import Flusher
 from services.ledger import Ledger
 from services.observability import checks, progress
@@ -23,12 +24,15 @@ from services.observability.parking import park, unpark
 from services.observability.progress import Telling
 from services.observability.watch import Watch, say_findings
 from services.relay import Relay
-from services.wire import LEDGER_STREAM
+from services.wire import LEDGER_STREAM, AnnouncedModel, Announcement
 from tests.histories import Story, Views
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import eventually, opening
-from tests.spec import MODEL_UNAVAILABLE, fail, start
+from tests.spec import MODEL_UNAVAILABLE, fail, recipe, start
 
+SAID = Announcement(
+    pools=("sdxl",), models=(AnnouncedModel(name="another", loaded=True),), device="cpu", version="1", up_s=1.0
+)
 VERSIONS = {view.name: view.version for view in ALL}
 
 
@@ -270,6 +274,47 @@ def test_a_model_that_no_worker_can_load_is_found_until_a_job_of_it_succeeds(
     story.finished(1)
     views.catch_up()
     assert codes(facts, checks.models_missing) == []
+
+
+def test_a_pool_that_is_held_back_is_found_with_who_did_it(facts: Facts, story: Story, views: Views) -> None:
+    story.hold(0, 0, "a new rack")
+    story.hold(1, 0)
+    views.catch_up()
+    (found,) = examine(facts, [checks.pools_held])
+    assert (found.code, found.remedy) == ("pool_held", "Let it go on: darkroom resume gpu-0.")
+    assert "is paused by admin since" in found.sentence
+    assert "(a new rack)" in found.sentence
+    story.hold(0, 2)
+    views.catch_up()
+    assert codes(facts, checks.pools_held) == []
+
+
+def test_a_worker_that_went_without_a_word_is_found_and_one_that_left_is_not(
+    database: Database, broker: Broker, facts: Facts
+) -> None:
+    calling = RollCall(database, broker, ["sdxl"])
+    calling.hear("gpu-1", SAID)
+    calling.hear("gpu-2", SAID)
+    assert codes(facts, checks.workers_away) == []
+    facts.connection.execute("update workers set heard_at = heard_at - interval '90 s'")
+    calling.hear("gpu-2", SAID.model_copy(update={"leaving": True}))
+    (found,) = examine(facts, [checks.workers_away])
+    assert found.code == "worker_away"
+    assert found.sentence.startswith("The worker gpu-1 has not been heard of for 9")
+
+
+def test_a_model_that_no_worker_of_its_pool_has_is_found(
+    database: Database, broker: Broker, facts: Facts, story: Story, views: Views
+) -> None:
+    calling = RollCall(database, broker, ["sdxl"])
+    story.submit(1)
+    views.catch_up()
+    assert codes(facts, checks.models_without_worker) == []  # without any worker, that is what is said
+    calling.hear("gpu-1", SAID)
+    assert codes(facts, checks.models_without_worker) == ["model_without_worker"]
+    models = (AnnouncedModel(name=recipe(1).model, loaded=False),)
+    calling.hear("gpu-2", SAID.model_copy(update={"models": models}))
+    assert codes(facts, checks.models_without_worker) == []
 
 
 # The list itself.
