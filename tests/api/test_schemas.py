@@ -139,6 +139,23 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("PATCH", "/v1/assets/{}"),
         ("DELETE", "/v1/assets/{}"),
         ("POST", "/v1/assets/{}/restore"),
+        ("POST", "/v1/assets/{}/purge"),
+        ("DELETE", "/v1/trash"),
+        ("GET", "/v1/admin/jobs"),
+        ("GET", "/v1/admin/jobs/{}"),
+        ("PATCH", "/v1/admin/jobs/{}"),
+        ("GET", "/v1/admin/jobs/{}/history"),
+        ("POST", "/v1/admin/jobs/{}/cancel"),
+        ("POST", "/v1/admin/jobs/{}/retry"),
+        ("POST", "/v1/admin/assets/{}/purge"),
+        ("DELETE", "/v1/admin/trash"),
+        ("GET", "/v1/admin/workers"),
+        ("GET", "/v1/admin/pools"),
+        *(
+            ("POST", f"/v1/admin/{kind}/{{}}/{word}")
+            for kind in ("pools", "workers")
+            for word in ("pause", "drain", "resume")
+        ),
         ("POST", "/v1/uploads"),
         ("GET", "/v1/uploads/{}"),
         ("DELETE", "/v1/uploads/{}"),
