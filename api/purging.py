@@ -22,7 +22,7 @@ from api.parts import Running, require_broker, running
 from api.positions import POSITION
 from domain.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
-from domain.errors import Refused
+from domain.errors import FieldProblem, InvalidInput, Refused
 from projections import reads
 from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
@@ -79,10 +79,13 @@ async def purge_anybodys_asset(request: Request, asset_id: str) -> Response:
     tags=["admin"],
 )
 async def empty_anybodys_trash(
-    request: Request, owner: Annotated[Text, Query(min_length=1, max_length=100)]
+    request: Request, owner: Annotated[Text | None, Query(min_length=1, max_length=100)] = None
 ) -> Response:
-    """Empty the trash of one owner."""
-    return await _empty(request, owner, require_admin(request).owner)
+    """Empty the trash of one owner, who must be named."""
+    identity = require_admin(request)  # before anything else: others learn nothing of what is asked for here
+    if owner is None:
+        raise InvalidInput([FieldProblem("owner", "must name the owner of the trash")])
+    return await _empty(request, owner, identity.owner)
 
 
 async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Response:

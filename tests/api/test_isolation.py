@@ -253,7 +253,7 @@ async def test_a_user_administers_nothing(bob: Somebody, routes: list[Route]) ->
     admins = [route for route in routes if _admins(route)]
     assert {"/metrics", "/v1/admin/queues"} <= {route.path for route in admins}
     for route in admins:
-        assert set(route.parameters) <= {*NAMED, "job_id"}
+        assert set(route.parameters) <= {*NAMED, "job_id", "asset_id", "pool", "worker"}
         for name in [*NAMED["name"], str(uuid4()), "unknown"] if route.parameters else [""]:
             answer = await bob.ask(route, name)
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), route.path
