@@ -38,6 +38,7 @@ from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
 from api.errors import Unauthorized
 from api.feed import Feed
+from api.handed_out import HandedOutBoard
 from api.head_requests import HeadRequests
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
 from api.limits import BoundedRequests, RateLimit, Rates
@@ -87,7 +88,8 @@ def create_app(parts: Parts) -> FastAPI:
     board = ProgressBoard(partial(_who_works, parts), feed.progress)
     receiving, decoding = uploads.receiving(parts.upload_bytes_max), uploads.decoding()
     watch = parts.watch or _watch(parts)
-    running = Running(parts, identities, feed, board, ViewPositions(parts.database), receiving, decoding, watch)
+    positions, handed_out = ViewPositions(parts.database), HandedOutBoard(parts.broker)
+    running = Running(parts, identities, feed, board, positions, handed_out, receiving, decoding, watch)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -133,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # The loop ends its executor itself, after everybody who shares it.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
     await here.progress.listen(here.parts.broker)
+    here.handed_out.begin()
     feeding = asyncio.create_task(here.feed.run(here.parts.broker))
     try:
         yield

@@ -1,6 +1,5 @@
 """Jobs as documents: from the views, and from the ledger itself for a job that the views have not seen yet."""
 
-import math
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -9,17 +8,14 @@ from psycopg.rows import TupleRow
 
 from api.documents import Json, job_document, rows_from_ledger
 from api.parts import Running
+from api.waiting_times import waiting_documents
 from domain.envelope import Recorded
 from domain.errors import NotFound
 from domain.job import NotSubmitted
 from domain.job import owner_of as owner_of_job
 from domain.recipe import asset_id
 from projections import reads
-from projections.reads import EverybodysFilter, JobFilter, JobRow, Seconds
-from services.places import places_in_queue
-
-EXPECTED_S_UNKNOWN = 10.0
-"""Seconds per asset of a job type that the catalog no longer has."""
+from projections.reads import EverybodysFilter, JobFilter, JobRow
 
 
 def identifier(kind: str, text: str) -> UUID:
@@ -126,7 +122,7 @@ def _with_owners(running: Running, connection: Connection[TupleRow], rows: Seque
 
 def _documents(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
     assets = reads.assets_of_jobs(connection, [row.job_id for row in rows])
-    waiting = _waiting(running, [row for row in rows if row.status == "queued"])
+    waiting = waiting_documents(running, [row for row in rows if row.status == "queued"])
     return [
         job_document(
             row,
@@ -136,44 +132,3 @@ def _documents(running: Running, connection: Connection[TupleRow], rows: Sequenc
         )
         for row in rows
     ]
-
-
-def _waiting(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
-    """Place and ETA of waiting jobs.
-
-    Everybody's jobs stand in the queue, so this counts beyond what the owner may read.
-    """
-    if not rows:
-        return {}
-    with running.parts.database.connection() as connection:
-        places = places_in_queue(connection, [row.job_id for row in rows])
-        if not places:
-            return {}
-        at_work, recent = reads.running_by_pool(connection), reads.recent_seconds(connection)
-    waiting: dict[UUID, Json] = {}
-    for row in rows:
-        place = places.get(row.job_id)
-        if place is None:  # the queue view is a moment ahead: it runs
-            continue
-        per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
-        job = Seconds(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
-        eta = _eta(place, job, workers=max(1, at_work.get(row.pool, 0)))
-        waiting[row.job_id] = {"position": place, "eta_s": round(eta.p50, 1), "eta_p90_s": round(eta.p90, 1)}
-    return waiting
-
-
-def _expected(running: Running, job_type: str) -> Seconds:
-    """Seconds per asset as the catalog has them: the mean of least and most, and the most."""
-    entry = running.parts.catalog.job_types.get(job_type)
-    if entry is None:
-        return Seconds(EXPECTED_S_UNKNOWN, EXPECTED_S_UNKNOWN)
-    return Seconds(sum(entry.expected_s) / 2, entry.expected_s[1])
-
-
-def _eta(place: int, job: Seconds, *, workers: int) -> Seconds:
-    """Until the job at `place` is finished. The jobs ahead are taken to be like it, and as many to run as do now.
-
-    What single jobs take longer or shorter evens out over many: deviations of independent times add by their squares.
-    """
-    middle_s = place * job.p50 / workers
-    return Seconds(middle_s, middle_s + math.sqrt(place) * max(0.0, job.p90 - job.p50) / workers)

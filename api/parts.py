@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 
 from api.errors import BrokerUnavailable
 from api.feed import Feed
+from api.handed_out import HandedOutBoard
 from api.identity import Identities
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
@@ -67,6 +68,7 @@ class Running:
     feed: Feed
     progress: ProgressBoard
     positions: ViewPositions
+    handed_out: HandedOutBoard
     receiving: Slots
     decoding: Slots
     watch: Watch

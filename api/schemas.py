@@ -84,13 +84,19 @@ class Place(Document):
     """The place among the waiting jobs of the pool, from 1, and in how many seconds this one is finished.
 
     `position` follows the order of dispatch: priority, then owners in turn, then first come. Deep in a long queue it is
-    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by the times of
-    jobs of this type that ended, else by the catalog.
+    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by what each
+    worker of the pool still has to do, what stands ahead, and the times of jobs that ended, else by the catalog. Both
+    are null while nobody can tell: `waits_for` says why, `waits_since` since when, `detail` in a sentence. `workers`:
+    how many could take the job.
     """
 
     position: int
     eta_s: float | None
     eta_p90_s: float | None
+    workers: int
+    waits_for: Literal["no_worker", "pool_paused", "next_attempt"] | None
+    waits_since: datetime | None
+    detail: str | None
 
 
 class JobUrls(Document):

@@ -402,6 +402,12 @@ def recent_seconds(connection: Connection[TupleRow]) -> dict[str, Seconds]:
     return {job_type: Seconds(p50, p90) for job_type, p50, p90 in rows}
 
 
+def recent_ratios(connection: Connection[TupleRow]) -> dict[str, Seconds]:
+    """Actual over expected seconds, of each pool's jobs among the last 500 that ended: factors, not seconds."""
+    rows = connection.execute(SQL["recent_ratios"], prepare=True).fetchall()
+    return {pool: Seconds(p50, p90) for pool, p50, p90 in rows}
+
+
 def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime) -> list[QueueRow]:
     """Each pool now, and over the hour before `now`."""
     return _rows(connection, QueueRow, SQL["queues"], {"pools": list(pools), "now": now})

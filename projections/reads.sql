@@ -131,6 +131,15 @@ from (
 where status = 'succeeded' and seconds is not null
 group by job_type
 
+-- name: recent_ratios
+-- How much longer jobs took than expected, by pool, of those among the last 500 that ended of which it is known.
+select pool,
+  percentile_cont(0.5) within group (order by ratio)::float as p50,
+  percentile_cont(0.9) within group (order by ratio)::float as p90
+from (select pool, ratio from views.performance where finished_at is not null order by finished_at desc limit 500) recent
+where ratio is not null
+group by pool
+
 -- name: queues
 with backlog as (
   select pool,

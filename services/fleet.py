@@ -91,6 +91,8 @@ class WorkerRow:
     job_type: str | None
     job_pool: str | None
     job_started_at: datetime | None
+    job_cost_s: float | None
+    job_elapsed_s: float | None
 
     def __post_init__(self) -> None:
         self.started_at, self.idle_since = _utc(self.started_at), _utc(self.idle_since)

@@ -40,7 +40,8 @@ delete from workers where name = %(name)s
 select coalesce(w.name, h.name) as name, w.pools, w.models, w.device, w.version, w.started_at, w.idle_since, w.heard_at,
   coalesce(w.heard_at > clock_timestamp() - make_interval(secs => %(alive_s)s), false) as is_alive,
   h.hold, h.reason as hold_reason, h.actor as held_by, h.since as held_since,
-  q.job_id, q.owner as job_owner, q.attempt, q.job_type, q.pool as job_pool, q.started_at as job_started_at
+  q.job_id, q.owner as job_owner, q.attempt, q.job_type, q.pool as job_pool, q.started_at as job_started_at,
+  q.cost_s as job_cost_s, extract(epoch from clock_timestamp() - q.started_at)::float as job_elapsed_s
 from workers w
   full join (select * from views.holds where kind = 'worker') h on h.name = w.name
   left join lateral (

@@ -38,11 +38,13 @@ def read_backlog(
     *,
     due: bool,
     depth: int = DEPTH,
+    held_too: bool = False,
     passed_over: Sequence[tuple[UUID, int]] = (),
 ) -> Backlog:
     """The pool without what is handed out, for which its owner is charged already.
 
-    `due`: only what may start now, which is nothing of a pool that an operator holds back.
+    `due`: only what may start now. Nothing is handed out of a pool that an operator holds back; `held_too`: as if
+    none were.
 
     What is `passed_over` is left out, and costs its owner nothing. Reads `depth` jobs of each owner and
     priority by an index.
@@ -50,6 +52,7 @@ def read_backlog(
     arguments = {
         "pool": pool,
         "due": due,
+        "held_too": held_too,
         "depth": depth + 1,
         "job_ids": uuids([job_id for job_id, _ in handed_out]),
         "attempts": int4s([attempt for _, attempt in handed_out]),

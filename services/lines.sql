@@ -15,7 +15,7 @@ from views.turns t left join lateral (
   where q.status = 'waiting' and q.pool = t.pool and q.priority = t.priority and q.owner = t.owner
     and (not %(due)s or q.not_before is null or q.not_before <= clock_timestamp())
     and (not %(due)s or q.deadline is null or q.attempt > 0 or q.deadline > clock_timestamp())
-    and (not %(due)s or not exists (select from views.holds h where h.kind = 'pool' and h.name = %(pool)s))
+    and (%(held_too)s or not exists (select from views.holds h where h.kind = 'pool' and h.name = %(pool)s))
     and not exists (
       select from unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as h (job_id, attempt)
       where h.job_id = q.job_id and h.attempt = q.attempt + 1)

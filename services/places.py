@@ -1,7 +1,9 @@
 """Where waiting jobs stand, in the order in which the dispatcher hands them out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -21,33 +23,104 @@ COUNTED_MAX: Final = 1_000
 """Jobs of a line that are counted one by one; those behind are placed by where they stand in the ledger."""
 
 
+AHEAD_MAX: Final = 500
+"""Jobs ahead that are told one by one; of more, their seconds are spread over so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a waiting job stands: its place, from 1, and the expected seconds of each job that goes first.
+
+    `is_due`: it could start now; else it waits for its next attempt.
+    """
+
+    position: int
+    ahead_s: tuple[float, ...]
+    is_due: bool = True
+
+
 class _Asked(NamedTuple):
     pool: str
     owner: str
     priority: int
     job_id: UUID
     came: int
+    is_due: bool
 
 
-def places_in_queue(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The place of each waiting job among those of its pool, from 1; jobs that do not wait are left out.
+HandedOut = Mapping[str, Sequence[tuple[UUID, int]]]
+"""By pool, the attempts that workers can take already: job and number."""
 
-    Exact at the front, and for whoever waits alone; deep in a long queue of several owners it is an estimate: the work
-    does not grow with the backlog. That an owner may have only so many jobs running is not counted.
+
+def places_in_queue(
+    connection: Connection[TupleRow], job_ids: Sequence[UUID], handed_out: HandedOut = MappingProxyType({})
+) -> dict[UUID, Standing]:
+    """Where each waiting job stands among those of its pool; jobs that do not wait are left out.
+
+    What is handed out goes first, then what may start now in the order of the dispatcher; a job that waits for its next
+    attempt stands where it would if it were due. Exact at the front, and for whoever waits alone; deep in a long queue
+    of several owners it is an estimate: the work does not grow with the backlog. That an owner may have only so many
+    jobs running is not counted.
     """
     found = connection.execute(SQL["asked"], (list(job_ids),), prepare=True).fetchall() if job_ids else []
-    places: dict[UUID, int] = {}
+    places: dict[UUID, Standing] = {}
     for pool, asked in groupby(map(_Asked._make, found), lambda job: job.pool):
-        backlog = read_backlog(connection, pool, due=False, depth=FRONT)
-        front = {job.job_id: place for place, job in enumerate(in_order(backlog.lines, backlog.rounds, {}), start=1)}
         jobs = list(asked)
-        places |= {job.job_id: front[job.job_id] for job in jobs if job.job_id in front}
-        behind = [job for job in jobs if job.job_id not in front]
-        for (owner, priority), line in groupby(behind, lambda job: (job.owner, job.priority)):
-            mine = next((one for one in backlog.lines if (one.owner, one.priority) == (owner, priority)), None)
-            if mine is not None:  # else it was handed out in this moment
-                places |= _behind(connection, pool, mine, list(line), backlog, len(front))
+        handed = _handed_out(connection, pool, handed_out.get(pool, ()))
+        for due in (True, False):
+            places |= _places_of(connection, pool, [job for job in jobs if job.is_due is due], handed, due=due)
     return places
+
+
+def _handed_out(
+    connection: Connection[TupleRow], pool: str, attempts: Sequence[tuple[UUID, int]]
+) -> dict[tuple[UUID, int], float]:
+    """The expected seconds of those that still wait for a worker, in the order in which they came."""
+    if not attempts:
+        return {}
+    arguments = {
+        "pool": pool,
+        "job_ids": [job_id for job_id, _ in attempts],
+        "attempts": [attempt for _, attempt in attempts],
+    }
+    found = connection.execute(SQL["handed_out"], arguments, prepare=True).fetchall()
+    return {(job_id, attempt): cost_s for job_id, attempt, cost_s in found}
+
+
+def _places_of(
+    connection: Connection[TupleRow],
+    pool: str,
+    jobs: Sequence[_Asked],
+    handed: Mapping[tuple[UUID, int], float],
+    *,
+    due: bool,
+) -> dict[UUID, Standing]:
+    if not jobs:
+        return {}
+    backlog = read_backlog(connection, pool, list(handed), due=due, depth=FRONT, held_too=True)
+    order = list(in_order(backlog.lines, backlog.rounds, {}))
+    costs = [*handed.values(), *(job.cost_s for job in order)]
+    places = {job_id: place for place, (job_id, _) in enumerate(handed, start=1)}
+    places |= {job.job_id: place for place, job in enumerate(order, start=len(handed) + 1)}
+    behind = [job for job in jobs if job.job_id not in places]
+    for (owner, priority), line in groupby(behind, lambda job: (job.owner, job.priority)):
+        mine = next((one for one in backlog.lines if (one.owner, one.priority) == (owner, priority)), None)
+        if mine is not None:  # else it was handed out in this moment
+            places |= _behind(connection, pool, mine, list(line), backlog, len(costs))
+    waiting = sum(line.waiting for line in backlog.lines)
+    mean_s = sum(line.waiting_s for line in backlog.lines) / waiting if waiting else 0.0
+    return {
+        job.job_id: Standing(places[job.job_id], _ahead_of(places[job.job_id], costs, mean_s), due)
+        for job in jobs
+        if job.job_id in places
+    }
+
+
+def _ahead_of(place: int, costs: Sequence[float], mean_s: float) -> tuple[float, ...]:
+    ahead = [*costs[: place - 1], *([mean_s] * (place - 1 - len(costs)))]
+    if len(ahead) <= AHEAD_MAX:
+        return tuple(ahead)
+    return (sum(ahead) / AHEAD_MAX,) * AHEAD_MAX
 
 
 def _behind(

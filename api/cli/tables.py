@@ -231,6 +231,10 @@ def standing(job: Json) -> str:
         eta_s, eta_p90_s = queue.get("eta_s"), queue.get("eta_p90_s")
         about = "" if eta_s is None else f", about {eta_s:.0f} s"
         at_most = f", hardly over {eta_p90_s:.0f} s" if eta_s and eta_p90_s and round(eta_p90_s) > round(eta_s) else ""
+        waits = queue.get("waits_for")
+        if waits in {"no_worker", "pool_paused"}:
+            since = f" since {local_minute(queue['waits_since'])}" if queue.get("waits_since") else ""
+            return f"queued, position {queue['position']}, {str(waits).replace('_', ' ')}{since}"
         return f"queued, position {queue['position']}{about}{at_most}"
     return str(job["status"])
 

@@ -10,9 +10,11 @@ from api.lists import cursor_of
 from api.positions import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
 from domain.recipe import asset_id
+from services.fleet import RollCall
 from services.ledger import Context
 from services.wire import CANCEL, Progress, cancel_subject, progress_subject
 from tests.api.serving import Site, body
+from tests.api.test_operators import SAID
 from tests.services.beside import settled
 
 
@@ -112,7 +114,6 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
     urgent = await site.submit(priority=5)
     places = {job["id"]: job["queue"]["position"] for job in (await site.get("/v1/jobs"))["results"]}
     assert places == {urgent["id"]: 1, first["id"]: 2, second["id"]: 3}
-    assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"] == {"position": 3, "eta_s": 72.0, "eta_p90_s": 72.0}
     await site.start(urgent)
     assert (await site.get(f"/v1/jobs/{urgent['id']}"))["queue"] is None
     assert (await site.get(f"/v1/jobs/{second['id']}"))["queue"]["position"] == 2
@@ -121,7 +122,10 @@ async def test_waiting_jobs_know_their_place(site: Site) -> None:
 async def test_the_eta_learns_from_jobs_that_ended(site: Site) -> None:
     await site.finished(quantity=1)  # it took one second of the test's clock
     waiting = await site.submit(quantity=6)
-    assert (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"] == {"position": 1, "eta_s": 6.0, "eta_p90_s": 6.0}
+    await asyncio.to_thread(RollCall(site.parts.database, site.parts.broker, ["sdxl"]).hear, "gpu-1", SAID)
+    queue = (await site.get(f"/v1/jobs/{waiting['id']}"))["queue"]
+    assert (queue["position"], queue["eta_s"], queue["eta_p90_s"]) == (1, 6.0, 6.0)
+    assert (queue["workers"], queue["waits_for"], queue["detail"]) == (1, None, None)
 
 
 async def test_progress_shows_while_a_job_runs(site: Site) -> None:

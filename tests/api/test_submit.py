@@ -41,7 +41,17 @@ async def test_a_submission_answers_with_the_job_before_any_view_knows_it(site: 
     assert job["urls"]["get"] == f"/v1/jobs/{job['id']}"
     assert int(response.headers["Darkroom-Position"]) == site.ledger.head() == 4
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert await site.get(f"/v1/jobs/{job['id']}") == job | {"queue": {"position": 1, "eta_s": 12.0, "eta_p90_s": 12.0}}
+    assert await site.get(f"/v1/jobs/{job['id']}") == job | {
+        "queue": {
+            "position": 1,
+            "eta_s": None,
+            "eta_p90_s": None,
+            "workers": 0,
+            "waits_for": "no_worker",
+            "waits_since": job["created_at"],
+            "detail": "No worker for the pool sdxl is running.",
+        }
+    }
 
 
 @pytest.mark.parametrize(

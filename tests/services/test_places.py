@@ -8,21 +8,23 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from domain.fairness import in_order
 from services.database import Database
 from services.lines import DEPTH, read_backlog
-from services.places import COUNTED_MAX, FRONT, places_in_queue
+from services.places import AHEAD_MAX, COUNTED_MAX, FRONT, HandedOut, places_in_queue
 from tests.histories import Story, Views
-from tests.spec import CANCEL, release, report_completed, start
+from tests.spec import CANCEL, fail, release, report_completed, start
 
 
-def places(database: Database, jobs: list[UUID]) -> list[int | None]:
+def places(database: Database, jobs: list[UUID], handed_out: HandedOut | None = None) -> list[int | None]:
     """The place of each of these jobs, asked for together."""
     with database.connection() as connection:
-        found = places_in_queue(connection, jobs)
+        found = places_in_queue(connection, jobs, handed_out or {})
         for job_id in jobs:
-            alone = places_in_queue(connection, [job_id])
+            alone = places_in_queue(connection, [job_id], handed_out or {})
             assert alone == ({job_id: found[job_id]} if job_id in found else {})
-    return [found.get(job_id) for job_id in jobs]
+    assert all(len(standing.ahead_s) == min(standing.position - 1, AHEAD_MAX) for standing in found.values())
+    return [found[job_id].position if job_id in found else None for job_id in jobs]
 
 
 def test_places_follow_priority_then_turns_then_arrival(database: Database, story: Story, views: Views) -> None:
@@ -38,6 +40,46 @@ def test_places_follow_priority_then_turns_then_arrival(database: Database, stor
     views.catch_up()
     assert places(database, [*ada, *ben, urgent]) == [None, 2, 3, 1, None, None]
     assert places(database, []) == []
+
+
+def test_what_is_handed_out_goes_first_and_its_owner_is_charged(database: Database, story: Story, views: Views) -> None:
+    ada = [story.submit(6) for _ in range(2)]  # a minute each: one fills a round
+    ben = [story.submit(6, owner="ben") for _ in range(2)]
+    views.catch_up()
+    assert places(database, [*ada, *ben]) == [1, 3, 2, 4]
+    assert places(database, [*ada, *ben], {"sdxl": [(ben[0], 1)]}) == [2, 3, 1, 4]
+    assert places(database, [*ada, *ben], {"sdxl": [(ada[0], 1), (ada[1], 1)]}) == [1, 2, 3, 4]
+    assert places(database, [*ada, *ben], {"wan": [(ben[0], 1)], "sdxl": [(ben[0], 7)]}) == [1, 3, 2, 4]
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_ahead_of_nobody(
+    database: Database, story: Story, views: Views
+) -> None:
+    failed, waiting = story.submit(1), story.submit(1)
+    story.tell(failed, start(1), fail(1))
+    views.catch_up()
+    views.ask(
+        "update views.queue set not_before = clock_timestamp() + interval '1 minute' where not_before is not null"
+    )
+    assert places(database, [waiting]) == [1]
+    with database.connection() as connection:
+        standing = places_in_queue(connection, [failed])[failed]
+    assert not standing.is_due
+
+
+def test_jobs_are_handed_out_in_the_order_of_their_places(database: Database, story: Story, views: Views) -> None:
+    owners = ("ada", "ben", "cleo")
+    jobs = [story.submit(1 + number % 3 * 2, owner=owners[number % 3], priority=number % 2) for number in range(9)]
+    views.catch_up()
+    handed: list[tuple[UUID, int]] = []
+    expected = [job for _, job in sorted(zip(places(database, jobs), jobs, strict=True), key=lambda each: each[0] or 0)]
+    for _ in jobs:  # one after the other, as the dispatcher does
+        with database.connection() as connection:
+            backlog = read_backlog(connection, "sdxl", handed, due=True)
+        following = next(in_order(backlog.lines, backlog.rounds, {}))
+        handed.append((following.job_id, following.attempt))
+        assert places(database, [following.job_id], {"sdxl": handed}) != [None]
+    assert [job for job, _ in handed] == expected
 
 
 def test_deep_in_a_line_of_its_own_a_place_is_exact(database: Database, story: Story, views: Views) -> None:

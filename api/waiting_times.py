@@ -1,0 +1,130 @@
+"""What a waiting job waits for, where it stands, and when it will be finished."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from api.documents import Json
+from api.parts import Running
+from domain.waiting import NOTHING, Span, finished_in, rest_of
+from projections import reads
+from projections.reads import JobRow, Seconds
+from services.fleet import PoolRow, WorkerRow, read_pools, read_workers
+from services.places import Standing, places_in_queue
+
+EXPECTED_S_UNKNOWN = 10.0
+"""Seconds per asset of a job type that the catalog no longer has."""
+
+RATIO_UNKNOWN = Seconds(1.0, 1.5)
+"""How much longer than expected jobs of a pool take of which none has ended yet."""
+
+
+def waiting_documents(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
+    """`Place` of each of these jobs that waits.
+
+    Everybody's jobs stand in the queue, so this counts beyond what the owner may read.
+    """
+    if not rows:
+        return {}
+    handed_out = running.handed_out.now()
+    with running.parts.database.connection() as connection:
+        places = places_in_queue(connection, [row.job_id for row in rows], handed_out)
+        if not places:  # the queue view is a moment ahead: they run
+            return {}
+        pools = {row.pool: row for row in read_pools(connection, sorted({row.pool for row in rows}))}
+        workers = read_workers(connection)
+        queued, ratios = reads.queued_jobs(connection), reads.recent_ratios(connection)
+        recent = reads.recent_seconds(connection)
+    fleet = _Fleet(running, workers, queued, ratios)
+    return {
+        row.job_id: _document(row, places[row.job_id], pools[row.pool], fleet, _own(running, row, recent))
+        for row in rows
+        if row.job_id in places
+    }
+
+
+class _Fleet:
+    """Who could take jobs, and what each still has to do."""
+
+    def __init__(
+        self,
+        running: Running,
+        workers: Sequence[WorkerRow],
+        queued: Mapping[tuple[str, str], int],
+        ratios: Mapping[str, Seconds],
+    ) -> None:
+        self._running = running
+        self._workers = [row for row in workers if row.is_alive and row.hold is None]
+        self._queued = queued
+        self._ratios = ratios
+
+    def rests(self, pool: str) -> list[Span]:
+        """What is left for each worker of the pool, also where it works for another one.
+
+        Workers of an older version do not announce themselves: then those count that have a job of the pool.
+        """
+        rests = [self._rest(row) for row in self._workers if pool in (row.pools or ())]
+        if not rests:
+            return [self.of(pool, EXPECTED_S_UNKNOWN)] * self._queued.get((pool, "running"), 0)
+        return rests
+
+    def share(self, pool: str) -> float:
+        """By how much jobs go slower because workers of the pool also take jobs that wait elsewhere; from 1."""
+        mine = [row.pools or () for row in self._workers if pool in (row.pools or ())]
+        shares = [1 / max(1, sum(1 for each in pools if self._waits(each) or each == pool)) for pools in mine]
+        return len(shares) / sum(shares) if shares else 1.0
+
+    def of(self, pool: str, expected_s: float) -> Span:
+        """What a job takes of which so many seconds are expected."""
+        ratio = self._ratios.get(pool, RATIO_UNKNOWN)
+        return Span(expected_s * ratio.p50, expected_s * ratio.p90)
+
+    def _rest(self, row: WorkerRow) -> Span:
+        if row.job_id is None or row.attempt is None or row.job_pool is None:
+            return NOTHING
+        steps = self._running.progress.latest(row.job_id, row.attempt)
+        done = steps.step / steps.total if steps is not None and steps.total > 0 else None
+        whole = self.of(row.job_pool, row.job_cost_s or EXPECTED_S_UNKNOWN)
+        return rest_of(whole, max(0.0, row.job_elapsed_s or 0.0), done)
+
+    def _waits(self, pool: str) -> bool:
+        return self._queued.get((pool, "waiting"), 0) > 0
+
+
+def _document(row: JobRow, standing: Standing, pool: PoolRow, fleet: _Fleet, own: Span) -> Json:
+    rests = fleet.rests(row.pool)
+    share = fleet.share(row.pool)
+    ahead = [fleet.of(row.pool, each).times(share) for each in standing.ahead_s]
+    eta = finished_in(rests, ahead, own)
+    waits_for, since, detail = None, None, None
+    if pool.hold is not None:
+        why = f": {pool.hold_reason}" if pool.hold_reason else ""
+        waits_for, since, eta = "pool_paused", pool.held_since, None
+        detail = f"The pool {row.pool} is paused{why}. The job starts after it is resumed."
+    elif not rests:
+        waits_for, detail = "no_worker", f"No worker for the pool {row.pool} is running."
+        since = max(pool.last_seen_at, row.created_at) if pool.last_seen_at and row.created_at else row.created_at
+    elif not standing.is_due:
+        waits_for, detail = "next_attempt", "The last attempt failed; the next one starts in a moment."
+    return {
+        "position": standing.position,
+        "eta_s": None if eta is None else round(eta.p50, 1),
+        "eta_p90_s": None if eta is None else round(eta.p90, 1),
+        "workers": len(rests),
+        "waits_for": waits_for,
+        "waits_since": since,
+        "detail": detail,
+    }
+
+
+def _own(running: Running, row: JobRow, recent: Mapping[str, Seconds]) -> Span:
+    """What the job itself takes: as jobs of its type took lately, else as the catalog has it."""
+    per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
+    return Span(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
+
+
+def _expected(running: Running, job_type: str) -> Seconds:
+    """Seconds per asset as the catalog has them: the mean of least and most, and the most."""
+    entry = running.parts.catalog.job_types.get(job_type)
+    if entry is None:
+        return Seconds(EXPECTED_S_UNKNOWN, EXPECTED_S_UNKNOWN)
+    return Seconds(sum(entry.expected_s) / 2, entry.expected_s[1])
