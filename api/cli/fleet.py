@@ -27,7 +27,7 @@ SAID: dict[Word, str] = {"pause": "paused", "drain": "drained", "resume": "resum
 
 
 def workers(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
-    """List the workers and the pools: who is there, with which models, doing what, since when."""
+    """List workers and pools: who is there, doing what, since when."""
     finish(_workers(find_server(url, token, data_dir), as_json=as_json))
 
 
@@ -39,7 +39,7 @@ def pause(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let a pool or a worker take no further job. Jobs that run go on, new ones wait."""
+    """Let a pool or worker take no further job. What runs goes on, new jobs wait."""
     finish(_change(find_server(url, token, data_dir), "pause", name, reason, as_json=as_json))
 
 
@@ -51,7 +51,7 @@ def drain(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """The same, to switch it off: `darkroom workers` says when its last job has ended."""
+    """Pause it, to switch it off: `darkroom workers` says when its last job ended."""
     finish(_change(find_server(url, token, data_dir), "drain", name, reason, as_json=as_json))
 
 
@@ -75,7 +75,7 @@ def priority(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Hand a waiting job out earlier or later, whoever's it is. For administrators."""
+    """Hand a waiting job out earlier or later, whoever's it is."""
     finish(_reprioritize(find_server(url, token, data_dir), job_named(job), value, as_json=as_json))
 
 
