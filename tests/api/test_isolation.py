@@ -294,4 +294,4 @@ def test_nobody_reads_past_the_role_but_for_what_nobody_owns() -> None:
     """Positions, lengths of queues, what administrators see of all: add a module only for what is no owner's."""
     folder = Path(api.__file__).parent
     past = {file.stem for file in folder.rglob("*.py") if "parts.database" in file.read_text("utf-8")}
-    assert past == {"admin", "app", "dead_jobs", "fleet", "health", "job_reading", "metrics", "waiting_times"}
+    assert past == {"admin", "app", "dead_jobs", "fleet", "job_reading", "metrics", "waiting_times"}
