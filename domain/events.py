@@ -427,49 +427,52 @@ class PromptDeleted(Event):
 
 # Fleet
 
-Reason = Annotated[str, Field(max_length=500)]
+Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 """Why an operator held or released something, in the operator's words."""
+
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
 class PoolPaused(Event):
     """No job of the pool is handed out or started from now on. What runs goes on; jobs are still accepted, and wait."""
 
-    pool: str
+    pool: PoolName
     reason: Reason | None = None
 
 
 class PoolDrained(Event):
     """As paused, to be left empty: the pool is drained once its last running job has ended."""
 
-    pool: str
+    pool: PoolName
     reason: Reason | None = None
 
 
 class PoolResumed(Event):
     """Its jobs are handed out again."""
 
-    pool: str
+    pool: PoolName
     reason: Reason | None = None
 
 
 class WorkerPaused(Event):
     """It takes no further job from now on, also after a restart under the same name. What it has in hand goes on."""
 
-    worker: str
+    worker: WorkerName
     reason: Reason | None = None
 
 
 class WorkerDrained(Event):
     """As paused, to be switched off: it is drained once the job in its hand has ended."""
 
-    worker: str
+    worker: WorkerName
     reason: Reason | None = None
 
 
 class WorkerResumed(Event):
     """It takes jobs again."""
 
-    worker: str
+    worker: WorkerName
     reason: Reason | None = None
 
 

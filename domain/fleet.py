@@ -24,6 +24,10 @@ NAMES: Final = UUID("7c0c1f0e-6f5e-5f0b-9f0a-3a2f1d3a8e61")
 """Names of pools and workers become the ids of their streams under it."""
 
 
+OWNER: Final = "admin"
+"""The administrator, who owns pools and workers."""
+
+
 class Hold(StrEnum):
     """How a pool or worker is held back."""
 

@@ -14,13 +14,14 @@ from psycopg.rows import TupleRow, class_row
 
 from domain.envelope import Envelope
 from domain.events import UserEvent, UserKeyAdded, UserKeyRevoked
+from domain.fleet import OWNER
 from projections.sql import load
 from services.flusher import Commit, Conflict, append_group
 from services.ledger import EventMapper
 
 SQL = load("users.sql", "services")
 
-ADMIN: Final = "admin"
+ADMIN: Final = OWNER
 """The owner of the administrator's token; no user has this name."""
 
 USERS: Final = UUID("5b0f7f1c-6f0e-4a55-9f0a-2f9d1c7a5e11")

@@ -29,7 +29,6 @@ from domain.commands import (
 from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PoolEvent, PromptEvent, WorkerEvent
 from domain.media import Media
 from domain.prompt import Prompt
-from services.users import ADMIN
 
 
 class Timed(Protocol):
@@ -112,7 +111,7 @@ POOL: Final[Aggregate[fleet_of.State, FleetCommand, PoolEvent]] = Aggregate(
     unknown=fleet_of.Open(),
     decide=fleet_of.decide_pool,
     evolve=fleet_of.evolve_pool,
-    owner_of=lambda _: ADMIN,
+    owner_of=lambda _: fleet_of.OWNER,
     conversation_of=lambda stream, _: stream,
 )
 WORKER: Final[Aggregate[fleet_of.State, FleetCommand, WorkerEvent]] = Aggregate(
@@ -120,6 +119,6 @@ WORKER: Final[Aggregate[fleet_of.State, FleetCommand, WorkerEvent]] = Aggregate(
     unknown=fleet_of.Open(),
     decide=fleet_of.decide_worker,
     evolve=fleet_of.evolve_worker,
-    owner_of=lambda _: ADMIN,
+    owner_of=lambda _: fleet_of.OWNER,
     conversation_of=lambda stream, _: stream,
 )
