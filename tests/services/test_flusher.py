@@ -49,7 +49,7 @@ def counts(dsn: str) -> tuple[int, int]:
 
 def test_a_commit_whose_answer_is_lost_is_sent_again_and_appended_once(dsn: str, proxy: LossyProxy) -> None:
     with Flusher(proxy.dsn) as flusher:
-        proxy.lose_next_answer(passed_first=1)  # the first says in which epoch the ledger is
+        proxy.lose_next_answer(passed_first=2)  # which process answers, and in which epoch the ledger is
         receipt = flusher.append(opening(events=3)).result(timeout=WAIT_S_MAX)
     assert proxy.cuts == 1
     assert receipt == Receipt(1, 3, repeated=True)  # it had landed: the second sending found its command id

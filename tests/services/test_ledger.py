@@ -511,7 +511,7 @@ def test_a_job_whose_answer_is_lost_on_the_line_is_queued_once(dsn: str, databas
     nameless = submit(request_sha256=None)  # such a job cannot be told from a repeated one by its body
     with LossyProxy(dsn) as proxy, Flusher(proxy.dsn) as flusher:
         ledger = Ledger(PostgresRecorder(database, flusher))
-        proxy.lose_next_answer(passed_first=1)  # the first says in which epoch the ledger is
+        proxy.lose_next_answer(passed_first=2)  # which process answers, and in which epoch the ledger is
         executed = ledger.execute(JOB_ID, nameless, ADA)
         assert proxy.cuts == 1
     assert len(executed.decision.job) == 1
