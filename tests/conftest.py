@@ -1,7 +1,9 @@
 """What every test may ask for: real servers for the session, a fresh database for itself, a frozen clock."""
 
 import asyncio
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,10 @@ from services.embedded import EmbeddedServers
 from services.flusher import Flusher
 from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
 from tests.databases import Databases
+
+
+# As in a shell where Darkroom is installed: commands that are printed are then called `darkroom`, without a path.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 class Clock:
