@@ -19,7 +19,6 @@ from services.flusher import Flusher
 from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
 from tests.databases import Databases
 
-
 # As in a shell where Darkroom is installed: commands that are printed are then called `darkroom`, without a path.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
