@@ -33,19 +33,24 @@ from api import (
     uploads,
     workspace,
 )
+from api.answer_headers import AnswerHeaders
 from api.answers import answer
 from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
+from api.connections import connections_max
+from api.crowd import address_of
 from api.errors import Unauthorized
 from api.feed import Feed
 from api.handed_out import HandedOutBoard
 from api.head_requests import HeadRequests
 from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
-from api.limits import BoundedRequests, RateLimit, Rates
+from api.limits import BoundedRequests, RateLimit
 from api.observed import Observed
 from api.parts import Parts, Running
+from api.places import Places, places
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
+from api.rates import Rates
 from api.submission import (
     SubmitBody,
 )
@@ -89,7 +94,8 @@ def create_app(parts: Parts) -> FastAPI:
     receiving, decoding = uploads.receiving(parts.upload_bytes_max), uploads.decoding()
     watch = parts.watch or _watch(parts)
     positions, handed_out = ViewPositions(parts.database), HandedOutBoard(parts.broker)
-    running = Running(parts, identities, feed, board, positions, handed_out, receiving, decoding, watch)
+    batches = asyncio.Semaphore(1), asyncio.Semaphore(1)
+    running = Running(parts, identities, feed, board, positions, handed_out, receiving, decoding, *batches, watch)
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -104,10 +110,12 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
     app.add_middleware(HeadRequests)
+    app.add_middleware(Places, bounds=places(connections_max()))
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
-    app.add_middleware(Observed)  # the last one added is the outermost
+    app.add_middleware(Observed)
+    app.add_middleware(AnswerHeaders)  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(
         app, *bodies, prompts.PromptBody, prompts.PromptPatch, everybodys_jobs.PriorityBody, fleet.ReasonBody
@@ -155,7 +163,7 @@ class _Index:
         token = request.query_params.get("token")
         if token is None:
             return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
-        if await self._identities.identify(token) is None:
+        if await self._identities.identify(token, address_of(request.scope)) is None:
             raise Unauthorized(given=True)
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(

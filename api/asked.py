@@ -1,8 +1,14 @@
-"""Who asks, when, under which key, and until when: what the headers of a submission say."""
+"""Who asks, when, under which key, and until when: what the headers of a submission say.
+
+A submission without an Idempotency-Key is given one, which every answer to it names: who hears that the outcome is
+unknown, or nothing, sends the request again with that key, and it is carried out once.
+"""
 
 import hashlib
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,12 +16,21 @@ from uuid import UUID, uuid4, uuid5
 
 import orjson
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
-from api.errors import IdempotencyKeyInvalid
+from api.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
+from api.identity import identity_of
+from api.parts import running
 from domain.errors import FieldProblem, InvalidInput
+from services.blobs import BlobStoreUnavailable
+from services.database import Unavailable
+from services.flusher import OutcomeUnknown
 
 WAIT_S_MAX: Final = 60
 CANCEL_AFTER_MAX: Final = timedelta(days=30)
+
+KEY_BYTES: Final = 18
+"""Of a key that is made here: nobody sends the same one for another request."""
 
 OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
 """Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
@@ -27,12 +42,41 @@ WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After."""
+    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After.
+
+    `key_is_new`: it was made here, so that nothing can stand under it yet. No key: a part of a request that has one.
+    """
 
     owner: str
     now: datetime
     key: str | None
     deadline: datetime | None
+    key_is_new: bool = False
+
+
+def key_of(asked: Asked) -> str:
+    """The key of a whole request."""
+    if asked.key is None:
+        raise AssertionError("only a part of a request has no key")
+    return asked.key
+
+
+def asked_in(request: Request) -> Asked:
+    """What a request asks. Whatever it is answered, the answer names its key. Raises as `asked_by` does."""
+    asked = asked_by(identity_of(request).owner, request.headers, running(request).parts.clock())
+    request.scope[IDEMPOTENCY_KEY] = asked.key
+    return asked
+
+
+@contextmanager
+def after_the_commit() -> Iterator[None]:
+    """Around what follows a commit: where that fails, the answer must not sound as if nothing had been changed."""
+    try:
+        yield
+    except OutcomeUnknown:
+        raise
+    except (Unavailable, ViewBehind, BlobStoreUnavailable) as error:
+        raise OutcomeUnknown(f"The change was made, but what came of it cannot be shown now. {error}") from error
 
 
 def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
@@ -41,7 +85,8 @@ def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
     if key is not None and not VISIBLE_ASCII.fullmatch(key):
         raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
     after = headers.get("cancel-after")
-    return Asked(owner, now, key, None if after is None else now + _duration(after))
+    deadline = None if after is None else now + _duration(after)
+    return Asked(owner, now, key or secrets.token_urlsafe(KEY_BYTES), deadline, key_is_new=key is None)
 
 
 def wait_s(headers: Headers) -> int | None:
@@ -82,11 +127,38 @@ def sha256_of(request: Mapping[str, Any]) -> str:
 
     Raises `InvalidInput` for one that nests deeper than can be written again.
     """
+    return hashlib.sha256(_canonical(request)).hexdigest()
+
+
+def sha256_in_parts(request: Mapping[str, Any], listed: str) -> str:
+    """The same hash of a request with a long list under `listed`, whose items are written one by one.
+
+    An item that nests too deeply counts as any other one that does: it is rejected by itself.
+    """
+    digest = hashlib.sha256()
+    for place, name in enumerate(sorted(request)):
+        digest.update(b"%s%s:" % (b"," if place else b"{", orjson.dumps(name)))
+        items = request[name]
+        if name != listed or not isinstance(items, list):
+            digest.update(_canonical(items))
+            continue
+        digest.update(b"[")
+        for index, item in enumerate(items):
+            digest.update(b"," if index else b"")
+            try:
+                digest.update(_canonical(item))
+            except InvalidInput:
+                digest.update(b"nested too deeply")
+        digest.update(b"]")
+    digest.update(b"}" if request else b"{}")
+    return digest.hexdigest()
+
+
+def _canonical(value: object) -> bytes:
     try:
-        canonical = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         raise InvalidInput([FieldProblem("body", "is nested too deeply")]) from None
-    return hashlib.sha256(canonical).hexdigest()
 
 
 def _duration(text: str) -> timedelta:

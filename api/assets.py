@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer
+from api.asked import after_the_commit
 from api.body import read_body, read_nothing
 from api.content import File, file_answer
 from api.documents import Json, curated, listed_asset_document
@@ -185,9 +186,11 @@ async def _without_body(request: Request, asset_id: str, command: AssetCommand) 
 
 async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) -> Response:
     """Carry out the commands; the asset as it is after them."""
-    for command in commands:
-        executed = await execute_asset(request, asset_id, command)
-    document = await _document_after(running(request), identity_of(request).owner, asset_id, executed)
+    executed = await execute_asset(request, asset_id, commands[0])
+    with after_the_commit():
+        for command in commands[1:]:
+            executed = await execute_asset(request, asset_id, command)
+        document = await _document_after(running(request), identity_of(request).owner, asset_id, executed)
     return answer(document, position=executed.position)
 
 

@@ -13,6 +13,12 @@ from domain.validation_words import words_for
 BODY_BYTES_MAX: Final = 1024 * 1024
 """A submission is a few kB; files travel elsewhere."""
 
+MEMBERS_MAX: Final = 256
+"""Members of an object in a body. Each unknown one is a problem to be worded, and no call has a tenth as many."""
+
+ELEMENTS_MAX: Final = 1_000
+"""Elements of a list in a body: the items of a batch are the longest one."""
+
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Json = dict[str, Any]
 
@@ -35,6 +41,22 @@ async def read_unchecked(request: Request, bytes_max: int) -> Json:
 def nul_problems(content: Json) -> list[FieldProblem]:
     """A problem for each NUL character in a body, which Postgres cannot store."""
     return [FieldProblem(path, "must not hold a NUL character") for path in _paths_with_nul(content)]
+
+
+def require_few(content: Json, path: str = "body") -> None:
+    """Refuse an object, or one within it, that has more members or elements than any call can take.
+
+    Before anything is said of each of them. Raises `InvalidInput`.
+    """
+    within = content.items() if len(content) <= MEMBERS_MAX else ()
+    problems = []
+    for name, value in ((path, content), *within):
+        if isinstance(value, dict) and len(value) > MEMBERS_MAX:
+            problems.append(FieldProblem(name, f"has {len(value)} members; at most {MEMBERS_MAX} are taken"))
+        elif isinstance(value, list) and len(value) > ELEMENTS_MAX:
+            problems.append(FieldProblem(name, f"has {len(value)} elements; at most {ELEMENTS_MAX} are taken"))
+    if problems:
+        raise InvalidInput(problems)
 
 
 async def read_nothing(request: Request) -> None:
@@ -82,6 +104,7 @@ def _parsed(request: Request, raw: bytes) -> Json:
         ) from None
     if not isinstance(content, dict):
         raise InvalidInput([FieldProblem("body", "must be a JSON object")])
+    require_few(content)
     return content
 
 

@@ -15,11 +15,16 @@ import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.answer_headers import DEFAULTS
+from api.crowd import UNKNOWN, Crowd, counted_as, crowd_of
 from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, TooManyConnections, problem_of
 from api.limits import HEAD_BYTES_MAX
 
 CONNECTIONS_MAX: Final = 2_000
 """Of one process: a thousand event streams, and as many that ask."""
+
+OF_ONE_ADDRESS: Final = 0.5
+"""The share of them that one address gets, unless it is a trusted proxy."""
 
 FILES_KEPT: Final = 128
 """Of the files that a process may open: for Postgres, NATS and the object store."""
@@ -61,18 +66,24 @@ class BoundedConnection(HttpToolsProtocol):
     _stall_timer: TimerHandle | None = None
     _end_timer: TimerHandle | None = None
     _line: asyncio.Transport
+    _crowd: Crowd
+    address = UNKNOWN
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         self._line = transport
         super().connection_made(cast("asyncio.Transport", _Unhurried(transport, self)))
-        if len(self.connections) > connections_max():
-            self._refuse(problem_of(TooManyConnections()))
-        else:
+        self.address = counted_as(None if self.client is None else self.client[0])
+        self._crowd = crowd_of(self.server_state)
+        self._crowd.joins(self)
+        if self._finds_room():
             self._await_head()
+        else:
+            self.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
+        self._crowd.leaves(self)
         self._end_timers()
         super().connection_lost(exc)
 
@@ -123,6 +134,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # it is read again: see _decline_upgrade
         self._in_head = False
+        self._crowd.works(self)
         self._heads += 1
         self._head_bytes = 0
         if self._head_timer is not None:
@@ -149,6 +161,8 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request has been answered: refuse what could not be refused before, and read the rest of its body."""
         super().on_response_complete()
+        if self._answered:
+            self._crowd.waits(self)
         if not self._answered or self.transport.is_closing():
             return
         if self._refusal is not None:
@@ -184,6 +198,23 @@ class BoundedConnection(HttpToolsProtocol):
         else:
             self._linger()
 
+    def make_room(self) -> None:
+        """Close at once: others need the place."""
+        self._end_timers()
+        if not self._heads and not self._line.is_closing():  # else it has nothing to hear: it was answered
+            self._line.write(_without_application(problem_of(TooManyConnections())))
+        self._line.close()
+
+    def _finds_room(self) -> bool:
+        """Whether there is a place, if need be that of a connection that only waits."""
+        most = connections_max()
+        full = len(self.connections) > most
+        if self._crowd.of(self.address) > most * OF_ONE_ADDRESS and self.client is not None:
+            trusted = getattr(self.config.loaded_app, "trusted_hosts", ())
+            if self.client[0] not in trusted:  # a proxy speaks for many
+                return self._crowd.make_room(self, self.address)
+        return not full or self._crowd.make_room(self)
+
     @property
     def lingers(self) -> bool:
         """Whether nothing is sent any more, and what comes is thrown away."""
@@ -213,9 +244,7 @@ class BoundedConnection(HttpToolsProtocol):
         answer = self._refusal
         if answer is None:
             raise AssertionError("what is sent was decided on")
-        head = [f"HTTP/1.1 {answer.status_code} \r\n".encode(), b"connection: close\r\n"]
-        head += [b"%s: %s\r\n" % (name, value) for name, value in answer.raw_headers if name != b"connection"]
-        self.transport.write(b"".join([*head, b"\r\n", bytes(answer.body)]))
+        self.transport.write(_without_application(answer))
         self.transport.close()
 
     def _linger(self) -> None:
@@ -243,6 +272,14 @@ class BoundedConnection(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._head_timer = self._stall_timer = self._end_timer = None
+
+
+def _without_application(answer: Response) -> bytes:
+    """The bytes of an answer to what is no request."""
+    head = [f"HTTP/1.1 {answer.status_code} \r\n".encode(), b"connection: close\r\n"]
+    headers = [each for each in answer.raw_headers if each[0] != b"connection"]
+    head += [b"%s: %s\r\n" % each for each in (*headers, *DEFAULTS)]
+    return b"".join([*head, b"\r\n", bytes(answer.body)])
 
 
 class _Unhurried:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from uuid import uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from nats.errors import Error as NatsError
@@ -12,22 +12,29 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer
+from api.asked import asked_in, id_under_key, key_of
 from api.body import read_body
-from api.identity import identity_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.submission import (
     Prompt,
 )
 from domain.enhancement import RULES, enhance
+from domain.envelope import Recorded
+from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade
 from domain.recipe import Kind
+from services.flusher import Conflict
 from services.ledger import Context
 from services.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["jobs"])
+
+
+Made = tuple[EnhancementMade, int]
+"""What was made of a prompt, and its position."""
 
 
 class EnhanceBody(BaseModel):
@@ -43,23 +50,50 @@ class EnhanceBody(BaseModel):
     "/v1/enhance",
     response_model=None,
     responses=answers({200: schemas.Enhancement}, 400, 413, 415, 422, 503),
-    openapi_extra=body_and_headers(EnhanceBody),
+    openapi_extra=body_and_headers(EnhanceBody, "Idempotency-Key"),
 )
 async def enhance_prompt(request: Request) -> Response:
-    """Make a prompt richer. Nothing is queued: submit a job with the answer, or do not."""
+    """Make a prompt richer. Nothing is queued: submit a job with the answer, or do not.
+
+    The same Idempotency-Key and body again: the same answer.
+    """
     here = running(request)
+    asked = asked_in(request)
     body = await read_body(request, EnhanceBody)
     kind = here.parts.catalog.job_type(body.job_type).kind
     require_broker(here)
-    enhanced, enhancer = await _made_richer(here, body.prompt, kind)
-    owner, identifier = identity_of(request).owner, uuid4()
-    made = EnhancementMade(
-        owner=owner, job_type=body.job_type, original=body.prompt, enhanced=enhanced, enhancer=enhancer
-    )
-    position = await asyncio.to_thread(
-        here.parts.ledger.keep_enhancement, identifier, made, here.parts.clock(), Context(actor=owner, owner=owner)
-    )
+    identifier = id_under_key(asked.owner, f"enhance {key_of(asked)}")  # no key has a space: no job has this id
+    before = None if asked.key_is_new else await asyncio.to_thread(_made_before, here, identifier, body)
+    if before is None:
+        enhanced, enhancer = await _made_richer(here, body.prompt, kind)
+        made = EnhancementMade(
+            owner=asked.owner, job_type=body.job_type, original=body.prompt, enhanced=enhanced, enhancer=enhancer
+        )
+        before = await asyncio.to_thread(_keep, here, identifier, made, body)
+    made, position = before
     return answer({"id": identifier} | made.model_dump(exclude={"owner"}), position=position)
+
+
+def _keep(here: Running, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
+    """Append it; or what the same key was answered meanwhile."""
+    try:
+        context = Context(actor=made.owner, owner=made.owner)
+        return made, here.parts.ledger.keep_enhancement(identifier, made, here.parts.clock(), context)
+    except Conflict:
+        before = _made_before(here, identifier, body)
+        if before is None:
+            raise AssertionError("what is in the way is there") from None
+        return before
+
+
+def _made_before(here: Running, identifier: UUID, body: EnhanceBody) -> Made | None:
+    """What the key was answered before, and its position. Raises `IdempotencyKeyReused`."""
+    for event in here.parts.ledger.stream(identifier):
+        if isinstance(event, Recorded) and isinstance(event.event, EnhancementMade):
+            if (event.event.original, event.event.job_type) != (body.prompt, body.job_type):
+                raise IdempotencyKeyReused
+            return event.event, event.position
+    return None
 
 
 async def _made_richer(here: Running, prompt: str, kind: Kind) -> tuple[str, str]:

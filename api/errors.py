@@ -6,6 +6,8 @@ ApiError
 ├── Unauthorized             no token, or not one of ours
 ├── Forbidden                only for administrators
 ├── RateLimited              too many requests of one owner
+├── TooManyInWork            as many requests of one owner are in work as it has places for
+├── Busy                     all places for such requests are taken
 ├── TooManyConnections       no further one is taken now
 ├── HeadTooLarge             address and headers above the limit
 ├── HeadTooSlow              they did not come in time
@@ -40,11 +42,15 @@ from domain.errors import FieldProblem, InvalidInput, Refused
 from domain.validation_words import words_for
 from services.blobs import BlobMissing, BlobStoreUnavailable
 from services.database import Unavailable
+from services.flusher import OutcomeUnknown
 from services.media import UnreadableMedia
 from services.media.bounded import DecodingUnavailable
 from services.rebuild import RebuildRunning
 
 log = logging.getLogger(__name__)
+
+IDEMPOTENCY_KEY: Final = "darkroom.idempotency_key"
+"""Where a request's scope has its Idempotency-Key, for every answer to it."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -87,6 +93,25 @@ class RateLimited(ApiError):
     def __init__(self, wait_s: int) -> None:
         super().__init__(f"Too many requests; the next one is taken in {wait_s} s.")
         self.headers = {"Retry-After": str(wait_s)}
+
+
+class TooManyInWork(ApiError):
+    """As many requests of one owner are in work as it has places for."""
+
+    code = "too_many_in_work"
+
+    def __init__(self, words: str, most: int) -> None:
+        super().__init__(f"{most} {words} of yours are in work, the most at a time; let one end, or try again later.")
+        self.headers = {"Retry-After": str(RETRY_AFTER_S)}
+
+
+class Busy(ApiError):
+    """All places for such requests are taken, by others as well."""
+
+    code = "busy"
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"No further {words} are taken now, because too many are in work; try again in a moment.")
 
 
 class TooManyConnections(ApiError):
@@ -269,11 +294,14 @@ TABLE: Final[Mapping[str, Answer]] = {
     "idempotency_key_invalid": Answer(422, "Idempotency-Key invalid"),
     "idempotency_key_reused": Answer(422, "Idempotency-Key reused"),
     "rate_limited": Answer(429, "Too many requests"),
+    "too_many_in_work": Answer(429, "Too many requests in work"),
     "head_too_large": Answer(431, "Request header fields too large"),
     "internal": Answer(500, "Internal error"),
     "unavailable": Answer(503, "Unavailable"),
     "ledger_stopped": Answer(503, "Writes are stopped"),
+    "outcome_unknown": Answer(503, "Outcome unknown"),
     "blob_store_unavailable": Answer(503, "Object store unavailable"),
+    "busy": Answer(503, "Busy"),
     "too_many_connections": Answer(503, "Too many connections"),
     "broker_unavailable": Answer(503, "NATS unavailable"),
     "rebuild_unavailable": Answer(503, "Rebuild unavailable"),
@@ -357,7 +385,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _gone)
 
 
-async def _known(_: Request, error: Exception) -> Response:
+async def _known(request: Request, error: Exception) -> Response:
+    if isinstance(error, OutcomeUnknown):
+        key = " with the same Idempotency-Key, which this answer names" if IDEMPOTENCY_KEY in request.scope else ""
+        return problem(error.code, f"{error} Send the same request again{key}: it is carried out once.")
     return problem_of(error)
 
 

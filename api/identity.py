@@ -2,20 +2,23 @@
 
 import asyncio
 import hmac
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from starlette.datastructures import MutableHeaders, QueryParams
+from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import Forbidden, Unauthorized, problem_of
+from api.crowd import address_of
+from api.errors import Forbidden, RateLimited, Unauthorized, problem_of
+from api.rates import Rates
 from services.database import Database, Unavailable
 from services.logs import about
-from services.users import ADMIN, fingerprint, is_key, owners_of
+from services.users import ADMIN, fingerprint, is_key, owners_of, working_keys
 
 COOKIE: Final = "darkroom_token"
 
@@ -27,6 +30,11 @@ KNOWN_S: Final = 1.0
 
 KNOWN_MAX: Final = 10_000
 """Keys that are remembered; the one looked up longest ago is forgotten first."""
+
+WRONG_KEYS_AT_ONCE_MAX: Final = 20
+"""From one address: enough for a script with an old key, or somebody who mistypes."""
+
+WRONG_KEYS_PER_S_MAX: Final = 0.5
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token."""
@@ -55,24 +63,57 @@ class Identities:
         self._admin = fingerprint(admin_token)
         self._database = database
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._wrong = Rates(WRONG_KEYS_PER_S_MAX, WRONG_KEYS_AT_ONCE_MAX)
+        self._working: Mapping[bytes, str] = {}
+        self._working_until = -math.inf
+        self._reading: asyncio.Task[None] | None = None
         self._asked: set[bytes] = set()
         self._answering: asyncio.Task[Mapping[bytes, str]] | None = None
 
-    async def identify(self, token: str) -> Identity | None:
-        """Whom the token stands for; None for one that is not ours, or was revoked. Raises `Unavailable`.
+    async def identify(self, token: str, address: str | None = None) -> Identity | None:
+        """Whom the token stands for; None for one that is not ours, or was revoked.
+
+        Raises `Unavailable`, and `RateLimited` for a wrong token from an `address` that has sent too many: a right one
+        is let in from there as well, and the database is not asked about each.
 
         Only fingerprints are compared, so the time that it takes says nothing of the tokens that there are.
         """
         given = fingerprint(token)
         if hmac.compare_digest(given, self._admin):
             return Identity(ADMIN, is_admin=True)
-        if not is_key(token):
-            return None
+        owner = await self._owner_by(given, address) if is_key(token) else None
+        if owner is not None:
+            return Identity(owner)
+        wait_s = 0.0 if address is None else self._wrong.take(address)
+        if wait_s > 0:
+            raise RateLimited(math.ceil(wait_s))
+        return None
+
+    async def _owner_by(self, given: bytes, address: str | None) -> str | None:
         known = self._known.get(given)
         if known is not None and time.monotonic() < known.until:
-            return Identity(known.owner)
-        owner = await self._owner_of(given)
-        return None if owner is None else Identity(owner)
+            return known.owner
+        if address is None or self._wrong.wait_s(address) == 0:
+            return await self._owner_of(given)
+        return await self._owner_among_all(given)
+
+    async def _owner_among_all(self, given: bytes) -> str | None:
+        """Look among all keys that work: read once in `KNOWN_S`, however many wrong keys come."""
+        if time.monotonic() >= self._working_until:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read_all())
+                self._reading.add_done_callback(_heard)
+            await asyncio.shield(self._reading)
+        return self._working.get(given)
+
+    async def _read_all(self) -> None:
+        until = time.monotonic() + KNOWN_S
+        self._working = await asyncio.to_thread(self._all_working)
+        self._working_until = until
+
+    def _all_working(self) -> Mapping[bytes, str]:
+        with self._database.connection() as connection:
+            return working_keys(connection)
 
     async def _owner_of(self, given: bytes) -> str | None:
         """Ask the database, together with all who ask while it answers those before: one question at a time."""
@@ -101,7 +142,7 @@ class Identities:
             return owners_of(connection, asked)
 
 
-def _heard(answering: "asyncio.Task[Mapping[bytes, str]]") -> None:
+def _heard(answering: "asyncio.Task[Mapping[bytes, str]] | asyncio.Task[None]") -> None:
     if not answering.cancelled():
         answering.exception()
 
@@ -128,7 +169,7 @@ def require_admin(connection: HTTPConnection) -> Identity:
 
 
 class Gate:
-    """Lets through who is known, everywhere but at the open addresses, and marks every answer `nosniff`."""
+    """Lets through who is known, everywhere but at the open addresses."""
 
     def __init__(self, app: ASGIApp, identities: Identities) -> None:
         self._app = app
@@ -138,29 +179,23 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def sealed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
         path = scope["path"]
         signs_in = path == SIGN_IN and "token" in QueryParams(scope["query_string"])
         if path not in OPEN and not signs_in:
             try:
                 scope["darkroom.identity"] = await self._known(scope)
-            except (Unauthorized, Unavailable) as error:
-                await problem_of(error)(scope, receive, sealed)
+            except (Unauthorized, RateLimited, Unavailable) as error:
+                await problem_of(error)(scope, receive, send)
                 return
             with about(owner=scope["darkroom.identity"].owner):
-                await self._app(scope, receive, sealed)
+                await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, sealed)
+        await self._app(scope, receive, send)
 
     async def _known(self, scope: Scope) -> Identity:
-        """Who asks. Raises `Unauthorized` and `Unavailable`."""
+        """Who asks. Raises `Unauthorized`, `RateLimited` and `Unavailable`."""
         token = token_of(scope)
-        identity = None if token is None else await self._identities.identify(token)
+        identity = None if token is None else await self._identities.identify(token, address_of(scope))
         if identity is None:
             raise Unauthorized(given=token is not None)
         return identity

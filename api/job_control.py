@@ -60,7 +60,7 @@ def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) ->
 
 def _under_key(parts: Parts, asked: Asked, job_id: UUID) -> Retried | None:
     """The job that the key names already: that of an earlier version for this retry. Raises `IdempotencyKeyReused`."""
-    if asked.key is None:
+    if asked.key is None or asked.key_is_new:
         return None
     named = id_under_key(asked.owner, asked.key)
     try:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
-from api.asked import asked_by, wait_s
+from api.asked import after_the_commit, asked_in, wait_s
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
 from api.identity import identity_of
@@ -32,8 +32,7 @@ from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
 from domain.job import ENDED
 from projections.reads import JobFilter
-from services.database import Unavailable
-from services.flusher import ANSWER_S_MAX, Conflict, Receipt
+from services.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
 from services.ledger import Context, JobExecuted
 
 router = APIRouter(tags=["jobs"])
@@ -49,7 +48,7 @@ router = APIRouter(tags=["jobs"])
 async def submit_job(request: Request) -> Response:
     """Submit a job. 202 with the job; the same Idempotency-Key and body again: 200 and the same job."""
     here = running(request)
-    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    asked = asked_in(request)
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
     command = submission_of(content, asked, here.parts.catalog, given)
@@ -125,16 +124,17 @@ async def retry_job(request: Request, job_id: str) -> Response:
     """
     here = running(request)
     found = identifier("job", job_id)
-    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    asked = asked_in(request)
     await read_nothing(request)
     require_broker(here)
     retried = await asyncio.to_thread(retry, here.parts, asked, found)
     seconds = wait_s(request.headers)
-    if seconds is None:
-        document, waited = await asyncio.to_thread(job_from_ledger, here, asked.owner, retried.job_id), {}
-    else:
-        document = await _when_ended(here, asked.owner, retried.job_id, seconds)
-        waited = {"Preference_Applied": f"wait={seconds}"}
+    with after_the_commit():
+        if seconds is None:
+            document, waited = await asyncio.to_thread(job_from_ledger, here, asked.owner, retried.job_id), {}
+        else:
+            document = await _when_ended(here, asked.owner, retried.job_id, seconds)
+            waited = {"Preference_Applied": f"wait={seconds}"}
     return answer(document, 202 if retried.new else 200, position=retried.position, **waited)
 
 
@@ -169,14 +169,16 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     executed = await _execute(here, command.owner, command.job_id, command)
     if executed.decision:
         return answer(new_job_document(command), 202, position=executed.position)
-    document = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
+    with after_the_commit():
+        document = await asyncio.to_thread(job_from_ledger, here, command.owner, command.job_id)
     return answer(document, 200, position=executed.position)
 
 
 async def _submit_and_wait(here: Running, command: SubmitJob, seconds: int) -> Response:
     """Answer when the job ended, or after `seconds`, with the job as it is then."""
     executed = await _execute(here, command.owner, command.job_id, command)
-    document = await _when_ended(here, command.owner, command.job_id, seconds)
+    with after_the_commit():
+        document = await _when_ended(here, command.owner, command.job_id, seconds)
     status = 202 if executed.decision else 200
     return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
 
@@ -201,7 +203,7 @@ async def _begin(here: Running, command: SubmitJob) -> Receipt:
         async with asyncio.timeout(ANSWER_S_MAX):
             return await asyncio.wrap_future(committed)
     except TimeoutError:
-        raise Unavailable(f"The ledger did not answer within {ANSWER_S_MAX:g} s.") from None
+        raise gave_up(taken_back=committed.cancel()) from None
 
 
 async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:

@@ -6,18 +6,13 @@ What a connection may cost before there is a request is bounded in api/connectio
 import asyncio
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
 from api.identity import Identity
-
-OWNERS_MAX: Final = 10_000
-"""Owners remembered; the one not heard of for longest is forgotten, and begins with a full bucket again."""
+from api.rates import Rates
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Address and headers; browsers send 2 kB with all their cookies."""
@@ -27,38 +22,6 @@ BODY_WAIT_S_MAX: Final = 15.0
 
 BODY_BYTES_PER_S_MIN: Final = 8 * 1024
 """What a body comes at least at: 64 kbit/s, a tenth of a bad mobile line."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """Requests that may come at once, as of a moment of the monotonic clock."""
-
-    tokens: float
-    at_s: float
-
-
-class Rates:
-    """A bucket for each owner: `burst` requests at once, refilled by `per_s`. For one event loop alone."""
-
-    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s = per_s
-        self._burst = burst
-        self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-
-    def take(self, owner: str) -> float:
-        """0 when the owner may send this request; else the seconds until he may. One that is refused costs nothing."""
-        now_s = self._clock()
-        bucket = self._buckets.setdefault(owner, _Bucket(self._burst, now_s))
-        self._buckets.move_to_end(owner)
-        if len(self._buckets) > OWNERS_MAX:
-            self._buckets.popitem(last=False)
-        bucket.tokens = min(self._burst, bucket.tokens + (now_s - bucket.at_s) * self._per_s)
-        bucket.at_s = now_s
-        if bucket.tokens < 1:
-            return (1 - bucket.tokens) / self._per_s
-        bucket.tokens -= 1
-        return 0.0
 
 
 class RateLimit:

@@ -1,5 +1,6 @@
 """What the API is made of: the parts it is given, and what it keeps running while it serves."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +61,7 @@ class Running:
     """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
 
     `watch` says how the installation is. `receiving` bounds the uploads that are on disk, `decoding` those that are in
-    memory and decoded at a time.
+    memory and decoded at a time. One batch is written, and one is read, at a time: a large one keeps a processor busy.
     """
 
     parts: Parts
@@ -71,6 +72,8 @@ class Running:
     handed_out: HandedOutBoard
     receiving: Slots
     decoding: Slots
+    batches_written: asyncio.Semaphore
+    batches_read: asyncio.Semaphore
     watch: Watch
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer, listed
-from api.asked import asked_by
+from api.asked import after_the_commit, asked_in, key_of
 from api.body import read_body, read_nothing
 from api.documents import Json
 from api.identity import identity_of
@@ -92,7 +92,7 @@ class _For:
 async def save_prompt(request: Request) -> Response:
     """Keep a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
     here = running(request)
-    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    asked = asked_in(request)
     body = await read_body(request, PromptBody)
     if body.model is None and body.job_type is None:
         raise InvalidInput([FieldProblem("model", "required, or job_type: the prompt's task follows from it")])
@@ -108,9 +108,10 @@ async def save_prompt(request: Request) -> Response:
         tags=tuple(body.tags),
         now=asked.now,
     )
-    found = uuid4() if asked.key is None else prompt_id(asked.owner, asked.key)
+    found = prompt_id(asked.owner, key_of(asked))
     executed = await _execute(request, found, command)
-    document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
+    with after_the_commit():
+        document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
     return answer(document, 201 if executed.events else 200, position=executed.position)
 
 
@@ -160,7 +161,8 @@ async def edit_prompt(request: Request, prompt: str) -> Response:
     if not given:
         raise InvalidInput([FieldProblem("body", f"must have some of {', '.join(PromptPatch.model_fields)}")])
     executed = await _execute(request, found, _edit(here, given))
-    document = await asyncio.to_thread(_from_ledger, here, identity_of(request).owner, found)
+    with after_the_commit():
+        document = await asyncio.to_thread(_from_ledger, here, identity_of(request).owner, found)
     return answer(document, position=executed.position)
 
 

@@ -366,6 +366,9 @@ async def _serve_app(
         app,
         log_config=None,  # its entries are written like ours
         http=BoundedConnection,
+        server_header=False,
+        proxy_headers=bool(core.settings.trusted_proxies),
+        forwarded_allow_ips=core.settings.trusted_proxies,
         ws="none",
         log_level="warning",
         access_log=False,

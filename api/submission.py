@@ -24,6 +24,9 @@ from domain.negative_prompt import negative_prompt_for
 from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
+REFERENCES_MAX: Final = 16
+"""Pictures that guide one job: each is read from the ledger, and no model takes as many."""
+
 TAGS_MAX: Final = 20
 TAG_CHARACTERS_MAX: Final = 64
 
@@ -54,7 +57,7 @@ class SubmitBody(BaseModel):
     quantity: Annotated[int, Field(description="One that the job type allows; the smallest when absent.")] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     params: dict[str, Any] = Field(default_factory=dict, description="By the names of the job type's `parameters`.")
-    references: list[Reference] = Field(default_factory=list)
+    references: Annotated[list[Reference], Field(max_length=REFERENCES_MAX)] = Field(default_factory=list)
     media: dict[str, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-10, le=10)] = 0
     tags: Tags = Field(default_factory=list)
@@ -84,7 +87,7 @@ def sources_of(content: Json) -> list[Source]:
     """Where a body names files, whatever else is wrong with it."""
     references, media = content.get("references"), content.get("media")
     sources: list[Source] = []
-    if isinstance(references, list):
+    if isinstance(references, list) and len(references) <= REFERENCES_MAX:
         sources += [
             (f"references.{place}.source", each["source"], ("image",))
             for place, each in enumerate(references)

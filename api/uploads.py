@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import answer
+from api.asked import after_the_commit
 from api.body import read_nothing
 from api.content import File, file_answer
 from api.documents import media_document
@@ -187,7 +188,8 @@ def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaE
     if not isinstance(executed.state, Deleted):
         raise AssertionError("what was deleted is known as such")
     reached(Point.UPLOAD_AFTER_DELETION)
-    parts.blobs.delete(executed.state.uploaded.path)
+    with after_the_commit():
+        parts.blobs.delete(executed.state.uploaded.path)
     return executed
 
 

@@ -32,6 +32,12 @@ from uuid import UUID
 REASONS_TOLD_MAX: Final = 5
 """Of the items of a batch: a sentence with more of them nobody reads."""
 
+PROBLEMS_TOLD_MAX: Final = 20
+"""Fields that one refusal names: whoever made more mistakes finds the others next time."""
+
+PROBLEM_CHARACTERS_MAX: Final = 1_000
+"""Of a path, and of what is said about it: both may repeat what was sent."""
+
 
 class Refused(Exception):
     """A command that the rules do not allow. `code` is stable; `str()` is a sentence a person can act on."""
@@ -47,14 +53,27 @@ class FieldProblem:
     detail: str
 
 
+def _cut(problem: FieldProblem) -> FieldProblem:
+    if max(len(problem.path), len(problem.detail)) <= PROBLEM_CHARACTERS_MAX:
+        return problem
+    path, detail = (
+        text if len(text) <= PROBLEM_CHARACTERS_MAX else text[: PROBLEM_CHARACTERS_MAX - 1] + "…"
+        for text in (problem.path, problem.detail)
+    )
+    return FieldProblem(path, detail)
+
+
 class InvalidInput(Refused):
     """Fields of a request do not hold."""
 
     code = "invalid_input"
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(f"{problem.path}: {problem.detail}" for problem in self.problems))
+        """The first `PROBLEMS_TOLD_MAX` are kept, each cut where it is very long; the message says how many more."""
+        self.problems = tuple(_cut(problem) for problem in problems[:PROBLEMS_TOLD_MAX])
+        told = "; ".join(f"{problem.path}: {problem.detail}" for problem in self.problems)
+        more = len(problems) - len(self.problems)
+        super().__init__(f"{told}; and {more} more" if more else told)
 
 
 class NotFound(Refused):

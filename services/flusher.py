@@ -103,6 +103,20 @@ class Receipt:
     repeated: bool = False
 
 
+class OutcomeUnknown(Unavailable):
+    """The answer to a commit did not come: it may be in the ledger, or get there. The same command again is safe."""
+
+    code = "outcome_unknown"
+
+
+def gave_up(*, taken_back: bool) -> Unavailable:
+    """What is true for a caller who waited `ANSWER_S_MAX` for a commit. `taken_back`: it was not on its way yet."""
+    waited = f"The ledger did not answer within {ANSWER_S_MAX:g} s"
+    if taken_back:
+        return Unavailable(f"{waited}; nothing was changed.")
+    return OutcomeUnknown(f"{waited}, so it is not known whether the change was made.")
+
+
 class Conflict(Exception):
     """A stream or guard has moved on. Load again and decide again."""
 
@@ -128,6 +142,10 @@ class _Awaited:
         self._answered = threading.Lock()
         self._answered.acquire()
 
+    def taken(self) -> bool:
+        """Goes on its way now: one that was taken back waits no more."""
+        return True
+
     def answer(self, verdict: Receipt | Exception) -> None:
         self._verdict = verdict
         self._answered.release()
@@ -140,21 +158,31 @@ class _Awaited:
 
     def verdict(self, timeout_s: float) -> "Receipt | Conflict":
         if not self._answered.acquire(timeout=timeout_s) or self._verdict is None:
-            raise Unavailable(f"The ledger did not answer within {timeout_s:g} s.")
+            raise _NoAnswer
         if isinstance(self._verdict, Receipt | Conflict):
             return self._verdict
         raise self._verdict
 
 
+class _NoAnswer(Exception):
+    """None came in time."""
+
+
 class _Promised:
-    """A commit whose receipt comes as a future, for callers that cannot sleep."""
+    """A commit whose receipt comes as a future, for callers that cannot sleep.
+
+    Canceling the future takes the commit back, unless it is on its way.
+    """
 
     __slots__ = ("commit", "future")
 
     def __init__(self, commit: Commit) -> None:
         self.commit = commit
         self.future: Future[Receipt] = Future()
-        self.future.set_running_or_notify_cancel()  # what was handed in cannot be taken back: it may be on its way
+
+    def taken(self) -> bool:
+        """Whether it goes on its way now: not when it was taken back."""
+        return self.future.set_running_or_notify_cancel()
 
     def answer(self, verdict: Receipt | Exception) -> None:
         if isinstance(verdict, Exception):
@@ -211,26 +239,44 @@ class Flusher:
         self._on_new_epoch.append(forget)
 
     def append(self, commit: Commit) -> Future[Receipt]:
-        """Hand in a commit. The future holds its receipt, `Conflict` or `Unavailable`."""
+        """Hand in a commit. The future holds its receipt, `Conflict`, `Unavailable` or `OutcomeUnknown`."""
         promised = _Promised(commit)
         self._hand_in(promised)
         return promised.future
 
     def write(self, commit: Commit) -> Receipt:
-        """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
+        """Hand in a commit and wait for its receipt. Raises `Conflict`, `Unavailable` or `OutcomeUnknown`."""
         awaited = _Awaited(commit)
         self._hand_in(awaited)
-        return awaited.wait(ANSWER_S_MAX)
+        try:
+            return awaited.wait(ANSWER_S_MAX)
+        except _NoAnswer:
+            raise self._gave_up([awaited]) from None
 
     def write_each(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
-        """Hand in several commits that travel together, and wait for the verdict on each. Raises `Unavailable`."""
+        """Hand in several commits that travel together, and wait for the verdict on each.
+
+        Raises `Unavailable` or `OutcomeUnknown`.
+        """
         awaited = [_Awaited(commit) for commit in commits]
         self._hand_in(*awaited)
-        return [one.verdict(ANSWER_S_MAX) for one in awaited]
+        try:
+            return [one.verdict(ANSWER_S_MAX) for one in awaited]
+        except _NoAnswer:
+            raise self._gave_up(awaited) from None
+
+    def _gave_up(self, handed: Sequence[_Awaited]) -> Unavailable:
+        """Take back what is not on its way yet; what is true then."""
+        taken_back = 0
+        for one in handed:
+            with suppress(ValueError):  # it is on its way, or answered
+                self._waiting.remove(one)
+                taken_back += 1
+        return gave_up(taken_back=taken_back == len(handed))
 
     def _hand_in(self, *handed: _Awaited | _Promised) -> None:
         if self._closing:
-            raise Unavailable("The ledger is closing.")
+            raise Unavailable("The ledger is closing; nothing was changed.")
         self._waiting.extend(handed)
         if len(self._waiting) >= self._wanted:
             self._wake_up()
@@ -259,7 +305,9 @@ class Flusher:
     def _refuse_waiting(self) -> None:
         while self._waiting:
             with suppress(IndexError):  # another thread refused it
-                self._waiting.popleft().answer(Unavailable("The ledger is closing."))
+                refused = self._waiting.popleft()
+                if refused.taken():
+                    refused.answer(Unavailable("The ledger is closing; nothing was changed."))
 
     def _tell(self, last_position: int) -> None:
         if last_position and self._on_commit is not None:
@@ -270,17 +318,28 @@ class Flusher:
 
     def _next_group(self, commits_before: int) -> "list[_Awaited | _Promised]":
         """What waits, as soon as something does; empty at the end."""
-        self._await(1)
-        if commits_before <= LINGER_COMMITS_MAX:
-            self._await(commits_before, LINGER_S_MAX)
         group: list[_Awaited | _Promised] = []
+        while not group:
+            self._await(1)
+            if commits_before <= LINGER_COMMITS_MAX:
+                self._await(commits_before, LINGER_S_MAX)
+            if not self._waiting and self._closing:
+                break
+            self._take_into(group)
+        return group
+
+    def _take_into(self, group: "list[_Awaited | _Promised]") -> None:
         events = 0
         while self._waiting and len(group) < GROUP_COMMITS_MAX:
-            events += len(self._waiting[0].commit.events)
-            if group and events > GROUP_EVENTS_MAX:
-                break
-            group.append(self._waiting.popleft())
-        return group
+            try:
+                events += len(self._waiting[0].commit.events)
+                if group and events > GROUP_EVENTS_MAX:
+                    return
+                handed = self._waiting.popleft()
+            except IndexError:  # its caller took it back in this moment
+                return
+            if handed.taken():
+                group.append(handed)
 
     def _await(self, commits: int, seconds: float | None = None) -> None:
         """Sleep until so many commits wait, for so long at most, or until closing."""
@@ -296,24 +355,36 @@ class Flusher:
     def _flush(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         """Send the group until it is answered. Its command ids make a second sending harmless."""
         deadline = time.monotonic() + RETRY_S_MAX
+        in_doubt = False
         while True:
+            sending = False
             try:
-                return self._send(commits)
+                connection = self._connected()
+                sending = True
+                return self._send(connection, commits)
             except GONE as error:
                 self._disconnect()
+                in_doubt = in_doubt or (sending and not _rolled_back(error))
                 reason = error.reason() if isinstance(error, NotAdmitted) else why_unavailable(error)
                 self._said.waits(reason)
                 if time.monotonic() > deadline or self._closing:
+                    if in_doubt:
+                        raise OutcomeUnknown(
+                            f"{reason} It is not known whether the change was made.", reason=reason.reason
+                        ) from error
                     raise reason from error
                 time.sleep(RETRY_PAUSE_S)
 
-    def _send(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
+    def _connected(self) -> Connection[TupleRow]:
         if self._connection is None:
             self._connection = self._connect()
+        return self._connection
+
+    def _send(self, connection: Connection[TupleRow], commits: Sequence[Commit]) -> list[Receipt | Conflict]:
         reached(Point.COMMIT_BEFORE)
         began_s = time.perf_counter()
         try:
-            verdicts = append_group(self._connection, commits)
+            verdicts = append_group(connection, commits)
         except psycopg.Error as error:
             if error.sqlstate != STOPPED:
                 raise
@@ -352,6 +423,11 @@ class Flusher:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _rolled_back(error: psycopg.Error) -> bool:
+    """Whether Postgres itself said that the statement failed, and not that it is going away."""
+    return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P", "40003"))
 
 
 def append_group(connection: Connection[TupleRow], commits: Sequence[Commit]) -> list[Receipt | Conflict]:

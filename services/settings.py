@@ -2,6 +2,7 @@
 
 import os
 from importlib import resources
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -103,6 +104,11 @@ class Settings(BaseSettings):
     requests_at_once_max: Annotated[int, Field(ge=1)] = Field(
         default=REQUESTS_AT_ONCE_MAX, description="Requests that each owner may send at once, after a pause."
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of reverse proxies, separated by commas: their `X-Forwarded-For` "
+        "and `X-Forwarded-Proto` is believed. Default: none.",
+    )
     lease_s: Annotated[float, Field(ge=1.0)] = Field(
         default=LEASE_S, description="Seconds without a heartbeat after which a worker counts as lost."
     )
@@ -155,6 +161,16 @@ class Settings(BaseSettings):
         if url is not None:
             nats_servers(url.get_secret_value())
         return url
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, proxies: str) -> str:
+        for each in filter(None, (part.strip() for part in proxies.split(","))):
+            try:
+                ip_network(each)
+            except ValueError:
+                raise ValueError(f"{each} is no address and no network, as in 127.0.0.1 or 10.0.0.0/8") from None
+        return proxies
 
     @field_validator("log_level")
     @classmethod

@@ -150,6 +150,11 @@ def owners_of(connection: Connection[TupleRow], fingerprints: Sequence[bytes]) -
     return {bytes(sha256): owner for sha256, owner in found}
 
 
+def working_keys(connection: Connection[TupleRow]) -> Mapping[bytes, str]:
+    """The owner of every key that works, by its fingerprint."""
+    return {bytes(sha256): owner for sha256, owner in connection.execute(SQL["working"]).fetchall()}
+
+
 def _last_keys(connection: Connection[TupleRow], owner: str | None) -> list[User]:
     with connection.cursor(row_factory=class_row(User)) as cursor:
         return cursor.execute(SQL["last_of"], {"owner": owner}).fetchall()

@@ -14,6 +14,9 @@ from api_keys
 where %(owner)s::text is null or owner = %(owner)s::text
 order by owner, revoked_at desc nulls first
 
+-- name: working
+select sha256, owner from api_keys where revoked_at is null
+
 -- name: owners_of
 select sha256, owner from api_keys where sha256 = any (%(sha256s)s::bytea[]) and revoked_at is null
 

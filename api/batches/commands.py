@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from api.asked import Asked, sha256_of
+from api.asked import Asked, key_of, sha256_in_parts, sha256_of
 from api.batches.again import Again, lost_again, named, problem_of, started_under, these_again
 from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
@@ -50,9 +50,9 @@ def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
     Raises `InvalidInput` for the envelope alone, and `IdempotencyKeyReused`.
     """
     envelope = envelope_of(content)
-    request_sha256 = None if asked.key is None else sha256_of(content)
-    identifier = uuid4() if asked.key is None else batch_id(asked.owner, asked.key)
-    if asked.key is not None:
+    request_sha256 = sha256_in_parts(content, "variants" if envelope.kind == "comparison" else "items")
+    identifier = batch_id(asked.owner, key_of(asked))
+    if not asked.key_is_new:
         repeated = _repeated(parts, asked.owner, identifier, request_sha256)
         if repeated is not None:
             return repeated
@@ -90,7 +90,7 @@ def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[in
     request_sha256 = sha256_of({"retry": str(identifier), "items": None if indexes is None else list(indexes)})
     for _ in range(TRIES_MAX):
         batch, position = parts.ledger.batch(identifier, owner=asked.owner)
-        if asked.key is not None and (before := started_under(batch, identifier, asked.key)):
+        if asked.key is not None and not asked.key_is_new and (before := started_under(batch, identifier, asked.key)):
             _require_same(parts, asked.owner, before[0], request_sha256)
             return Answered({"id": identifier, "items": accepted_items(before)}, position, new=False)
         again = _planned(parts, asked, batch, indexes)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.asked import Asked
 from api.batches.bodies import SHARED, Envelope, Template
-from api.body import Json, nul_problems, problems_of
+from api.body import Json, nul_problems, problems_of, require_few
 from api.inputs import Files
 from api.submission import (
     given_of,
@@ -68,6 +68,7 @@ class Intake:
     def _job(self, index: int, content: object, template: str | None) -> SubmitJob:
         if not isinstance(content, dict):
             raise InvalidInput([FieldProblem("item", "must be a JSON object")])
+        require_few(content, "item")
         problems = nul_problems(content)
         if problems:
             raise InvalidInput(problems)

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import answer, listed
-from api.asked import asked_by
+from api.answers import answer, encoded, listed
+from api.asked import Asked, after_the_commit, asked_in
 from api.batches.bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
 from api.batches.commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
 from api.batches.documents import batch_document, batch_summary
+from api.batches.turns import short_turns
 from api.body import read_body, read_nothing, read_optional, read_unchecked
 from api.documents import Json
 from api.identity import identity_of
@@ -28,6 +29,8 @@ from domain.errors import NotFound
 from domain.job import ENDED
 from projections import batch_reads
 from projections.batch_reads import BatchFilter, BatchRow
+from services.database import Unavailable
+from services.flusher import OutcomeUnknown
 from services.ledger import Context
 
 router = APIRouter(tags=["batches"])
@@ -46,10 +49,11 @@ CANCELED_AT_ONCE: Final = 16
 async def submit_batch(request: Request) -> Response:
     """Submit jobs together. 202: each item with its job, or why there is none; one bad item never stops the others."""
     here = running(request)
-    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    asked = asked_in(request)
     content = await read_unchecked(request, BATCH_BYTES_MAX)
     require_broker(here)
-    return _answered(await asyncio.to_thread(open_batch, here.parts, asked, content), 202)
+    async with here.batches_written:
+        return _answered(await asyncio.to_thread(_opened, here, asked, content), 202)
 
 
 @router.get("/v1/batches", response_model=None, responses=answers({200: schemas.Page[schemas.BatchSummary]}, 422, 503))
@@ -80,13 +84,18 @@ async def get_batch(request: Request, batch_id: str) -> Response:
     found = identifier("batch", batch_id)
     await wait_for_views(request, here.positions, "batches", "jobs")
     owner = identity_of(request).owner
-    document = await asyncio.to_thread(_document, here, owner, found)
+    document = await _shown(here, owner, found)
     if document is None:
         await _until_views_know(here, owner, found)
-        document = await asyncio.to_thread(_document, here, owner, found)
+        document = await _shown(here, owner, found)
     if document is None:
         raise NotFound("batch", found)
-    return answer(document)
+    return Response(document, media_type="application/json")
+
+
+async def _shown(here: Running, owner: str, found: UUID) -> bytes | None:
+    async with here.batches_read:
+        return await asyncio.to_thread(_document, here, owner, found)
 
 
 @router.patch(
@@ -104,10 +113,11 @@ async def rename_batch(request: Request, batch_id: str) -> Response:
     owner = identity_of(request).owner
     command = RenameBatch(body.name, here.parts.clock())
     executed = await asyncio.to_thread(here.parts.ledger.execute_batch, found, command, Context(owner, owner))
-    row = await asyncio.to_thread(_row, here, owner, found)
-    if row is None:
-        await _until_views_know(here, owner, found)
+    with after_the_commit():
         row = await asyncio.to_thread(_row, here, owner, found)
+        if row is None:
+            await _until_views_know(here, owner, found)
+            row = await asyncio.to_thread(_row, here, owner, found)
     if row is None:
         raise NotFound("batch", found)
     return answer(batch_summary(row) | {"name": body.name}, position=executed.position)
@@ -136,7 +146,10 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
         async with free:
             return await cancel(here, owner, job_id)
 
-    results = await asyncio.gather(*map(stopped, left))
+    try:
+        results = await asyncio.gather(*map(stopped, left))
+    except Unavailable as error:
+        raise OutcomeUnknown(f"Some jobs of this batch may be canceled, and others not. {error}") from error
     counts = Counter(result for result, _ in results)
     document = {
         "canceled": counts["canceled"],
@@ -157,7 +170,7 @@ async def retry_batch(request: Request, batch_id: str) -> Response:
     """Run items again as new jobs: lost outputs with the seeds they had, a whole item that lost none with a new one."""
     here = running(request)
     found = identifier("batch", batch_id)
-    asked = asked_by(identity_of(request).owner, request.headers, here.parts.clock())
+    asked = asked_in(request)
     body = await read_optional(request, RetryBody)
     require_broker(here)
     return _answered(await asyncio.to_thread(run_again, here.parts, asked, found, body.items), 202)
@@ -201,7 +214,18 @@ def _row(here: Running, owner: str, batch_id: UUID) -> BatchRow | None:
         return batch_reads.find_batch(connection, owner, batch_id)
 
 
-def _document(here: Running, owner: str, batch_id: UUID) -> Json | None:
+def _opened(here: Running, asked: Asked, content: Json) -> Answered:
+    with short_turns():
+        return open_batch(here.parts, asked, content)
+
+
+def _document(here: Running, owner: str, batch_id: UUID) -> bytes | None:
+    """The batch as JSON; None for one that the views do not know."""
+    with short_turns():
+        return _document_of(here, owner, batch_id)
+
+
+def _document_of(here: Running, owner: str, batch_id: UUID) -> bytes | None:
     with here.parts.views.of(owner) as connection:
         row = batch_reads.find_batch(connection, owner, batch_id)
         if row is None:
@@ -210,4 +234,7 @@ def _document(here: Running, owner: str, batch_id: UUID) -> Json | None:
         jobs = [job_id for item in items for job_id in item.jobs]
         assets = batch_reads.assets_of(connection, owner, jobs)
         preferences = batch_reads.preferences_of(connection, owner, batch_id)
-    return batch_document(row, items, assets, preferences)
+    document = batch_document(row, items, assets, preferences)
+    # Item by item: one call for all of them would keep every other thread waiting.
+    shown = b",".join(encoded(item) for item in document.pop("items"))
+    return b'%s,"items":[%s]}' % (encoded(document)[:-1], shown)

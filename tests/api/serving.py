@@ -175,6 +175,7 @@ class AServer:
         config = uvicorn.Config(
             self.app,
             http=BoundedConnection,
+            server_header=False,
             ws="none",
             log_level="warning",
             access_log=False,

@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import connections, limits
 from api.identity import Identity
-from api.limits import BoundedRequests, RateLimit, Rates
-from tests.api.serving import TOKEN, AServer, Site
+from api.limits import BoundedRequests, RateLimit
+from api.rates import Rates
+from tests.api.serving import TOKEN, AServer, Site, until
 from tests.conftest import Clock
 
 PATIENCE_S = 20.0
@@ -89,7 +90,7 @@ def test_a_burst_is_taken_and_then_what_the_rate_allows(clock: Clock) -> None:
 
 
 def test_the_owners_remembered_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "OWNERS_MAX", 10)
+    monkeypatch.setattr("api.rates.NAMES_MAX", 10)
     rates = Rates(1.0, 1, clock=lambda: clock().timestamp())
     for number in range(25):
         rates.take(f"owner-{number}")
@@ -257,16 +258,27 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
 # How many.
 
 
-async def test_connections_are_bounded(site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_are_bounded_and_the_one_that_waits_longest_makes_room(
+    site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS_MAX", 2)
-    async with line(server) as first, line(server) as second, line(server) as third:
-        status, problem = await third.answer()
+    async with line(server) as first, line(server) as second:
+        await second.send("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN + "\r\n\r\n")
+        await until(lambda: bool(server.app.state.running.feed._subscriptions))
+        async with line(server) as third:
+            status, problem = await first.answer()
+            assert (status, problem["code"]) == (503, "too_many_connections")
+            assert await first.is_closed()
+            await third.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await third.answer())[0] == 200
+    await until(lambda: server.connections == 0)
+
+
+async def test_where_every_connection_has_a_request_in_work_a_further_one_is_refused(
+    site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS_MAX", 1)
+    async with server.events(), line(server) as further:
+        status, problem = await further.answer()
         assert (status, problem["code"]) == (503, "too_many_connections")
-        assert await third.is_closed()
-        for held in (first, second):
-            await held.send("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            assert (await held.answer())[0] == 200
-        assert await first.is_closed()
-        async with line(server) as later:
-            await later.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await later.answer())[0] == 200
+        assert await further.is_closed()

@@ -11,7 +11,7 @@ import pytest
 
 from services import flusher as flushers
 from services.database import Unavailable
-from services.flusher import Conflict, Flusher, Receipt
+from services.flusher import Conflict, Flusher, OutcomeUnknown, Receipt
 from services.ledger import PostgresRecorder
 from tests.services.commits import (
     WAIT_S_MAX,
@@ -94,6 +94,49 @@ def test_postgres_gone_for_longer_than_the_retry_is_said_and_its_return_is_notic
         proxy.come_back()
         assert flusher.append(opening(events=2)).result(timeout=WAIT_S_MAX) == Receipt(2, 3)
     assert counts(dsn) == (3, 2)
+
+
+def test_a_commit_that_may_have_landed_is_said_to_be_in_doubt(
+    dsn: str, proxy: LossyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flushers, "RETRY_S_MAX", 0.0)
+    with Flusher(proxy.dsn) as flusher:
+        flusher.append(opening()).result(timeout=WAIT_S_MAX)
+        proxy.lose_next_answer()
+        with pytest.raises(OutcomeUnknown):
+            flusher.append(opening(events=3)).result(timeout=WAIT_S_MAX)
+        assert counts(dsn) == (4, 2)  # it had landed
+        proxy.go_away()
+        with pytest.raises(Unavailable) as never_sent:
+            flusher.append(opening()).result(timeout=WAIT_S_MAX)
+        assert not isinstance(never_sent.value, OutcomeUnknown)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_caller_that_gives_up_hears_whether_its_commit_was_on_its_way(
+    dsn: str, flusher: Flusher, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(flushers, "ANSWER_S_MAX", 0.3)
+    with appends_held_up(dsn) as until_waiting:
+        with pytest.raises(OutcomeUnknown):
+            flusher.write_each([opening() for _ in range(together)])
+        until_waiting(1)
+        for write in (lambda: flusher.write(opening()), lambda: flusher.write_each([opening(), opening()])):
+            with pytest.raises(Unavailable) as taken_back:
+                write()
+            assert not isinstance(taken_back.value, OutcomeUnknown)
+        promised = flusher.append(opening())
+        assert promised.cancel()
+    assert flusher.append(opening()).result(timeout=WAIT_S_MAX).first_position == together + 1
+    assert counts(dsn)[0] == together + 1  # what was taken back never lands
+
+
+def test_a_promised_commit_that_is_on_its_way_cannot_be_taken_back(dsn: str, flusher: Flusher) -> None:
+    with appends_held_up(dsn) as until_waiting:
+        promised = flusher.append(opening())
+        until_waiting(1)
+        assert not promised.cancel()
+    assert promised.result(timeout=WAIT_S_MAX).first_position == 1
 
 
 def test_postgres_gone_for_a_moment_is_not_noticed_by_anybody(dsn: str, proxy: LossyProxy) -> None:
@@ -212,7 +255,9 @@ def test_a_writer_that_meets_the_closing_is_served_or_told(dsn: str) -> None:
             started.wait(WAIT_S_MAX)
             flusher.close()
             # Nobody is left to an answer that never comes: that would be "did not answer".
-            assert {answer.result(timeout=WAIT_S_MAX) for answer in answers} == {"The ledger is closing."}
+            assert {answer.result(timeout=WAIT_S_MAX) for answer in answers} == {
+                "The ledger is closing; nothing was changed."
+            }
 
 
 def write_until_closed(flusher: Flusher, started: threading.Barrier) -> str:

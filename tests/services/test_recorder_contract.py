@@ -163,7 +163,8 @@ def test_an_empty_commit_is_refused(recorder: AnyRecorder) -> None:
     assert recorder.head() == 0
 
 
-def test_what_was_handed_in_cannot_be_taken_back(recorder: AnyRecorder) -> None:
-    answer = recorder.append(opening())
-    assert not answer.cancel()
-    assert answer.result(timeout=WAIT_S_MAX) == Receipt(1, 1)
+def test_what_was_handed_in_is_taken_back_or_lands(recorder: AnyRecorder) -> None:
+    answers = [recorder.append(opening()) for _ in range(20)]
+    landed = [answer for answer in answers if not answer.cancel()]
+    assert [answer.result(timeout=WAIT_S_MAX).first_position for answer in landed] == list(range(1, len(landed) + 1))
+    assert recorder.append(opening()).result(timeout=WAIT_S_MAX) == Receipt(len(landed) + 1, len(landed) + 1)

@@ -1,0 +1,61 @@
+"""Headers of every answer: what browsers may do with it, and the Idempotency-Key of the request.
+
+A route that needs another value sets the header itself: what an answer brings stays as it is.
+"""
+
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import IDEMPOTENCY_KEY
+
+DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""For JSON, and whatever else says nothing of its own: no browser shows it as a page, and no page frames it."""
+
+DOCS: Final = (
+    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline'"
+    b" https://cdn.jsdelivr.net https://fonts.googleapis.com; font-src https://fonts.gstatic.com; worker-src blob:;"
+    b" img-src data: https://fastapi.tiangolo.com https://cdn.redoc.ly; connect-src 'self'; frame-ancestors 'none'"
+)
+
+POLICIES: Final[dict[str, bytes]] = {"/docs": DOCS, "/redoc": DOCS, "/docs/oauth2-redirect": DOCS}
+"""The content policies of pages that are not ours to change."""
+
+
+class AnswerHeaders:
+    """The outermost layer: adds them to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_missing(message, scope)]
+            await send(message)
+
+        await self._app(scope, receive, complete)
+
+
+def _missing(message: Message, scope: Scope) -> list[tuple[bytes, bytes]]:
+    present = {name for name, _ in message.get("headers", ())}
+    policy = POLICIES.get(scope["path"])
+    missing = [
+        (name, policy if policy is not None and name == b"content-security-policy" else value)
+        for name, value in DEFAULTS
+        if name not in present
+    ]
+    key = scope.get(IDEMPOTENCY_KEY)
+    return missing if key is None else [*missing, (b"idempotency-key", key.encode("ascii"))]

@@ -1,0 +1,105 @@
+"""Who is connected, by address, and which connection makes room for another one.
+
+A connection without a request in work waits for nothing but its client. So when there are too many, the one that has
+waited longest is closed, and a new one is taken: whoever opens connections and asks nothing keeps nobody else out.
+"""
+
+import ipaddress
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+from starlette.types import Scope
+from uvicorn.server import ServerState
+
+IPV6_NETWORK_BITS: Final = 64
+"""What one customer of a provider has as a rule: its addresses count as one."""
+
+UNKNOWN: Final = "unknown"
+
+
+class Waiting(Protocol):
+    """A connection, as far as its place is concerned."""
+
+    address: str
+
+    def make_room(self) -> None:
+        """Close it: somebody else needs the place."""
+
+
+class Crowd:
+    """The connections of one server. For one event loop alone."""
+
+    def __init__(self) -> None:
+        self._connected: dict[str, int] = {}
+        self._waiting: dict[str, dict[Waiting, None]] = {}
+
+    def of(self, address: str) -> int:
+        """How many connections the address has."""
+        return self._connected.get(address, 0)
+
+    def joins(self, connection: Waiting) -> None:
+        """It is new."""
+        self._connected[connection.address] = self.of(connection.address) + 1
+        self.waits(connection)
+
+    def waits(self, connection: Waiting) -> None:
+        """It has no request in work from now on."""
+        waiting = self._waiting.setdefault(connection.address, {})
+        waiting.pop(connection, None)
+        waiting[connection] = None
+
+    def works(self, connection: Waiting) -> None:
+        """It has one."""
+        waiting = self._waiting.get(connection.address)
+        if waiting is not None:
+            waiting.pop(connection, None)
+            if not waiting:
+                del self._waiting[connection.address]
+
+    def leaves(self, connection: Waiting) -> None:
+        """It is gone."""
+        self.works(connection)
+        left = self.of(connection.address) - 1
+        if left > 0:
+            self._connected[connection.address] = left
+        else:
+            self._connected.pop(connection.address, None)
+
+    def make_room(self, newcomer: Waiting, address: str | None = None) -> bool:
+        """Close the connection that has waited longest, of `address` or of the one with most; False when none waits."""
+        addresses = (
+            [address] if address is not None else sorted(self._waiting, key=lambda one: -len(self._waiting[one]))
+        )
+        for one in addresses:
+            for connection in self._waiting.get(one, ()):
+                if connection is not newcomer:
+                    self.works(connection)
+                    connection.make_room()
+                    return True
+        return False
+
+
+_CROWDS: WeakKeyDictionary[ServerState, Crowd] = WeakKeyDictionary()
+
+
+def crowd_of(server: ServerState) -> Crowd:
+    """The connections of this server."""
+    return _CROWDS.setdefault(server, Crowd())
+
+
+def counted_as(host: str | None) -> str:
+    """The address under which a client counts: an IPv6 address with its network."""
+    if host is None:
+        return UNKNOWN
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.ip_network((host.partition("%")[0], IPV6_NETWORK_BITS), strict=False))
+    except ValueError:
+        return host
+
+
+def address_of(scope: Scope) -> str:
+    """The address of who sent a request: behind a trusted proxy, that of the proxy's client."""
+    client = scope.get("client")
+    return counted_as(None if client is None else client[0])

@@ -1,0 +1,107 @@
+"""Places for requests in work: each kind has some, of which one owner and one address get a part.
+
+A request is in work until its answer has been sent: while its body comes, while it waits for a job, while a stream is
+open. All places together are fewer than connections, so that health checks, and kinds of which no place is taken, are
+answered whoever takes all of another kind.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.asked import wait_s
+from api.crowd import address_of
+from api.errors import Busy, TooManyInWork, problem_of
+from api.identity import Identity
+
+OF_ONE_ADDRESS: Final = 0.75
+"""The share of a kind's places that one address gets."""
+
+BATCHES: Final = re.compile(r"/v1/batches(/[^/]+/retry)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many requests of a kind are in work at a time: of one owner, and of all. `words` is what users call them."""
+
+    words: str
+    of_owner: int
+    of_all: int
+
+    @property
+    def of_address(self) -> int:
+        """Of one address."""
+        return max(self.of_owner, int(self.of_all * OF_ONE_ADDRESS))
+
+
+def places(connections: int) -> Mapping[str, Bound]:
+    """The places of a process that takes so many connections; all together are about nine tenths of these."""
+    streams, waits, others = (max(1, int(connections * share)) for share in (0.4, 0.2, 0.2))
+    return {
+        "stream": Bound("event streams", min(250, _half(streams)), streams),
+        "wait": Bound("requests that wait for a job", min(100, _half(waits)), waits),
+        "upload": Bound("uploads", 8, 32),
+        "batch": Bound("batches being submitted", 2, 8),
+        "other": Bound("requests", min(128, _half(others)), others),
+        "open": Bound("requests without a token", 16, 64),
+    }
+
+
+def _half(of_all: int) -> int:
+    return max(1, of_all // 2)
+
+
+def kind_of(scope: Scope, identity: Identity | None) -> str:
+    """The kind of a request, by its route and what its headers ask for."""
+    method, path = scope["method"], scope["path"]
+    if identity is None:
+        return "open"
+    if method == "GET" and path == "/v1/events":
+        return "stream"
+    if method == "POST" and path == "/v1/uploads":
+        return "upload"
+    if method == "POST" and BATCHES.fullmatch(path):
+        return "batch"
+    if method == "POST" and wait_s(Headers(scope=scope)) is not None:
+        return "wait"
+    return "other"
+
+
+class Places:
+    """Behind the gate: refuses what finds no place. The administrator's requests take places as well."""
+
+    def __init__(self, app: ASGIApp, bounds: Mapping[str, Bound]) -> None:
+        self._app = app
+        self._bounds = bounds
+        self._in_work: Counter[tuple[str, str]] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity: Identity | None = scope.get("darkroom.identity")
+        kind = kind_of(scope, identity)
+        bound = self._bounds[kind]
+        address = address_of(scope)
+        owner = f"address {address}" if identity is None else f"owner {identity.owner}"
+        taken = {(kind, owner): bound.of_owner, (kind, f"at {address}"): bound.of_address, (kind, ""): bound.of_all}
+        for place, most in taken.items():
+            if self._in_work[place] >= most:
+                mine = place[1] == owner
+                refusal = TooManyInWork(bound.words, most) if mine else Busy(bound.words)
+                await problem_of(refusal)(scope, receive, send)
+                return
+        self._in_work.update(taken.keys())
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_work.subtract(taken.keys())
+            for place in taken:
+                if not self._in_work[place]:
+                    del self._in_work[place]
