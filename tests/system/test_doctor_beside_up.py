@@ -27,15 +27,16 @@ def test_a_darkroom_that_runs_is_well_and_one_that_was_killed_is_not(
     with make_installation() as running:
         running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
         status, found = examined(running)
-        assert [one for one in found.values() if one["status"] == "fault"] == []
+        (alone,) = [one for one in found.values() if one["status"] == "fault"]
+        assert (alone["check"], alone["what"]) == ("queue", "No worker runs: jobs are accepted and wait.")  # as asked
         assert [name for name, one in found.items() if one["status"] == "skipped"] == ["nats"]
-        assert status == 0
+        assert status == 1
         running.kill()
         status, found = examined(running)
         assert status == 1
         faults = {name for name, one in found.items() if one["status"] == "fault"}
-        assert faults == {"left over", "postgres", "schema", "clock", "api role", "views", "queue", "api"}
+        assert faults == {"left over", "postgres", "schema", "clock", "api role", "views", "queue", "services", "api"}
         assert "darkroom up" in found["left over"]["mend"]
         running.start()
         running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
-        assert examined(running)[0] == 0
+        assert [name for name, one in examined(running)[1].items() if one["status"] == "fault"] == ["queue"]
