@@ -35,7 +35,18 @@ def test_a_darkroom_that_runs_is_well_and_one_that_was_killed_is_not(
         status, found = examined(running)
         assert status == 1
         faults = {name for name, one in found.items() if one["status"] == "fault"}
-        assert faults == {"left over", "postgres", "schema", "clock", "api role", "views", "queue", "services", "api"}
+        assert faults == {
+            "left over",
+            "postgres",
+            "schema",
+            "clock",
+            "api role",
+            "views",
+            "queue",
+            "services",
+            "ledger",
+            "api",
+        }
         assert "darkroom up" in found["left over"]["mend"]
         running.start()
         running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
