@@ -16,7 +16,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows what it fetches; in a log only what went wrong.
 PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help setup up demo test check bench soak fuzz demo-models eval-demo lock clean
+.PHONY: help setup up demo test check bench soak fuzz demo-models eval-demo vendor lock clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ demo-models: setup  ## train both demo models from nothing, about 90 minutes eac
 eval-demo: setup  ## draw 100 prompts that the demo models never saw, and measure what came out
 	@$(BIN)/python -m gpu_worker.demo evaluate-sdxl
 	@$(BIN)/python -m gpu_worker.demo evaluate-wan
+
+vendor: setup  ## renew the libraries that pages use, from npm, in the versions of api/web/vendor/manifest.json
+	@exec $(BIN)/python -m api.web.vendor
 
 lock:  ## renew requirements.lock from pyproject.toml
 	@$(PYTHON) -m venv build/lock

@@ -19,15 +19,6 @@ DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
 )
 """For JSON, and whatever else says nothing of its own: no browser shows it as a page, and no page frames it."""
 
-DOCS: Final = (
-    b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline'"
-    b" https://cdn.jsdelivr.net https://fonts.googleapis.com; font-src https://fonts.gstatic.com; worker-src blob:;"
-    b" img-src data: https://fastapi.tiangolo.com https://cdn.redoc.ly; connect-src 'self'; frame-ancestors 'none'"
-)
-
-POLICIES: Final[dict[str, bytes]] = {"/docs": DOCS, "/redoc": DOCS, "/docs/oauth2-redirect": DOCS}
-"""The content policies of pages that are not ours to change."""
-
 
 class AnswerHeaders:
     """The outermost layer: adds them to every answer."""
@@ -51,11 +42,6 @@ class AnswerHeaders:
 
 def _missing(message: Message, scope: Scope) -> list[tuple[bytes, bytes]]:
     present = {name for name, _ in message.get("headers", ())}
-    policy = POLICIES.get(scope["path"])
-    missing = [
-        (name, policy if policy is not None and name == b"content-security-policy" else value)
-        for name, value in DEFAULTS
-        if name not in present
-    ]
+    missing = [(name, value) for name, value in DEFAULTS if name not in present]
     key = scope.get(IDEMPOTENCY_KEY)
     return missing if key is None else [*missing, (b"idempotency-key", key.encode("ascii"))]

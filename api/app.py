@@ -8,8 +8,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from fastapi import FastAPI, Request
-from starlette.responses import RedirectResponse, Response
+from fastapi import FastAPI
 
 from api import (
     admin,
@@ -29,21 +28,20 @@ from api import (
     purging,
     reuse,
     scores,
+    sign_in,
     stream,
     uploads,
     workspace,
 )
 from api.answer_headers import AnswerHeaders
-from api.answers import answer
 from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
 from api.connections import connections_max
-from api.crowd import address_of
-from api.errors import Unauthorized
 from api.feed import Feed
 from api.handed_out import HandedOutBoard
 from api.head_requests import HeadRequests
-from api.identity import COOKIE, COOKIE_S_MAX, Gate, Identities
+from api.identity import Gate, Identities
+from api.known_query import KnownQuery
 from api.limits import BoundedRequests, RateLimit
 from api.observed import Observed
 from api.parts import Parts, Running
@@ -51,9 +49,8 @@ from api.places import Places, places
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.rates import Rates
-from api.submission import (
-    SubmitBody,
-)
+from api.submission import SubmitBody
+from api.web import docs
 from projections import ALL
 from projections.reads import RunningAttempt, running_attempts
 from services.observability.watch import Watch
@@ -75,6 +72,7 @@ ROUTERS: Final = (
     library,
     prompts,
     scores,
+    sign_in,
     stream,
     catalog,
     admin,
@@ -83,6 +81,7 @@ ROUTERS: Final = (
     dead_jobs,
     metrics,
     health,
+    docs,
 )
 
 
@@ -103,12 +102,14 @@ def create_app(parts: Parts) -> FastAPI:
         lifespan=_lifespan,
         telemetry={"tracing": False},
         redirect_slashes=False,
+        docs_url=None,  # the page of the framework loads scripts from other hosts
+        redoc_url=None,
     )
     app.state.running = running
     errors.install(app)
     for module in ROUTERS:
         app.include_router(module.router)
-    app.add_api_route("/", _Index(identities), include_in_schema=False, response_model=None)
+    app.add_middleware(KnownQuery, routes=[route for module in ROUTERS for route in module.router.routes])
     app.add_middleware(HeadRequests)
     app.add_middleware(Places, bounds=places(connections_max()))
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
@@ -151,28 +152,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         here.feed.end()
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)
-
-
-class _Index:
-    """`/`: signs a browser in by the link that is printed at start, and says where things are."""
-
-    def __init__(self, identities: Identities) -> None:
-        self._identities = identities
-
-    async def __call__(self, request: Request) -> Response:
-        token = request.query_params.get("token")
-        if token is None:
-            return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
-        if await self._identities.identify(token, address_of(request.scope)) is None:
-            raise Unauthorized(given=True)
-        response = RedirectResponse("/", status_code=303)
-        response.set_cookie(
-            COOKIE,
-            token,
-            max_age=COOKIE_S_MAX,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        response.headers["Cache-Control"] = "no-store"
-        return response

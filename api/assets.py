@@ -19,9 +19,7 @@ from api.job_reading import identifier
 from api.openapi import answers, body_and_headers, files
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, WAIT_S_MAX, wait_for_views
-from api.submission import (
-    Tags,
-)
+from api.texts import Tags, Title
 from domain.asset import Completed
 from domain.commands import (
     AssetCommand,
@@ -40,7 +38,6 @@ from services.ledger import AssetExecuted, Context
 
 router = APIRouter(tags=["assets"])
 
-TITLE_CHARACTERS_MAX = 200
 
 THUMBNAIL_TYPE = "image/webp"
 """Of every thumbnail that the ledger can hold."""
@@ -61,7 +58,7 @@ class AssetPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    title: Annotated[str, Field(min_length=1, max_length=TITLE_CHARACTERS_MAX)] | None = None
+    title: Title | None = None
     tags: Tags = Field(default_factory=list)
 
 

@@ -18,6 +18,25 @@ CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
 """A file never changes once it is written; but it is its owner's alone."""
 
 
+SHOWN: Final = frozenset(
+    {"image/png", "image/jpeg", "image/webp", "video/mp4", "video/webm", "video/quicktime"}
+    | {f"audio/{kind}" for kind in ("mp4", "webm", "wav", "mpeg", "flac", "ogg")}
+)
+"""Types that a browser shows. A file of any other type is sent as bytes to be saved: one that says it is a page, or a
+drawing with scripts in it, would run as a page of ours."""
+
+UNTYPED: Final = "application/octet-stream"
+
+POLICY: Final = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+
+SECURED: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Whatever the bytes are, nothing in them runs, is guessed to be of another type, or is loaded by another site."""
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """A file that the ledger knows. `bytes` is its size, `sha256` the hash that the ledger has."""
@@ -26,6 +45,17 @@ class File:
     media_type: str
     bytes: int
     sha256: str
+
+    @property
+    def shown_as(self) -> str:
+        """The type that browsers are told."""
+        return self.media_type if self.media_type in SHOWN else UNTYPED
+
+    @property
+    def disposition(self) -> str:
+        """Shown in the browser, or saved under the name of the file in the object store."""
+        way = "attachment" if self.shown_as == UNTYPED else "inline"
+        return f'{way}; filename="{UNSAFE.sub("_", self.path.rpartition("/")[2])}"'
 
     @property
     def etag(self) -> str:
@@ -42,7 +72,8 @@ async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool)
         "ETag": file.etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": CACHE_CONTROL,
-        "Content-Disposition": f'inline; filename="{UNSAFE.sub("_", file.path.rpartition("/")[2])}"',
+        "Content-Disposition": file.disposition,
+        **SECURED,
     }
     if _matches(headers.get("if-none-match"), file.etag):
         return Response(status_code=304, headers=described)
@@ -53,10 +84,10 @@ async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool)
         described["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
     described["Content-Length"] = str(end - start)
     if head:
-        return Response(status_code=status, headers=described, media_type=file.media_type)
+        return Response(status_code=status, headers=described, media_type=file.shown_as)
     chunks = blobs.read(file.path, start, end)
     first = await anext(chunks)  # a file that is not there must not begin as a 200
-    return StreamingResponse(_continued(first, chunks), status, headers=described, media_type=file.media_type)
+    return StreamingResponse(_continued(first, chunks), status, headers=described, media_type=file.shown_as)
 
 
 async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -16,9 +16,7 @@ from api.asked import asked_in, id_under_key, key_of
 from api.body import read_body
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
-from api.submission import (
-    Prompt,
-)
+from api.texts import Prompt
 from domain.enhancement import RULES, enhance
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused

@@ -4,7 +4,10 @@ What the API itself refuses stands here too:
 
 ApiError
 ├── Unauthorized             no token, or not one of ours
+├── LinkUsed                 a sign-in link that was used before, has expired, or was never made
 ├── Forbidden                only for administrators
+├── CrossOrigin              a cookie came from a page of another origin
+├── CredentialNeeded         a session cannot do this: it needs a token or an API key
 ├── RateLimited              too many requests of one owner
 ├── TooManyInWork            as many requests of one owner are in work as it has places for
 ├── Busy                     all places for such requests are taken
@@ -74,6 +77,40 @@ class Unauthorized(ApiError):
     def __init__(self, *, given: bool) -> None:
         wrong = "The token is not valid" if given else "This needs a token"
         super().__init__(f"{wrong}: send `Authorization: Bearer TOKEN`, or open the link that `darkroom up` prints.")
+
+
+class LinkUsed(ApiError):
+    """A sign-in link works once."""
+
+    code = "sign_in_link_used"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This sign-in link was used before, has expired, or was never made; `darkroom sign-in` prints a new one."
+        )
+
+
+class CrossOrigin(ApiError):
+    """A page of another origin, or one that does not say where it comes from, used the session of a browser."""
+
+    code = "cross_origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The session of a browser is taken from pages of this server alone (Origin, Sec-Fetch-Site); "
+            "programs send `Authorization: Bearer TOKEN`."
+        )
+
+
+class CredentialNeeded(ApiError):
+    """What a session begets would outlive it."""
+
+    code = "credential_needed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A session cannot make sign-in links; send a token or API key as `Authorization: Bearer TOKEN`."
+        )
 
 
 class Forbidden(ApiError):
@@ -260,7 +297,10 @@ TABLE: Final[Mapping[str, Answer]] = {
     "bad_request": Answer(400, "Bad request"),
     "malformed_json": Answer(400, "Malformed JSON"),
     "unauthorized": Answer(401, "Unauthorized"),
+    "sign_in_link_used": Answer(401, "Sign-in link used"),
     "forbidden": Answer(403, "Forbidden"),
+    "cross_origin": Answer(403, "Cross-origin request"),
+    "credential_needed": Answer(403, "Token or API key needed"),
     "not_found": Answer(404, "Not found"),
     "blob_missing": Answer(404, "File missing"),
     "method_not_allowed": Answer(405, "Method not allowed"),

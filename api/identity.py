@@ -1,29 +1,32 @@
-"""Who asks: a token, in the Authorization header or in the cookie that a browser gets once, becomes an identity."""
+"""Who asks: a token or API key in the Authorization header, or the session in a browser's cookie."""
 
 import asyncio
 import hmac
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.crowd import address_of
-from api.errors import Forbidden, RateLimited, Unauthorized, problem_of
+from api.errors import CredentialNeeded, CrossOrigin, Forbidden, RateLimited, Unauthorized, problem_of
 from api.rates import Rates
+from api.same_origin import is_from_own_page
+from services import sessions
 from services.database import Database, Unavailable
 from services.logs import about
+from services.sessions import is_session
 from services.users import ADMIN, fingerprint, is_key, owners_of, working_keys
 
-COOKIE: Final = "darkroom_token"
-
-COOKIE_S_MAX: Final = 400 * 24 * 3600
-"""The longest that browsers keep a cookie; the token itself has no end."""
+COOKIE_PREFIX: Final = "darkroom_session_"
+"""Cookies go to every port of a host: the port in the name keeps two installations apart."""
 
 KNOWN_S: Final = 1.0
 """So long a revoked key may go on to work: one look into the database a second for each key in use."""
@@ -40,7 +43,10 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})
 """What load balancers and supervisors ask without a token."""
 
 SIGN_IN: Final = "/"
-"""The link that is printed at start: `/?token=…` is answered here, before there is an identity."""
+"""A sign-in link: `/?code=…` is answered here, before there is an identity."""
+
+Recheck = Callable[[], Awaitable["Identity | None"]]
+"""Looks whether a credential still works. Raises `Unavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,27 @@ class Identities:
         given = fingerprint(token)
         if hmac.compare_digest(given, self._admin):
             return Identity(ADMIN, is_admin=True)
-        owner = await self._owner_by(given, address) if is_key(token) else None
+        return await self._identified(given, address, can_be_ours=is_key(token))
+
+    async def identify_session(self, session: str, address: str | None = None) -> Identity | None:
+        """Whose session it is; None for one that is not ours, or has ended. Raises as `identify`."""
+        return await self._identified(fingerprint(session), address, can_be_ours=is_session(session))
+
+    def require_patience(self, address: str | None) -> None:
+        """Refuse an address that has sent much that was wrong. Raises `RateLimited`."""
+        wait_s = 0.0 if address is None else self._wrong.wait_s(address)
+        if wait_s > 0:
+            raise RateLimited(math.ceil(wait_s))
+
+    def count_wrong(self, address: str | None) -> None:
+        """Remember that something wrong came from an address."""
+        if address is not None:
+            self._wrong.take(address)
+
+    async def _identified(self, given: bytes, address: str | None, *, can_be_ours: bool) -> Identity | None:
+        owner = await self._owner_by(given, address) if can_be_ours else None
         if owner is not None:
-            return Identity(owner)
+            return Identity(owner, is_admin=owner == ADMIN)
         wait_s = 0.0 if address is None else self._wrong.take(address)
         if wait_s > 0:
             raise RateLimited(math.ceil(wait_s))
@@ -98,7 +122,7 @@ class Identities:
         return await self._owner_among_all(given)
 
     async def _owner_among_all(self, given: bytes) -> str | None:
-        """Look among all keys that work: read once in `KNOWN_S`, however many wrong keys come."""
+        """Look among all keys and sessions that work: read once in `KNOWN_S`, however many wrong keys come."""
         if time.monotonic() >= self._working_until:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read_all())
@@ -113,7 +137,7 @@ class Identities:
 
     def _all_working(self) -> Mapping[bytes, str]:
         with self._database.connection() as connection:
-            return working_keys(connection)
+            return {**working_keys(connection), **sessions.working(connection, self._admin)}
 
     async def _owner_of(self, given: bytes) -> str | None:
         """Ask the database, together with all who ask while it answers those before: one question at a time."""
@@ -139,7 +163,7 @@ class Identities:
 
     def _read(self, asked: Sequence[bytes]) -> Mapping[bytes, str]:
         with self._database.connection() as connection:
-            return owners_of(connection, asked)
+            return {**owners_of(connection, asked), **sessions.owners_of(connection, asked, self._admin)}
 
 
 def _heard(answering: "asyncio.Task[Mapping[bytes, str]] | asyncio.Task[None]") -> None:
@@ -180,11 +204,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path = scope["path"]
-        signs_in = path == SIGN_IN and "token" in QueryParams(scope["query_string"])
+        signs_in = path == SIGN_IN and "code" in QueryParams(scope["query_string"])
         if path not in OPEN and not signs_in:
             try:
                 scope["darkroom.identity"] = await self._known(scope)
-            except (Unauthorized, RateLimited, Unavailable) as error:
+            except (Unauthorized, CrossOrigin, RateLimited, Unavailable) as error:
                 await problem_of(error)(scope, receive, send)
                 return
             with about(owner=scope["darkroom.identity"].owner):
@@ -193,21 +217,59 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _known(self, scope: Scope) -> Identity:
-        """Who asks. Raises `Unauthorized`, `RateLimited` and `Unavailable`."""
-        token = token_of(scope)
-        identity = None if token is None else await self._identities.identify(token, address_of(scope))
+        """Who asks. Raises `Unauthorized`, `CrossOrigin`, `RateLimited` and `Unavailable`."""
+        token, identity = token_of(scope), None
+        recheck: Recheck | None = None
+        if token is not None:
+            recheck = partial(self._identities.identify, token)
+            identity = await self._identities.identify(token, address_of(scope))
+        elif (session := session_of(scope)) is not None:
+            if not is_from_own_page(scope["method"], Headers(scope=scope)):
+                raise CrossOrigin
+            recheck = partial(self._identities.identify_session, session)
+            identity = await self._identities.identify_session(session, address_of(scope))
         if identity is None:
-            raise Unauthorized(given=token is not None)
+            raise Unauthorized(given=recheck is not None)
+        scope["darkroom.recheck"] = recheck
         return identity
 
 
+async def until_revoked(scope: Scope) -> None:
+    """Return when the credential of a request does not work any more: what waits long ends with it.
+
+    While Postgres is away nobody can have been revoked.
+    """
+    recheck: Recheck = scope["darkroom.recheck"]
+    while True:
+        await asyncio.sleep(KNOWN_S)
+        with suppress(Unavailable):
+            if await recheck() is None:
+                return
+
+
 def token_of(scope: Scope) -> str | None:
-    """The token that a request brings, the header's before the cookie's; None for none."""
-    cookie = None
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else ""
-        if name == b"cookie":
-            cookie = HTTPConnection(scope).cookies.get(COOKIE)
-    return cookie
+    """The token of the Authorization header; None where there is no such header."""
+    authorization = Headers(scope=scope).get("authorization")
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def session_of(scope: Scope) -> str | None:
+    """The session in the cookie of this server's port; None without one."""
+    return HTTPConnection(scope).cookies.get(cookie_name(scope))
+
+
+def cookie_name(scope: Scope) -> str:
+    """The name of this server's cookie."""
+    _, port = scope.get("server") or ("", 0)
+    return f"{COOKIE_PREFIX}{port or 0}"
+
+
+def credential_of(connection: HTTPConnection) -> bytes:
+    """The fingerprint of the token or API key that a request brings. Raises `CredentialNeeded` for a session."""
+    token = token_of(connection.scope)
+    if token is None:
+        raise CredentialNeeded
+    return fingerprint(token)

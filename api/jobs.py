@@ -1,7 +1,7 @@
 """Jobs: submit, look, cancel, retry, read their history."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -12,11 +12,12 @@ from api.answers import answer, listed
 from api.asked import after_the_commit, asked_in, wait_s
 from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
-from api.identity import identity_of
+from api.errors import Unauthorized
+from api.identity import identity_of, until_revoked
 from api.inputs import Files, gone
 from api.job_control import cancel, retry
 from api.job_reading import history_of, identifier, job_from_ledger, read_job, read_page
-from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
+from api.lists import LIMIT_MAX, Cursor, Limit, TagText, Text, cursor_of, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
@@ -71,6 +72,7 @@ async def list_jobs(
     status: Annotated[schemas.JobStatus | None, Query()] = None,
     job_type: Annotated[Text | None, Query(max_length=100)] = None,
     batch_id: Annotated[UUID | None, Query()] = None,
+    tag: TagText | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
@@ -78,7 +80,7 @@ async def list_jobs(
     here = running(request)
     place = place_of("jobs", cursor)
     await wait_for_views(request, here.positions, "jobs", "queue")
-    wanted = JobFilter(status, job_type, batch_id)
+    wanted = JobFilter(status, job_type, batch_id, tag)
     owner = identity_of(request).owner
     before = None if place is None else place[0]
     documents, more = await asyncio.to_thread(read_page, here, owner, wanted, before, limit)
@@ -133,7 +135,7 @@ async def retry_job(request: Request, job_id: str) -> Response:
         if seconds is None:
             document, waited = await asyncio.to_thread(job_from_ledger, here, asked.owner, retried.job_id), {}
         else:
-            document = await _when_ended(here, asked.owner, retried.job_id, seconds)
+            document = await _when_ended(request, here, asked.owner, retried.job_id, seconds)
             waited = {"Preference_Applied": f"wait={seconds}"}
     return answer(document, 202 if retried.new else 200, position=retried.position, **waited)
 
@@ -158,7 +160,7 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     require_broker(here)
     seconds = wait_s(request.headers)
     if seconds is not None:
-        return await _submit_and_wait(here, command, seconds)
+        return await _submit_and_wait(request, here, command, seconds)
     if not command.uploads:
         try:
             receipt = await _begin(here, command)
@@ -174,25 +176,30 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     return answer(document, 200, position=executed.position)
 
 
-async def _submit_and_wait(here: Running, command: SubmitJob, seconds: int) -> Response:
+async def _submit_and_wait(request: Request, here: Running, command: SubmitJob, seconds: int) -> Response:
     """Answer when the job ended, or after `seconds`, with the job as it is then."""
     executed = await _execute(here, command.owner, command.job_id, command)
     with after_the_commit():
-        document = await _when_ended(here, command.owner, command.job_id, seconds)
+        document = await _when_ended(request, here, command.owner, command.job_id, seconds)
     status = 202 if executed.decision else 200
     return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
 
 
-async def _when_ended(here: Running, owner: str, job_id: UUID, seconds: int) -> Json:
-    """The job's document when it has ended, or as it is after `seconds`."""
+async def _when_ended(request: Request, here: Running, owner: str, job_id: UUID, seconds: int) -> Json:
+    """The job's document when it has ended, or as it is after `seconds`. Raises `Unauthorized` once that is revoked."""
     ended = await here.feed.watch_end(job_id)
+    revoked = asyncio.create_task(until_revoked(request.scope))
     try:
         document: Json = await asyncio.to_thread(job_from_ledger, here, owner, job_id)
         if document["status"] not in ENDED:
-            await asyncio.wait([ended], timeout=seconds)
+            waited: list[asyncio.Future[Any]] = [ended, revoked]
+            await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if revoked.done():
+                raise Unauthorized(given=True)
             document = await asyncio.to_thread(job_from_ledger, here, owner, job_id)
     finally:
         here.feed.unwatch(job_id, ended)
+        revoked.cancel()
     return document
 
 

@@ -10,7 +10,7 @@ from api import schemas
 from api.answers import listed
 from api.documents import listed_asset_document
 from api.identity import identity_of
-from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, TagText, Text, Words, page_of, place_of
 from api.openapi import answers
 from api.parts import Running, running
 from api.positions import wait_for_views
@@ -25,22 +25,19 @@ async def list_library(
     request: Request,
     kind: Annotated[schemas.KindName | None, Query()] = None,
     saved: Annotated[bool | None, Query()] = None,
-    tag: Annotated[Text | None, Query(max_length=64)] = None,
-    q: Annotated[
-        Text | None, Query(max_length=500, description="Words of prompt, title and tags; as in a web search.")
-    ] = None,
+    tag: TagText | None = None,
+    q: Words = None,
     min_score: Annotated[int | None, Query(ge=1, le=5)] = None,
     model: Annotated[Text | None, Query(max_length=100)] = None,
     trashed: Annotated[bool, Query(description="What is in the trash, instead of what is not.")] = False,
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The newest first. A blank `q` asks for everything."""
+    """The newest first. `q` looks at prompt, title and tags."""
     here = running(request)
     place = place_of("library", cursor)
     await wait_for_views(request, here.positions, "library")
-    words = None if q is None or not q.strip() else q
-    wanted = LibraryFilter(kind, saved, tag, words, min_score, model, trashed)
+    wanted = LibraryFilter(kind, saved, tag, q, min_score, model, trashed)
     rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, place, limit + 1)
     page, following = page_of(rows, limit, "library", lambda row: [row.list_position])
     return listed([listed_asset_document(row) for row in page], following)

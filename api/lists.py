@@ -10,6 +10,8 @@ from pydantic import AfterValidator
 
 from api.errors import InvalidCursor
 from api.positions import POSITION_MAX
+from api.texts import TAG_CHARACTERS_MAX
+from domain.text import normalized
 
 LIMIT_MAX: Final = 200
 LIMIT_DEFAULT: Final = 50
@@ -21,8 +23,24 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _words(text: str | None) -> str | None:
+    return None if text is None or not text.strip() else _without_nul(text)
+
+
 Text = Annotated[str, AfterValidator(_without_nul)]
 """A filter that Postgres can compare with."""
+
+TagText = Annotated[str, Query(max_length=TAG_CHARACTERS_MAX), AfterValidator(_without_nul), AfterValidator(normalized)]
+"""A tag to filter by, in the form in which tags are kept."""
+
+Words = Annotated[
+    str | None,
+    Query(
+        max_length=500,
+        description="Words to search for, as in a web search: quotes for a phrase, `or`, `-word`. Blank: no search.",
+    ),
+    AfterValidator(_words),
+]
 
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many items at most.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from api.errors import MEDIA_TYPE
-from api.identity import COOKIE
+from api.identity import COOKIE_PREFIX
 from api.schemas import Problem
 
 Responses = dict[int | str, dict[str, Any]]
@@ -29,12 +29,17 @@ PATTERNS: Final[Mapping[str, str]] = {
 """What a header looks like, where anything else is refused."""
 
 
+EVERYWHERE: Final = (401, 403, 422, 429, 503)
+"""Problems of every call: nobody who is known, a page of another origin, an unknown query parameter, too many requests,
+and a database that cannot be reached."""
+
+
 def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
-    """What a call may answer: these documents, and problems with these statuses beside 401."""
+    """What a call may answer: these documents, and problems with these statuses, next to those of every call."""
     described: Responses = {}
     for status, document in documents.items():
         described[status] = {"description": "As asked."} if document is None else {"model": document}
-    for status in (401, *problems):
+    for status in (*EVERYWHERE, *problems):
         schema = {"$ref": "#/components/schemas/Problem"}
         described[status] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": schema}}}
     return described
@@ -96,7 +101,12 @@ def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
             schemas[model.__name__] = schema
         components["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
-            "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            "cookie": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": f"{COOKIE_PREFIX}PORT",
+                "description": "A browser's session, by a sign-in link; for requests of this server's pages alone.",
+            },
         }
         document["security"] = [{"token": []}, {"cookie": []}]
         return document

@@ -16,20 +16,17 @@ from api.body import read_body, read_nothing
 from api.documents import Json
 from api.identity import identity_of
 from api.job_reading import identifier
-from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, wait_for_views
-from api.submission import (
-    Prompt,
-    Tags,
-)
+from api.texts import NegativePrompt, Prompt, Tags, Title
 from domain.catalog import Catalog
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
 from domain.errors import FieldProblem, InvalidInput, NotFound
 from domain.prompt import prompt_id
-from domain.recipe import PROMPT_CHARACTERS_MAX, Task
+from domain.recipe import Task
 from projections import score_reads
 from projections.projection import Rows
 from projections.prompts import fold
@@ -37,11 +34,6 @@ from projections.score_reads import PromptFilter, PromptRow
 from services.ledger import Context, PromptExecuted
 
 router = APIRouter(tags=["prompts"])
-
-TITLE_CHARACTERS_MAX = 200
-
-Title = Annotated[str, Field(min_length=1, max_length=TITLE_CHARACTERS_MAX)]
-NegativePrompt = Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)]
 
 
 class PromptBody(BaseModel):
@@ -119,10 +111,8 @@ async def save_prompt(request: Request) -> Response:
 async def list_prompts(
     request: Request,
     task: Annotated[Task | None, Query()] = None,
-    tag: Annotated[Text | None, Query(max_length=64)] = None,
-    q: Annotated[
-        Text | None, Query(max_length=500, description="Words of prompt, title and tags; as in a web search.")
-    ] = None,
+    tag: TagText | None = None,
+    q: Words = None,
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:

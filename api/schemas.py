@@ -632,3 +632,10 @@ class BatchCanceled(Document):
     canceled: int
     cancel_requested: int
     already_finished: int
+
+
+class SignInLink(Document):
+    """A link that signs one browser in, once."""
+
+    url: str = Field(description="To be opened in a browser.")
+    expires_at: datetime

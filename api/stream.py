@@ -5,7 +5,6 @@ goes on with the feed: no gap, and nothing twice.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
@@ -18,7 +17,7 @@ from api.answers import encoded
 from api.documents import history_document
 from api.errors import ViewBehind
 from api.feed import Ended, Subscription, TooSlow, frame_of
-from api.identity import identity_of, token_of
+from api.identity import identity_of, until_revoked
 from api.openapi import answers, body_and_headers
 from api.parts import Running, running
 from api.positions import position_of
@@ -74,7 +73,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     except BaseException:
         here.feed.unsubscribe(subscription)
         raise
-    return EventStream(here, subscription, start, token_of(request.scope) or "", told)
+    return EventStream(here, subscription, start, told)
 
 
 def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
@@ -101,7 +100,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, here: Running, subscription: Subscription, after: int, token: str, told: bytes = b"") -> None:
+    def __init__(self, here: Running, subscription: Subscription, after: int, told: bytes = b"") -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -110,14 +109,13 @@ class EventStream(Response):
         self._here = here
         self._subscription = subscription
         self._after = after
-        self._token = token
         self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client has gone."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
-        revoking = asyncio.create_task(self._end_when_revoked())
+        revoking = asyncio.create_task(self._end_when_revoked(scope))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not sending.result() and HANG_UP in scope:
@@ -129,14 +127,9 @@ class EventStream(Response):
                 task.cancel()
             await asyncio.gather(sending, leaving, revoking, return_exceptions=True)
 
-    async def _end_when_revoked(self) -> None:
-        """Look again as often as a comment is sent. While Postgres is away nobody can have been revoked."""
-        while True:
-            await asyncio.sleep(COMMENT_S)
-            with contextlib.suppress(Unavailable):
-                if await self._here.identities.identify(self._token) is None:
-                    self._subscription.end()
-                    return
+    async def _end_when_revoked(self, scope: Scope) -> None:
+        await until_revoked(scope)
+        self._subscription.end()
 
     async def _send(self, send: Send) -> bool:
         """Whether the answer has come to its end; False for a client that does not read."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.asked import Asked, identified, retry_id, retry_sha256
 from api.body import Json, problems_of
 from api.inputs import Files, Source, parent_of, uploads_among
+from api.texts import NegativePrompt, Prompt, Tags
 from domain.asset import Unknown
 from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.cautions import reads_negative_prompt
@@ -21,27 +22,13 @@ from domain.events import MediaKind
 from domain.generation import Generation, recipe_of_retry
 from domain.job import NotSubmitted, status_of
 from domain.negative_prompt import negative_prompt_for
-from domain.recipe import PROMPT_CHARACTERS_MAX, SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
+from domain.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 REFERENCES_MAX: Final = 16
 """Pictures that guide one job: each is read from the ledger, and no model takes as many."""
 
-TAGS_MAX: Final = 20
-TAG_CHARACTERS_MAX: Final = 64
-
 T = TypeVar("T")
-
-
-def _more_than_space(prompt: str) -> str:
-    if not prompt.strip():
-        raise ValueError(f"must have 1 to {PROMPT_CHARACTERS_MAX} characters, not white space alone")
-    return prompt
-
-
-Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_CHARACTERS_MAX), AfterValidator(_more_than_space)]
-Tag = Annotated[str, Field(min_length=1, max_length=TAG_CHARACTERS_MAX)]
-Tags = Annotated[list[Tag], Field(max_length=TAGS_MAX)]
 
 
 class SubmitBody(BaseModel):
@@ -53,7 +40,7 @@ class SubmitBody(BaseModel):
     model: str | None = None
     task: str | None = None
     prompt: Prompt
-    negative_prompt: Annotated[str, Field(max_length=PROMPT_CHARACTERS_MAX)] | None = None
+    negative_prompt: NegativePrompt | None = None
     quantity: Annotated[int, Field(description="One that the job type allows; the smallest when absent.")] | None = None
     seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
     params: dict[str, Any] = Field(default_factory=dict, description="By the names of the job type's `parameters`.")

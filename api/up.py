@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +20,16 @@ from pydantic import SecretStr
 
 from api.local_workers import LocalWorker, gpus_here, groups_of, planned
 from api.run import SERVICES, Core, PortTaken, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
+from services.database import Unavailable
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
 from services.observability.watch import say_findings
 from services.owned_views import logging_in_as_role
+from services.sessions import new_link
 from services.settings import Settings, SettingsError
 from services.telemetry import exporting
+from services.users import ADMIN, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +44,13 @@ WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 6.0), (signal.SIGKILL, 2.0))
 def up(settings: Settings, *, workers: str) -> int:
     """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: as `api.local_workers` has it, checked before."""
     folder = settings.data_dir.expanduser().absolute()
+    os.umask(0o077)  # what is in the folder is everybody's pictures, and secrets
     # The port first: where it is taken, nothing is made and nothing is started.
     with _listening(settings, folder) as listening, _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in migrate(connection):
                 log.info("applied migration %s", name)
+        _close(folder / "blobs")
         token = _admin_token(settings, folder)
         given = {
             "data_dir": folder,
@@ -108,8 +113,7 @@ async def _run(settings: Settings, folder: Path, workers: str, listening: socket
 
             def ready() -> None:
                 _write(folder / "url", url)
-                token = settings.admin_token.get_secret_value() if settings.admin_token else ""
-                print(f"ready {shown}/?token={token}", flush=True)  # noqa: T201
+                print(f"ready {_sign_in_link(core, shown)}", flush=True)  # noqa: T201
 
             saying = asyncio.create_task(say_findings(watch_of(core), stop))
             serving = asyncio.create_task(serve(SERVICES, core, services_stop, listening, ready))
@@ -131,7 +135,7 @@ def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str, str]]
             "DARKROOM_POSTGRES_DSN and DARKROOM_NATS_URL: give both, or neither to use the bundled servers."
         )
     if settings.postgres_dsn is not None and settings.nats_url is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for_worker = settings.worker_nats_url or settings.nats_url
         dsn, nats_url = settings.postgres_dsn.get_secret_value(), settings.nats_url.get_secret_value()
         yield dsn, nats_url, for_worker.get_secret_value()
@@ -218,6 +222,27 @@ def _admin_token(settings: Settings, folder: Path) -> str:
         token = secrets.token_urlsafe(32)
     _write(file, token, secret=True)
     return token
+
+
+def _close(folder: Path) -> None:
+    """Close to others what an earlier version left open to be read."""
+    with suppress(FileNotFoundError):
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)
+
+
+def _sign_in_link(core: Core, url: str) -> str:
+    """A link that signs one browser in as the administrator, once; the plain address while Postgres is away."""
+    token = core.settings.admin_token
+    if token is None:
+        return url
+    try:
+        with core.database.connection() as connection:
+            link = new_link(connection, ADMIN, fingerprint(token.get_secret_value()))
+    except Unavailable as error:
+        log.warning("no sign-in link was made, `darkroom sign-in` makes one later: %s", error)
+        return url
+    return f"{url}/?code={link.code}"
 
 
 def _write(file: Path, text: str, *, secret: bool = False) -> None:

@@ -54,6 +54,11 @@ JOB_LISTS: Final[Paths] = (
     ("type and status of none", "/v1/jobs?job_type=video_fast&status=queued"),
     ("batch", f"/v1/jobs?batch_id={_made_up('batch 3')}"),
     ("batch and status", f"/v1/jobs?batch_id={_made_up('batch 3')}&status=failed"),
+    ("common tag", "/v1/jobs?tag=sea"),
+    ("tag of the oldest", "/v1/jobs?tag=clip"),
+    ("rare tag", f"/v1/jobs?tag={quote_plus('Keep & frame')}"),
+    ("tag of none", "/v1/jobs?tag=lost"),
+    ("tag and status", "/v1/jobs?tag=sea&status=failed"),
 )
 
 LIBRARY: Final[Paths] = (

@@ -20,7 +20,10 @@ select
     'params', jsonb_build_object('width', 256, 'height', 256, 'steps', 15, 'guidance', 6.0),
     'seeds', jsonb_build_array(n, n + 1, n + 2), 'references', '[]'::jsonb, 'media', '{}'::jsonb, 'files', '{}'::jsonb,
     'enhance', false),
-  job_type, 0, case when mod(n, 40) < 8 then md5('batch ' || n / 400)::uuid end, '{}', 1,
+  job_type, 0, case when mod(n, 40) < 8 then md5('batch ' || n / 400)::uuid end,
+  case when n = jobs / 3 then '{Keep & frame}'::text[] when n < jobs / 10 then '{clip}' when mod(n, 8) < 4 then '{sea}'
+    else '{}' end,
+  1,
   case when status = 'failed' then '{"error_class": "internal", "message": "It broke."}'::jsonb end,
   timestamptz '2031-01-01' + n * interval '1 minute',
   case when status <> 'queued' then timestamptz '2031-01-01' + n * interval '1 minute' end,

@@ -35,6 +35,7 @@ from domain.events import (
     AssetTrashed,
     AssetUnsaved,
 )
+from domain.text import normalized_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
         case TitleAsset(title=title):
             return [] if curation.title == title else [AssetTitled(title=title)]
         case TagAsset(tags=tags):
-            wanted = tuple(sorted(set(tags)))
+            wanted = normalized_tags(tags)
             return [] if curation.tags == wanted else [AssetTagged(tags=wanted)]
         case SaveAsset():
             return [] if curation.saved else [AssetSaved()]
@@ -159,7 +160,8 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
         case AssetReserved():
             return Reserved(event)
         case AssetCompleted():
-            return Completed(_reservation(asset), event, Curation(title=_reservation(asset).title))
+            reservation = _reservation(asset)
+            return Completed(reservation, event, Curation(title=reservation.title, tags=reservation.tags))
         case AssetFailed():
             return Failed(_reservation(asset), event)
         case AssetCanceled():

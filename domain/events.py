@@ -198,7 +198,7 @@ class JobAborted(Event):
 
 
 class AssetReserved(Event):
-    """An output the job owes: index 0 … N-1, its seed, and where its file will be. `title`: as its job says."""
+    """An output the job owes: index 0 … N-1, its seed, where its file goes; `title` and `tags` as its job has them."""
 
     owner: str
     job_id: UUID
@@ -208,6 +208,7 @@ class AssetReserved(Event):
     bucket: str
     path: str
     title: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class AssetCompleted(Event):

@@ -50,6 +50,7 @@ from domain.events import (
 from domain.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.recipe import Recipe, asset_path
 from domain.retry import GiveUp, TryAgain, after_failure
+from domain.text import normalized_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,7 @@ def _submit(command: SubmitJob, generation: Generation) -> Decision:
                 bucket=command.bucket,
                 path=asset_path(command.bucket, command.owner, command.job_id, index, command.extension),
                 title=command.title,
+                tags=normalized_tags(command.tags),
             ),
         )
         for index, seed in enumerate(command.recipe.seeds)

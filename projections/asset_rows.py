@@ -8,6 +8,7 @@ from domain import events as facts
 from domain.envelope import Recorded
 from domain.events import Event
 from domain.recipe import asset_id
+from domain.text import normalized_tags
 from projections.projection import Row, Rows
 
 
@@ -51,6 +52,7 @@ def reserved(event: facts.AssetReserved) -> Row:
         "bucket": event.bucket,
         "path": event.path,
         "title": event.title,
+        "tags": list(normalized_tags(event.tags)),
     }
 
 
@@ -99,7 +101,7 @@ _COLUMNS: dict[type[Event], Callable[[Any, Recorded], Row]] = {
     },
     facts.AssetRated: lambda event, _: {"rating": event.score},
     facts.AssetTitled: lambda event, _: {"title": event.title},
-    facts.AssetTagged: lambda event, _: {"tags": list(event.tags)},
+    facts.AssetTagged: lambda event, _: {"tags": list(normalized_tags(event.tags))},
     facts.AssetSaved: lambda *_: {"saved": True},
     facts.AssetUnsaved: lambda *_: {"saved": False},
     facts.AssetTrashed: lambda *_: {"trashed": True},

@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
 from projections.reads import ListedAssetRow
+from projections.search import searching, web_search
 from projections.sql import load
 
 SQL: Final = load("batch_reads.sql")
@@ -80,11 +81,13 @@ class BatchFilter:
 def list_batches(
     connection: Connection[TupleRow], owner: str, wanted: BatchFilter, *, before: int | None, limit: int
 ) -> list[BatchRow]:
-    """Batches opened before position `before`, newest first."""
-    filters = {"kind": wanted.kind, "collection": wanted.collection, "words": wanted.words}
-    return _rows(
-        connection, BatchRow, SQL["list_batches"], {"owner": owner, "before": before, "limit": limit, **filters}
-    )
+    """Batches opened before position `before`, newest first. Raises `InvalidInput` for a search without a word."""
+    words = None if wanted.words is None else web_search(wanted.words)
+    filters = {"kind": wanted.kind, "collection": wanted.collection, "words": words}
+    with searching():
+        return _rows(
+            connection, BatchRow, SQL["list_batches"], {"owner": owner, "before": before, "limit": limit, **filters}
+        )
 
 
 def find_batch(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> BatchRow | None:

@@ -7,7 +7,7 @@ where owner = %(owner)s
   and (%(before)s::bigint is null or opened_position < %(before)s::bigint)
   and (%(kind)s::text is null or kind = %(kind)s::text)
   and (%(collection)s::text is null or collection = %(collection)s::text)
-  and (%(words)s::text is null or words @@ websearch_to_tsquery('simple', searchable(%(words)s::text)))
+  and (%(words)s::text is null or words @@ search_query(%(words)s::text))
 order by opened_position desc
 limit %(limit)s
 

@@ -68,7 +68,7 @@ class Batches:
     name = "batches"
     tables = ("batches", "batch_items", "batch_preferences")
     kinds = ("batch", *(NAMES[kind] for kind in STATUS_AFTER))
-    version = 1
+    version = 2  # since emoji, and words of scripts without spaces, are found
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`. An item is added before anything happens to its job: both are of one commit."""

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from domain import events as facts
 from domain.envelope import Recorded
+from domain.text import normalized_tags
 from projections.asset_rows import change, reserved
 from projections.projection import FoldedTable, FoldedView, Projection, Rows
 from projections.sql import load
@@ -31,7 +32,7 @@ def fold_job(rows: Rows, recorded: Recorded) -> None:
             "priority": event.priority,
             "batch_id": recorded.data["batch_id"],
             "parent_id": recorded.data["parent_id"],
-            "tags": list(event.tags),
+            "tags": list(normalized_tags(event.tags)),
             "attempt": 0,
             "cancel_requested": False,
             "created_at": recorded.envelope.at,

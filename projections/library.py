@@ -24,5 +24,5 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 LIBRARY: Final[Projection] = FoldedView(
-    "library", (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),)
+    "library", (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),), version=2
 )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from domain import events as facts
 from domain.envelope import Recorded
+from domain.text import normalized_tags
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.score_rows import prompt_key
 from projections.sql import load
@@ -39,10 +40,10 @@ def _content(event: facts.PromptSaved | facts.PromptEdited) -> Row:
         "model": event.model,
         "job_type": event.job_type,
         "task": event.task,
-        "tags": list(event.tags),
+        "tags": list(normalized_tags(event.tags)),
     }
 
 
 PROMPTS: Final[Projection] = FoldedView(
-    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), kinds=("prompt",)
+    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), kinds=("prompt",), version=2
 )

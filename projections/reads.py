@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from projections.search import searching, web_search
 from projections.sql import load
 
 SQL: Final = load("reads.sql")
@@ -217,6 +218,7 @@ class JobFilter:
     status: str | None = None
     job_type: str | None = None
     batch_id: UUID | None = None
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,7 @@ def parked(connection: Connection[TupleRow], *, limit: int) -> list[ParkedRow]:
 def list_jobs(
     connection: Connection[TupleRow], owner: str, wanted: JobFilter, *, before: int | None, limit: int
 ) -> list[JobRow]:
-    """Jobs queued before position `before`, newest first."""
+    """Jobs queued before position `before`, newest first: of the owner that `connection` stands for."""
     arguments = {
         "owner": owner,
         "before": before,
@@ -272,8 +274,9 @@ def list_jobs(
         "status": wanted.status,
         "job_type": wanted.job_type,
         "batch_id": wanted.batch_id,
+        "tag": wanted.tag,
     }
-    return _rows(connection, JobRow, SQL["list_jobs"], arguments)
+    return _rows(connection, JobRow, SQL["list_jobs" if wanted.tag is None else "list_jobs_tagged"], arguments)
 
 
 def list_everybodys_jobs(
@@ -344,7 +347,10 @@ def list_workspace(
 def list_library(
     connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
 ) -> list[ListedAssetRow]:
-    """Assets completed before position `before`, newest first: of the owner that `connection` stands for."""
+    """Assets completed before position `before`, newest first: of the owner that `connection` stands for.
+
+    Raises `InvalidInput` for a search without a word.
+    """
     arguments = {
         "owner": owner,
         "before": before,
@@ -352,12 +358,13 @@ def list_library(
         "kind": wanted.kind,
         "saved": wanted.saved,
         "tag": wanted.tag,
-        "words": wanted.words,
+        "words": None if wanted.words is None else web_search(wanted.words),
         "min_score": wanted.min_score,
         "model": wanted.model,
         "trashed": wanted.trashed,
     }
-    return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
+    with searching():
+        return _rows(connection, ListedAssetRow, SQL["list_library"], arguments)
 
 
 def history_of_streams(

@@ -42,6 +42,15 @@ select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags,
 from views.jobs
 where job_id = %(job_id)s
 
+-- name: list_jobs_tagged
+select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
+  created_at, started_at, finished_at, queued_position, enhanced_prompt
+from jobs_tagged(
+  %(tag)s::text, %(status)s::text, %(job_type)s::text, %(batch_id)s::uuid, %(before)s::bigint, %(limit)s::int) as page
+  join views.jobs using (job_id)
+where owner = %(owner)s
+order by queued_position desc
+
 -- name: dead_jobs
 select job_id, owner, job_type, recipe ->> 'model' as model, pool, jsonb_array_length(recipe -> 'seeds') as quantity,
   attempt as attempts, error, created_at, finished_at, queued_position
@@ -94,7 +103,7 @@ select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, b
   null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
   page.completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
 from library_page(
-  %(kind)s::text, %(saved)s::boolean, %(tag)s::text, websearch_to_tsquery('simple', searchable(%(words)s::text)),
+  %(kind)s::text, %(saved)s::boolean, %(tag)s::text, search_query(%(words)s::text),
   %(min_score)s::int, %(model)s::text, %(trashed)s::boolean, %(before)s::bigint, %(limit)s::int) as page
   join views.library using (asset_id)
 where owner = %(owner)s

@@ -9,6 +9,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
 from projections.score_rows import By, prompt_key
+from projections.search import searching, web_search
 from projections.sql import load
 
 SQL: Final = load("score_reads.sql")
@@ -103,15 +104,15 @@ def standing_of(connection: Connection[TupleRow], owner: str, prompt: str) -> St
 def list_prompts(
     connection: Connection[TupleRow], owner: str, wanted: PromptFilter, *, before: int | None = None, limit: int = 1
 ) -> list[PromptRow]:
-    """Prompts saved before position `before`, newest first."""
+    """Prompts saved before position `before`, newest first. Raises `InvalidInput` for a search without a word."""
     arguments = {
         "owner": owner,
         "prompt_id": wanted.prompt_id,
         "task": wanted.task,
         "tag": wanted.tag,
-        "words": wanted.words,
+        "words": None if wanted.words is None else web_search(wanted.words),
         "before": before,
         "limit": limit,
     }
-    with connection.cursor(row_factory=class_row(PromptRow)) as cursor:
+    with searching(), connection.cursor(row_factory=class_row(PromptRow)) as cursor:
         return cursor.execute(SQL["list_prompts"], arguments).fetchall()

@@ -21,6 +21,6 @@ where p.owner = %(owner)s
   and (%(before)s::bigint is null or p.saved_position < %(before)s::bigint)
   and (%(task)s::text is null or p.task = %(task)s::text)
   and (%(tag)s::text is null or %(tag)s::text = any (p.tags))
-  and (%(words)s::text is null or p.words @@ websearch_to_tsquery('simple', searchable(%(words)s::text)))
+  and (%(words)s::text is null or p.words @@ search_query(%(words)s::text))
 order by p.saved_position desc
 limit %(limit)s

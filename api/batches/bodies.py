@@ -8,10 +8,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, ValidationError
 
 from api.body import Json, nul_problems, problems_of
-from api.submission import (
-    Prompt,
-    SubmitBody,
-)
+from api.submission import SubmitBody
+from api.texts import Collection, Name, Prompt, Template
 from domain.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
 from domain.errors import FieldProblem, InvalidInput
 from domain.recipe import SEED_MAX
@@ -19,9 +17,6 @@ from domain.recipe import SEED_MAX
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """A thousand items of 8 kB each, several times what a long prompt with its parameters takes."""
 
-NAME_CHARACTERS_MAX: Final = 200
-COLLECTION_CHARACTERS_MAX: Final = 100
-TEMPLATE_CHARACTERS_MAX: Final = 100
 """Assets are called by collection and template; both together stay readable."""
 
 PROMPT_IN_NAME_CHARACTERS: Final = 80
@@ -29,10 +24,6 @@ PROMPT_IN_NAME_CHARACTERS: Final = 80
 
 OUTPUTS_OF_A_SEED: Final = 1_000
 """A seed that is drawn for a comparison leaves room for so many outputs of each variant."""
-
-Name = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=r"\S")]
-Collection = Annotated[str, Field(min_length=1, max_length=COLLECTION_CHARACTERS_MAX, pattern=r"\S")]
-Template = Annotated[str, Field(min_length=1, max_length=TEMPLATE_CHARACTERS_MAX, pattern=r"\S")]
 
 
 class BatchItem(SubmitBody):

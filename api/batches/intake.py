@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from api.asked import Asked
-from api.batches.bodies import SHARED, Envelope, Template
+from api.batches.bodies import SHARED, Envelope
 from api.body import Json, nul_problems, problems_of, require_few
 from api.inputs import Files
 from api.submission import (
@@ -16,6 +16,7 @@ from api.submission import (
     job_type_of,
     submission_of,
 )
+from api.texts import Template
 from domain.batch import item_job_id, title_of
 from domain.bounds import cut
 from domain.catalog import Catalog

@@ -20,7 +20,7 @@ from api.documents import Json
 from api.identity import identity_of
 from api.job_control import cancel
 from api.job_reading import identifier
-from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, page_of, place_of
+from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, place_of
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
@@ -61,13 +61,11 @@ async def list_batches(
     request: Request,
     kind: Annotated[Literal["batch", "comparison"] | None, Query()] = None,
     collection: Annotated[Text | None, Query(max_length=200)] = None,
-    q: Annotated[
-        Text | None, Query(max_length=500, description="Words of name, collection and templates; as in a web search.")
-    ] = None,
+    q: Words = None,
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The newest first, with the counts of their items by status."""
+    """The newest first, with the counts of their items by status. `q` looks at name, collection and templates."""
     here = running(request)
     place = place_of("batches", cursor)
     await wait_for_views(request, here.positions, "batches")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from api.cli import curating, fleet, installation, reading, submitting, users
+from api.cli import curating, fleet, installation, reading, signing_in, submitting, users
 from api.cli.environment import warning_about
 from api.cli.installation import Service as Service
 from api.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, PROGRAM, USAGE, complain, show_whatever_comes
@@ -31,6 +31,7 @@ COMMANDS: Sequence[Callable[..., None]] = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.command(name="sign-in")(signing_in.sign_in)
 app.command(name="export")(installation.export)
 app.command(name="import")(installation.import_bundle)
 app.command(name="doctor")(installation.find_faults)

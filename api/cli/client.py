@@ -150,6 +150,10 @@ class Client:
         """Every event of the job and of its assets in ledger order."""
         return await self._list(f"/v1/jobs/{job_id}/history", {}, limit=100_000)
 
+    async def sign_in_link(self) -> Json:
+        """A link that signs a browser in, once."""
+        return await self._json("POST", "/v1/sign-in-links")
+
     async def cancel(self, job_id: str) -> Json:
         """Stop a job; the result says whether it is canceled, will be, or had ended."""
         return await self._json("POST", f"/v1/jobs/{job_id}/cancel")

@@ -26,7 +26,7 @@ def add(dsn: str, owner: str) -> int:
     typer.echo(made.key)
     whose = f"{owner} has a new key, and everything as before" if made.again else f"{owner} is a user now"
     typer.echo(
-        f"{whose}. This key is shown once: keep it as DARKROOM_TOKEN, or open the server's URL with /?token=KEY.",
+        f"{whose}. This key is shown once: keep it as DARKROOM_TOKEN; `darkroom sign-in` makes a link for a browser.",
         err=True,
     )
     return 0

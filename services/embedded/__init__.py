@@ -152,8 +152,7 @@ class EmbeddedServers:
         return address
 
     def _start(self) -> None:
-        # 0711 for root: its Postgres runs as another user and must pass. What is inside is closed to others.
-        self._folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = self._folder.resolve()
         self._take_lock()
         self._check_disk()

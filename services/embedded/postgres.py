@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from services.embedded.child import Child, Steps, end_processes, processes
 from services.embedded.errors import DataFolderUnusable, EmbeddedError, PostgresFailed, failure, missing
-from services.embedded.user import server_user, with_ways_in
+from services.embedded.user import close_folder, server_user, with_ways_in
 
 ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
 INITDB_S_MAX = 180.0
@@ -35,6 +35,7 @@ class Postgres:
         identity = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:12]
         self._cluster = f"darkroom-{identity}"  # in the title of every Postgres process, so that we know ours
         self._user = server_user(self._data)
+        close_folder(data_dir, self._user)
         if self._user is not None:
             self._user = with_ways_in(self._user, [self._data.parent, self._bin / "postgres"])
         self._sockets = self._socket_folder(identity)

@@ -51,6 +51,21 @@ def _make_system_user() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()  # noqa: S603 — fixed
 
 
+def close_folder(folder: Path, user: User | None) -> None:
+    """Close our data folder to all others, also one that an earlier version left open to be passed.
+
+    Where Postgres runs as another user, and we may not give it the capability to pass (see `with_ways_in`), its group
+    may pass. A folder that belongs to somebody else stays as it is.
+    """
+    if folder.stat().st_uid != os.geteuid():
+        return
+    if user is None or _may_pass_on_root_access():
+        folder.chmod(0o700)
+    else:
+        os.chown(folder, -1, user.gid)
+        folder.chmod(0o710)
+
+
 def with_ways_in(user: User, paths: list[Path]) -> User:
     """The user, with what it takes to enter folders that are closed to it, such as a 0700 /root around everything.
 

@@ -24,6 +24,7 @@ from domain.commands import (
     FleetCommand,
     JobCommand,
     MediaCommand,
+    OpenBatch,
     PromptCommand,
     SubmitJob,
     UseMedia,
@@ -208,6 +209,8 @@ class Ledger(LedgerReader, Application[UUID]):
         self, batch_id: UUID, command: BatchCommand, context: Context, submissions: Sequence[SubmitJob] = ()
     ) -> BatchExecuted:
         """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
+        if context.owner is not None and not isinstance(command, OpenBatch):
+            self._require_batch_of(context.owner, batch_id)
         return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
 
     def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:

@@ -66,6 +66,10 @@ class Recorder(Protocol):
         """All events of these streams, each stream by version."""
         ...
 
+    def read_first(self, stream_id: UUID) -> RawEvent | None:
+        """The first event of a stream; None where nothing was ever appended to it."""
+        ...
+
     def head(self) -> int:
         """The last position, 0 for an empty ledger."""
         ...
@@ -132,6 +136,12 @@ class PostgresRecorder(PostgresApplicationRecorder):
         with self._database.connection() as connection:
             found = connection.execute(SQL["read_streams"], (uuids(stream_ids),), prepare=True, binary=True).fetchall()
         return [*map(RawEvent._make, found)]
+
+    def read_first(self, stream_id: UUID) -> RawEvent | None:
+        """See `Recorder`. Raises `Unavailable`."""
+        with self._database.connection() as connection:
+            found = connection.execute(SQL["read_first"], (stream_id,), prepare=True, binary=True).fetchone()
+        return None if found is None else RawEvent._make(found)
 
     def head(self) -> int:
         """See `Recorder`. Raises `Unavailable`."""
@@ -209,6 +219,10 @@ class InMemoryRecorder(POPOApplicationRecorder):
                 if stored.originator_id in wanted
             ]
         return sorted(found, key=lambda raw: (str(raw.stream_id), raw.version))
+
+    def read_first(self, stream_id: UUID) -> RawEvent | None:
+        """See `Recorder`."""
+        return next(iter(self.read_streams([stream_id])), None)
 
     def head(self) -> int:
         """See `Recorder`."""

@@ -14,5 +14,9 @@ order by notification_id
 select notification_id, originator_id, originator_version, topic, state
 from ledger where originator_id = any(%s) order by originator_id, originator_version
 
+-- name: read_first
+select notification_id, originator_id, originator_version, topic, state
+from ledger where originator_id = %s order by originator_version limit 1
+
 -- name: head
 select coalesce(max(last_position), 0) from ledger_commits

@@ -111,7 +111,7 @@ async def test_the_rules_step_in_for_a_worker_that_does_not_answer(
         ({"job_type": "flux"}, "job_type", "allowed: "),
         ({"job_type": 3}, "job_type", "string"),
         ({"job_type": None}, "job_type", "string"),
-        ({"prompt": " "}, "prompt", "not white space alone"),
+        ({"prompt": " "}, "prompt", "can be seen"),
         ({"prompt": ""}, "prompt", "at least 1"),
         ({"prompt": "x" * 10_001}, "prompt", "at most 10000"),
         ({"prompt": "a\0b"}, "prompt", "NUL"),

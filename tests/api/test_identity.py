@@ -1,4 +1,4 @@
-"""Who is let in, and how: the token in a header, or in the cookie that a browser gets once."""
+"""Who is let in, and how long: the administrator's token and users' keys."""
 
 import asyncio
 import threading
@@ -13,11 +13,14 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from api.app import Parts, create_app
-from api.identity import COOKIE, KNOWN_S, Identities, Identity
+from api.identity import Identities, Identity
 from services import users
 from services.database import Database
 from tests.api.conftest import bearer
-from tests.api.serving import TOKEN, AServer, Events, Site, body
+from tests.api.serving import TOKEN, AServer, Events, Site
+
+STOPPED_S_MAX = 10.0
+"""Bound on the end of what a revoked key has open; about a second on a quiet machine."""
 
 CALLS = [
     ("GET", "/"),
@@ -52,27 +55,6 @@ async def test_health_is_open(site: Site) -> None:
     assert (ready.status_code, ready.json()["status"], ready.json()["reasons"]) == (200, "ready", [])
 
 
-async def test_a_browser_opens_the_link_once_and_keeps_a_cookie(site: Site) -> None:
-    site.http.headers.pop("Authorization")
-    opened = await site.http.get("/", params={"token": TOKEN})
-    assert (opened.status_code, opened.headers["location"]) == (303, "/")
-    cookie = opened.headers["set-cookie"]
-    assert cookie.startswith(f"{COOKIE}={TOKEN};")
-    assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
-    index = await site.http.get("/")
-    assert index.json()["openapi"] == "/openapi.json"
-    assert (await site.http.post("/v1/jobs", json=body())).status_code == 202
-
-
-async def test_a_wrong_link_lets_nobody_in(site: Site) -> None:
-    site.http.headers.pop("Authorization")
-    for wrong in ("", "wrong", "é"):
-        response = await site.http.get("/", params={"token": wrong})
-        assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
-        assert "set-cookie" not in response.headers
-
-
 async def test_what_is_not_there_is_a_problem_too(site: Site) -> None:
     for method, path, status, code in [
         ("GET", "/v1/nothing", 404, "not_found"),
@@ -99,17 +81,6 @@ async def test_a_key_lets_its_owner_in_and_shows_what_is_the_owners(site: Site, 
         assert (await site.http.get(path)).status_code == 403
 
 
-async def test_a_users_browser_keeps_a_cookie_too(site: Site, database: Database) -> None:
-    ada = await asyncio.to_thread(_added, database, "ada")
-    site.http.headers.pop("Authorization")
-    opened = await site.http.get("/", params={"token": ada})
-    assert (opened.status_code, opened.headers["location"]) == (303, "/")
-    assert (await site.http.post("/v1/jobs", json=body())).status_code == 202
-    assert (await site.http.get("/v1/admin/queues")).status_code == 403
-    await asyncio.to_thread(_revoked, database, "ada")
-    await _until_refused(site, {})
-
-
 async def test_a_revoked_key_stops_at_once_and_a_new_one_shows_everything_again(site: Site, database: Database) -> None:
     old = await asyncio.to_thread(_added, database, "ada")
     site.http.headers["Authorization"] = f"Bearer {old}"
@@ -117,7 +88,7 @@ async def test_a_revoked_key_stops_at_once_and_a_new_one_shows_everything_again(
     await asyncio.to_thread(_revoked, database, "ada")
     began = time.monotonic()
     await _until_refused(site, {})
-    assert time.monotonic() - began < KNOWN_S + 1
+    assert time.monotonic() - began < STOPPED_S_MAX
     new = await asyncio.to_thread(_added, database, "ada")
     assert new != old
     site.http.headers["Authorization"] = f"Bearer {new}"
@@ -200,49 +171,43 @@ async def test_without_postgres_nobody_is_called_unknown(
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://darkroom"
         ) as http:
-            for token, path in ((ada, "/v1/models"), ("dk_" + "x" * 43, "/v1/models"), (ada, f"/?token={ada}")):
+            for token, path in ((ada, "/v1/models"), ("dk_" + "x" * 43, "/v1/models"), (ada, "/?code=" + "x" * 43)):
                 response = await http.get(path, headers={"Authorization": f"Bearer {token}"})
                 assert (response.status_code, response.json()["code"]) == (503, "unavailable")
                 assert "Retry-After" in response.headers
             assert (await http.get("/v1/models", headers=bearer())).status_code == 200
             assert (await http.get("/v1/models", headers={"Authorization": "Bearer wrong"})).status_code == 401
-            assert (await http.get(f"/?token={TOKEN}")).status_code == 303
 
 
 async def test_the_index_needs_a_token_whatever_its_query_is_called(site: Site) -> None:
     site.http.headers.pop("Authorization")
-    for query in ("xtoken=1", "x=token=", "Token=1"):
+    for query in ("xcode=1", "x=code=", "Code=1", f"token={TOKEN}"):
         assert (await site.http.get(f"/?{query}")).status_code == 401
 
 
-async def test_a_stream_of_a_revoked_key_ends_with_the_next_comment(
-    site: Site, server: AServer, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_a_stream_of_a_revoked_key_ends_within_seconds_and_others_go_on(
+    site: Site, server: AServer, database: Database
 ) -> None:
-    monkeypatch.setattr("api.stream.COMMENT_S", 0.1)
     tokens = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
     async with server.events(token=tokens[0]) as ada, server.events(token=tokens[1]) as bob:
         await asyncio.to_thread(_revoked, database, "ada")
         began = time.monotonic()
         with pytest.raises(StopAsyncIteration):
             await ada.take()
-        assert time.monotonic() - began < KNOWN_S + 1
+        assert time.monotonic() - began < STOPPED_S_MAX
         taking = asyncio.create_task(bob.take())
         job = await asyncio.to_thread(site.submit_as, "bob")
         assert (await taking)[2]["stream"] == str(job)
 
 
-async def test_a_busy_stream_of_a_revoked_key_ends_as_well(
-    site: Site, server: AServer, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It never sends a comment."""
-    monkeypatch.setattr("api.stream.COMMENT_S", 0.2)
+async def test_a_busy_stream_of_a_revoked_key_ends_as_well(site: Site, server: AServer, database: Database) -> None:
     token = await asyncio.to_thread(_added, database, "ada")
     async with server.events(token=token) as events:
         await asyncio.to_thread(_revoked, database, "ada")
         began = time.monotonic()
         with pytest.raises(StopAsyncIteration):
             await _keep_busy(site, events)
-        assert time.monotonic() - began < KNOWN_S + 2
+        assert time.monotonic() - began < STOPPED_S_MAX
 
 
 async def _keep_busy(site: Site, events: Events) -> None:

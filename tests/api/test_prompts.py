@@ -215,7 +215,7 @@ async def test_the_same_key_at_the_same_time_is_one_prompt(site: Site) -> None:
         ({"title": ""}, "title", "at least 1"),
         ({"title": "x" * 201}, "title", "at most 200"),
         ({"title": None}, "title", "string"),
-        ({"prompt": " "}, "prompt", "not white space alone"),
+        ({"prompt": " "}, "prompt", "can be seen"),
         ({"prompt": "a\0b"}, "prompt", "NUL"),
         ({"negative_prompt": "x" * 10_001}, "negative_prompt", "at most 10000"),
         ({"job_type": "flux"}, "job_type", "allowed: image7b_fast_enhanced"),

@@ -169,6 +169,8 @@ async def test_openapi_describes_every_call(site: Site) -> None:
         ("PATCH", "/v1/prompts/{}"),
         ("DELETE", "/v1/prompts/{}"),
         ("GET", "/v1/scores"),
+        ("POST", "/v1/sign-in-links"),
+        ("POST", "/v1/sign-out"),
         ("GET", "/v1/events"),
         ("GET", "/v1/models"),
         ("GET", "/v1/job-types"),

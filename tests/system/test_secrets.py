@@ -30,13 +30,12 @@ def secrets_of(installation: Installation) -> dict[str, str]:
 
 
 def said(installation: Installation) -> str:
-    """Everything that was logged. The link that signs a browser in is printed on purpose, once."""
+    """Everything that was logged and printed. The link that signs a browser in holds a code, and is printed once."""
     files = [installation.log, *installation.folder.glob("*.log")]
     assert {"worker.log", "nats.log", "postgres.log"} <= {file.name for file in files}
     lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
-    links = [line for line in lines if line.startswith("ready http")]
-    assert len(links) == 1
-    return "\n".join(line for line in lines if line not in links)
+    assert len([line for line in lines if line.startswith("ready http")]) == 1
+    return "\n".join(lines)
 
 
 def test_up_shows_no_secret(make_installation: Callable[..., Installation]) -> None:
@@ -138,3 +137,20 @@ def test_a_wrong_password_is_told_without_it(program: str, servers: EmbeddedServ
             process.kill()
             process.wait(20)
     assert SECRET not in log.read_text()
+
+
+def test_what_up_keeps_is_closed_to_others(make_installation: Callable[..., Installation]) -> None:
+    running = make_installation()
+    folder = running.folder
+    with running:
+        pass
+    (folder / "blobs").mkdir(exist_ok=True)
+    for left_open in (folder, folder / "blobs"):  # as earlier versions made them
+        left_open.chmod(0o755)
+    with running:
+        assert running.done(running.submit())["status"] == "succeeded"
+        assert (folder.stat().st_mode & 0o777, (folder / "blobs").stat().st_mode & 0o777) == (0o700, 0o700)
+        files = [file for file in (folder / "blobs").rglob("*") if file.is_file()]
+        assert files
+        mine = [*files, *(file for file in folder.iterdir() if file.is_file())]
+        assert {file.name: oct(file.stat().st_mode) for file in mine if file.stat().st_mode & 0o077} == {}

@@ -1,0 +1,50 @@
+"""Refuses query parameters that a route does not know: a misspelt filter is never ignored."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import parse_qsl
+
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import problem_of
+from api.identity import OPEN
+from domain.errors import FieldProblem, InvalidInput
+
+NAME_CHARACTERS_MAX: Final = 64
+"""Characters of an unknown name that the answer repeats."""
+
+
+class KnownQuery:
+    """Behind the gate. A request without a query costs one look; only one with a query is matched with its route.
+
+    Supervisors may ask for health with whatever they add to an address.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        self._app = app
+        self._known = [(route, _names(route)) for route in routes if isinstance(route, APIRoute)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] == "http" and scope["query_string"] and scope["path"] not in OPEN:
+            problems = self._problems(scope)
+            if problems:
+                await problem_of(InvalidInput(problems))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _problems(self, scope: Scope) -> list[FieldProblem]:
+        """One problem for each unknown name; none for an address without a route, which is 404 for that reason."""
+        known = next((names for route, names in self._known if route.matches(scope)[0] is Match.FULL), None)
+        if known is None:
+            return []
+        given = dict.fromkeys(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
+        allowed = f"allowed: {', '.join(known)}" if known else "this call takes none"
+        unknown = [name for name in given if name not in known]
+        return [FieldProblem(name[:NAME_CHARACTERS_MAX], f"is no query parameter; {allowed}") for name in unknown]
+
+
+def _names(route: APIRoute) -> Sequence[str]:
+    return [parameter.alias for parameter in route.dependant.query_params]

@@ -1,0 +1,100 @@
+"""Signing a browser in: a link that works once, the session that it begins, and its end."""
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from api import schemas
+from api.answers import answer
+from api.body import read_nothing
+from api.crowd import address_of
+from api.errors import LinkUsed
+from api.identity import cookie_name, credential_of, identity_of, session_of
+from api.openapi import answers
+from api.parts import Parts, running
+from services import sessions
+from services.sessions import NewLink
+
+router = APIRouter(tags=["sign-in"])
+
+FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
+"""Headers by which browsers say that they fetch a link before anybody has followed it."""
+
+
+@router.post(
+    "/v1/sign-in-links",
+    status_code=201,
+    response_model=None,
+    responses=answers({201: schemas.SignInLink}, 422, 503),
+)
+async def make_link(request: Request) -> Response:
+    """A link that signs one browser in, once, within a day, for whoever asks. Needs a token or key, not a session."""
+    here = running(request)
+    await read_nothing(request)
+    owner, credential = identity_of(request).owner, credential_of(request)
+    link = await asyncio.to_thread(_make_link, here.parts, owner, credential)
+    url = f"{str(request.base_url).rstrip('/')}/?code={link.code}"
+    return answer({"url": url, "expires_at": link.expires_at}, 201, Cache_Control="no-store")
+
+
+@router.post("/v1/sign-out", status_code=204, response_model=None, responses=answers({204: None}, 422, 503))
+async def sign_out(request: Request) -> Response:
+    """End the session of this browser: 204, also where there is none."""
+    here = running(request)
+    await read_nothing(request)
+    session = session_of(request.scope)
+    if session is not None:
+        await asyncio.to_thread(_end, here.parts, session)
+    response = Response(status_code=204)
+    response.delete_cookie(cookie_name(request.scope), httponly=True, samesite="strict")
+    return response
+
+
+@router.head("/", include_in_schema=False, response_model=None)
+async def look() -> Response:
+    """The head of the index: asking for it uses no link up."""
+    return Response(headers={"Cache-Control": "no-store"})
+
+
+@router.get("/", include_in_schema=False, response_model=None)
+async def index(request: Request, code: str | None = None) -> Response:
+    """Say where things are; with the code of a link, begin a session. Raises `LinkUsed`."""
+    if code is None:
+        return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
+    if any("fetch" in request.headers.get(name, "") for name in FETCHED_AHEAD):
+        return Response(status_code=204, headers={"Cache-Control": "no-store"})
+    here, address = running(request), address_of(request.scope)
+    here.identities.require_patience(address)
+    session = await asyncio.to_thread(_sign_in, here.parts, code)
+    if session is None:
+        here.identities.count_wrong(address)
+        raise LinkUsed
+    response = RedirectResponse("/", status_code=303)
+    response.set_cookie(
+        cookie_name(request.scope),
+        session,
+        max_age=int(sessions.SESSION_LASTS.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _make_link(parts: Parts, owner: str, credential: bytes) -> NewLink:
+    with parts.database.connection() as connection:
+        return sessions.new_link(connection, owner, credential)
+
+
+def _sign_in(parts: Parts, code: str) -> str | None:
+    with parts.database.connection() as connection:
+        return sessions.sign_in(connection, code)
+
+
+def _end(parts: Parts, session: str) -> None:
+    with parts.database.connection() as connection:
+        sessions.sign_out(connection, session)

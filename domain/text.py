@@ -1,0 +1,46 @@
+"""What people type, as text: whether there is anything to see in it, and one spelling of what looks the same."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Controls, formats (joiners, directions, soft hyphens) and every kind of space."""
+
+INVISIBLE_RANGES: Final = (
+    (0x034F, 0x034F),  # combining grapheme joiner
+    (0x115F, 0x1160),  # Hangul fillers
+    (0x17B4, 0x17B5),  # Khmer inherent vowels
+    (0x180B, 0x180F),  # Mongolian variation selectors
+    (0x2065, 0x2065),
+    (0x2800, 0x2800),  # the Braille pattern without dots
+    (0x3164, 0x3164),  # Hangul filler
+    (0xFE00, 0xFE0F),  # variation selectors
+    (0xFFA0, 0xFFA0),  # half-width Hangul filler
+    (0xFFF0, 0xFFF8),
+    (0x1D159, 0x1D159),  # musical null note head
+    (0xE0000, 0xE0FFF),  # tags and variation selectors
+)
+"""Code points of other categories that show nothing, first and last: Default_Ignorable_Code_Point of Unicode 16
+(DerivedCoreProperties.txt), the empty Braille pattern and the null note head."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see: no characters, or only white space and characters without a shape."""
+    return all(_is_invisible(character) for character in text)
+
+
+def normalized(text: str) -> str:
+    """Return the composed form (NFC): é as one character, whatever keyboard or file system it came from."""
+    return unicodedata.normalize("NFC", text)
+
+
+def normalized_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Return a set of tags, sorted, each in its composed form."""
+    return tuple(sorted({normalized(tag) for tag in tags}))
+
+
+def _is_invisible(character: str) -> bool:
+    if unicodedata.category(character) in INVISIBLE_CATEGORIES:
+        return True
+    return any(first <= ord(character) <= last for first, last in INVISIBLE_RANGES)
