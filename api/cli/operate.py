@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -177,12 +177,16 @@ def list_settings(settings: Settings) -> int:
 
 
 @contextmanager
-def opened(dsn: str) -> Iterator[tuple[Database, Ledger]]:
-    """The ledger for reading: its flusher is never started. Says what is wrong when the schema is not Darkroom's."""
+def opened(dsn: str, *, writes: bool = False) -> Iterator[tuple[Database, Ledger]]:
+    """The ledger for reading; also for writing where `writes`, which starts its flusher.
+
+    Says what is wrong when the schema is not Darkroom's.
+    """
     with Database(dsn) as database:
-        recorder = PostgresRecorder(database, Flusher(dsn))
+        flusher = Flusher(dsn)
+        recorder = PostgresRecorder(database, flusher)
         try:
-            with Ledger(recorder) as ledger:
+            with flusher if writes else nullcontext(), Ledger(recorder) as ledger:
                 yield database, ledger
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
             raise NoDatabase("the database lacks tables of Darkroom; run `darkroom migrate` first.") from error

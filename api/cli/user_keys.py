@@ -1,19 +1,24 @@
 """What `darkroom users` does, directly on the database. Each returns its status."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import psycopg
 import typer
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from api.cli import operate
 from api.cli.operate import NoDatabase
 from api.cli.tables import local_time, users_lines
 from api.cli.terminal import width_of_stdout
-from services import users
+from api.identity import KNOWN_S
+from services import unfinished, users
 from services.database import CONNECTING, translated
+from services.unfinished import Canceled, Unfinished
 
 
 def add(dsn: str, owner: str) -> int:
@@ -53,8 +58,11 @@ def list_users(dsn: str, *, as_json: bool) -> int:
     return 0
 
 
-def revoke(dsn: str, owner: str) -> int:
-    """End the key of an owner."""
+def revoke(dsn: str, owner: str, *, cancel_jobs: bool, to_cancel: str) -> int:
+    """End the key of an owner, and keep or cancel the owner's jobs.
+
+    `to_cancel` is the command that cancels them later. 1 if a job could not be canceled.
+    """
     with _connected(dsn) as connection:
         revoked = users.revoke(connection, owner)
     typer.echo(
@@ -62,7 +70,36 @@ def revoke(dsn: str, owner: str) -> int:
         if revoked.already
         else f"The key of {owner} is revoked; what {owner} owns stays."
     )
-    return 0
+    if not cancel_jobs:
+        with operate.opened(dsn) as (database, ledger):
+            typer.echo(_kept(owner, unfinished.count(database, ledger, owner), to_cancel))
+        return 0
+    # An API may believe a key that it has looked up for so long: what it lets in until then is canceled as well.
+    time.sleep(max(0.0, KNOWN_S - (datetime.now(UTC) - revoked.at).total_seconds()) if revoked.already else KNOWN_S)
+    with operate.opened(dsn, writes=True) as (database, ledger):
+        canceled = unfinished.cancel_all(database, ledger, owner, lambda: datetime.now(UTC))
+    typer.echo(_canceled(owner, canceled))
+    for job_id, error in canceled.failed.items():
+        typer.echo(f"Job {job_id} could not be canceled: {error}", err=True)
+    return 1 if canceled.failed else 0
+
+
+def _kept(owner: str, jobs: Unfinished, to_cancel: str) -> str:
+    if not jobs.waiting and not jobs.running:
+        return f"No job of {owner} waits or runs."
+    return (
+        f"Jobs of {owner}: {jobs.waiting:,} waiting, {jobs.running:,} running. They are kept and go on; "
+        f"to cancel them, run:\n  {to_cancel}"
+    )
+
+
+def _canceled(owner: str, jobs: Canceled) -> str:
+    if not jobs.waiting and not jobs.running:
+        return f"No job of {owner} had to be canceled."
+    return (
+        f"Jobs of {owner}: {jobs.waiting:,} waiting, now canceled; "
+        f"{jobs.running:,} running, whose workers are asked to stop."
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`darkroom users`: who may use this Darkroom besides the administrator."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +47,20 @@ def list_users(
 
 
 @app.command()
-def revoke(name: Name, data_dir: DataDir = None) -> None:
-    """End a user's key at once.
+def revoke(
+    name: Name,
+    cancel_jobs: Annotated[
+        bool, typer.Option("--cancel-jobs/--keep-jobs", help="What happens to the user's jobs that wait or run.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """End a user's key; keep or cancel the jobs.
 
-    What the user owns stays, and a new key shows all of it again.
+    What the user owns stays, and a new key shows all of it again. Jobs that wait or run go on, unless you cancel them
+    with --cancel-jobs: now, or later with the same command.
     """
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 
-    raise typer.Exit(user_keys.revoke(operate.find_dsn(data_dir), name))
+    again = ["darkroom", "users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else [])]
+    dsn = operate.find_dsn(data_dir)
+    raise typer.Exit(user_keys.revoke(dsn, name, cancel_jobs=cancel_jobs, to_cancel=shlex.join(again)))

@@ -1,14 +1,26 @@
 """`darkroom users`: keys for the owners, directly on the database that the settings name."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import cast
+from uuid import UUID
 
 import pytest
 
-from api.cli import status_of
-from services import users
+from api.cli import operate, status_of, user_keys
+from domain.job import status_of as status_of_job
+from services import unfinished, users
 from services.database import Database
+from services.ledger import Ledger, PostgresRecorder
+from tests.histories import Story, Views, append_raw
+from tests.spec import start
 
 Capture = pytest.CaptureFixture[str]
+
+REVOKED = "The key of ada is revoked; what ada owns stays."
 
 
 @pytest.fixture
@@ -48,7 +60,8 @@ def test_a_name_with_a_key_is_refused_until_it_is_revoked(database: Database, ca
         "run `darkroom users revoke ada` first.\n"
     )
     assert status_of(["users", "revoke", "ada"]) == 0
-    assert capsys.readouterr().out == "The key of ada is revoked; what ada owns stays.\n"
+    said = capsys.readouterr().out
+    assert said == "The key of ada is revoked; what ada owns stays.\nNo job of ada waits or runs.\n"
     assert status_of(["users", "revoke", "ada"]) == 0
     assert capsys.readouterr().out.startswith("ada has had no key since 20")
     assert status_of(["users", "add", "ada"]) == 0
@@ -102,3 +115,158 @@ def test_a_database_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DARKROOM_POSTGRES_DSN", "host=127.0.0.1 port=1 dbname=none")
     assert status_of(["users", "list"]) == 1
     assert capsys.readouterr().err == "darkroom: Postgres cannot be reached.\n"
+
+
+@dataclass
+class TwoUsers:
+    """Jobs of ada and of bob: two that wait, one that runs and one that has ended, each."""
+
+    waiting: list[UUID]
+    running: UUID
+    ended: UUID
+    of_bob: list[UUID]
+
+
+def submitted(story: Story) -> TwoUsers:
+    """The jobs of both, in a ledger without them."""
+    jobs = {
+        owner: (
+            [story.submit(2, owner=owner), story.submit(1, owner=owner)],
+            story.submit(1, owner=owner),
+            story.finished(owner=owner),
+        )
+        for owner in ("ada", "bob")
+    }
+    for _, running, _ in jobs.values():
+        story.tell(running, start(1))
+    waiting, running, ended = jobs["bob"]
+    return TwoUsers(*jobs["ada"], [*waiting, running, ended])
+
+
+def with_ledger(dsn: str, told: Callable[[Story, Ledger, Database], object]) -> None:
+    """Tell the ledger a story, as programs beside the command do."""
+    with operate.opened(dsn, writes=True) as (database, ledger):
+        told(Story(ledger, lambda: datetime.now(UTC)), ledger, database)
+
+
+def statuses(dsn: str, jobs: list[UUID]) -> list[str]:
+    """What the ledger says of jobs."""
+    with operate.opened(dsn) as (_, ledger):
+        return [status_of_job(ledger.generation(job).job) for job in jobs]
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has used the key: it need not be waited for until every API has forgotten it."""
+    monkeypatch.setattr(user_keys, "KNOWN_S", 0.0)
+
+
+SEEN_BY_VIEWS = ("all", "first", "none")
+"""How much of the ledger the views have read when the command runs."""
+
+
+def two_users(dsn: str, seen: str) -> TwoUsers:
+    """Users with keys, and jobs that the views know as far as `seen` says."""
+    for owner in ("ada", "bob"):
+        assert status_of(["users", "add", owner]) == 0
+    made: list[TwoUsers] = []
+
+    def tell(story: Story, ledger: Ledger, database: Database) -> None:
+        if seen == "first":
+            story.submit(1, owner="carl")
+            Views(database, ledger).catch_up()
+        made.append(submitted(story))
+        if seen == "all":
+            Views(database, ledger).catch_up()
+
+    with_ledger(dsn, tell)
+    return made[0]
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("seen", SEEN_BY_VIEWS)
+def test_revoking_keeps_jobs_and_says_how_to_cancel_them(dsn: str, seen: str, capsys: Capture) -> None:
+    jobs = two_users(dsn, seen)
+    capsys.readouterr()
+    assert status_of(["users", "revoke", "ada"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        REVOKED,
+        "Jobs of ada: 2 waiting, 1 running. They are kept and go on; to cancel them, run:",
+        "  darkroom users revoke ada --cancel-jobs",
+    ]
+    assert statuses(dsn, [*jobs.waiting, jobs.running, jobs.ended]) == ["queued", "queued", "processing", "succeeded"]
+
+
+@pytest.mark.usefixtures("named", "no_wait")
+@pytest.mark.parametrize("page", [1, 500])
+@pytest.mark.parametrize("seen", SEEN_BY_VIEWS)
+def test_revoking_cancels_the_jobs_of_that_user_alone(
+    dsn: str, seen: str, page: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "PAGE_JOBS", page)
+    monkeypatch.setattr(unfinished, "STRIDE", page)
+    jobs = two_users(dsn, seen)
+    before = statuses(dsn, jobs.of_bob)
+    capsys.readouterr()
+    assert status_of(["users", "revoke", "ada", "--cancel-jobs"]) == 0
+    said = "Jobs of ada: {} waiting, now canceled; 1 running, whose workers are asked to stop."
+    assert capsys.readouterr().out.splitlines() == [REVOKED, said.format(2)]
+    assert statuses(dsn, jobs.waiting) == ["canceled", "canceled"]
+    with operate.opened(dsn) as (_, ledger):
+        asked = ledger.stream(jobs.running)[-1]
+        head = ledger.head()
+        assert (asked.name, asked.envelope.actor) == ("job.cancel_requested", "admin")  # type: ignore[union-attr]
+        assert ledger.stream(jobs.waiting[0])[-1].envelope.actor == "admin"  # type: ignore[union-attr]
+    assert statuses(dsn, [jobs.ended]) == ["succeeded"]
+    assert statuses(dsn, jobs.of_bob) == before == ["queued", "queued", "processing", "succeeded"]
+    # Again, it changes nothing.
+    assert status_of(["users", "revoke", "ada", "--cancel-jobs"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == said.format(0)
+    with operate.opened(dsn) as (_, ledger):
+        assert ledger.head() == head
+
+
+@pytest.mark.usefixtures("named", "no_wait")
+def test_jobs_that_were_kept_are_canceled_later_by_the_command_that_was_printed(dsn: str, capsys: Capture) -> None:
+    jobs = two_users(dsn, "all")
+    assert status_of(["users", "revoke", "ada", "--keep-jobs"]) == 0
+    printed = capsys.readouterr().out.splitlines()[-1].split()
+    assert status_of(printed[1:]) == 0
+    assert statuses(dsn, jobs.waiting) == ["canceled", "canceled"]
+    assert status_of(["users", "revoke", "carl", "--cancel-jobs"]) == 1
+    assert "there is no user 'carl'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("named")
+def test_a_job_that_a_remembered_key_still_lets_in_is_canceled_too(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert status_of(["users", "add", "ada"]) == 0
+    late: list[UUID] = []
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        with_ledger(dsn, lambda story, _, __: late.append(story.submit(1, owner="ada")))
+
+    monkeypatch.setattr(user_keys, "time", SimpleNamespace(sleep=sleep))
+    assert status_of(["users", "revoke", "ada", "--cancel-jobs"]) == 0
+    assert (waits, statuses(dsn, late)) == ([user_keys.KNOWN_S], ["canceled"])
+
+
+@pytest.mark.usefixtures("named", "no_wait")
+def test_a_job_that_cannot_be_read_is_named_and_the_others_are_canceled(dsn: str, capsys: Capture) -> None:
+    jobs = two_users(dsn, "all")
+    unreadable, other = jobs.waiting
+
+    def spoil(_: Story, ledger: Ledger, __: Database) -> None:
+        version = len(ledger.stream(unreadable)) + 1
+        append_raw(cast("PostgresRecorder", ledger.recorder), unreadable, version, "job.paused.v9", b"{}")
+
+    with_ledger(dsn, spoil)
+    capsys.readouterr()
+    assert status_of(["users", "revoke", "ada", "--cancel-jobs"]) == 1
+    said = capsys.readouterr()
+    assert "Jobs of ada: 1 waiting, now canceled; 1 running" in said.out
+    assert said.err.startswith(f"Job {unreadable} could not be canceled: ")
+    assert statuses(dsn, [other]) == ["canceled"]

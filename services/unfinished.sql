@@ -1,0 +1,11 @@
+-- name: counted
+-- How far the view has read, and what it has of the owner, at one moment.
+select coalesce((select position from view_progress where view = 'queue' and slot = 'live'), 0),
+  count(*) filter (where status = 'waiting'), count(*) filter (where status = 'running')
+from views.queue where owner = %(owner)s
+
+-- name: page
+select job_id from views.queue
+where owner = %(owner)s and job_id > %(after)s
+order by job_id
+limit %(limit)s
