@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from api.app import Parts, create_app, end_streams
 from api.connections import BoundedConnection
@@ -362,25 +363,29 @@ async def _serve_app(
             watch=watch_of(core),
         )
     )
-    config = uvicorn.Config(
+    server = _Server(server_config(app, core.settings.trusted_proxies), started)
+    serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
+    await _first(stop, serving)
+    end_streams(app)
+    server.should_exit = True
+    await serving
+
+
+def server_config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
+    """How the API is served. Where clients are is believed of the trusted proxies, and of nobody else."""
+    return uvicorn.Config(
         app,
         log_config=None,  # its entries are written like ours
         http=BoundedConnection,
         server_header=False,
-        proxy_headers=bool(core.settings.trusted_proxies),
-        forwarded_allow_ips=core.settings.trusted_proxies,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies,
         ws="none",
         log_level="warning",
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=HTTP_STOP_S_MAX,
     )
-    server = _Server(config, started)
-    serving = asyncio.create_task(server.serve(sockets=[listening.dup()]))
-    await _first(stop, serving)
-    end_streams(app)
-    server.should_exit = True
-    await serving
 
 
 def _folder(settings: Settings) -> Path | None:
