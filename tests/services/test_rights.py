@@ -16,7 +16,7 @@ from services.database import Database
 from services.embedded import EmbeddedServers
 from services.embedded.postgres import _postgres_bin
 from services.migrate import MigrationRefused, migrate
-from services.owned_views import OwnedViews, acting_as_role
+from services.owned_views import OwnedViews
 from services.rebuild import rebuild
 from services.restore.rights import lacks_rights, rights_of
 from tests.histories import Views
@@ -65,7 +65,7 @@ def test_what_a_restore_without_roles_lost_is_given_again(dsn: str, other: str, 
         Views(database, ledger).catch_up()
         for view in ALL:
             assert rebuild(database, ledger, view).same
-        with OwnedViews(acting_as_role(other)) as owned:
+        with OwnedViews(other) as owned:
             for owner, rows in (("ada", 2), ("bob", 0)):
                 with owned.of(owner) as connection:
                     assert len(connection.execute("select from views.jobs").fetchall()) == rows
