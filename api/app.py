@@ -102,6 +102,7 @@ def create_app(parts: Parts) -> FastAPI:
         lifespan=_lifespan,
         telemetry={"tracing": False},
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generators of clients call their functions
         docs_url=None,  # the page of the framework loads scripts from other hosts
         redoc_url=None,
     )

@@ -1,8 +1,11 @@
 """Alive, and ready: what supervisors and load balancers ask, without a token."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api import schemas
 from api.answers import answer
 from api.errors import RETRY_AFTER_S
 from api.parts import running
@@ -10,7 +13,7 @@ from api.parts import running
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", response_model=None, openapi_extra={"security": []})
+@router.get("/healthz", response_model=None, responses={200: {"model": schemas.Alive}}, openapi_extra={"security": []})
 async def alive() -> Response:
     """The process serves."""
     return answer({"status": "alive"})
@@ -19,16 +22,17 @@ async def alive() -> Response:
 @router.get(
     "/readyz",
     response_model=None,
-    responses={503: {"description": "Not ready; `reasons` says why.", "content": {"application/json": {}}}},
+    responses={200: {"model": schemas.Readiness}, 503: {"model": schemas.Readiness}},
     openapi_extra={"security": []},
 )
 async def ready(request: Request) -> Response:
-    """Whether the installation can be used; else 503 with the reasons. `findings` has what else needs attention."""
+    """Whether the installation can be used; else 503 with the reasons.
+
+    With the administrator's token `findings` has what else needs attention, with a remedy each.
+    """
     found = await running(request).watch.findings()
     reasons = [finding.sentence for finding in found if finding.severity == "error"]
-    document = {
-        "status": "not_ready" if reasons else "ready",
-        "reasons": reasons,
-        "findings": [finding.document() for finding in found],
-    }
+    document: dict[str, Any] = {"status": "not_ready" if reasons else "ready", "reasons": reasons}
+    if "darkroom.identity" in request.scope:
+        document["findings"] = [finding.document() for finding in found]
     return answer(document, 503, Retry_After=str(RETRY_AFTER_S)) if reasons else answer(document)

@@ -35,7 +35,8 @@ LEASE_STATES = ("live", "expired")
     "/metrics",
     response_model=None,
     response_class=Response,
-    responses=answers({}, 403, 503) | {200: {"description": "Prometheus text.", "content": {"text/plain": {}}}},
+    responses=answers({}, 403, 503)
+    | {200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
     """Queues, ended jobs, waits, seconds, ratios and how far the views are, as Prometheus reads them."""

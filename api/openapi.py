@@ -34,15 +34,32 @@ EVERYWHERE: Final = (401, 403, 422, 429, 503)
 and a database that cannot be reached."""
 
 
+AGAIN_LATER: Final = frozenset({429, 503})
+
+BINARY: Final[Mapping[str, Any]] = {
+    "schema": {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+}
+"""Bytes, as generators of clients know them: `format` is OpenAPI 3.0's word, `contentMediaType` 3.1's."""
+
+
 def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
     """What a call may answer: these documents, and problems with these statuses, next to those of every call."""
     described: Responses = {}
     for status, document in documents.items():
         described[status] = {"description": "As asked."} if document is None else {"model": document}
     for status in (*EVERYWHERE, *problems):
-        schema = {"$ref": "#/components/schemas/Problem"}
-        described[status] = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": schema}}}
+        described[status] = problem(status)
     return described
+
+
+def problem(status: int) -> dict[str, Any]:
+    """A problem as an answer; where it is worth asking again, with the header that says when."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    described = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": schema}}}
+    if status not in AGAIN_LATER:
+        return described
+    header = {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}
+    return described | {"headers": {"Retry-After": header}}
 
 
 def files(*problems: int) -> Responses:
@@ -50,7 +67,8 @@ def files(*problems: int) -> Responses:
 
     Such a call says `response_class=Response`: else FastAPI adds that it may be JSON.
     """
-    content: dict[str, Any] = {f"{kind}/*": {} for kind in ("image", "video", "audio")}
+    kinds = ("image/*", "video/*", "audio/*", "application/octet-stream")
+    content: dict[str, Any] = {kind: dict(BINARY) for kind in kinds}
     sent: Responses = {status: {"description": "As asked.", "content": content} for status in (200, 206)}
     return answers({304: None}, *problems) | sent
 
@@ -79,7 +97,7 @@ def file_in_form(field: str) -> dict[str, Any]:
     """The part of an operation for a form with one file that is read by hand."""
     schema = {
         "type": "object",
-        "properties": {field: {"type": "string", "format": "binary"}},
+        "properties": {field: BINARY["schema"]},
         "required": [field],
         "additionalProperties": False,
     }

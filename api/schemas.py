@@ -639,3 +639,26 @@ class SignInLink(Document):
 
     url: str = Field(description="To be opened in a browser.")
     expires_at: datetime
+
+
+class Alive(Document):
+    """The process serves."""
+
+    status: Literal["alive"]
+
+
+class HealthFinding(Document):
+    """Something that an operator has to know. An `error` makes the installation unusable."""
+
+    code: str
+    severity: Literal["error", "warning"]
+    sentence: str
+    remedy: str
+
+
+class Readiness(Document):
+    """Whether the installation can be used, and why not. `findings` is for the administrator alone."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str]
+    findings: list[HealthFinding] | None = None

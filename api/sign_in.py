@@ -29,7 +29,7 @@ FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
     response_model=None,
     responses=answers({201: schemas.SignInLink}, 422, 503),
 )
-async def make_link(request: Request) -> Response:
+async def make_sign_in_link(request: Request) -> Response:
     """A link that signs one browser in, once, within a day, for whoever asks. Needs a token or key, not a session."""
     here = running(request)
     await read_nothing(request)

@@ -46,6 +46,19 @@ OUTAGE_PAUSE_S: Final = 0.5
 HANG_UP: Final = "darkroom.hang_up"
 """Where a request's scope has the call that resets its connection: see api/connections.py."""
 
+STREAMED: Final = {
+    "description": "Server-sent events, without an end. `id` is the position (after a restore EPOCH-POSITION), `event` "
+    "the name of the event, `data` a HistoryItem. `progress` (data: job, step, total) has no id; `restored` (data: epoch, "
+    "position) says that events after this position are others than before. A comment comes every 15 s.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'id: 7\nevent: asset.completed\ndata: {"position": 7, "type": "asset.completed"}\n\n',
+        }
+    },
+}
+"""How the stream is described."""
+
 COMMENT: Final = b":\n\n"
 OPENING: Final = b"retry: 1000\n\n"
 
@@ -54,7 +67,7 @@ OPENING: Final = b"retry: 1000\n\n"
     "/v1/events",
     response_model=None,
     response_class=Response,
-    responses=answers({}, 422, 503) | {200: {"description": "Without an end.", "content": {"text/event-stream": {}}}},
+    responses=answers({}, 422, 503) | {200: STREAMED},
     openapi_extra=body_and_headers(None, "Last-Event-ID"),
 )
 async def stream_events(request: Request, last_event_id: str | None = None) -> Response:

@@ -204,3 +204,22 @@ def test_every_refusal_has_its_line_in_the_table() -> None:
     assert {ApiError, Refused} <= ours
     assert {getattr(one, "code", None) for one in ours} <= set(TABLE)
     assert issubclass(schemas.Problem, BaseModel)
+
+
+async def test_programs_can_make_a_client_of_the_document(site: Site) -> None:
+    document = (await site.http.get("/openapi.json")).json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", name) for name in names)
+    for operation in operations:
+        for status, answer in operation["responses"].items():
+            for media_type, content in answer.get("content", {}).items():
+                assert content.get("schema"), (operation["operationId"], status, media_type)
+                is_problem = content["schema"].get("$ref") == "#/components/schemas/Problem"
+                assert is_problem is (media_type == "application/problem+json"), (operation["operationId"], status)
+    guarded = [operation for operation in operations if operation.get("security") != []]
+    assert all({"401", "429", "503"} <= set(operation["responses"]) for operation in guarded)
+    assert all("Retry-After" in operation["responses"]["429"]["headers"] for operation in guarded)
+    sent = document["paths"]["/v1/assets/{asset_id}/content"]["get"]["responses"]["200"]["content"]
+    assert sent["application/octet-stream"]["schema"]["contentMediaType"] == "application/octet-stream"
