@@ -48,8 +48,8 @@ HANG_UP: Final = "darkroom.hang_up"
 
 STREAMED: Final = {
     "description": "Server-sent events, without an end. `id` is the position (after a restore EPOCH-POSITION), `event` "
-    "the name of the event, `data` a HistoryItem. `progress` (data: job, step, total) has no id; `restored` (data: epoch, "
-    "position) says that events after this position are others than before. A comment comes every 15 s.",
+    "the name of the event, `data` a HistoryItem. `progress` (data: job, step, total) has no id; `restored` (data: "
+    "epoch, position) says that events after this position are others than before. A comment comes every 15 s.",
     "content": {
         "text/event-stream": {
             "schema": {"type": "string"},
