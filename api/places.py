@@ -46,7 +46,7 @@ def places(connections: int) -> Mapping[str, Bound]:
         "stream": Bound("event streams", min(250, _half(streams)), streams),
         "wait": Bound("requests that wait for a job", min(100, _half(waits)), waits),
         "upload": Bound("uploads", 8, 32),
-        "batch": Bound("batches being submitted", 2, 8),
+        "batch": Bound("batches being submitted", 8, 32),  # they wait for each other
         "other": Bound("requests", min(128, _half(others)), others),
         "open": Bound("requests without a token", 16, 64),
     }

@@ -19,6 +19,8 @@ from services.sessions import NewLink
 
 router = APIRouter(tags=["sign-in"])
 
+INDEX: Final = {"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"}
+
 FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
 """Headers by which browsers say that they fetch a link before anybody has followed it."""
 
@@ -55,14 +57,14 @@ async def sign_out(request: Request) -> Response:
 @router.head("/", include_in_schema=False, response_model=None)
 async def look() -> Response:
     """The head of the index: asking for it uses no link up."""
-    return Response(headers={"Cache-Control": "no-store"})
+    return answer(INDEX)
 
 
 @router.get("/", include_in_schema=False, response_model=None)
 async def index(request: Request, code: str | None = None) -> Response:
     """Say where things are; with the code of a link, begin a session. Raises `LinkUsed`."""
     if code is None:
-        return answer({"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"})
+        return answer(INDEX)
     if any("fetch" in request.headers.get(name, "") for name in FETCHED_AHEAD):
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
     here, address = running(request), address_of(request.scope)

@@ -267,7 +267,6 @@ async def test_the_library_is_filtered_and_searched(site: Site) -> None:
         ({"q": "sea"}, [ship]),
         ({"q": '"in a bottle" -fog'}, [ship]),
         ({"q": "lighthouse or ship"}, [ship, fog]),
-        ({"q": "((('\"&|!:*"}, []),
         ({"tag": "sea"}, [ship]),
         ({"saved": "true"}, [fog]),
         ({"saved": "false"}, [ship]),

@@ -186,7 +186,7 @@ async def test_an_unknown_job_is_one_line(submit: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--like", "42"], "--like"),
+        (["--like", "42"], "is not the id of a job"),
         (["a", "--seed", "new"], "neither a whole number nor random"),
         ([], "or --like JOB"),
     ],

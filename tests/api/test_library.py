@@ -154,8 +154,6 @@ MISSED = [
     ("a lighthouse in fog", '"fog lighthouse"'),
     ("a lighthouse in fog", "lighthouse -fog"),
     ("灯塔在雾中", '"塔灯"'),
-    ("fog", "((('\"&|!:*"),
-    ("fog", "…—“”"),
     ("fog", "x" * 500),
     ("fog", "灯" * 500),
     ("fog", "'; drop table views.library; --"),
@@ -174,7 +172,7 @@ async def test_what_does_not_match_is_not_found_and_nothing_breaks(site: Site) -
         assert assets[prompt] not in await ids(site, q=asked), (prompt, asked)
     for blank in ("", "  "):
         assert len(await ids(site, q=blank)) == len(assets)
-    for refused in ("fog\0", "x" * 501):
+    for refused in ("fog\0", "x" * 501, "((('\"&|!:*", "…—“”"):
         response = await site.http.get("/v1/library", params={"q": refused})
         assert (response.status_code, [one["path"] for one in response.json()["errors"]]) == (422, ["q"])
 
@@ -189,9 +187,7 @@ async def test_titles_and_tags_are_searched_as_they_are_now(site: Site) -> None:
     assert await ids(site, q="fog") == [other, asset]
 
 
-@pytest.mark.parametrize(
-    "tag", ["sea", "Keep & frame", "100%", "a,b", '{"x"}', "\\", "'", "ключ", "a+b=c?", " ", "null"]
-)
+@pytest.mark.parametrize("tag", ["sea", "Keep & frame", "100%", "a,b", '{"x"}', "\\", "'", "ключ", "a+b=c?", "null"])
 async def test_a_tag_is_found_as_it_is_written(site: Site, tag: str) -> None:
     asset, other = await one_asset(site), await one_asset(site)
     await change(site, "PATCH", f"/v1/assets/{asset}", {"tags": [tag, "every"]})

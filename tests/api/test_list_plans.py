@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -39,12 +39,12 @@ class ExplainedViews(OwnedViews):
 
     @contextmanager
     def of(self, owner: str) -> Iterator[Connection[TupleRow]]:
-        with super().of(owner) as connection:
-            connection.add_notice_handler(self._hear)
-            try:
+        with ExitStack() as hearing:
+            with super().of(owner) as connection:
+                connection.add_notice_handler(self._hear)
+                hearing.callback(connection.remove_notice_handler, self._hear)
                 yield connection
-            finally:
-                connection.remove_notice_handler(self._hear)
+            # the plan of the last statement comes when the transaction ends
 
     def _hear(self, said: Diagnostic) -> None:
         _, plan, text = (said.message_primary or "").partition("plan:")

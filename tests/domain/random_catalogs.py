@@ -20,6 +20,7 @@ from domain.inputs import Inputs
 from domain.params import Param
 from domain.recipe import SEED_MAX, InputFile, Kind, ParamValue
 from domain.reuse import inputs_of
+from domain.text import is_blank
 from tests.spec import NOW, OWNER
 
 Json = dict[str, Any]
@@ -34,7 +35,7 @@ VALUES: Final[Mapping[str, st.SearchStrategy[ParamValue]]] = {
     "boolean": st.booleans(),
 }
 TEXT: Final = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
-PROMPTS: Final = TEXT.filter(str.strip)
+PROMPTS: Final = TEXT.filter(lambda text: not is_blank(text))
 SOURCES: Final = [f"{kind}:{UUID(int=number)}" for number in range(4) for kind in ("media", "asset")]
 
 
