@@ -36,6 +36,8 @@ from domain.events import (
     MediaUploaded,
     PromptEdited,
     PromptSaved,
+    UserKeyAdded,
+    UserKeyRevoked,
 )
 from domain.media import EXTENSIONS
 from domain.recipe import PROMPT_CHARACTERS_MAX, Recipe
@@ -259,6 +261,7 @@ def _reserved(problems: Problems, event: AssetReserved) -> None:
     _text(problems, "bucket", event.bucket)
     _text(problems, "path", event.path, PATH_CHARACTERS_MAX)
     _text(problems, "title", event.title)
+    _texts(problems, "tags", event.tags)
     _number(problems, "seed", event.seed)
 
 
@@ -347,4 +350,6 @@ _RULES: Final[Mapping[type[Event], Callable[[Problems, Any], None]]] = {
     PromptSaved: _saved,
     PromptEdited: _saved,
     EnhancementMade: _made_richer,
+    UserKeyAdded: lambda problems, event: _text(problems, "name", event.name),
+    UserKeyRevoked: lambda problems, event: _text(problems, "name", event.name),
 }

@@ -39,12 +39,11 @@ class ExplainedViews(OwnedViews):
 
     @contextmanager
     def of(self, owner: str) -> Iterator[Connection[TupleRow]]:
-        with ExitStack() as hearing:
-            with super().of(owner) as connection:
-                connection.add_notice_handler(self._hear)
-                hearing.callback(connection.remove_notice_handler, self._hear)
-                yield connection
-            # the plan of the last statement comes when the transaction ends
+        # It hears until the transaction has ended, when the plan of its last statement comes.
+        with ExitStack() as hearing, super().of(owner) as connection:
+            connection.add_notice_handler(self._hear)
+            hearing.callback(connection.remove_notice_handler, self._hear)
+            yield connection
 
     def _hear(self, said: Diagnostic) -> None:
         _, plan, text = (said.message_primary or "").partition("plan:")
