@@ -65,6 +65,12 @@ class InputFile(BaseModel):
     frames: Annotated[int, Field(ge=1)] | None = None
     fps: Annotated[float, Field(gt=0)] | None = None
 
+    def is_file_of(self, other: "InputFile") -> bool:
+        """Whether both are the same file; what is known of its pictures may differ by when that was written down."""
+        return (self.kind, self.media_type, self.sha256, self.path) == (
+            other.kind, other.media_type, other.sha256, other.path,
+        )  # fmt: skip
+
 
 class Recipe(BaseModel):
     """All that decides the result. `seeds` holds one seed per asset, by index; `params` has its defaults filled in.

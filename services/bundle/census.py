@@ -221,7 +221,8 @@ class Census:
         self._require_sources(sources_of(queued.recipe), queued.owner)
         for source, file in queued.recipe.files.items():
             _, identifier = read_source(source)
-            if self._inputs.get(identifier) != file:
+            known = self._inputs.get(identifier)
+            if known is None or not file.is_file_of(known):
                 raise Unfit(f"starts from another file than {source} is")
         if queued.batch_id is not None:
             self._in_batches.append((job_id, queued.batch_id))

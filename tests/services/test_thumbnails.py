@@ -166,8 +166,14 @@ def test_a_job_goes_on_while_its_first_assets_get_their_thumbnails(
 
 
 def test_those_completed_first_come_first_and_many_are_claimed_and_kept_together(
-    ledger: Ledger, views: Views, thumbnailer: Thumbnailer, finish: Callable[..., UUID]
+    ledger: Ledger,
+    views: Views,
+    thumbnailer: Thumbnailer,
+    finish: Callable[..., UUID],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("services.thumbnails.KEEP_S", 60.0)  # however long a busy machine takes
+    monkeypatch.setattr("services.thumbnails.GROUP_S_MAX", 60.0)
     assets = [finish(png()) for _ in range(CLAIMS_MAX + 2)]
     head = ledger.head()
     assert [thumbnailer.try_due() for _ in range(3)] == [CLAIMS_MAX, 2, 0]
@@ -279,7 +285,9 @@ def test_a_broken_file_holds_up_nobody_and_its_asset_stays_completed(
     thumbnailer: Thumbnailer,
     finish: Callable[..., UUID],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("services.thumbnails.RETRY_S_FIRST", 600.0)  # however long a busy machine takes
     broken = finish(png()[:90])
     whole = [finish(png()) for _ in range(3)]
     assert try_all(thumbnailer) == 4

@@ -163,7 +163,7 @@ def _assets(facts: Sequence[Fact]) -> Table:
                 "completed_at": None,
                 "thumbnail_sha256": None,
                 "rating": None,
-                "tags": [],
+                "tags": fact.data.get("tags", []),  # of its job
                 "saved": False,
                 "trashed": False,
             }
@@ -174,4 +174,8 @@ def _assets(facts: Sequence[Fact]) -> Table:
 
 def _workspace(facts: Sequence[Fact], assets: Table) -> Table:
     dismissed = {fact.stream for fact in facts if fact.name == "asset.dismissed"}
-    return {key: {name: row[name] for name in SHOWN} | {"dismissed": key in dismissed} for key, row in assets.items()}
+    return {
+        key: {name: row[name] for name in SHOWN} | {"dismissed": key in dismissed}
+        for key, row in assets.items()
+        if row["status"] != "purged"
+    }
