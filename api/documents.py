@@ -12,6 +12,7 @@ from domain.envelope import Recorded
 from domain.events import MediaUploaded
 from domain.media import media_id
 from domain.recipe import asset_id
+from domain.text import normalized_tags
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.wire import Progress
@@ -127,7 +128,7 @@ def new_job_document(command: SubmitJob) -> Json:
         priority=command.priority,
         batch_id=command.batch_id,
         parent_id=command.parent_id,
-        tags=list(command.tags),
+        tags=list(normalized_tags(command.tags)),
         attempt=0,
         error=None,
         created_at=command.now,
@@ -226,7 +227,7 @@ def _reserved(command: SubmitJob, index: int, seed: int) -> AssetRow:
         rating=None,
         saved=False,
         title=command.title,
-        tags=[],
+        tags=list(normalized_tags(command.tags)),
         completed_at=None,
         thumbnail_sha256=None,
         thumbnail_path=None,

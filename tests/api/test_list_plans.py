@@ -113,7 +113,8 @@ def test_what_a_stream_missed_is_read_by_its_index(owned_views: ExplainedViews) 
 
 def test_a_view_that_is_read_from_end_to_end_would_be_noticed(owned_views: ExplainedViews) -> None:
     with owned_views.of("admin") as connection:
-        connection.execute("set enable_seqscan = on")
+        connection.execute("set local enable_seqscan = on")
+        connection.execute("set local enable_indexscan = off")
+        connection.execute("set local enable_bitmapscan = off")
         connection.execute("select count(*) from views.jobs where pool like '%x'")
-        connection.execute("reset enable_seqscan")
     assert sequential(owned_views.taken()) == ["jobs"]

@@ -90,14 +90,13 @@ async def test_a_blank_search_is_no_search(site: Site, path: str) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(alphabet=st.sampled_from("abc -\"'<>()&|!:*\\\\🦊猫แ\u0301\u200dor"), min_size=1, max_size=500))
 def test_a_search_is_answered_or_refused_and_never_fails(owned_views: OwnedViews, text: str) -> None:
-    with owned_views.of("admin") as connection:
-        for ask in (
-            lambda: reads.list_library(connection, "admin", LibraryFilter(words=text), before=None, limit=1),
-            lambda: list_batches(connection, "admin", BatchFilter(words=text), before=None, limit=1),
-            lambda: list_prompts(connection, "admin", PromptFilter(words=text)),
-        ):
-            with suppress(InvalidInput):
-                assert ask() == []
+    for ask in (
+        lambda connection: reads.list_library(connection, "admin", LibraryFilter(words=text), before=None, limit=1),
+        lambda connection: list_batches(connection, "admin", BatchFilter(words=text), before=None, limit=1),
+        lambda connection: list_prompts(connection, "admin", PromptFilter(words=text)),
+    ):
+        with suppress(InvalidInput), owned_views.of("admin") as connection:
+            assert ask(connection) == []
 
 
 # Tags.

@@ -97,7 +97,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"quantity": "3"}, "quantity", "1, 3, 6"),
     ({"quantity": True}, "quantity", "1, 3, 6"),
     ({"prompt": ""}, "prompt", "1"),
-    ({"prompt": " \n\t "}, "prompt", "1 to 10000"),
+    ({"prompt": " \n\t "}, "prompt", "can be seen"),
     ({"prompt": "x" * 10_001}, "prompt", "10000"),
     ({"prompt": None}, "prompt", "string"),
     ({"prompt": "fog\0"}, "prompt", "NUL"),

@@ -130,7 +130,6 @@ def judge(engine: "SdxlEngine", trials: Sequence[Trial], guidance: float, steps:
 def draw(engine: "SdxlEngine", prompt: str, seed: int, guidance: float, steps: int) -> tuple[Pixels, int]:
     """Return one picture, and the milliseconds that it took. As any job it gets the rule's negative prompt."""
     request = RenderRequest(prompt, negative_prompt_for(prompt), PIXELS, PIXELS, steps, guidance, (seed,))
-    (rendered,) = engine.render(request, on_step=lambda _done, _total: None, canceled=lambda: False)
-    if not isinstance(rendered, RenderedImage):
-        raise TypeError(f"The engine gave a {type(rendered).__name__} for a picture.")
+    made = engine.render(request, on_step=lambda _done, _total: None, canceled=lambda: False)
+    (rendered,) = [one for one in made if isinstance(one, RenderedImage)]  # notes beside it are for a job's owner
     return np.asarray(rendered.image, dtype=np.uint8), rendered.render_ms
