@@ -37,7 +37,7 @@ async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit =
     "/v1/workspace/{asset_id}",
     status_code=204,
     response_model=None,
-    responses=answers({204: None}, 404, 409, 422, 503),
+    responses=answers({204: None}, 404, 409, 410, 422, 503),
 )
 async def dismiss_asset(request: Request, asset_id: str) -> Response:
     """It was looked at: take it out. 409 while it is still being made."""

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
-from psycopg import Connection, sql
+from psycopg import Connection, OperationalError, sql
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from projections.sql import load
@@ -71,6 +71,8 @@ def _acting_for(owner: str) -> bytes:
 def _at_once(connection: Connection[TupleRow], statements: bytes) -> None:
     """Have statements carried out that return nothing of interest, without a cursor, which costs more than they do."""
     result = connection.pgconn.exec_(statements)
+    if connection.pgconn.status == ConnStatus.BAD:  # libpq made the error itself, which then has no class of its own
+        raise OperationalError(connection.pgconn.get_error_message())
     if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
         raise error_from_result(result, encoding=connection.info.encoding)
 

@@ -17,6 +17,7 @@ from services.database import Database
 from services.embedded import EmbeddedServers
 from services.flusher import Flusher
 from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
+from services.observability.parking import parked, unpark
 from tests.databases import Databases
 
 # As in a shell where Darkroom is installed: commands that are printed are then called `darkroom`, without a path.
@@ -37,6 +38,13 @@ class Clock:
         """So much later; the new present moment."""
         self.now += timedelta(seconds=seconds)
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_parked() -> None:
+    """What a service passed over is remembered by the process, which runs many tests."""
+    for one in parked():
+        unpark(one.service, one.item)
 
 
 @pytest.fixture

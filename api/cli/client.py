@@ -25,6 +25,8 @@ UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 SILENCE_S_MAX = 40.0
 """The event stream sends a comment every 15 s; two missed ones mean that the connection is dead."""
 
+MIN_POSITION = "Darkroom-Min-Position"
+
 TRIES_MAX = 4
 RETRY_AFTER_S_MAX = 5.0
 """A request is sent so often when the server says 503 or the connection breaks: each of them is safe to repeat."""
@@ -76,6 +78,12 @@ class Client:
         """The owner's newest jobs, `limit` at most."""
         asked = {"status": status, "job_type": job_type, "batch_id": batch_id, "limit": str(min(limit, 100))}
         return await self._list("/v1/jobs", {name: value for name, value in asked.items() if value}, limit)
+
+    async def newest_jobs(self, limit: int) -> list[Json]:
+        """The owner's newest jobs as the view has them now, perhaps without what this client just wrote."""
+        page = await self._json("GET", "/v1/jobs", query={"limit": str(limit)}, headers={MIN_POSITION: "0"})
+        found: list[Json] = page["results"]
+        return found
 
     async def library(self, filters: dict[str, str], *, limit: int) -> list[Json]:
         """The owner's completed assets, the newest first, `limit` at most."""
@@ -243,9 +251,8 @@ class Client:
         headers: dict[str, str] | None = None,
         file: IO[bytes] | None = None,
     ) -> Json:
-        sent = self._headers | (headers or {})
-        if method == "GET" and self._position:
-            sent["Darkroom-Min-Position"] = str(self._position)
+        waits = {MIN_POSITION: str(self._position)} if method == "GET" and self._position else {}
+        sent = self._headers | waits | (headers or {})
         files = None if file is None else {"file": ("file", file, "application/octet-stream")}
         timeout = TIMEOUT if file is None else UPLOAD_TIMEOUT
         request = self._http.build_request(

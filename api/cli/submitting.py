@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -247,12 +248,17 @@ async def _say_what_to_know(client: Client, job: Json) -> None:
     """On stderr: warnings, and once what the model can draw when that is not everything."""
     for warning in job["warnings"]:
         complain(printable(warning["detail"]))
-    earlier = await client.jobs(limit=JOBS_LOOKED_AT)
-    if any(each["model"] == job["model"] and each["id"] != job["id"] for each in earlier):
-        return
-    draws = next((entry["draws"] for entry in await client.models() if entry["name"] == job["model"]), None)
-    if draws is not None:
-        complain(f"the model {job['model']} draws {draws}.")
+    with suppress(ClientError):  # the job is accepted, and a hint is not worth a failure or a pause
+        if (draws := await _draws(client, job)) is not None:
+            complain(f"the model {job['model']} draws {draws}.")
+
+
+async def _draws(client: Client, job: Json) -> str | None:
+    """What the model can draw; None for one that draws everything, or that the owner used lately."""
+    newest = await client.newest_jobs(JOBS_LOOKED_AT)
+    if any(each["model"] == job["model"] and each["id"] != job["id"] for each in newest):
+        return None
+    return next((entry["draws"] for entry in await client.models() if entry["name"] == job["model"]), None)
 
 
 async def _retry(server: Server, job_id: str, *, as_json: bool) -> int:

@@ -9,6 +9,7 @@ import atexit
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -41,6 +42,9 @@ FILE_COPIES: Final = 3
 
 IDLE_MAX: Final = 4
 """Processes that are kept for the next file, about 50 MB each."""
+
+USED_UP_BYTES: Final = 200 * MIB
+"""A process that still holds so much after its answer takes no further file; a fresh one is small."""
 
 ENDING_S: Final = 0.5
 """How long a process may take to see that no more questions come."""
@@ -183,6 +187,14 @@ class _Child:
         """Whether it can take a file."""
         return self._process.poll() is None
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it gave back the memory that its last file took; where the system does not say, yes."""
+        with suppress(OSError):
+            statm = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()
+            return int(statm[1]) * resource.getpagesize() < USED_UP_BYTES
+        return True
+
     def kill(self) -> None:
         """End it at once."""
         self.was_killed = True
@@ -290,6 +302,7 @@ class Decoders:
 
     def _give_back(self, child: _Child, *, ends: bool) -> int:
         """Keep it for the next file, or end it; its exit status, 0 when it is kept."""
+        ends = ends or not child.is_small
         with self._lock:
             self._busy.discard(child)
             if not ends and not child.was_killed and len(self._idle) < IDLE_MAX:

@@ -94,8 +94,11 @@ class LossyProxy:
 
 
 def _executes(chunk: bytes) -> bool:
-    """Whether a client's message asks to execute: Execute (E, 9 bytes long) of the unnamed portal, without a limit."""
-    return b"E" + struct.pack(">ixi", 9, 0) in chunk
+    """Whether a client's message asks to execute: Execute (E, 9 bytes long) of the unnamed portal, without a limit.
+
+    Or a simple Query (Q) with a select.
+    """
+    return b"E" + struct.pack(">ixi", 9, 0) in chunk or (chunk.startswith(b"Q\x00") and b"select" in chunk)
 
 
 def _executed(chunk: bytes) -> bool:

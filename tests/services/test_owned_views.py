@@ -9,12 +9,13 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from projections import ALL
-from services.database import Database
+from services.database import Database, Unavailable
 from services.ledger import Ledger
 from services.owned_views import OwnedViews, logging_in_as_role
 from services.projector import Projector
 from services.rebuild import rebuild, rebuild_as_of
 from tests.histories import Story
+from tests.services.lossy_proxy import LossyProxy
 
 RELATIONS = """
 select c.relname::text, c.relkind::text
@@ -228,3 +229,16 @@ def test_a_rebuild_leaves_every_table_secured(
         assert {table: seen(api, table) for table in tables} == {
             table: [owner for owner in owners if owner == "ada"] for table, owners in there.items()
         }
+
+
+@pytest.mark.parametrize("lost", ["statement", "answer"])
+def test_a_line_that_breaks_as_a_read_begins_is_said_as_unavailable(dsn: str, lost: str) -> None:
+    with LossyProxy(dsn) as proxy, OwnedViews(proxy.dsn) as views:
+        with views.of("ada") as connection:
+            assert connection.execute("select count(*) from views.jobs").fetchone() == (0,)
+        proxy.lose_next_statement() if lost == "statement" else proxy.lose_next_answer()
+        with pytest.raises(Unavailable, match="Postgres cannot be reached"), views.of("ada"):
+            pass
+        assert proxy.cuts == 1
+        with views.of("ada") as connection:
+            assert connection.execute("select count(*) from views.jobs").fetchone() == (0,)

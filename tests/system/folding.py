@@ -57,6 +57,7 @@ def fold_all(facts: Sequence[Fact]) -> dict[str, Table]:
             }
             for fact in facts
         },
+        "holds": _holds(facts),
         **studio(facts, jobs),
     }
 
@@ -69,6 +70,7 @@ KEYS: Final[Mapping[str, Sequence[str]]] = {
     "library": ["asset_id"],
     "workspace": ["asset_id"],
     "history": ["position"],
+    "holds": ["stream_id"],
     "batches": ["batch_id"],
     "batch_items": ["batch_id", "index"],
     "batch_preferences": ["batch_id", "one", "other"],
@@ -179,3 +181,17 @@ def _workspace(facts: Sequence[Fact], assets: Table) -> Table:
         for key, row in assets.items()
         if row["status"] != "purged"
     }
+
+
+def _holds(facts: Sequence[Fact]) -> Table:
+    """Of all that was said of a pool or a worker the last counts; one that was resumed is held no more."""
+    holds: Table = {}
+    for fact in facts:
+        kind, _, said = fact.name.partition(".")
+        if kind not in {"pool", "worker"}:
+            continue
+        holds.pop(fact.stream, None)
+        if said != "resumed":
+            told = {"kind": kind, "name": fact.data[kind], "reason": fact.data["reason"], "since": fact.at}
+            holds[fact.stream] = {"owner": fact.owner, "hold": said} | told
+    return holds

@@ -38,6 +38,7 @@ def place(installation: Installation) -> Place:
         asset = ended[0]["assets"][0]["id"]
         assert installation.request("PUT", f"/v1/assets/{asset}/rating", json={"score": score}).status_code == 200
     studio(installation)
+    held(installation)
     thumbnails = "select count(*) from views.assets where status = 'completed' and thumbnail_sha256 is null"
     installation.wait_until(lambda: installation.rows(thumbnails) == [(0,)], 60)
     head = "select max(notification_id) from ledger"
@@ -72,6 +73,13 @@ def studio(installation: Installation) -> None:
     again = installation.request("POST", f"{path}/retry", json={"items": [0]})
     assert again.status_code == 202, again.text
     installation.done({"id": again.json()["items"][0]["job_id"]})
+
+
+def held(installation: Installation) -> None:
+    """A pool that is paused, and a worker that was drained and takes jobs again."""
+    for path in ("pools/nobodys/pause", "workers/nobody/drain", "workers/nobody/resume"):
+        answer = installation.request("POST", f"/v1/admin/{path}", json={"reason": "to be looked at"})
+        assert answer.is_success, answer.text
 
 
 def after(answer: httpx.Response) -> dict[str, str]:
