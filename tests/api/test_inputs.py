@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests import spec
 from tests.spec import JOB_ID, NOW, OWNER
 
 SHA256 = "ab" * 32
+SOME_ID = UUID("0b9a4f0e-7f0c-4c55-9a39-0d2f4f6f6a51")
 TYPES: dict[MediaKind, str] = {"image": "image/png", "video": "video/mp4", "audio": "audio/wav"}
 
 
@@ -77,11 +78,11 @@ def test_uploads_and_completed_assets_become_files_by_their_sources(memory_ledge
         "file:///etc/passwd",
         "http://127.0.0.1:9/fog.png",
         "data:image/png;base64,AAAA",
-        str(uuid4()),
-        f"job:{uuid4()}",
-        f"media:{uuid4()}/../x",
-        f" media:{uuid4()}",
-        f"media:{uuid4().hex}",
+        str(SOME_ID),
+        f"job:{SOME_ID}",
+        f"media:{SOME_ID}/../x",
+        f" media:{SOME_ID}",
+        f"media:{SOME_ID.hex}",
         "media:",
         "",
         None,

@@ -5,7 +5,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from nats.aio.client import Client
@@ -41,6 +41,7 @@ from tests.services.commits import WAIT_S_MAX
 
 WORKER = "gpu-1.host-7"
 OTHER = "gpu-2.host-8"
+SOME_JOB = UUID("0b9a4f0e-7f0c-4c55-9a39-0d2f4f6f6a51")
 NEXT = f"$JS.API.CONSUMER.MSG.NEXT.{WORK_STREAM}"
 
 
@@ -153,15 +154,15 @@ async def thief(server: Rights, operator: Client) -> AsyncIterator[Somebody]:
 FORBIDDEN_TO_SAY = (
     WAKE,
     "ledger.ada.job.queued",
-    work_subject("sdxl", uuid4(), 1),
+    work_subject("sdxl", SOME_JOB, 1),
     report_subject(OTHER),
     "reports",
     announce_subject(OTHER),
     "workers",
     hail_subject(WORKER),
     progress_subject(OTHER),
-    cancel_subject(OTHER, uuid4()),
-    cancel_subject(WORKER, uuid4()),
+    cancel_subject(OTHER, SOME_JOB),
+    cancel_subject(WORKER, SOME_JOB),
     ENHANCE,
     "_INBOX.gpu-2.x",
     "_R_.x",
