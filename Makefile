@@ -16,7 +16,10 @@ export PIP_ROOT_USER_ACTION := ignore
 # On a terminal pip shows what it fetches; in a log only what went wrong.
 PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help setup up demo test check bench soak fuzz demo-models eval-demo vendor lock clean
+# A file's tests run one after the other in one process. More processes than cores, for most tests wait for something.
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),auto) --dist=loadfile --no-loadscope-reorder
+
+.PHONY: help setup up demo test test-all check bench soak fuzz demo-models eval-demo vendor lock clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -30,8 +33,11 @@ up: setup  ## set up and run everything on this machine; Ctrl-C stops it
 demo: setup  ## set up, turn a prompt into three images on a throw-away data folder, show every step, stop
 	@exec $(BIN)/python -m api.demo
 
-test: setup  ## set up and run the whole test suite
-	@exec $(BIN)/python -m pytest
+test: setup  ## set up and run the tests, in several processes; PROCESSES=1 for one
+	@exec $(PYTEST) -m "not slow"
+
+test-all: setup  ## the same with the slow ones: what a change must pass
+	@exec $(PYTEST)
 
 check: setup  ## ruff, mypy --strict, import contracts, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check $(SOURCES)

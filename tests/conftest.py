@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nats
+import psycopg
 import pytest
 
 from services.database import Database
@@ -22,6 +23,17 @@ from tests.databases import Databases
 
 # As in a shell where Darkroom is installed: commands that are printed are then called `darkroom`, without a path.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes for the tests: most of them wait for a server, a disk or a child half of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests first: those that are left over in the end should be short."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class Clock:
@@ -55,10 +67,16 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[EmbeddedServers]:
-    """The servers that `darkroom up` would start. Their folder has a short path: a socket's path is bounded."""
+    """The servers that `darkroom up` would start. Their folder has a short path: a socket's path is bounded.
+
+    Postgres does not wait for the disk: what is killed here are processes, and never the machine.
+    """
     folder = Path(tempfile.mkdtemp(prefix="darkroom-"))
     try:
         with EmbeddedServers(folder) as started:
+            with psycopg.connect(started.postgres_dsn, autocommit=True) as connection:
+                connection.execute("alter system set fsync = off")
+                connection.execute("select pg_reload_conf()")
             yield started
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,8 +16,6 @@ from tests.api.test_cli import ROOT, darkroom
 
 Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def run(server: AServer, tmp_path: Path) -> Run:

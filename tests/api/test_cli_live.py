@@ -25,7 +25,6 @@ from domain.recipe import Kind
 from tests.services.media_files import encoded, picture, video
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(300)
 LARGE = ("--set", "width=512", "--set", "height=512")
 """So large that the job runs for long: the demo model is fast."""
 

@@ -37,8 +37,6 @@ from tests.api.isolation import (
 from tests.api.serving import AServer, Site
 from tests.conftest import Clock
 
-pytestmark = pytest.mark.timeout(180)
-
 SOURCES = {"media": "media", "asset": "asset_id"}
 """What a source begins with, and the path parameter of such ids."""
 

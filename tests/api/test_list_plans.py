@@ -68,9 +68,6 @@ def sequential(found: Iterable[Node]) -> list[str]:
     return [node["Relation Name"] for node in found if "Seq Scan" in node["Node Type"]]
 
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first fills the views
-
-
 @pytest.fixture
 def dsn(crowd_dsn: str) -> str:
     """Large views."""

@@ -15,8 +15,6 @@ from benchmarks.crowd import LISTS
 MEDIAN_MS_MAX = 200
 REQUESTS = 20
 
-pytestmark = pytest.mark.timeout(300)  # whoever comes first fills the views
-
 
 @pytest.fixture
 def dsn(crowd_dsn: str) -> str:

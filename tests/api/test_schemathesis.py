@@ -75,7 +75,8 @@ async def server(parts: Parts, project: Callable[[], None]) -> AsyncIterator[ASe
         yield served
 
 
-@pytest.mark.timeout(1800)  # thousands of requests; it ends a hang and measures nothing
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # thousands of requests
 async def test_every_answer_is_one_that_is_described(site: Site, server: AServer) -> None:
     ids = await existing(site)
     document = (await site.http.get("/openapi.json")).json()

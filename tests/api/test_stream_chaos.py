@@ -103,7 +103,6 @@ async def other_server(parts: Parts, dsn: str, nats_url: str) -> AsyncIterator[A
     await broker.close()
 
 
-@pytest.mark.timeout(180)
 async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
     server: AServer,
     other_server: AServer,
@@ -179,7 +178,6 @@ def _cut_some(dsn: str, number: int) -> int:
         return len(connection.execute(END_OTHERS, (number,)).fetchall())
 
 
-@pytest.mark.timeout(180)
 async def test_clients_that_do_not_read_hold_little_and_hold_up_nobody(
     server: AServer, flow: Flow, keys: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

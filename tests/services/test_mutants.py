@@ -21,7 +21,7 @@ from tests.services.mutants import mutants, seeds
 COUNT = int(os.environ.get("DARKROOM_FUZZ_MUTANTS", "400"))
 SEED = int(os.environ.get("DARKROOM_FUZZ_SEED", "1"))
 
-pytestmark = pytest.mark.timeout(120 + COUNT // 2)
+pytestmark = pytest.mark.timeout(600 + COUNT // 2)
 
 TOO_MUCH = (" s to be decoded", "decoding it failed")
 """Sentences of those that take long, or took their decoder down. One that asks for much memory is just refused."""

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.system.installation import Installation
 
 
@@ -16,9 +14,6 @@ def darkroom(place: Installation, *arguments: object) -> subprocess.CompletedPro
     """Run a command on the place's data folder, as a person would."""
     command = [sys.executable, "-m", "api.cli", *map(str, arguments), "--data-dir", str(place.folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ), check=False)
-
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def test_a_finished_job_goes_to_another_installation_and_is_the_same_there(

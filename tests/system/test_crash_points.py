@@ -33,7 +33,7 @@ from tests.system.fleet import SERVICES, Fleet
 from tests.system.invariants import Found, facts_of, what_is_wrong
 from tests.system.stored import files as stored_files
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow
 
 OURS = """
 select count(*) from pg_tables where schemaname not like 'pg\\_%' and schemaname <> 'information_schema'

@@ -24,8 +24,6 @@ from services.verify import verify_chain
 from tests.services.older_backup import writing
 from tests.system.installation import Installation
 
-pytestmark = pytest.mark.timeout(300)
-
 DATA = Path(__file__).parents[1] / "data_of_0_1"
 FACTS: dict[str, Any] = json.loads((DATA / "facts.json").read_text())
 

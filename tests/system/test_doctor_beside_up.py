@@ -6,11 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import pytest
-
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def examined(running: Installation) -> tuple[int, dict[str, dict[str, str]]]:

@@ -9,13 +9,10 @@ from contextlib import suppress
 
 import httpx
 import psutil
-import pytest
 
 from tests.services.hostile_files import jpeg_with_scans
 from tests.services.media_files import encoded, picture
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 Make = Callable[..., Installation]
 

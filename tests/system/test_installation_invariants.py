@@ -20,8 +20,6 @@ from tests.system.installation import Installation
 from tests.system.invariants import Heard, Place, Submission, what_is_wrong
 from tests.system.stored import as_of, differences
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def place(installation: Installation) -> Place:

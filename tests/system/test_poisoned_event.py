@@ -24,7 +24,6 @@ def fleet(dsn: str, nats_url: str, servers: EmbeddedServers, tmp_path: Path) -> 
         yield made
 
 
-@pytest.mark.timeout(240)
 def test_a_poisoned_event_parks_its_stream_is_shown_and_goes_on_after_a_fix_without_a_rebuild(
     fleet: Fleet, dsn: str
 ) -> None:

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from services.media import read_image
 from tests.gpu_worker.tiny_ip_adapter import install
 from tests.gpu_worker.tiny_sdxl import build_tiny_sdxl
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def test_style_character_and_composition_together(

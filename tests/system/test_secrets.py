@@ -16,8 +16,6 @@ from psycopg.conninfo import make_conninfo
 from services.embedded import EmbeddedServers
 from tests.system.installation import Installation, eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 SECRET = "s3cr3t"
 
 

@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.system.installation import eventually
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_service_alone_answers_scrapes_and_logs_for_programs(dsn: str, nats_url: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def test_a_seed_has_one_schedule_with_every_kind_of_fault() -> None:
     assert min(Counter((fault.kind, fault.target) for fault in longer).values()) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 2 * REST_S_MAX + 200)
 def test_every_promise_holds_after_a_minute_of_chaos() -> None:
     soaked = soak(SEED, SECONDS)

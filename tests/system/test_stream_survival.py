@@ -128,7 +128,6 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-@pytest.mark.timeout(240)
 async def test_whoever_resumes_at_any_api_sees_the_ledgers_sequence_though_all_of_them_are_killed(
     beneath: Beneath,
 ) -> None:

@@ -4,11 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 Make = Callable[..., Installation]
 

@@ -8,8 +8,6 @@ import pytest
 from services.media import probe, read_image, read_origin
 from tests.system.installation import Installation
 
-pytestmark = pytest.mark.timeout(600)
-
 IMAGE_TYPES = ("image_fast", "image_high", "image7b_fast_enhanced", "image7b_high_enhanced")
 VIDEO_TYPES = ("video_fast", "video_high", "video7b_fast_enhanced", "video7b_high_enhanced")
 

@@ -5,12 +5,9 @@ import io
 from collections import Counter
 from datetime import datetime
 
-import pytest
 from PIL import Image
 
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 CANCEL_S_MAX = 2.0
 """From the request to the end in the ledger, with every service and the demo model on the processor."""

@@ -4,12 +4,8 @@ from collections.abc import Callable
 from itertools import chain
 from uuid import UUID
 
-import pytest
-
 from tests.collector import Collected, Collector, collecting
 from tests.system.installation import Installation
-
-pytestmark = pytest.mark.timeout(300)
 
 Make = Callable[..., Installation]
 
