@@ -1,1 +1,1 @@
-"""What Darkroom knows: events, commands and the pure rules between them. No IO, no clock, no randomness."""
+"""The domain: events, commands and the pure rules between them. No IO, no clock, no randomness."""

@@ -1,4 +1,4 @@
-"""One expected output of a job: reserved, then completed, failed or canceled; afterwards what its owner makes of it."""
+"""One expected output of a job: reserved, then completed, failed or canceled; after that its owner curates it."""
 
 from dataclasses import dataclass, field, replace
 from typing import assert_never
@@ -40,19 +40,19 @@ from domain.text import normalized_tags
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing was ever reserved under this id."""
+    """No asset was reserved under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The job owes it."""
+    """The job has not produced it yet."""
 
     reservation: AssetReserved
 
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What the owner made of a completed asset."""
+    """The owner's changes to a completed asset."""
 
     rating: int | None = None
     title: str | None = None
@@ -74,7 +74,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """It was completed, and deleted for good: there is no file any more, and `completed` says what it was."""
+    """The asset was completed and then permanently deleted. Its file is gone; `completed` still describes it."""
 
     reservation: AssetReserved
     completed: AssetCompleted
@@ -82,7 +82,7 @@ class Purged:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There will be no file."""
+    """The asset failed; it has no file."""
 
     reservation: AssetReserved
     failed: AssetFailed
@@ -91,7 +91,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """There will be no file, as asked."""
+    """The asset was canceled; it has no file."""
 
     reservation: AssetReserved
     dismissed: bool = False
@@ -102,7 +102,7 @@ Ended = Completed | Purged | Failed | Canceled
 
 
 def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
-    """What may be made of an asset. A repeated command returns nothing."""
+    """Apply a command to an asset. A repeated command returns nothing."""
     match asset:
         case Unknown():
             raise NotFound("asset", "under this id")
@@ -155,7 +155,7 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
 
 
 def evolve(asset: Asset, event: AssetEvent) -> Asset:
-    """Fold one fact. Total, and without rules: history has already happened."""
+    """Apply one event. Total, and without rules: history has already happened."""
     match event:
         case AssetReserved():
             return Reserved(event)
@@ -191,7 +191,7 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
 
 
 def status_of(asset: Asset) -> str:
-    """The status word of the API."""
+    """The asset's status in the API."""
     match asset:
         case Unknown():
             return "unknown"
@@ -210,12 +210,12 @@ def status_of(asset: Asset) -> str:
 
 
 def owner_of(asset: Asset) -> str | None:
-    """Whom it belongs to; None for an id under which nothing was reserved."""
+    """The owner of the asset; None for an id that was never reserved."""
     return None if isinstance(asset, Unknown) else asset.reservation.owner
 
 
 def job_of(asset: Asset) -> UUID | None:
-    """The job that owes or owed it."""
+    """The job that the asset belongs to."""
     return None if isinstance(asset, Unknown) else asset.reservation.job_id
 
 

@@ -10,25 +10,25 @@ from domain.errors import BatchMovedOn, FieldProblem, IdempotencyKeyReused, Inva
 from domain.events import BatchEvent, BatchItemAdded, BatchOpened, BatchPreferred, BatchRenamed, ItemProblem
 
 OWNERS: Final = UUID("c2a4f0d8-7b1e-4f36-9d02-5e8b6a7c9f41")
-"""Namespace of the owners, whose namespaces hold the batches that an Idempotency-Key names. Never changes, and is not
-that of the jobs: one key may name a job and a batch."""
+"""UUID namespace for batch ids made from an Idempotency-Key, one sub-namespace per owner. It never changes, and it
+differs from the one for jobs: the same key may name a job and a batch."""
 
 ITEMS_MAX: Final = 1_000
-"""Of a batch: they are decided and appended together, within seconds."""
+"""Maximum number of items in a batch: they are decided and appended together, within seconds."""
 
 VARIANTS_MIN: Final = 2
 VARIANTS_MAX: Final = 8
-"""Of a comparison: more side by side nobody can look at."""
+"""Maximum number of variants in a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing was ever opened under this id."""
+    """No batch was opened under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One template or variant. `jobs`: those that made it, the last one stands for it; none when it was rejected."""
+    """One template or variant. `jobs`: the jobs that ran it, the current one last; empty if the item was rejected."""
 
     template: str | None
     jobs: tuple[UUID, ...] = ()
@@ -36,13 +36,13 @@ class Item:
 
     @property
     def job_id(self) -> UUID | None:
-        """The job that stands for the item."""
+        """The item's current job."""
         return self.jobs[-1] if self.jobs else None
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The batch exists. `items` by index; `preferences`: the latest one of each pair of assets."""
+    """The batch exists. `items` by index; `preferences` holds the latest preference for each pair of assets."""
 
     opened: BatchOpened
     name: str
@@ -50,7 +50,7 @@ class Opened:
     preferences: Mapping[frozenset[UUID], BatchPreferred] = field(default_factory=dict)
 
     def index_of(self, job_id: UUID) -> int | None:
-        """The item that a job made, now or before; None for a job of others."""
+        """The index of the item that this job ran, now or before; None if the job is not part of the batch."""
         return next((index for index, item in self.items.items() if job_id in item.jobs), None)
 
 
@@ -58,7 +58,7 @@ Batch = Unknown | Opened
 
 
 def decide(command: BatchCommand, batch: Batch) -> list[BatchEvent]:
-    """The rules of a batch. A repeated command returns nothing; that of an `OpenBatch` is told by its hash."""
+    """Apply a command to a batch. A repeated command returns nothing; a repeated `OpenBatch` is found by its hash."""
     if isinstance(command, OpenBatch):
         return _open(command, batch)
     if isinstance(batch, Unknown):
@@ -75,7 +75,7 @@ def decide(command: BatchCommand, batch: Batch) -> list[BatchEvent]:
 
 
 def evolve(batch: Batch, event: BatchEvent) -> Batch:
-    """Fold one fact. Total, and without rules: history has already happened."""
+    """Apply one event. Total, and without rules: history has already happened."""
     if isinstance(event, BatchOpened):
         return Opened(event, event.name)
     if isinstance(batch, Unknown):
@@ -94,7 +94,7 @@ def evolve(batch: Batch, event: BatchEvent) -> Batch:
 
 
 def owner_of(batch: Batch) -> str | None:
-    """Whom it belongs to; None for an id under which nothing was opened."""
+    """The owner of the batch; None for an id that was never opened."""
     return None if isinstance(batch, Unknown) else batch.opened.owner
 
 
@@ -114,7 +114,7 @@ def rerun_job_id(batch: UUID, key: str, index: int) -> UUID:
 
 
 def title_of(collection: str | None, template: str | None) -> str | None:
-    """What the assets of an item are called: "{collection} - {template}", or whatever of both there is."""
+    """The title of an item's assets: "{collection} - {template}", or the one of the two that is set."""
     return " - ".join(part for part in (collection, template) if part) or None
 
 
@@ -137,9 +137,9 @@ def _open(command: OpenBatch, batch: Batch) -> list[BatchEvent]:
 
 
 def _run_again(items: tuple[NewItem, ...], batch: Opened) -> list[BatchEvent]:
-    """Only the job that was looked at is replaced: of two who run an item again at once, one does.
+    """Replace only the job that the caller saw: if two requests run an item again at once, one of them wins.
 
-    A command of which one job is there already is the same request once more: its jobs came all together.
+    A command is a repeat if one of its jobs already exists: all its jobs are submitted in one commit.
     """
     known = {item.index: batch.items.get(item.index, Item(None)) for item in items}
     if any(item.job_id in known[item.index].jobs for item in items):

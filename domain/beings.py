@@ -1,4 +1,4 @@
-"""People and animals in a prompt: who is described, and whether there are several."""
+"""Find the people and animals that a prompt describes, and whether there are several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ ANYBODY: Final = listed("""
 PARTS: Final = listed("""
     portrait portraits selfie selfies headshot headshots face faces hand hands finger fingers body bodies nude
 """)
-"""They say that somebody is there, but not who: a portrait may be a dog's."""
+"""Words that imply a person or animal but do not say which: a portrait may be of a dog."""
 
 GROUPS: Final = listed("""
     people persons folks family families crowd crowds audience team teams orchestra choir couple couples group
     groups newlyweds triplets everybody everyone spectators passersby
 """)
-"""Several people in one word; `couple` and `group` only where no `of` says of what."""
+"""Single words for several people. `couple` and `group` count only without a following `of`."""
 
 ANIMALS: Final = listed("""
     animal cat kitten dog puppy horse pony foal fox wolf bear lion lioness tiger leopard cheetah panther jaguar
@@ -52,14 +52,14 @@ IRREGULAR: Final[Mapping[str, str]] = {
     "mouse": "mice", "goose": "geese", "wife": "wives", "hero": "heroes", "superhero": "superheroes", "human": "humans",
     "fish": "", "sheep": "", "deer": "", "moose": "", "she": "", "he": "",
 }  # fmt: skip
-"""Plurals that the ending does not give; empty where the word does not say that there are many."""
+"""Irregular plurals; empty where the word does not imply several."""
 
 COUNTS: Final = listed("""
     two three four five six seven eight nine ten eleven twelve dozen dozens several many multiple various numerous
     both pair pairs duo trio quartet bunch herd flock pack swarm hundreds thousands couple group groups
 """)
 COUNTED_WITHIN: Final = 4
-"""Words after a count: `two very old fishing boats`."""
+"""Number of words searched after a count: `two very old fishing boats`."""
 
 NO_THINGS: Final = listed("""
     this always perhaps quarters seconds minutes hours days weeks months years times colors colours tones shades
@@ -77,7 +77,7 @@ TOGETHER: Final = frozenset({"both", "each other", "one another", "together"})
 
 @dataclass(frozen=True, slots=True)
 class Being:
-    """Somebody whom a prompt names: where, of which kind, and whether the word itself says that there are many."""
+    """A person or animal in a prompt: its word index, its kind, and whether the word itself is plural."""
 
     at: int
     kind: str
@@ -96,14 +96,14 @@ def _plural(noun: str) -> str:
 
 
 def _known() -> dict[str, tuple[str, bool, bool]]:
-    """Kind, whether it is an animal, and whether there are many, by word."""
+    """Kind, whether it is an animal, and whether it is plural, by word."""
     kinds = [(noun, "woman") for noun in WOMEN] + [(noun, "man") for noun in MEN] + [(noun, "") for noun in ANYBODY]
     known = dict.fromkeys(GROUPS, ("", False, True))
     for noun, kind in kinds:
         known |= {noun: (kind, False, False), _plural(noun): (kind, False, True)}
     for noun in ANIMALS:
         known |= {noun: (noun, True, False), _plural(noun): (noun, True, True)}
-    known.pop("", None)  # what has no plural of its own
+    known.pop("", None)  # from words without a plural of their own
     return known
 
 
@@ -111,7 +111,7 @@ KNOWN: Final = _known()
 
 
 def beings_of(words: Words) -> list[Being]:
-    """Everybody whom the prompt names, in its order."""
+    """All people and animals in the prompt, in order."""
     beings = []
     for at, word in enumerate(words.tokens):
         if word in KNOWN and not (word in COUNTS and words.following(at, 1) == ("of",)):
@@ -121,7 +121,7 @@ def beings_of(words: Words) -> list[Being]:
 
 
 def are_several(words: Words, beings: Sequence[Being]) -> bool:
-    """Whether these are several: a plural, a count, two kinds, or one beside another."""
+    """Whether there are several: a plural, a count, two kinds, or two that are joined."""
     if not beings:
         return False
     if any(being.are_many for being in beings) or words.ask_for(TOGETHER):
@@ -150,7 +150,7 @@ def _is_count(word: str) -> bool:
 
 
 def _are_two(words: Words, first: Being, second: Being) -> bool:
-    """Whether the second is not the first by another name: `a puppy dog`, `a woman, a queen`."""
+    """Whether these are two, and not one with two names: `a puppy dog`, `a woman, a queen`."""
     if second.at == first.at + 1:
         return False
     if first.is_animal != second.is_animal or (first.kind and second.kind and first.kind != second.kind):

@@ -1,7 +1,7 @@
-"""What an event may hold at most. Every event is held against this before it is committed, whoever brings it.
+"""Limits on the content of events. Every event is checked against them before it is committed, from any source.
 
-The event classes themselves know no such bounds: an old ledger may hold more, and decodes for ever. What is too long in
-an error is cut, for an error must never be lost; everything else that passes a bound is refused.
+The event classes have no such limits: an old ledger may hold longer values and must still decode. Long texts in an
+error are shortened, because an error must never be lost; any other value over a limit is refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,39 +43,40 @@ from domain.media import EXTENSIONS
 from domain.recipe import PROMPT_CHARACTERS_MAX, Recipe
 
 EVENT_BYTES_MAX: Final = 256 * 1024
-"""Of an event as it is stored, with its envelope: a quarter of what NATS passes on by default. The longest prompts that
-may be submitted come to 120 kB."""
+"""Maximum bytes of a stored event with its envelope: a quarter of NATS's default message limit. The longest prompts
+that may be submitted take 120 kB."""
 
 NAME_CHARACTERS_MAX: Final = 300
-"""Of what something is called: a model, a worker, a provider, a title, a tag, a path in the object store is five."""
+"""Maximum characters of a name: a model, worker, provider, title or tag. A path in the object store may be five
+times as long."""
 
 PATH_CHARACTERS_MAX: Final = 1_500
 VALUE_CHARACTERS_MAX: Final = 10_000
-"""Of a text among a recipe's parameters."""
+"""Maximum characters of a text parameter of a recipe."""
 
 OUTPUTS_MAX: Final = 1_000
 ENTRIES_MAX: Final = 200
-"""Of a list or table in an event: tags, parameters, references, versions."""
+"""Maximum entries of a list or table in an event: tags, parameters, references, versions."""
 
 MESSAGE_CHARACTERS_MAX: Final = 2_000
 STACK_CHARACTERS_MAX: Final = 20_000
-"""Of an error: its sentence, and the frames where it happened."""
+"""Maximum characters of an error's message, and of its stack."""
 
 NUMBER_MAX: Final = 2**53
-"""Of a count, a size in bytes or a duration in milliseconds: what JSON carries exactly everywhere."""
+"""Maximum of a count, a size in bytes or a duration in milliseconds: JSON carries integers up to this one exactly."""
 
 PIXELS_MAX: Final = 1_000_000
-"""Of a side."""
+"""Maximum width or height, in pixels."""
 
 CUT: Final = "…"
 
 EventT = TypeVar("EventT", bound=Event)
 Problems = list[FieldProblem]
-"""What was found so far. Not a generator: these rules run for every event that is written."""
+"""Problems found so far. A list and not a generator, because these rules run for every event that is written."""
 
 
 def require_bounds(event: Event) -> None:
-    """Raises `InvalidInput` with what passes a bound. The size of the whole is looked at where it is encoded."""
+    """Raise `InvalidInput` listing the values over a limit. The total size is checked when the event is encoded."""
     rules = _RULES.get(type(event))
     if rules is None:
         return
@@ -86,7 +87,7 @@ def require_bounds(event: Event) -> None:
 
 
 def shortened(error: Failure) -> Failure:
-    """The error with its long texts cut; the same one where nothing is too long."""
+    """The error with its long texts shortened; the same object if nothing is too long."""
     context = error.context and _shortened_context(error.context)
     message = cut(error.message, MESSAGE_CHARACTERS_MAX)
     if (message, context) == (error.message, error.context):
@@ -95,7 +96,7 @@ def shortened(error: Failure) -> Failure:
 
 
 def shortened_note(note: EventT) -> EventT:
-    """The note with its error cut, where it has one, or its warning."""
+    """The note with its error or warning shortened, if it has one."""
     if isinstance(note, JobWarned):
         return note.model_copy(update={"detail": cut(note.detail, WARNING_CHARACTERS_MAX)})
     if not isinstance(note, JobMemoryLowered):
@@ -104,7 +105,7 @@ def shortened_note(note: EventT) -> EventT:
 
 
 def cut(text: str, characters_max: int) -> str:
-    """The beginning of a text that is too long; without NUL, which Postgres keeps in no text."""
+    """The first characters of a text that is too long, without NUL, which Postgres cannot store in text."""
     text = text.replace("\0", "")
     return text if len(text) <= characters_max else text[: characters_max - len(CUT)] + CUT
 
@@ -124,7 +125,7 @@ def _shortened_context(context: ErrorContext) -> ErrorContext:
 
 
 def _cut_to_its_end(stack: str) -> str:
-    """The innermost frames stand last, and say most."""
+    """The end of the stack: the innermost frames come last and are the most useful."""
     stack = stack.replace("\0", "")
     return stack if len(stack) <= STACK_CHARACTERS_MAX else CUT + stack[len(CUT) - STACK_CHARACTERS_MAX :]
 
@@ -151,7 +152,7 @@ def _count(problems: Problems, path: str, count: int, most: int = ENTRIES_MAX) -
 
 
 def _number(problems: Problems, path: str, value: float | None, most: float = NUMBER_MAX) -> None:
-    if value is not None and not abs(value) <= most:  # so NaN is found too
+    if value is not None and not abs(value) <= most:  # also catches NaN
         problems.append(FieldProblem(path, f"must be a number up to {most}"))
 
 
@@ -181,7 +182,7 @@ def _media_type(problems: Problems, path: str, value: str) -> None:
         problems.append(FieldProblem(path, f"must be one of {', '.join(EXTENSIONS)}, not {value[:100]!r}"))
 
 
-# One rule for each event that holds what somebody sends.
+# One rule for each event that holds text or numbers from a client.
 
 
 def _recipe(problems: Problems, recipe: Recipe) -> None:

@@ -15,7 +15,7 @@ ReferenceType = Literal["style", "composition", "character"]
 MediaName = Literal["image", "video", "audio"]
 
 REFERENCES_MAX: Final = 4
-"""Of one job; more only blur each other."""
+"""Maximum number of references of a job; more of them only blur each other."""
 
 KIND_OF: Final[Mapping[Task, Kind]] = {
     Task.TEXT_TO_IMAGE: Kind.IMAGE,
@@ -26,12 +26,12 @@ KIND_OF: Final[Mapping[Task, Kind]] = {
     Task.EXTEND: Kind.VIDEO,
 }
 MEDIA_OF: Final[Mapping[Task, MediaName]] = {Task.IMAGE_TO_VIDEO: "image", Task.EXTEND: "video"}
-"""What a task starts from, by the name of the medium."""
+"""The medium that each task starts from."""
 
 FIELDS: Final = frozenset(
     {"job_type", "model", "task", "prompt", "negative_prompt", "quantity", "seed", "params", "references", "media"}
 )
-"""What a submission has besides parameters: no parameter has such a name, or the inputs of a job had two meanings."""
+"""Fields of a submission other than `params`. A parameter with such a name would make a job's inputs ambiguous."""
 
 ONLY_WITH_PICTURE: Final = "only with a picture: a reference, or media.image"
 
@@ -39,7 +39,7 @@ EXTENSION_OF: Final = {Kind.IMAGE: "png", Kind.VIDEO: "mp4"}
 
 
 class EntryProblem(ValueError):
-    """Something is wrong at `path`, as in `("models", "sdxl", "width")`; the text says what."""
+    """The entry at `path`, for example `("models", "sdxl", "width")`, is invalid; the text says why."""
 
     def __init__(self, path: tuple[str, ...], detail: str) -> None:
         self.path = path
@@ -47,11 +47,11 @@ class EntryProblem(ValueError):
 
 
 class Model(Entry):
-    """What a worker can load. `width` and `height` are its native size in pixels; it paints multiples of `pixels_each`.
+    """A model that workers can load. `width` and `height` are its native size in pixels, multiples of `pixels_each`.
 
-    `overrides` replace the defaults of job types on this model. `references` are the types that it can take in.
-    `negative_prompts`: it is given a negative prompt by rule when a job has none. `draws` says what a model can draw
-    that cannot draw everything.
+    `overrides` replace the defaults of job types on this model. `references` are the reference types that it accepts.
+    `negative_prompts`: a job without a negative prompt gets one by rule. `draws` says what a model with a limited range
+    can draw.
     """
 
     label: str
@@ -74,14 +74,14 @@ Seconds = Annotated[
     tuple[Annotated[Finite, Field(gt=0)], Annotated[Finite, Field(gt=0)]],
     BeforeValidator(_range),
 ]
-"""Least and most; one number in the file is both."""
+"""Minimum and maximum in seconds; a single number in the file sets both."""
 
 
 class JobType(Entry):
-    """A preset of model and quality with its own storage bucket. `expected_s` is seconds an output on a common GPU.
+    """A preset of model and quality with its own storage bucket. `expected_s` is seconds per output on a common GPU.
 
-    `task` is what it does with a prompt alone. `params` names what it takes besides width and height; `defaults` are
-    its own. With `enhance` the prompt is made richer before it is rendered.
+    `task` is what it does with a prompt alone. `params` names its parameters in addition to width and height;
+    `defaults` are its own defaults. With `enhance` the prompt is enhanced before rendering.
     """
 
     label: str
@@ -99,14 +99,14 @@ class JobType(Entry):
 
 @dataclass(frozen=True, slots=True)
 class CompleteParams:
-    """Every parameter with its value, parents first; `adjusted` holds what was asked where the value is another."""
+    """Every parameter with its value, parents first; `adjusted` holds the requested value where it was changed."""
 
     values: dict[str, ParamValue]
     adjusted: dict[str, ParamValue]
 
 
 class Catalog(Entry):
-    """Everything that can be asked for."""
+    """All models, job types and parameters."""
 
     models: Mapping[Name, Model]
     job_types: Mapping[Name, JobType]
@@ -184,7 +184,7 @@ class Catalog(Entry):
         return {model.pool for model in self.models.values()}
 
     def with_model(self, pool: str, model: str) -> "Catalog":
-        """The same catalog with the job types of `pool` on `model` where it can do their task.
+        """The same catalog with the job types of `pool` moved to `model` where it can do their task.
 
         Raises `ValueError` for an unknown model.
         """
@@ -200,7 +200,7 @@ class Catalog(Entry):
         return self.model_copy(update={"job_types": moved})
 
     def job_type(self, name: str) -> JobType:
-        """The job type, or `InvalidInput` that lists what there is."""
+        """The job type of this name. Raises `InvalidInput` with the list of job types."""
         if name not in self.job_types:
             known = ", ".join(sorted(self.job_types))
             raise InvalidInput([FieldProblem("job_type", f"unknown job type {name!r}; allowed: {known}")])
@@ -216,11 +216,11 @@ class Catalog(Entry):
         return next(found, None)
 
     def tasks_of(self, job_type: JobType) -> tuple[Task, ...]:
-        """What the job type can do: the tasks of its model that end in what it makes."""
+        """The tasks that the job type can do: those of its model with the same kind of output."""
         return tuple(task for task in self.models[job_type.model].tasks if KIND_OF[task] is job_type.kind)
 
     def task(self, job_type: JobType, references: Sequence[str], media: Sequence[str]) -> Task:
-        """What the job type does with references of these types and media of these names. Raises `InvalidInput`."""
+        """The task of a submission with these reference types and media. Raises `InvalidInput`."""
         model = self.models[job_type.model]
         task = _task_for(job_type, len(references), media)
         problems = []
@@ -250,7 +250,7 @@ class Catalog(Entry):
         return task
 
     def quantity(self, job_type: JobType, asked: int | None) -> int:
-        """How many assets; the smallest allowed when not asked. Raises `InvalidInput`."""
+        """The number of assets; the smallest allowed if not given. Raises `InvalidInput`."""
         if asked is None:
             return min(job_type.quantities)
         if type(asked) is not int or asked not in job_type.quantities:  # True and 1.0 are not 1
@@ -267,7 +267,7 @@ class Catalog(Entry):
 
     @cached_property
     def taken(self) -> dict[tuple[str, Sequence[str]], Mapping[str, Param]]:
-        """What `params_of` has put together so far, by model and names: it is the same for every submission."""
+        """Cache of `params_of`, by model and parameter names: the result is the same for every submission."""
         return {}
 
     def _taken_by(self, job_type: JobType) -> Mapping[str, Param]:
@@ -277,7 +277,7 @@ class Catalog(Entry):
         return {name: taken[name] for name in in_order(taken)}
 
     def default(self, job_type: JobType, param: str) -> ParamValue | None:
-        """What a parameter of the job type is when nobody says it: the model's override, the preset, or its own."""
+        """The default of a parameter: the model's override, then the job type's default, then the parameter's own."""
         model = self.models[job_type.model]
         size = {"width": model.width, "height": model.height}
         for values in (model.overrides, job_type.defaults, size):
@@ -288,9 +288,9 @@ class Catalog(Entry):
     def complete_params(
         self, job_type: JobType, asked: Mapping[str, Any], *, has_picture: bool = False
     ) -> CompleteParams:
-        """Every parameter with its value: asked for, else the model's override, the job type's or its own default.
+        """Every parameter with its value: the requested one, else its default (see `default`).
 
-        A parameter whose condition does not hold has no value, nor has one for pictures where the job has none. Raises
+        A parameter is left out if its condition does not hold, or if it needs an image and the job has none. Raises
         `InvalidInput` with every problem.
         """
         params = self.params_of(job_type)
@@ -304,8 +304,8 @@ class Catalog(Entry):
         adjusted: dict[str, ParamValue] = {}
         for name, param in params.items():
             if wrong.intersection(param.depends_on):
-                wrong.add(name)  # and so is what depends on it
-                continue  # what is wrong with its parent is said already
+                wrong.add(name)  # its dependents are wrong too
+                continue  # its parent's problem is already reported
             if param.needs_picture and not has_picture:
                 if name in asked:
                     problems.append(FieldProblem(f"params.{name}", ONLY_WITH_PICTURE))

@@ -1,4 +1,4 @@
-"""The catalog's files: the one that is shipped, and on top of it one of the user's own. Errors name the line."""
+"""Read the catalog files: the shipped one, and the user's own on top of it. Errors name the line."""
 
 import re
 import tomllib
@@ -18,20 +18,20 @@ PIECE = re.compile(NAME)
 
 
 class CatalogError(Exception):
-    """The catalog does not hold together; the sentence names file, line and entry."""
+    """The catalog is invalid; the message names file, line and entry."""
 
     code = "catalog_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogFile:
-    """A file by the name that people know it by, and its text."""
+    """The name of a file as users know it, and its text."""
 
     name: str
     text: str
 
     def place_of(self, path: Sequence[str]) -> tuple[int, int]:
-        """How much of the path the file has, and the line (from 1) where that ends; (0, 1) for nothing."""
+        """How many parts of the path the file contains, and the line (from 1) of the deepest; (0, 1) for none."""
         table: tuple[str, ...] = ()
         best = (0, 1)
         for number, line in enumerate(self.text.splitlines(), start=1):
@@ -48,9 +48,9 @@ class CatalogFile:
 
 
 def read_catalog(*files: CatalogFile) -> Catalog:
-    """Read files, each on top of those before it: an entry is added, or changes the keys that it names.
+    """Merge files in order: a later file adds entries or changes single keys of earlier ones.
 
-    Raises `CatalogError` naming the first entry that is wrong, with its line.
+    Raises `CatalogError` naming the first invalid entry and its line.
     """
     content: dict[str, Any] = {}
     for file in files:
@@ -70,13 +70,13 @@ def _first_problem(error: ValidationError) -> tuple[tuple[str, ...], str]:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, EntryProblem):
         return cause.path, str(cause)
-    # Unions and constrained types put their own names into the place: what is no key of the file says nothing.
+    # Pydantic adds the names of unions and constrained types to the location; they are not keys of the file.
     path = tuple(str(part) for part in first["loc"] if "[" not in str(part))
     return path, words_for(first)
 
 
 def _place(files: Sequence[CatalogFile], path: tuple[str, ...]) -> str:
-    """The file that says most of the path, the last of equals, and the line."""
+    """The file that contains most of the path, the later one if equal, and the line."""
     depth, place = -1, ""
     for file in files:
         found, line = file.place_of(path)

@@ -1,4 +1,4 @@
-"""What a person should know about a job that is accepted all the same."""
+"""Warnings about a job that is accepted nevertheless."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 STRONG: Final = 0.8
-"""From this strength on a character's picture counts for more than what the prompt says about the figure."""
+"""Strength from which a character reference outweighs the prompt's description of the character."""
 
 GUIDANCE_OFF: Final = 1.0
-"""At this guidance and below a model follows the prompt alone, and reads no negative prompt."""
+"""Guidance at or below which a model ignores the negative prompt."""
 
 CUT_SHARE_MIN: Final = 0.02
-"""Share of a picture that is cut away unnoticed: a ratio of 3:2 rounded to whole steps of pixels."""
+"""Smallest share of an image whose cropping is reported. Rounding a ratio of 3:2 to whole pixel steps crops less."""
 
 QUOTED_CHARACTERS_MAX: Final = 300
-"""Words of a prompt that a warning repeats."""
+"""Maximum number of prompt characters that a warning quotes."""
 
 WEIGHTS: Final = re.compile(
     r"\([^()]*(?<!\d):\s*[+-]?(?:\d\.\d*|\d|\.\d+)\s*\)"  # (word:1.3)
@@ -38,7 +38,7 @@ class Caution:
 
 
 def cautions_for(recipe: Mapping[str, Any]) -> list[Caution]:
-    """What the recipe, as JSON, asks for and does not get, and what a character reference does."""
+    """Requests in the recipe (as JSON) that have no effect, and the effects of character references."""
     return [
         *_about_characters(recipe.get("references", [])),
         *_about_syntax(recipe),
@@ -48,7 +48,7 @@ def cautions_for(recipe: Mapping[str, Any]) -> list[Caution]:
 
 
 def quoted(words: str) -> str:
-    """The words in quotation marks, the middle left out where they are many."""
+    """The words in quotation marks; long text is shortened in the middle."""
     shown = " ".join(words.split())
     if len(shown) > QUOTED_CHARACTERS_MAX:
         half = QUOTED_CHARACTERS_MAX // 2
@@ -57,13 +57,13 @@ def quoted(words: str) -> str:
 
 
 def reads_negative_prompt(params: Mapping[str, Any]) -> bool:
-    """Whether a negative prompt changes anything at the guidance of these parameters."""
+    """Whether a negative prompt has an effect at the guidance of these parameters."""
     guidance = params.get("guidance")
     return not isinstance(guidance, int | float) or guidance > GUIDANCE_OFF
 
 
 def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
-    """They are the references that disappoint, and that show somebody."""
+    """Character references often disappoint, and they show a person."""
     characters = [reference for reference in references if reference["type"] == "character"]
     if not characters:
         return
@@ -82,7 +82,7 @@ def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
 
 
 def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
-    """What other programs take out of a prompt before a model reads it, and Darkroom leaves in."""
+    """Prompt syntax that other programs interpret and Darkroom passes to the model as text."""
     text = f"{recipe['prompt']}\n{recipe.get('negative_prompt') or ''}"
     for code, pattern, what in (
         ("prompt_weights_ignored", WEIGHTS, "Weights in brackets are not applied; the model reads them as words"),
@@ -105,7 +105,7 @@ def _about_guidance(recipe: Mapping[str, Any]) -> Iterator[Caution]:
 
 
 def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[Caution]:
-    """Pictures that `fit` cuts to the shape of the output. A style or character reference is read as a square."""
+    """Images that `fit` crops to the shape of the output. Style and character references are read as squares."""
     params = recipe["params"]
     if params.get("fit") != "crop":
         return

@@ -1,4 +1,4 @@
-"""Stable names for events. A name and version, once released, decode for ever; `tests/golden` holds one of each."""
+"""Stable names for events. A released name and version decodes forever; `tests/golden` holds one of each."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -59,10 +59,10 @@ CURRENT: Final[Mapping[str, type[Event]]] = {
     "user.key_revoked.v1": events.UserKeyRevoked,
     "ledger.restored.v1": events.LedgerRestored,
 }
-"""The name under which each class is written today."""
+"""The topic under which each class is written now."""
 
 UPCASTERS: Final[Mapping[str, tuple[str, Upcaster]]] = {}
-"""Old name → (next name, how its data becomes the next version's). Applied until the name is current."""
+"""Old topic → (next topic, function that converts its data). Applied until the topic is current."""
 
 
 class UnknownEvent(Exception):
@@ -72,7 +72,7 @@ class UnknownEvent(Exception):
 
 
 class Codec:
-    """Events to stable names and JSON, and back. Pure; the tables are parameters so that a test can add a version."""
+    """Convert events to stable names and JSON, and back. Pure; a test can pass tables with another version."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Codec:
         return self._topic_of[type(event)], event.__pydantic_serializer__.to_json(event)
 
     def decode(self, topic: str, data: dict[str, Any]) -> tuple[str, Event, dict[str, Any]]:
-        """The current topic, the event and its upcast data. Raises `UnknownEvent` for a topic never released."""
+        """The current topic, the event and its upcast data. Raises `UnknownEvent` for an unknown topic."""
         while topic in self._upcasters:
             topic, upcast = self._upcasters[topic]
             data = upcast(data)
@@ -109,9 +109,9 @@ NAMES: Final[Mapping[type[Event], str]] = {event_class: name_of(topic) for topic
 
 @lru_cache(maxsize=1_000)
 def of_kinds(name: str, kinds: tuple[str, ...]) -> bool:
-    """Whether an event of this name or topic is of these kinds, also one that this version does not know.
+    """Whether an event name or topic is one of these kinds; works for unknown events too.
 
-    `job` stands for all events of an aggregate, `asset.rated` for one; without any, everything is.
+    A kind is an aggregate (`job`) or one event name (`asset.rated`). No kinds match everything.
     """
     aggregate, _, rest = name.partition(".")
     return not kinds or aggregate in kinds or f"{aggregate}.{rest.partition('.')[0]}" in kinds

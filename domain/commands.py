@@ -1,4 +1,4 @@
-"""Every intent. Time comes in as `now`, chance as `jitter`: the deciders are pure."""
+"""All commands. Time is passed as `now` and randomness as `jitter`, so the deciders are pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from uuid import UUID
 from domain.events import AssetCompleted, AssetThumbnailed, Failure, ItemProblem, JobNote, MediaKind
 from domain.recipe import Kind, ParamValue, Recipe, Task
 
-# About a job and its assets: decided in `generation.py`.
+# Commands to a job and its assets, decided in `generation.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What operators hold back at the moment, by name: nothing starts in these pools, nor on these workers."""
+    """Pools and workers that operators hold, by name: no job starts in these pools or on these workers."""
 
     pools: frozenset[str] = frozenset()
     workers: frozenset[str] = frozenset()
@@ -22,7 +22,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
-    """Accept a job and reserve its assets. `uploads` are the media that it starts from: they are kept from now on."""
+    """Accept a job and reserve its assets. `uploads` are the uploads that it uses; they can no longer be deleted."""
 
     job_id: UUID
     owner: str
@@ -58,7 +58,7 @@ class StartAttempt:
 
 @dataclass(frozen=True, slots=True)
 class NoteOfAttempt:
-    """A worker says what is worth keeping of its attempt while it runs."""
+    """A worker records a note about its running attempt."""
 
     note: JobNote
     now: datetime
@@ -85,7 +85,7 @@ class ReportAssetCompleted:
 
 @dataclass(frozen=True, slots=True)
 class ReportAssetFailed:
-    """A worker cannot make one asset; its siblings go on."""
+    """A worker cannot make one asset; the other assets continue."""
 
     attempt: int
     index: int
@@ -95,7 +95,7 @@ class ReportAssetFailed:
 
 @dataclass(frozen=True, slots=True)
 class FailAttempt:
-    """The attempt as a whole failed: try again or give up, as the retry policy says. `jitter` is in [0, 1)."""
+    """The whole attempt failed; the retry policy decides whether to try again. `jitter` is in [0, 1)."""
 
     attempt: int
     error: Failure
@@ -105,7 +105,7 @@ class FailAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAttempt:
-    """The worker stops and gives the job back unharmed; it counts as no failure."""
+    """The worker stops and gives the job back; this does not count as a failure."""
 
     attempt: int
     now: datetime
@@ -113,7 +113,7 @@ class ReleaseAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ExpireLease:
-    """The worker was not heard of for a whole lease."""
+    """The worker sent no heartbeat for a whole lease."""
 
     attempt: int
     now: datetime
@@ -121,7 +121,7 @@ class ExpireLease:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmCancel:
-    """The worker stopped between steps because cancelling was requested."""
+    """The worker stopped between steps because cancellation was requested."""
 
     attempt: int
     now: datetime
@@ -129,14 +129,14 @@ class ConfirmCancel:
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """The owner wants the job stopped."""
+    """The owner cancels the job."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ReprioritizeJob:
-    """An operator wants it handed out earlier or later; -10 … 10."""
+    """An operator changes the job's priority, -10 … 10."""
 
     priority: int
     now: datetime
@@ -144,7 +144,7 @@ class ReprioritizeJob:
 
 @dataclass(frozen=True, slots=True)
 class AbortJob:
-    """The job's deadline passed before a worker took it."""
+    """The job's deadline passed before a worker started it."""
 
     now: datetime
 
@@ -154,7 +154,7 @@ WorkerCommand = NoteOfAttempt | ReportAssetCompleted | ReportAssetFailed | FailA
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a worker says of an attempt: it counts only if that worker has it. `worker` is who sent it, for certain."""
+    """A worker's report about an attempt; it counts only if that worker has the attempt. `worker` is authenticated."""
 
     worker: str
     command: WorkerCommand
@@ -166,7 +166,7 @@ class Reported:
 
     @property
     def now(self) -> datetime:
-        """When it was reported."""
+        """The time of the report."""
         return self.command.now
 
 
@@ -186,12 +186,12 @@ JobCommand = (
     | AbortJob
 )
 
-# About one asset: decided in `asset.py`.
+# Commands to one asset, decided in `asset.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailAsset:
-    """Its thumbnail was written."""
+    """The asset's thumbnail was written."""
 
     thumbnailed: AssetThumbnailed
     now: datetime
@@ -199,7 +199,7 @@ class ThumbnailAsset:
 
 @dataclass(frozen=True, slots=True)
 class RateAsset:
-    """A quick rating, 1 … 5."""
+    """Rate the asset, 1 … 5."""
 
     score: int
     now: datetime
@@ -207,7 +207,7 @@ class RateAsset:
 
 @dataclass(frozen=True, slots=True)
 class TitleAsset:
-    """Name it; null takes the name away."""
+    """Set the title; null removes it."""
 
     title: str | None
     now: datetime
@@ -215,7 +215,7 @@ class TitleAsset:
 
 @dataclass(frozen=True, slots=True)
 class TagAsset:
-    """Replace its tags."""
+    """Replace the tags."""
 
     tags: tuple[str, ...]
     now: datetime
@@ -223,42 +223,42 @@ class TagAsset:
 
 @dataclass(frozen=True, slots=True)
 class SaveAsset:
-    """Keep it."""
+    """Save the asset."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class UnsaveAsset:
-    """Keep it no longer."""
+    """Undo saving."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class DismissAsset:
-    """It was looked at: take it out of the workspace."""
+    """Remove the asset from the workspace."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class TrashAsset:
-    """Into the trash."""
+    """Move the asset to the trash."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreAsset:
-    """Back from the trash."""
+    """Restore the asset from the trash."""
 
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeAsset:
-    """Delete it for good; it must be in the trash."""
+    """Permanently delete the asset; it must be in the trash."""
 
     now: datetime
 
@@ -276,14 +276,14 @@ AssetCommand = (
     | PurgeAsset
 )
 
-# About one upload: decided in `media.py`.
+# Commands to one upload, decided in `media.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class UploadMedia:
-    """Accept a file that is stored already; what it is was found by decoding it.
+    """Accept a file that is already stored; its properties were found by decoding it.
 
-    `stored_at` is its path in the object store; None: where it belongs, whatever comes between.
+    `stored_at` is its path in the object store; None skips the check that this is still the right path.
     """
 
     owner: str
@@ -302,7 +302,7 @@ class UploadMedia:
 
 @dataclass(frozen=True, slots=True)
 class UseMedia:
-    """A job starts from it, at `path` as its recipe has it; None: wherever it is."""
+    """A job uses the upload, at `path` as in its recipe; None accepts any path."""
 
     job_id: UUID
     now: datetime
@@ -311,21 +311,21 @@ class UseMedia:
 
 @dataclass(frozen=True, slots=True)
 class DeleteMedia:
-    """Its owner does not want it any more."""
+    """The owner deletes the upload."""
 
     now: datetime
 
 
 MediaCommand = UploadMedia | UseMedia | DeleteMedia
 
-# About one batch or comparison: decided in `batch.py`.
+# Commands to one batch or comparison, decided in `batch.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """An item of a batch: its job, which is submitted in the same commit, or why it was not accepted.
+    """An item of a batch: its job, submitted in the same commit, or the reason why it was rejected.
 
-    `instead_of` is the job that stood for the item when it was decided to run it again.
+    `instead_of` is the item's job when the decision to run it again was made.
     """
 
     index: int
@@ -337,7 +337,7 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class OpenBatch:
-    """Accept jobs together."""
+    """Open a batch of jobs."""
 
     owner: str
     kind: Literal["batch", "comparison"]
@@ -353,7 +353,7 @@ class OpenBatch:
 
 @dataclass(frozen=True, slots=True)
 class RunItemsAgain:
-    """Other jobs stand for these items from now on; they are submitted in the same commit."""
+    """Give these items new jobs, which are submitted in the same commit."""
 
     items: tuple[NewItem, ...]
     now: datetime
@@ -361,7 +361,7 @@ class RunItemsAgain:
 
 @dataclass(frozen=True, slots=True)
 class RenameBatch:
-    """Call it otherwise."""
+    """Rename the batch."""
 
     name: str
     now: datetime
@@ -369,7 +369,7 @@ class RenameBatch:
 
 @dataclass(frozen=True, slots=True)
 class PreferAsset:
-    """One asset over another one, of different items. The jobs are those that made them; None: no asset of theirs."""
+    """Prefer one asset over another of a different item. The jobs made these assets; None if an asset has none."""
 
     winner: UUID
     loser: UUID
@@ -381,12 +381,12 @@ class PreferAsset:
 
 BatchCommand = OpenBatch | RunItemsAgain | RenameBatch | PreferAsset
 
-# About one saved prompt: decided in `prompt.py`.
+# Commands to one saved prompt, decided in `prompt.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class SavePrompt:
-    """Keep a prompt."""
+    """Save a prompt."""
 
     owner: str
     title: str
@@ -401,9 +401,9 @@ class SavePrompt:
 
 @dataclass(frozen=True, slots=True)
 class EditPrompt:
-    """What is None stays as it is; `negative_prompt` may be taken away with an empty text.
+    """Change the fields that are not None; an empty text removes `negative_prompt`.
 
-    `model`, `job_type` and `task` go together: where a model is named, all three are as they are named.
+    `model`, `job_type` and `task` go together: if `model` is given, all three are replaced.
     """
 
     now: datetime
@@ -418,19 +418,19 @@ class EditPrompt:
 
 @dataclass(frozen=True, slots=True)
 class DeletePrompt:
-    """Keep it no longer."""
+    """Delete the saved prompt."""
 
     now: datetime
 
 
 PromptCommand = SavePrompt | EditPrompt | DeletePrompt
 
-# About a pool or a worker: decided in `fleet.py`.
+# Commands to a pool or worker, decided in `fleet.py`.
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Hand out nothing more; what runs goes on."""
+    """Stop handing out jobs; running jobs continue."""
 
     name: str
     now: datetime
@@ -439,7 +439,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """The same, to be left empty or switched off."""
+    """Like `Pause`, in order to empty a pool or switch off a worker."""
 
     name: str
     now: datetime
@@ -448,7 +448,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Go on."""
+    """Hand out jobs again."""
 
     name: str
     now: datetime

@@ -1,4 +1,4 @@
-"""A video that goes on keeps its size and its rate: another wish is refused, and the video's own are recorded."""
+"""Extending a video keeps its size and frame rate: other values are refused, and the video's own are recorded."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,14 +9,14 @@ from domain.params import Param
 from domain.recipe import InputFile, ParamValue
 
 OLD_FRAMES_MAX: Final = 1000
-"""Of a video that goes on: a minute at 16 frames a second, 1.2 GB of pixels at 832 x 480."""
+"""Maximum number of frames of a video to extend: a minute at 16 frames/s, 1.2 GB of pixels at 832 x 480."""
 
 FPS_ROUNDING: Final = 0.5
-"""A parameter holds whole frames a second, a video 29.97: so far apart they mean the same."""
+"""Largest difference in frames/s that counts as equal: a parameter is a whole number, a video may have 29.97."""
 
 
 def decided_by(video: InputFile) -> dict[str, ParamValue]:
-    """The parameters that the video decides, with their values; those of an older job may not be known."""
+    """The parameters that the video sets, with their values. Older jobs may not have recorded them all."""
     fps = video.fps
     whole = int(fps) if fps is not None and fps.is_integer() else fps
     known: dict[str, ParamValue | None] = {"width": video.width, "height": video.height, "fps": whole}
@@ -26,10 +26,10 @@ def decided_by(video: InputFile) -> dict[str, ParamValue]:
 def continued(
     params: CompleteParams, asked: Mapping[str, Any], video: InputFile, known: Mapping[str, Param]
 ) -> CompleteParams:
-    """The parameters of a job that goes on from a video: its size and rate are the video's.
+    """The parameters of a job that extends a video; size and frame rate are the video's.
 
-    `asked` are those of the submission, `known` those that the job type takes. Raises `InvalidInput` for a video of a
-    size that the model does not make, for one that is too long, and for a size or rate that is not the video's.
+    `asked` are those of the submission, `known` those of the job type. Raises `InvalidInput` if the model cannot make
+    the video's size, if the video is too long, or if the submission asks for another size or frame rate.
     """
     problem = problem_with(video, known)
     problems = [] if problem is None else [FieldProblem("media.video", problem)]
@@ -52,7 +52,7 @@ def continued(
 
 
 def problem_with(video: InputFile, known: Mapping[str, Param]) -> str | None:
-    """Why a model whose job type takes these parameters cannot go on from this video; None where it can."""
+    """Why a model with these parameters cannot extend the video; None if it can."""
     sides = {"width": video.width, "height": video.height}
     wrong = [
         f"its {name} must be a multiple of {known[name].multiple_of}"

@@ -1,8 +1,8 @@
-"""Makes a prompt richer by rule, where no language model is there to do it.
+"""Enhance a prompt by rule, for installations without a language model.
 
-What was asked stays whole, at the start. A picture has light, composition, detail and colour, a video motion and camera
-besides. For each of these aspects that the prompt leaves open a phrase follows that fits anything; what it names is
-left alone, and a long prompt gets fewer phrases than a short one. The rules read English.
+The original text stays unchanged at the start. Images have the aspects light, composition, detail and colour; videos
+also have motion and camera. The rules append a generic phrase for each aspect that the prompt does not mention. A long
+prompt gets fewer phrases than a short one. The rules read English.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from domain.recipe import Kind
 from domain.wording import Words, listed, words_of
 
 RULES: Final = "rules 1"
-"""Name and version: another version says other things of the same prompt."""
+"""Name and version; it changes when the output for a prompt changes."""
 
 ADDED_CHARACTERS_MAX: Final = 600
-"""The tables below keep to it, and a test keeps the tables to it."""
+"""Maximum number of characters added; a test checks the tables below against it."""
 
 CHARACTERS_MAX: Final = 10_000
-"""No prompt is made longer than one that may be submitted."""
+"""Maximum length of an enhanced prompt; equal to that of a submitted one."""
 
 ALLOWANCES: Final = ((12, 6), (30, 4), (60, 2), (120, 1))
-"""(words, aspects): a prompt of so many words at most gets so many aspects; a longer one has said what it wants."""
+"""(words, aspects): a prompt of at most so many words gets so many aspects; a longer prompt gets none."""
 
 SENTENCE_ENDS: Final = ".!?…。！？"  # noqa: RUF001 - those of East Asia are meant
 PHRASE_ENDS: Final = ",;:،、，；："  # noqa: RUF001
@@ -29,16 +29,16 @@ PHRASE_ENDS: Final = ",;:،、，；："  # noqa: RUF001
 
 @dataclass(frozen=True, slots=True)
 class Aspect:
-    """Something that a picture has, the words that settle it, and what is said of it otherwise."""
+    """An aspect of an image, the words that mention it, and the phrase to add otherwise."""
 
     settled_by: frozenset[str]
     phrase: str
     drawn_phrase: str
-    """The same where the picture is drawn or painted."""
+    """The phrase for a drawing or painting."""
 
 
 def _forms(verbs: str) -> frozenset[str]:
-    """Each verb as it may stand in a prompt: `pan pans panning panned`, `move moves moving moved`."""
+    """All forms of each verb: `pan pans panning panned`, `move moves moving moved`."""
     forms = set()
     for verb in verbs.split():
         stem = verb.removesuffix("e")
@@ -141,11 +141,11 @@ OWN_PHRASES: Final = tuple(
 
 
 def enhance(prompt: str, kind: Kind) -> str:
-    """The prompt, followed by what it leaves open; itself when that is nothing, and when it was made richer before."""
+    """The prompt with a phrase for each open aspect; unchanged if there is none or if it was already enhanced."""
     folded = prompt.casefold()
     if any(phrase in folded for phrase in OWN_PHRASES):
         return prompt
-    words = words_of(prompt, heed_denials=False)  # `no shadows` speaks of the light as well
+    words = words_of(prompt, heed_denials=False)  # `no shadows` mentions light too
     drawn = words.ask_for(DRAWN)
     open_ones = [aspect for aspect in ASPECTS[kind] if not words.ask_for(aspect.settled_by)]
     phrases = [aspect.drawn_phrase if drawn else aspect.phrase for aspect in open_ones[: _allowance(words)]]
@@ -160,7 +160,7 @@ def _allowance(words: Words) -> int:
 
 
 def _continued(last: str, phrases: str) -> str:
-    """The phrases, as they go on after a text that ends so."""
+    """The phrases, punctuated and capitalised to follow a text that ends in `last`."""
     if last in SENTENCE_ENDS:
         return f" {phrases[0].upper()}{phrases[1:]}."
     return f" {phrases}" if last in PHRASE_ENDS else f", {phrases}"

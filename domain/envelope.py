@@ -1,4 +1,4 @@
-"""What surrounds a fact: who, when, why, and where it stands in the ledger."""
+"""The metadata of an event: who, when, why, and its position in the ledger."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +10,9 @@ from domain.events import Event
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who did it (`actor`), to whom it belongs (`owner`), when, and by which command.
+    """Who caused the event (`actor`), its `owner`, its time, and its command.
 
-    `correlation_id` names the whole conversation (the job), `causation_id` the command or event that led to this one.
+    `correlation_id` is the id of the job, `causation_id` that of the command or event that caused this one.
     """
 
     actor: str
@@ -25,7 +25,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event in its place: `position` in the ledger, `version` in its stream. `data` is its upcast JSON."""
+    """A stored event: `position` in the ledger, `version` in its stream. `data` is its upcast JSON."""
 
     position: int
     stream_id: UUID
@@ -38,7 +38,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An event that this version cannot read: unknown, or damaged. It is never skipped in silence."""
+    """An event that this version cannot read because it is unknown or damaged. It is never skipped silently."""
 
     position: int
     stream_id: UUID
@@ -48,5 +48,5 @@ class Unreadable:
 
     @property
     def name(self) -> str:
-        """As that of `Recorded`, with the version: that of an unknown event need not be where ours is."""
+        """Like `Recorded.name` but with the version, which may not be at the usual place in an unknown topic."""
         return self.topic

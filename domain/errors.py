@@ -1,27 +1,27 @@
 """Every refusal of the domain, with a stable code and its evidence. Never HTTP: `api/errors.py` maps these to statuses.
 
 Refused
-├── InvalidInput             a field of a request does not hold; carries the path of each
-├── NotFound                 unknown, or somebody else's: deliberately the same
-├── IdempotencyKeyReused     the key was used before with another body
+├── InvalidInput             fields of a request are invalid; carries the path of each
+├── NotFound                 unknown, or it belongs to another owner: deliberately the same
+├── IdempotencyKeyReused     the key was already used with another body
 ├── AttemptSuperseded        a report of an attempt that is not the current one
-├── AssetEnded               a file for an asset that ended without one: delete it
-├── PromptAlreadyEnhanced    a second, other text where the ledger has one
-├── JobNotStartable          the work is no longer waiting: drop the message
+├── AssetEnded               a file for an asset that failed or was canceled: delete it
+├── PromptAlreadyEnhanced    the job already has a different enhanced prompt
+├── JobNotStartable          the job is not waiting for this attempt: drop the message
 ├── PoolHeld                 an operator paused or drained the pool: drop the message, the job waits
-├── WorkerHeld               an operator paused or drained the worker: leave the work to others
-├── JobEnded                 changing the priority of a job that is over
+├── WorkerHeld               an operator paused or drained the worker: leave the job to other workers
+├── JobEnded                 changing the priority of a job that has ended
 ├── NothingToRetry           the job has no failed or canceled outputs, or has not ended
-├── NoItemToRetry            the same of every item of a batch that was asked for
-├── AssetNotCompleted        rating, saving, naming, trashing or thumbnailing what has no file
-├── AssetNotTrashed          purging what is not in the trash
-├── AssetGone                changing what was purged
-├── AssetInProgress          dismissing what is still being made
-├── MediaInUse               deleting an upload that jobs start from
-├── BatchMovedOn             an item was run again by somebody else in between
-├── NotAComparison           preferring one of two assets of a batch that compares nothing
-├── MediaMoved               an upload was stored where it does not belong any more
-└── EventTooLarge            what would be recorded is larger than any event may be
+├── NoItemToRetry            none of the requested items of a batch can run again
+├── AssetNotCompleted        changing an asset that has no file
+├── AssetNotTrashed          purging an asset that is not in the trash
+├── AssetGone                changing an asset that was purged
+├── AssetInProgress          dismissing an asset that has not ended
+├── MediaInUse               deleting an upload that a job uses
+├── BatchMovedOn             another request already ran the item again
+├── NotAComparison           a preference in a batch that is not a comparison
+├── MediaMoved               an upload was stored at an outdated path
+└── EventTooLarge            an event would exceed the maximum size
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,24 +30,24 @@ from typing import Final
 from uuid import UUID
 
 REASONS_TOLD_MAX: Final = 5
-"""Of the items of a batch: a sentence with more of them nobody reads."""
+"""Maximum number of item reasons in a message."""
 
 PROBLEMS_TOLD_MAX: Final = 20
-"""Fields that one refusal names: whoever made more mistakes finds the others next time."""
+"""Maximum number of fields that one refusal names; further problems appear after these are fixed."""
 
 PROBLEM_CHARACTERS_MAX: Final = 1_000
-"""Of a path, and of what is said about it: both may repeat what was sent."""
+"""Maximum characters of a problem's path and of its detail: both may repeat input."""
 
 
 class Refused(Exception):
-    """A command that the rules do not allow. `code` is stable; `str()` is a sentence a person can act on."""
+    """A command that the rules do not allow. `code` is stable; `str()` is a sentence that users can act on."""
 
     code = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One bad field: `path` as in the request body (`params.steps`), and a sentence that says what is allowed."""
+    """One invalid field: `path` as in the request body (`params.steps`), and a sentence that says what is allowed."""
 
     path: str
     detail: str
@@ -64,12 +64,12 @@ def _cut(problem: FieldProblem) -> FieldProblem:
 
 
 class InvalidInput(Refused):
-    """Fields of a request do not hold."""
+    """Fields of a request are invalid."""
 
     code = "invalid_input"
 
     def __init__(self, problems: Sequence[FieldProblem]) -> None:
-        """The first `PROBLEMS_TOLD_MAX` are kept, each cut where it is very long; the message says how many more."""
+        """Keep the first `PROBLEMS_TOLD_MAX`, shorten long ones, and count the rest in the message."""
         self.problems = tuple(_cut(problem) for problem in problems[:PROBLEMS_TOLD_MAX])
         told = "; ".join(f"{problem.path}: {problem.detail}" for problem in self.problems)
         more = len(problems) - len(self.problems)
@@ -77,7 +77,7 @@ class InvalidInput(Refused):
 
 
 class NotFound(Refused):
-    """Nothing of that kind under that id belongs to this owner."""
+    """This owner has nothing of that kind under that id."""
 
     code = "not_found"
 
@@ -88,7 +88,7 @@ class NotFound(Refused):
 
 
 class IdempotencyKeyReused(Refused):
-    """The key names a job, batch or prompt that was submitted with another body."""
+    """The key was already used for a job, batch or prompt with another body."""
 
     code = "idempotency_key_reused"
 
@@ -108,7 +108,7 @@ class AttemptSuperseded(Refused):
 
 
 class AttemptOfAnother(Refused):
-    """Another worker has this attempt. Nothing that this one says of it counts."""
+    """Another worker has this attempt; the report is ignored."""
 
     code = "attempt_of_another"
 
@@ -119,7 +119,7 @@ class AttemptOfAnother(Refused):
 
 
 class AssetEnded(Refused):
-    """The asset failed or was canceled: no attempt will ever complete it, so a file of it is to be deleted."""
+    """The asset failed or was canceled. No attempt will complete it, so its file must be deleted."""
 
     code = "asset_ended"
 
@@ -129,7 +129,7 @@ class AssetEnded(Refused):
 
 
 class PromptAlreadyEnhanced(Refused):
-    """The job has its richer prompt. End the attempt: the order of the next one carries it."""
+    """The job already has an enhanced prompt. End the attempt; the next one receives that prompt."""
 
     code = "prompt_already_enhanced"
 
@@ -159,7 +159,7 @@ class PoolHeld(Refused):
 
 
 class WorkerHeld(Refused):
-    """An operator paused or drained the worker. Give the message back: others may take it."""
+    """An operator paused or drained the worker. Return the message so that another worker can take it."""
 
     code = "worker_held"
 
@@ -169,7 +169,7 @@ class WorkerHeld(Refused):
 
 
 class JobEnded(Refused):
-    """The job is over; there is nothing left to hand out."""
+    """The job has ended; its priority no longer matters."""
 
     code = "job_ended"
 
@@ -179,7 +179,7 @@ class JobEnded(Refused):
 
 
 class NothingToRetry(Refused):
-    """Retry runs failed and canceled outputs of an ended job again; here there are none."""
+    """Retry runs the failed and canceled outputs of an ended job again; this job has none."""
 
     code = "nothing_to_retry"
 
@@ -189,7 +189,7 @@ class NothingToRetry(Refused):
 
 
 class NoItemToRetry(Refused):
-    """No item that was asked for can run again. `reasons` by index; empty when none was asked for by name."""
+    """None of the requested items can run again. `reasons` by index; empty if the request named no items."""
 
     code = NothingToRetry.code
 
@@ -211,7 +211,7 @@ class AssetNotCompleted(Refused):
 
 
 class AssetNotTrashed(Refused):
-    """Only what is in the trash is deleted for good."""
+    """Only an asset in the trash can be permanently deleted."""
 
     code = "asset_not_trashed"
 
@@ -220,7 +220,7 @@ class AssetNotTrashed(Refused):
 
 
 class AssetGone(Refused):
-    """The asset was purged: its file is deleted, and nothing about it changes any more."""
+    """The asset was purged. Its file is deleted and it can no longer be changed."""
 
     code = "asset_purged"
 
@@ -229,7 +229,7 @@ class AssetGone(Refused):
 
 
 class AssetInProgress(Refused):
-    """An asset that is still being made cannot be dismissed; cancel its job instead."""
+    """An asset in progress cannot be dismissed; cancel its job instead."""
 
     code = "asset_in_progress"
 
@@ -238,7 +238,7 @@ class AssetInProgress(Refused):
 
 
 class MediaInUse(Refused):
-    """What a job starts from is kept as long as there is the job, and no job is ever deleted."""
+    """An upload that a job uses cannot be deleted; jobs are never deleted."""
 
     code = "media_in_use"
 
@@ -248,7 +248,7 @@ class MediaInUse(Refused):
 
 
 class BatchMovedOn(Refused):
-    """The item has another job by now: look at the batch and decide again."""
+    """The item has a new job. Read the batch and decide again."""
 
     code = "batch_moved_on"
 
@@ -258,7 +258,7 @@ class BatchMovedOn(Refused):
 
 
 class NotAComparison(Refused):
-    """Preferences are about the variants of one prompt; templates of a batch are about different ones."""
+    """Preferences compare variants of one prompt; the templates of a batch have different prompts."""
 
     code = "not_a_comparison"
 
@@ -267,7 +267,7 @@ class NotAComparison(Refused):
 
 
 class MediaMoved(Refused):
-    """Meanwhile the upload was deleted, or came again: store the file at `path` and say so once more."""
+    """The upload was deleted or uploaded again meanwhile: store the file at `path` and send the command again."""
 
     code = "media_moved"
 
@@ -277,7 +277,7 @@ class MediaMoved(Refused):
 
 
 class EventTooLarge(Refused):
-    """What would be recorded is larger than NATS passes on. Nothing of it was recorded: ask for less at once."""
+    """An event would exceed the NATS message limit. Nothing was recorded; send a smaller request."""
 
     code = "event_too_large"
 

@@ -1,4 +1,4 @@
-"""Every fact the ledger can hold. Past tense, frozen; ids, versions, times and actors are the envelope's.
+"""Every event of the ledger. Past tense and frozen; ids, versions, times and actors are in the envelope.
 
 A released event class never changes: a new shape is a new class under a new version, with an upcaster in `codec.py`.
 """
@@ -15,19 +15,19 @@ from domain.recipe import Kind, ParamValue, Recipe, Task
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WARNING_CHARACTERS_MAX = 1_000
-"""Longest sentence of a warning, in characters."""
+"""Maximum characters of a warning."""
 
 MediaKind = Literal["image", "video", "audio"]
 
 
 class Event(BaseModel):
-    """A fact. Frozen, and complete: an unknown field is a damaged ledger, not something to ignore."""
+    """An event. Frozen and complete: an unknown field means a damaged ledger and is not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ErrorClass(StrEnum):
-    """Why work failed; the retry policy decides by it."""
+    """Why work failed; input of the retry policy."""
 
     OUT_OF_MEMORY = "out_of_memory"
     TRANSIENT = "transient"
@@ -38,9 +38,9 @@ class ErrorClass(StrEnum):
 
 
 class ErrorContext(BaseModel):
-    """How and where an error happened, for whoever has to mend it. Bounded; never holds a secret.
+    """How and where an error happened, for debugging. Bounded; never contains a secret.
 
-    `exception` is the class with its module, `stack` its innermost frames, the last one last; `versions` are those of
+    `exception` is the class with its module, `stack` its innermost frames, the innermost last; `versions` are those of
     the worker's libraries and of the model.
     """
 
@@ -54,7 +54,7 @@ class ErrorContext(BaseModel):
 
 
 class Failure(BaseModel):
-    """What went wrong, for a person and for the retry policy. Never holds a secret."""
+    """The cause of a failure, for people and for the retry policy. Never contains a secret."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,12 +69,12 @@ class Failure(BaseModel):
 class JobQueued(Event):
     """A job was accepted; its N assets are reserved in the same commit.
 
-    `pool` names the workers that can run it. `request_sha256` recognises a repeat of an idempotent request.
-    `parent_id` is the job whose outputs this one runs again, or goes on from, or whose inputs it took over. `title` is
-    what its assets are called until their owner calls them otherwise. `deadline`: not started by then, the job is
-    aborted. `adjusted` holds parameters as they were asked for where the model takes only a value beside it.
-    `negative_prompt_by` says whose it is, `negative_prompt_error` why the rule made none. `expected_s` is seconds for
-    the whole job on a common GPU, as the catalog has it: the mean of least and most, times the quantity.
+    `pool` names the workers that can run it. `request_sha256` identifies a repeated idempotent request. `parent_id` is
+    the job that this one retries, extends or took its inputs from. `title` is the initial title of its assets. A job
+    that has not started at `deadline` is aborted. `adjusted` holds the requested parameters that were changed to a
+    value that the model supports. `negative_prompt_by` says who wrote the negative prompt, `negative_prompt_error` why
+    the rule made none. `expected_s` is seconds for the whole job on a common GPU: the mean of the catalog's minimum and
+    maximum, times the quantity.
     """
 
     owner: str
@@ -101,9 +101,9 @@ class JobStarted(Event):
 
 
 class JobPromptEnhanced(Event):
-    """The prompt was made richer before the first image; every later attempt renders this one.
+    """The prompt was enhanced before the first image; every later attempt renders the enhanced one.
 
-    `enhancer` names who did it: a model with its revision, or the rules.
+    `enhancer` names the model and its revision, or the rules.
     """
 
     attempt: Attempt
@@ -113,7 +113,7 @@ class JobPromptEnhanced(Event):
 
 
 class JobMemoryLowered(Event):
-    """Memory ran out: the attempt goes on with this smaller memory profile. `error` is what did not fit."""
+    """Memory ran out: the attempt continues with this smaller memory profile. `error` says what did not fit."""
 
     attempt: Attempt
     profile: str
@@ -121,7 +121,7 @@ class JobMemoryLowered(Event):
 
 
 class JobHandedOver(Event):
-    """A provider took over one output, under its own id: whoever goes on asks for that, and never pays twice."""
+    """A provider accepted one output under its own id. Later attempts ask for that id and never pay twice."""
 
     attempt: Attempt
     index: Annotated[int, Field(ge=0)]
@@ -130,9 +130,9 @@ class JobHandedOver(Event):
 
 
 class JobWarned(Event):
-    """The attempt loses something that was asked for: words that the model does not read, a sound, a parameter.
+    """Part of the request has no effect in this attempt: words that the model does not read, a sound, a parameter.
 
-    `code` is stable, `detail` is a sentence for the owner and names what is lost. A job says each warning once.
+    `code` is stable, `detail` is a sentence for the owner and names the part. A job records each warning once.
     """
 
     attempt: Attempt
@@ -149,7 +149,7 @@ class RequeueReason(StrEnum):
 
 
 class JobRequeued(Event):
-    """The attempt is over and the job waits again; nobody takes it before `not_before`."""
+    """The attempt is over and the job waits again; no worker takes it before `not_before`."""
 
     attempt: Attempt
     reason: RequeueReason
@@ -158,13 +158,13 @@ class JobRequeued(Event):
 
 
 class JobCancelRequested(Event):
-    """The owner wants it stopped while a worker has it; the worker stops between steps."""
+    """The owner canceled the job while it ran; the worker stops between steps."""
 
     attempt: Attempt
 
 
 class JobReprioritized(Event):
-    """An operator changed its priority; who waits at a higher one is handed out first."""
+    """An operator changed the priority; jobs of a higher priority are handed out first."""
 
     priority: Annotated[int, Field(ge=-10, le=10)]
 
@@ -187,18 +187,18 @@ class JobFailed(Event):
 
 
 class JobCanceled(Event):
-    """Stopped on request; what was completed before stays."""
+    """The job was canceled; assets completed before stay."""
 
 
 class JobAborted(Event):
-    """The deadline passed before a worker took it."""
+    """The deadline passed before a worker started the job."""
 
 
 # Asset
 
 
 class AssetReserved(Event):
-    """An output the job owes: index 0 … N-1, its seed, where its file goes; `title` and `tags` as its job has them."""
+    """An output to be made: its index 0 … N-1, seed and file path; `title` and `tags` are copied from its job."""
 
     owner: str
     job_id: UUID
@@ -214,10 +214,10 @@ class AssetReserved(Event):
 class AssetCompleted(Event):
     """The file exists, with this hash. `bytes` is its size; `render_ms` and `store_ms` are wall milliseconds.
 
-    `pixels_sha256` is that of the decoded pixels alone, which says whether two renderings of one recipe are the same.
-    `frames` and `fps` (frames a second) are a video's. `peak_memory_bytes` is the most memory that the worker used
-    until this output was rendered: on a GPU what torch had allocated there since the attempt began, elsewhere the
-    resident set of the worker's process since that process began.
+    `pixels_sha256` covers only the decoded pixels; equal values mean that two renderings of a recipe are the same.
+    `frames` and `fps` (frames a second) are for a video. `peak_memory_bytes` is the worker's peak memory until this
+    output was rendered: on a GPU, memory allocated by torch since the attempt began; elsewhere, the resident set of the
+    worker's process since it started.
     """
 
     attempt: Attempt
@@ -236,20 +236,20 @@ class AssetCompleted(Event):
 
 
 class AssetFailed(Event):
-    """There will be no file. `attempt` is the one that gave up."""
+    """The asset failed and has no file. `attempt` is the last attempt."""
 
     attempt: Attempt
     error: Failure
 
 
 class AssetCanceled(Event):
-    """There will be no file, on request or because the deadline passed."""
+    """The asset has no file: the job was canceled or its deadline passed."""
 
 
 class AssetThumbnailed(Event):
-    """A small WebP of the file exists at `path` in the object store: of a video, of one frame of its first half.
+    """A thumbnail of the file exists at `path` in the object store: a WebP; of a video, a frame of its first half.
 
-    `bytes` is its size; `width` and `height` are its own, in pixels.
+    `bytes` is its size; `width` and `height` are the thumbnail's, in pixels.
     """
 
     sha256: Sha256
@@ -261,55 +261,55 @@ class AssetThumbnailed(Event):
 
 
 class AssetRated(Event):
-    """A quick rating, 1 … 5; a later one replaces it, both stay in history."""
+    """A rating, 1 … 5; a later one replaces it, both stay in history."""
 
     score: Annotated[int, Field(ge=1, le=5)]
 
 
 class AssetTitled(Event):
-    """A name given by the owner; null takes it away."""
+    """A title given by the owner; null removes it."""
 
     title: str | None
 
 
 class AssetTagged(Event):
-    """The whole set of tags, sorted."""
+    """The complete set of tags, sorted."""
 
     tags: tuple[str, ...]
 
 
 class AssetSaved(Event):
-    """Kept."""
+    """The asset was saved."""
 
 
 class AssetUnsaved(Event):
-    """No longer kept."""
+    """The asset is no longer saved."""
 
 
 class AssetDismissed(Event):
-    """Looked at: it leaves the workspace."""
+    """The asset was removed from the workspace."""
 
 
 class AssetTrashed(Event):
-    """In the trash: it leaves workspace and library; its file stays."""
+    """The asset is in the trash and leaves workspace and library; its file stays."""
 
 
 class AssetRestored(Event):
-    """Back from the trash."""
+    """The asset was restored from the trash."""
 
 
 class AssetPurged(Event):
-    """Deleted for good, out of the trash: its file and its thumbnail go. What is known of it stays."""
+    """The asset was permanently deleted from the trash with its file and thumbnail. Its metadata stays."""
 
 
 # Media
 
 
 class MediaUploaded(Event):
-    """Its owner brought a file, with this hash; it was decoded to its end before it was accepted.
+    """The owner uploaded a file with this hash; it was decoded completely before it was accepted.
 
-    `bytes` is its size; `width` and `height` are pixels, upright; `fps` is frames a second. Null stands for what such a
-    file has none of: a picture has no frames, a sound no width. `path` is in the object store.
+    `bytes` is its size; `width` and `height` are pixels, upright; `fps` is frames a second. Values that do not apply
+    are null: an image has no frames, a sound no width. `path` is in the object store.
     """
 
     owner: str
@@ -326,20 +326,20 @@ class MediaUploaded(Event):
 
 
 class MediaUsed(Event):
-    """For the first time a job starts from it, in the commit that queues this job: from now on it is kept."""
+    """A job used the upload for the first time, in the commit that queues the job. It can no longer be deleted."""
 
     job_id: UUID
 
 
 class MediaDeleted(Event):
-    """Its owner does not want it any more, and no job ever started from it. Its file goes."""
+    """The owner deleted the upload, which no job had used. Its file is deleted."""
 
 
 # Batch
 
 
 class ItemProblem(BaseModel):
-    """Why an item of a batch was not accepted. `problems` are paths in the item's body, each with a sentence."""
+    """Why an item of a batch was rejected. `problems` are paths in the item's body, each with a sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -351,8 +351,8 @@ class ItemProblem(BaseModel):
 class BatchOpened(Event):
     """Jobs were submitted together: templates of a batch, or variants of a comparison (one prompt, one seed).
 
-    `base` is the source (`media:ID`) of the picture that every item starts from. `prompt` and `seed` are those of a
-    comparison. Its `batch.item_added` follow in the same commit, with the jobs of those items that were accepted.
+    `base` is the source (`media:ID`) of the image that every item starts from. `prompt` and `seed` are set for a
+    comparison. Its `batch.item_added` events follow in the same commit, with the jobs of the accepted items.
     """
 
     owner: str
@@ -366,9 +366,9 @@ class BatchOpened(Event):
 
 
 class BatchItemAdded(Event):
-    """What became of an item: its job, queued in the same commit, or why there is none.
+    """An item of a batch: its job, queued in the same commit, or the reason why it was rejected.
 
-    The same index again: the item runs again, and this job stands for it from now on.
+    If an index appears again, the item ran again and this job replaces the earlier one.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -378,15 +378,15 @@ class BatchItemAdded(Event):
 
 
 class BatchRenamed(Event):
-    """It is called otherwise from now on."""
+    """The batch was renamed."""
 
     name: str
 
 
 class BatchPreferred(Event):
-    """Of two assets of different items the owner likes `winner` more; of two preferences on one pair the later counts.
+    """The owner prefers `winner` of two assets of different items; for each pair, the latest preference counts.
 
-    `blind`: without knowing which model or settings made which.
+    `blind`: the owner did not know which model or settings made which.
     """
 
     winner: UUID
@@ -398,7 +398,7 @@ class BatchPreferred(Event):
 
 
 class PromptSaved(Event):
-    """A prompt worth keeping. `task` follows from the model, or from the job type where one is named."""
+    """A prompt was saved. `task` follows from the job type if one is given, else from the model."""
 
     owner: str
     title: str
@@ -411,7 +411,7 @@ class PromptSaved(Event):
 
 
 class PromptEdited(Event):
-    """All of it, as it is from now on."""
+    """The prompt was edited; the event holds all its fields."""
 
     title: str
     prompt: str
@@ -423,55 +423,55 @@ class PromptEdited(Event):
 
 
 class PromptDeleted(Event):
-    """Kept no longer."""
+    """The prompt was deleted."""
 
 
 # Fleet
 
 Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
-"""Why an operator held or released something, in the operator's words."""
+"""An operator's reason for a hold or release."""
 
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 WorkerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
 class PoolPaused(Event):
-    """No job of the pool is handed out or started from now on. What runs goes on; jobs are still accepted, and wait."""
+    """The pool's jobs are no longer handed out or started. Running jobs continue; new jobs are accepted and wait."""
 
     pool: PoolName
     reason: Reason | None = None
 
 
 class PoolDrained(Event):
-    """As paused, to be left empty: the pool is drained once its last running job has ended."""
+    """Like paused, in order to empty the pool: it is drained once its last running job has ended."""
 
     pool: PoolName
     reason: Reason | None = None
 
 
 class PoolResumed(Event):
-    """Its jobs are handed out again."""
+    """The pool's jobs are handed out again."""
 
     pool: PoolName
     reason: Reason | None = None
 
 
 class WorkerPaused(Event):
-    """It takes no further job from now on, also after a restart under the same name. What it has in hand goes on."""
+    """The worker takes no further jobs, even after a restart under the same name. Its running job continues."""
 
     worker: WorkerName
     reason: Reason | None = None
 
 
 class WorkerDrained(Event):
-    """As paused, to be switched off: it is drained once the job in its hand has ended."""
+    """Like paused, in order to switch the worker off: it is drained once its running job has ended."""
 
     worker: WorkerName
     reason: Reason | None = None
 
 
 class WorkerResumed(Event):
-    """It takes jobs again."""
+    """The worker takes jobs again."""
 
     worker: WorkerName
     reason: Reason | None = None
@@ -481,7 +481,7 @@ class WorkerResumed(Event):
 
 
 class EnhancementMade(Event):
-    """Somebody asked for a richer prompt, for a job type, without a job. `enhancer` is as in `JobPromptEnhanced`."""
+    """A prompt was enhanced for a job type without a job. `enhancer` is as in `JobPromptEnhanced`."""
 
     owner: str
     job_type: str
@@ -494,7 +494,7 @@ class EnhancementMade(Event):
 
 
 class UserKeyAdded(Event):
-    """An owner has an API key from now on. `sha256` is all that is kept of the key."""
+    """An owner received an API key. `sha256` is the hash of the key; the key itself is not stored."""
 
     name: str
     key_id: UUID
@@ -502,17 +502,17 @@ class UserKeyAdded(Event):
 
 
 class UserKeyRevoked(Event):
-    """That key works no more. No older backup makes it work again."""
+    """The key was revoked. Restoring an older backup does not make it valid again."""
 
     name: str
     key_id: UUID
 
 
 class LedgerRestored(Event):
-    """Postgres was restored from an older backup, and this is what became of the events that it had lost.
+    """Postgres was restored from an older backup; the event says what happened to the events that it lost.
 
-    From the position after `shared_position` on this epoch may hold other events than the one before. Of the `lost`
-    ones, so many are in the ledger again, at their positions or at new ones; `left_out` are in a file alone.
+    After `shared_position` this epoch may hold other events than the one before. Of the `lost` events, `taken_back` are
+    in the ledger again, at the same positions or new ones; `left_out` are only in a file.
     """
 
     epoch: UUID
@@ -525,7 +525,7 @@ class LedgerRestored(Event):
 
 JobEnding = JobSucceeded | JobPartiallySucceeded | JobFailed | JobCanceled | JobAborted
 JobNote = JobPromptEnhanced | JobMemoryLowered | JobHandedOver | JobWarned
-"""What is worth keeping of an attempt while it runs."""
+"""Notes that a worker records about a running attempt."""
 JobEvent = JobQueued | JobStarted | JobNote | JobRequeued | JobCancelRequested | JobReprioritized | JobEnding
 AssetEnding = AssetCompleted | AssetFailed | AssetCanceled
 AssetEvent = (

@@ -1,9 +1,9 @@
-"""Who is next: strict priority, then deficit round robin between owners, then first come. Pure.
+"""The order of jobs: strict priority, then deficit round robin between owners, then first come. Pure.
 
-Deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) gives each owner a quantum in each round; a job is served in
-the first round that has brought enough, and what is left over counts in the next. Nobody walks the rounds here: the
-number of the round follows from the seconds that an owner was given so far, so jobs are simply ordered by it. Those
-seconds are folded from the ledger (projections/queue.py): every dispatcher finds the same order, also after a restart.
+Deficit round robin (Shreedhar and Varghese, SIGCOMM 1995) gives each owner a quantum per round. A job is served in the
+first round in which its owner has accumulated enough; the remainder carries over. The rounds are not simulated: the
+round number follows from the seconds that an owner has used, so jobs are sorted by it. Those seconds are folded from
+the ledger (projections/queue.py), so every dispatcher computes the same order, also after a restart.
 """
 
 import heapq
@@ -14,22 +14,22 @@ from typing import Final
 from uuid import UUID
 
 QUANTUM_S: Final = 60.0
-"""Expected seconds of work that a round gives to each owner.
+"""Expected seconds of work that each owner gets per round.
 
-Seconds, because it is the workers' time that is shared: six pictures count as six, a video as what it takes. A round
-has room for the longest image job of the shipped catalog (48 s), so everybody who waits there gets a job in each; a
-video takes several rounds, for everybody alike. Were rounds longer, one owner would have more jobs in a row.
+The unit is seconds because owners share the workers' time: six images count as six, a video as its duration. A round
+has room for the longest image job of the shipped catalog (48 s), so every owner with image jobs gets one per round; a
+video takes several rounds, for every owner alike. With longer rounds, one owner would get more jobs in a row.
 """
 
 UNEXPECTED_S: Final = 10.0
-"""Seconds for each asset of a job of which nobody said how long it takes."""
+"""Seconds charged for each asset of a job without an expected duration."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A job to hand out. `cost_s` is what its owner is charged: seconds that it is expected to take.
+    """A job to hand out. `cost_s` is the expected seconds charged to its owner.
 
-    `came` is its place in the ledger.
+    `came` is its position in the ledger.
     """
 
     job_id: UUID
@@ -40,10 +40,10 @@ class WaitingJob:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The jobs of one owner that wait at one priority, first come first.
+    """The waiting jobs of one owner at one priority, first come first.
 
-    `used_s`: what the owner was given so far at this priority. `jobs` are those at the front, of `waiting` in all with
-    `waiting_s` seconds of work. `more`: others follow that were not read.
+    `used_s`: seconds the owner has used at this priority. `jobs` are the first of `waiting` jobs, which have
+    `waiting_s` seconds of work together. `more`: there are jobs that were not read.
     """
 
     owner: str
@@ -56,20 +56,20 @@ class Line:
 
 
 def charged(used_s: float, round_s: float, cost_s: float) -> float:
-    """What the owner has used after a job of `cost_s`. `round_s` is where the present round of the priority begins.
+    """The owner's used seconds after a job of `cost_s`. `round_s` is the start of the current round of the priority.
 
-    Who was away does not come back with the rounds that he missed: one quantum is kept, or one job if that is longer.
+    An owner who was idle does not collect the missed rounds: at most one quantum is kept, or one job if that is longer.
     """
     return max(used_s, round_s - max(QUANTUM_S, cost_s)) + cost_s
 
 
 def round_of(used_after_s: float) -> int:
-    """The round, from 1, that pays for a job after which so much is used."""
+    """The round, from 1, that pays for a job after which `used_after_s` seconds are used."""
     return max(1, math.ceil(round(used_after_s / QUANTUM_S, 9)))
 
 
 def round_begun(used_after_s: float, round_s: float) -> float:
-    """Where the present round begins once such a job was started: rounds never go back."""
+    """The start of the current round after such a job started: rounds never go back."""
     return max(round_s, (round_of(used_after_s) - 1) * QUANTUM_S)
 
 
@@ -79,10 +79,10 @@ def in_order(
     at_work: Mapping[str, int],
     per_owner_max: int | None = None,
 ) -> Iterator[WaitingJob]:
-    """The jobs as they are to be handed out. It ends where it would have to know more than was read.
+    """The jobs in the order in which to hand them out; stops where jobs that were not read would matter.
 
-    `rounds`: where the present round of each priority begins. `at_work`: how many jobs of each owner run or are handed
-    out; nobody gets more than `per_owner_max`.
+    `rounds`: the start of the current round of each priority. `at_work`: the number of running or dispatched jobs of
+    each owner; no owner gets more than `per_owner_max`.
     """
     given = dict(at_work)
     for priority in sorted({line.priority for line in lines}, reverse=True):
@@ -97,7 +97,7 @@ def in_order(
             head = heapq.heappop(heads)
             line = head.line
             if per_owner_max is not None and given.get(line.owner, 0) >= per_owner_max:
-                continue  # the others go on without him
+                continue  # other owners continue
             given[line.owner] = given.get(line.owner, 0) + 1
             yield line.jobs[head.index]
             following = head.index + 1
@@ -110,7 +110,7 @@ def in_order(
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Head:
-    """The next job of a line: by the round that pays for it, then first come. `used_s` is what is used after it."""
+    """The next job of a line: by the round that pays for it, then first come. `used_s` includes this job."""
 
     round: int
     came: int
@@ -124,9 +124,9 @@ class _Head:
 
 
 def about_place(lines: Sequence[Line], rounds: Mapping[int, float], mine: Line, ahead: int) -> int:
-    """Roughly the place, from 1, of the job that has `ahead` others of its own line before it.
+    """The approximate place, from 1, of a job with `ahead` jobs of its own line before it.
 
-    For jobs deep in a long queue: others are taken to wait for jobs of one size, and rounds to be short.
+    For jobs deep in a long queue: it assumes jobs of equal size and short rounds.
     """
     others = [line for line in lines if line.priority == mine.priority and line.owner != mine.owner]
     round_s = rounds.get(mine.priority, 0.0)

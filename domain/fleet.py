@@ -1,6 +1,6 @@
-"""What operators hold back: a pool or a worker that takes no further job until it is resumed. One decider for both.
+"""Holds by operators: a held pool or worker takes no further job until it is resumed. One decider for both.
 
-What holds is asked when a job is handed out and when it is started, so it survives every restart. Jobs that run go on.
+Holds are checked when a job is handed out and when it starts, so they survive restarts. Running jobs continue.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from domain.events import (
 )
 
 NAMES: Final = UUID("7c0c1f0e-6f5e-5f0b-9f0a-3a2f1d3a8e61")
-"""Names of pools and workers become the ids of their streams under it."""
+"""UUID namespace of the streams of pools and workers."""
 
 
 OWNER: Final = "admin"
-"""The administrator, who owns pools and workers."""
+"""The owner of pools and workers: the administrator."""
 
 
 class Hold(StrEnum):
@@ -37,12 +37,12 @@ class Hold(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Nothing holds it back."""
+    """The pool or worker is not held."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnHold:
-    """It takes no further job."""
+    """The pool or worker takes no further job."""
 
     hold: Hold
     reason: str | None = None
@@ -77,7 +77,7 @@ def decide_pool(command: FleetCommand, state: State) -> list[PoolEvent]:
 
 
 def decide_worker(command: FleetCommand, state: State) -> list[WorkerEvent]:
-    """The same for a worker."""
+    """Hold or release a worker. A repeated command returns nothing."""
     if not _changes(command, state):
         return []
     match command:
@@ -92,7 +92,7 @@ def decide_worker(command: FleetCommand, state: State) -> list[WorkerEvent]:
 
 
 def evolve_pool(_: State, event: PoolEvent) -> State:
-    """Fold one fact: the last one counts."""
+    """Apply one event: the last one counts."""
     match event:
         case PoolPaused(reason=reason):
             return OnHold(Hold.PAUSED, reason)
@@ -105,7 +105,7 @@ def evolve_pool(_: State, event: PoolEvent) -> State:
 
 
 def evolve_worker(_: State, event: WorkerEvent) -> State:
-    """The same for a worker."""
+    """Apply one event: the last one counts."""
     match event:
         case WorkerPaused(reason=reason):
             return OnHold(Hold.PAUSED, reason)

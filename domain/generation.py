@@ -1,7 +1,7 @@
-"""A job together with its assets: what one commit decides on.
+"""A job together with its assets: the unit of one commit.
 
-A job ends in the same commit in which its last asset ends, so there is no moment in which every asset is there and the
-job still runs, and no report of an end that could get lost.
+A job ends in the same commit as its last asset. So a job never still runs with all its assets ended, and no report of
+its end can be lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to the job, and to which of its assets. Empty: nothing, the command repeats an earlier one."""
+    """New events of the job and of its assets. Empty if the command repeats an earlier one."""
 
     job: tuple[JobEvent, ...] = ()
     assets: Mapping[int, tuple[AssetEvent, ...]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Decision:
 
 
 def decide(command: JobCommand, generation: Generation) -> Decision:
-    """The rules of a job's life. Raises a `Refused` with its evidence; a repeated command decides nothing."""
+    """The rules of a job's life. Raises a `Refused` with its evidence; a repeated command returns an empty decision."""
     if isinstance(command, SubmitJob):
         return _submit(command, generation)
     job = generation.job
@@ -96,7 +96,7 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
         case ExpireLease():
             running = jobs.require_current(job, command.attempt)
             return _after_failure(command, _lost(running), RequeueReason.WORKER_LOST, 0.0, generation, running)
-        case ReleaseAttempt() | ConfirmCancel():  # a worker that stops unasked gives the job back: nobody canceled it
+        case ReleaseAttempt() | ConfirmCancel():  # a worker that stops without a cancel request gives the job back
             return _release(command, generation)
         case CancelJob():
             return _cancel(job, generation)
@@ -110,7 +110,7 @@ def decide(command: JobCommand, generation: Generation) -> Decision:
 
 
 def evolve(generation: Generation, decision: Decision) -> Generation:
-    """Fold what was decided."""
+    """Apply a decision."""
     job = generation.job
     for job_event in decision.job:
         job = jobs.evolve(job, job_event)
@@ -123,14 +123,14 @@ def evolve(generation: Generation, decision: Decision) -> Generation:
 
 
 def pending_indexes(generation: Generation) -> tuple[int, ...]:
-    """The assets that the job still owes."""
+    """The assets that have not ended."""
     return tuple(index for index, asset in enumerate(generation.assets) if isinstance(asset, Reserved))
 
 
 def recipe_of_retry(generation: Generation) -> Recipe:
-    """The recipe of a new job for the failed and canceled outputs alone, each with the seed it had.
+    """The recipe of a new job for only the failed and canceled outputs, each with its original seed.
 
-    Raises `NothingToRetry` when the job still runs or owes nothing.
+    Raises `NothingToRetry` when the job has not ended or has no such outputs.
     """
     job = generation.job
     if not isinstance(job, Finished):
@@ -207,7 +207,7 @@ def _ended_if_last(generation: Generation, endings: Mapping[int, tuple[AssetEven
 
 
 def _outcome(assets: tuple[Asset, ...], latest: Sequence[Failure]) -> JobEnding:
-    """How the job ends. Where nothing was completed, `latest` (what failed just now) says why: it ended the job."""
+    """The ending of the job. If no asset was completed, the error is the last of `latest`, this commit's failures."""
     failed = sum(isinstance(asset, Failed) for asset in assets)
     completed = sum(isinstance(asset, Completed | Purged) for asset in assets)
     if not failed:

@@ -1,4 +1,4 @@
-"""The inputs of a job: what a form is filled with to run it again, as `reuse.py` takes it out of a stored recipe."""
+"""The inputs of a job, to fill a form and run it again. `reuse.py` reads them from a stored recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from domain.cautions import Caution
 from domain.recipe import ParamValue, Reference
 
 BESIDE_PARAMS: Final = ("quantity", "seed", "negative_prompt")
-"""The inputs that are fields of a submission; all others are its `params`."""
+"""Inputs that are fields of a submission; all others are in its `params`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A value. `depends_on`: each parameter that it depends on, and the values that this one may have."""
+    """A value. `depends_on`: the parameters that it depends on, each with the values that it needs."""
 
     name: str
     value: ParamValue
@@ -22,7 +22,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What the job had and a new one cannot have. `name` as in `inputs`, or `media.image`, `references.0`."""
+    """An input of the job that a new job cannot have. `name` as in `inputs`, or `media.image`, `references.0`."""
 
     name: str
     reason: str
@@ -30,9 +30,9 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything of a job that a new one can have. `job_type` None: the catalog has it no more, or never had it.
+    """All inputs of a job that a new job can have. `job_type` is None if the catalog does not have it.
 
-    Then `model` and `task` say what can run it; each is None where the catalog has nothing.
+    In that case `model` and `task` say what can run it; each is None if the catalog has no match.
     """
 
     job_type: str | None
@@ -46,7 +46,7 @@ class Inputs:
     warnings: tuple[Caution, ...]
 
     def body(self) -> dict[str, Any]:
-        """The submission that runs it again."""
+        """The body of a submission with these inputs."""
         values = {each.name: each.value for each in self.inputs}
         fields: dict[str, Any] = {name: values.pop(name) for name in BESIDE_PARAMS if name in values}
         named = {"job_type": self.job_type} if self.job_type else {"model": self.model, "task": self.task}

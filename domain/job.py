@@ -40,20 +40,20 @@ from domain.events import (
 )
 
 WARNINGS_MAX: Final = 20
-"""Warnings of one job: more would not be read."""
+"""Maximum number of warnings of a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotSubmitted:
-    """Nothing was ever queued under this id."""
+    """No job was queued under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What was tried so far: the number of the last attempt, how many failed, how many lost their worker.
+    """The attempts so far: the number of the last one, how many failed, how many lost their worker.
 
-    `notes` are those of all attempts: what one of them settled, the next goes on with. `priority` is the last one that
-    an operator gave it; None: it has the one that it was queued with.
+    `notes` are those of all attempts: a later attempt uses what an earlier one settled. `priority` is the last one set
+    by an operator; None if it has not changed since the job was queued.
     """
 
     attempt: int = 0
@@ -64,7 +64,7 @@ class Tries:
 
     @property
     def enhanced_prompt(self) -> str | None:
-        """What the prompt became; None when nobody made it richer yet."""
+        """The enhanced prompt; None if the prompt was not enhanced."""
         return next((note.enhanced for note in self.notes if isinstance(note, JobPromptEnhanced)), None)
 
     @property
@@ -75,7 +75,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nobody works on it; from `not_before` (None: at once) the next attempt may start."""
+    """No worker has the job; the next attempt may start at `not_before` (None: immediately)."""
 
     queued: JobQueued
     tries: Tries
@@ -94,7 +94,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """It ended, once and for all."""
+    """The job has ended; this is final."""
 
     queued: JobQueued
     tries: Tries
@@ -105,11 +105,11 @@ Job = NotSubmitted | Waiting | Running | Finished
 Submitted = Waiting | Running | Finished
 
 ENDED: Final = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
-"""Statuses of a job that nothing changes any more."""
+"""Final statuses of a job."""
 
 
 def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
-    """Accept it. The same request again returns nothing; another body under the same id is refused."""
+    """Accept the job. The same request again returns nothing; another body under the same id is refused."""
     if not isinstance(job, NotSubmitted):
         if job.queued.request_sha256 is not None and job.queued.request_sha256 == command.request_sha256:
             return []
@@ -135,7 +135,7 @@ def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
 
 
 def start(command: StartAttempt, job: Job) -> list[JobEvent]:
-    """Hand it to a worker: only the next attempt of a waiting job. The same worker asking again gets it again."""
+    """Start the next attempt of a waiting job. If the same worker asks again, nothing is added."""
     match job:
         case Waiting(tries=tries, not_before=not_before) if command.attempt == tries.attempt + 1:
             if past_deadline(job, command.now):
@@ -154,11 +154,11 @@ def start(command: StartAttempt, job: Job) -> list[JobEvent]:
 
 
 def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
-    """Keep a note of the attempt that runs. The same one again returns nothing; the prompt is made richer once.
+    """Record a note of the running attempt. A repeated note returns nothing; a prompt is enhanced only once.
 
-    A warning is the same one whichever attempt says it; what a job has more than WARNINGS_MAX of is dropped.
+    A repeated warning is ignored even from another attempt, and warnings beyond WARNINGS_MAX are dropped.
 
-    Another text is refused: whoever rendered it would render something else than the ledger says.
+    A different enhanced prompt is refused: rendering it would contradict the ledger.
     """
     running = require_current(job, command.attempt)
     tries, quantity = running.tries, running.queued.recipe.quantity
@@ -176,7 +176,10 @@ def note(command: NoteOfAttempt, job: Job) -> list[JobEvent]:
 
 
 def reprioritize(command: ReprioritizeJob, job: Job) -> list[JobEvent]:
-    """Change its priority while it waits or runs: an attempt that is given back waits at the new one."""
+    """Change the priority of a waiting or running job.
+
+    If a running attempt is given back, the job waits at the new one.
+    """
     match job:
         case NotSubmitted():
             raise NotFound("job", "under this id")
@@ -189,20 +192,20 @@ def reprioritize(command: ReprioritizeJob, job: Job) -> list[JobEvent]:
 
 
 def past_deadline(job: Waiting, now: datetime) -> bool:
-    """Whether it is too late to begin. The promise is about the first start: a job that ran once may run again."""
+    """Whether it is too late to start. The deadline applies to the first start: a job that has run may run again."""
     deadline = job.queued.deadline
     return deadline is not None and job.tries.attempt == 0 and now >= deadline
 
 
 def require_current(job: Job, attempt: int) -> Running:
-    """The job if `attempt` is the one that runs; else `AttemptSuperseded`: that fences late workers off."""
+    """The job if `attempt` is running; else raises `AttemptSuperseded`, which fences off late workers."""
     if isinstance(job, Running) and job.tries.attempt == attempt:
         return job
     raise AttemptSuperseded(current=attempt_of(job), reported=attempt)
 
 
 def require_attempt(job: Job, attempt: int, worker: str) -> Running:
-    """The job if `attempt` runs and `worker` has it; else `AttemptSuperseded` or `AttemptOfAnother`."""
+    """The job if `worker` runs `attempt`; else raises `AttemptSuperseded` or `AttemptOfAnother`."""
     running = require_current(job, attempt)
     if running.worker != worker:
         raise AttemptOfAnother(attempt=attempt, worker=worker)
@@ -210,7 +213,7 @@ def require_attempt(job: Job, attempt: int, worker: str) -> Running:
 
 
 def evolve(job: Job, event: JobEvent) -> Job:
-    """Fold one fact. Total, and without rules: history has already happened."""
+    """Apply one event. Total, and without rules: history has already happened."""
     if isinstance(event, JobQueued):
         return Waiting(event, Tries())
     if isinstance(job, NotSubmitted):
@@ -233,7 +236,7 @@ def evolve(job: Job, event: JobEvent) -> Job:
 
 
 def status_of(job: Job) -> str:
-    """The status word of the API."""
+    """The job's status in the API."""
     match job:
         case NotSubmitted():
             return "unknown"
@@ -262,12 +265,12 @@ def attempt_of(job: Job) -> int:
 
 
 def priority_of(job: Submitted) -> int:
-    """At which it waits, or would wait."""
+    """The priority at which the job waits, or would wait."""
     return job.queued.priority if job.tries.priority is None else job.tries.priority
 
 
 def owner_of(job: Job) -> str | None:
-    """Whom it belongs to; None for an id under which nothing was queued."""
+    """The owner of the job; None for an id that was never queued."""
     return None if isinstance(job, NotSubmitted) else job.queued.owner
 
 

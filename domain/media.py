@@ -1,4 +1,4 @@
-"""A file that its owner brought: an image, video or sound for jobs to start from."""
+"""An uploaded file: an image, video or sound that jobs start from."""
 
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -9,8 +9,8 @@ from domain.errors import MediaInUse, MediaMoved, NotFound
 from domain.events import MediaDeleted, MediaEvent, MediaUploaded, MediaUsed
 
 OWNERS: Final = UUID("5f1c7a92-3d0e-4b6a-8a44-27c9d1e06b53")
-"""Namespace of the owners, whose namespaces hold what they uploaded. Never changes, and is not that of the jobs, where
-an Idempotency-Key may well be the hash of a file."""
+"""UUID namespace for uploads, one sub-namespace per owner. It never changes, and it differs from the one for jobs,
+where an Idempotency-Key may be the hash of a file."""
 
 EXTENSIONS: Final = {
     "image/png": "png",
@@ -27,19 +27,19 @@ EXTENSIONS: Final = {
     "audio/flac": "flac",
     "audio/ogg": "ogg",
 }
-"""The ending of a stored file, by media type."""
+"""The file extension of a stored file, by media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing was ever uploaded under this id."""
+    """Nothing was uploaded under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """The file exists. `used_by` is the first job that started from it; None: it may still be deleted.
+    """The file exists. `used_by` is the first job that used it; None means that it can still be deleted.
 
-    `times` is how often the content came: it comes again after it was deleted.
+    `times` is how often this content was uploaded; deleted content can be uploaded again.
     """
 
     uploaded: MediaUploaded
@@ -49,7 +49,7 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Its owner took it away; the same content may come again. `times` is how often it came."""
+    """The owner deleted the upload; the same content may be uploaded again. `times` is how often it was uploaded."""
 
     uploaded: MediaUploaded
     times: int = 1
@@ -59,11 +59,11 @@ Media = Unknown | Uploaded | Deleted
 
 
 def decide(command: MediaCommand, media: Media) -> list[MediaEvent]:
-    """What may be made of an upload. A repeated command returns nothing.
+    """Apply a command to an upload. A repeated command returns nothing.
 
-    The id follows from owner and content, so the same file again is the same media. What a job starts from is kept:
-    using and deleting append to the same stream, so of the two one comes first and the other one sees it. The same
-    holds for deleting and bringing it again: who stored the file where it does not belong any more is told where.
+    The id follows from owner and content, so the same file uploaded again has the same id. An upload that a job uses
+    cannot be deleted. Using and deleting append to the same stream, so one of them comes first and the other sees it.
+    The same holds for deleting and uploading again: a file stored at an outdated path is refused with the right one.
     """
     match command:
         case UploadMedia():
@@ -79,7 +79,7 @@ def decide(command: MediaCommand, media: Media) -> list[MediaEvent]:
 
 
 def evolve(media: Media, event: MediaEvent) -> Media:
-    """Fold one fact. Total, and without rules: history has already happened."""
+    """Apply one event. Total, and without rules: history has already happened."""
     match event:
         case MediaUploaded():
             return Uploaded(event, times=1 if isinstance(media, Unknown) else media.times + 1)
@@ -92,27 +92,27 @@ def evolve(media: Media, event: MediaEvent) -> Media:
 
 
 def owner_of(media: Media) -> str | None:
-    """Whom it belongs to; None for an id under which nothing was uploaded."""
+    """The owner of the upload; None for an id that was never uploaded."""
     return None if isinstance(media, Unknown) else media.uploaded.owner
 
 
 def media_id(owner: str, sha256: str) -> UUID:
-    """The id of an owner's upload: the same content has the same id, and another one for another owner."""
+    """The id of an owner's upload: the same content has the same id, and a different one for each owner."""
     return uuid5(uuid5(OWNERS, owner), sha256)
 
 
 def upload_path(owner: str, sha256: str, media_type: str, times: int = 1) -> str:
-    """Where an uploaded file lives in the object store. `media_type` is one of `EXTENSIONS`.
+    """The path of an uploaded file in the object store. `media_type` is one of `EXTENSIONS`.
 
-    Content that comes again after it was deleted lies elsewhere (`times` counts): whoever removes the file of before
-    cannot meet the new one, however late.
+    Content uploaded again after a deletion gets a new path (`times` counts): a late deletion of the old file cannot hit
+    the new one.
     """
     again = f"-{times}" if times > 1 else ""
     return f"uploads/{owner}/{sha256}{again}.{EXTENSIONS[media_type]}"
 
 
 def place_of(command: UploadMedia, media: Media) -> str:
-    """Where the file of this upload belongs, as things are."""
+    """The current path for the file of this upload."""
     match media:
         case Unknown():
             return upload_path(command.owner, command.sha256, command.media_type)

@@ -1,8 +1,8 @@
-"""What an SDXL picture shall not show when its owner does not say: a rule over the words of the prompt.
+"""The negative prompt of an SDXL image if the owner gives none: a rule over the words of the prompt.
 
-The flaws that any picture can have come first; the more beings a prompt describes, the more of what models get wrong
-with them follows. Whatever the prompt itself asks for is left out. The rule reads English; a prompt in another language
-gets the general terms.
+Flaws that any image can have come first. The more people or animals a prompt describes, the more terms for errors of
+their bodies follow. Terms that the prompt itself asks for are left out. The rule reads English; a prompt in another
+language gets the general terms.
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from domain.beings import PARTS, are_several, beings_of, counts_things
 from domain.wording import listed, words_of
 
 LENGTH_MAX: Final = 60
-"""Words and commas of the longest answer. CLIP reads 75 tokens: a comma is one, and a rare word two or three."""
+"""Maximum number of words and commas. CLIP reads 75 tokens: a comma is one, a rare word two or three."""
 
 QUOTES: Final = frozenset('"“”„«»「」')
-"""What stands between them is to be read in the picture."""
+"""Quotation marks: the text between them should appear in the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A flaw, and the words and phrases by which a prompt asks for it or for what looks like it."""
+    """A flaw, and the words and phrases that ask for it or for something that looks like it."""
 
     text: str
     asked_by: frozenset[str]
@@ -80,7 +80,7 @@ DISTORTED: Final = listed("""
     surreal surrealism surrealist picasso dali caricature caricatures chibi doodle stick_figure stick_figures scribble
     melting twisted warped
 """)
-"""What makes crooked bodies the point of the picture."""
+"""Words that make distorted bodies intentional."""
 
 MANY_LIMBED: Final = listed("""
     octopus octopuses squid spider spiders insect insects centipede ant ants bee bees crab crabs beetle butterfly
@@ -139,7 +139,7 @@ FOR_SEVERAL_THINGS: Final = (
 
 
 def negative_prompt_for(prompt: str) -> str:
-    """Terms separated by commas, within `LENGTH_MAX`; the same for the same prompt. Empty when all are asked for."""
+    """Terms separated by commas, within `LENGTH_MAX`; deterministic. Empty when the prompt asks for all of them."""
     words = words_of(prompt)
     beings = beings_of(words)
     chosen = list(GENERAL)
@@ -155,8 +155,8 @@ def negative_prompt_for(prompt: str) -> str:
 
 
 def is_made_by_rule(text: str, prompt: str | None) -> bool:
-    """Whether a negative prompt is what the rule makes of this prompt."""
+    """Whether the rule makes this negative prompt from this prompt."""
     try:
         return prompt is not None and negative_prompt_for(prompt) == text
-    except Exception:  # whatever the rule cannot do with the prompt, it did not make this of it
+    except Exception:  # if the rule fails on the prompt, it did not make this text
         return False

@@ -1,4 +1,4 @@
-"""Parameters of a job type: what values one may have, and on which others it depends."""
+"""Parameters of a job type: their allowed values and their dependencies."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,18 +15,17 @@ Value = Annotated[bool, Field(strict=True)] | Whole | Finite | Annotated[str, Fi
 
 
 class Entry(BaseModel):
-    """A line of the catalog: frozen, and a misspelt key is an error."""
+    """An entry of the catalog: frozen, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Param(Entry):
-    """A value that a job type takes. Bounds are inclusive; `unit` is for people; `default` is what it is when unsaid.
+    """A parameter of a job type. Bounds are inclusive; `unit` is for display; `default` applies if no value is given.
 
-    `multiple_of` and `plus` are a grid: 4 and 1 allow 1, 5, 9 … . With `round_down` a value beside the grid becomes the
-    next lower one, and the job records what was asked. `depends_on` names other parameters with the value, or the
-    values, under which this one means something. One that `needs_picture` means something only beside a reference or a
-    first frame.
+    `multiple_of` and `plus` define a grid: 4 and 1 allow 1, 5, 9 … . With `round_down` a value off the grid becomes the
+    next lower one, and the job records the requested value. `depends_on` names other parameters with the values under
+    which this one applies. A parameter with `needs_picture` applies only with a reference or a first frame.
     """
 
     type: Literal["integer", "number", "choice", "boolean"]
@@ -59,7 +58,7 @@ class Param(Entry):
         return self
 
     def problem_with(self, value: object) -> str | None:
-        """A sentence that says what is allowed when `value` is not; None when it is."""
+        """What is allowed, as a sentence, if `value` is not; else None."""
         match self.type:
             case "choice":
                 return None if isinstance(value, str) and value in self.choices else self._allowed()
@@ -102,21 +101,21 @@ class Param(Entry):
         return int(value) if self.type == "integer" else float(value)
 
     def holds(self, values: Mapping[str, ParamValue]) -> bool:
-        """Whether this parameter means something beside these values of others."""
+        """Whether this parameter applies, given the values of the others."""
         return all(name in values and values[name] in wanted for name, wanted in self.conditions.items())
 
     @cached_property
     def conditions(self) -> Mapping[str, tuple[ParamValue, ...]]:
-        """Each parameter that this one depends on, and the values that it may have."""
+        """Each parameter that this one depends on, with the values that it needs."""
         return {name: wanted if isinstance(wanted, tuple) else (wanted,) for name, wanted in self.depends_on.items()}
 
     def condition_text(self) -> str:
-        """The conditions for people: `sampler = dpm++`."""
+        """The conditions for display: `sampler = dpm++`."""
         each = (f"{name} = {' or '.join(map(_shown, wanted))}" for name, wanted in self.conditions.items())
         return " and ".join(each)
 
     def json_schema(self) -> dict[str, Any]:
-        """Return JSON Schema, without a default; `depends_on`, `needs_picture` and `unit` are ours."""
+        """JSON Schema without a default; `grid`, `depends_on`, `needs_picture` and `unit` are extensions."""
         schema: dict[str, Any] = {"type": "string" if self.type == "choice" else self.type}
         if self.type == "choice":
             schema["enum"] = list(self.choices)
@@ -135,14 +134,14 @@ class Param(Entry):
 
 
 def in_order(params: Mapping[str, Param]) -> list[str]:
-    """Return the names with every parent before what depends on it, else as they stand.
+    """The names with every parent before its dependents, otherwise in the given order.
 
-    Raises `ValueError` naming a cycle. A parent that is not among them is left out.
+    Raises `ValueError` naming a cycle. A parent that is not in `params` is ignored.
     """
     ordered: dict[str, None] = {}
     for first in params:
         path = {} if first in ordered else {first: iter(params[first].depends_on)}
-        while path:  # not recursive: conditions may nest deeper than Python does
+        while path:  # not recursive: conditions may nest deeper than Python's recursion limit
             name = next(reversed(path))
             parent = next((each for each in path[name] if each in params and each not in ordered), None)
             if parent is None:

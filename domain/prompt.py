@@ -1,4 +1,4 @@
-"""A prompt worth keeping: with a title and tags, for a model or a job type; its task follows from these."""
+"""A saved prompt with a title and tags, for a model or a job type; its task follows from these."""
 
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -9,18 +9,18 @@ from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import PromptDeleted, PromptEdited, PromptEvent, PromptSaved
 
 OWNERS: Final = UUID("c2b4a7de-9a30-4f6e-8f41-5b7d0e6a1c94")
-"""Namespace of the owners, whose namespaces hold the prompts that an Idempotency-Key names. Never changes, and is not
-that of the jobs: the same key may name one of each."""
+"""UUID namespace for prompt ids made from an Idempotency-Key, one sub-namespace per owner. It never changes, and it
+differs from the one for jobs: the same key may name a job and a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nothing was ever saved under this id."""
+    """No prompt was saved under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """`saved` is how it began, `content` how it is now."""
+    """`saved` is the original version, `content` the current one."""
 
     saved: PromptSaved
     content: PromptEdited
@@ -28,7 +28,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Its owner took it away."""
+    """The owner deleted the prompt."""
 
     saved: PromptSaved
 
@@ -37,7 +37,7 @@ Prompt = Unknown | Saved | Deleted
 
 
 def decide(command: PromptCommand, prompt: Prompt) -> list[PromptEvent]:
-    """What may be made of a saved prompt. A repeated command returns nothing."""
+    """Apply a command to a saved prompt. A repeated command returns nothing."""
     match command:
         case SavePrompt():
             return _save(command, prompt)
@@ -55,7 +55,7 @@ def decide(command: PromptCommand, prompt: Prompt) -> list[PromptEvent]:
 
 
 def evolve(prompt: Prompt, event: PromptEvent) -> Prompt:
-    """Fold one fact. Total, and without rules: history has already happened."""
+    """Apply one event. Total, and without rules: history has already happened."""
     match event:
         case PromptSaved():
             return Saved(event, PromptEdited(**event.model_dump(exclude={"owner"})))
@@ -68,12 +68,12 @@ def evolve(prompt: Prompt, event: PromptEvent) -> Prompt:
 
 
 def owner_of(prompt: Prompt) -> str | None:
-    """Whom it belongs to; None for an id under which nothing was saved."""
+    """The owner of the prompt; None for an id that was never saved."""
     return None if isinstance(prompt, Unknown) else prompt.saved.owner
 
 
 def prompt_id(owner: str, key: str) -> UUID:
-    """The id of the prompt that an owner's Idempotency-Key names."""
+    """The id of the prompt that an owner saves under an Idempotency-Key."""
     return uuid5(uuid5(OWNERS, owner), key)
 
 
@@ -96,7 +96,7 @@ def _save(command: SavePrompt, prompt: Prompt) -> list[PromptEvent]:
 
 
 def _asked(saved: PromptSaved) -> tuple[object, ...]:
-    """What its owner said, without what followed from the catalog of that day."""
+    """The fields that the owner gave, without those derived from the catalog at that time."""
     of = saved.model if saved.job_type is None else saved.job_type
     return saved.title, saved.prompt, saved.negative_prompt, saved.job_type, of, saved.tags
 

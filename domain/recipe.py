@@ -1,4 +1,4 @@
-"""The recipe: all that decides a result, and the ids and seeds that follow from it."""
+"""The recipe: everything that determines a result, and the ids and seeds that follow from it."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ SEED_MAX = 2**32 - 1
 """Largest seed a request may name: torch, numpy and the hosted engines all take 32 bits."""
 
 PROMPT_CHARACTERS_MAX = 10_000
-"""Of a prompt, and of a negative one; what models read of it is far less."""
+"""Maximum characters of a prompt or negative prompt; models read far less."""
 
 ParamValue = bool | int | float | str
 Strength = Annotated[float, Field(ge=0.1, le=1.0)]
 
 
 class Task(StrEnum):
-    """What goes in and out: text, image or video to image or video."""
+    """Input and output of a job: text, image or video to image or video."""
 
     TEXT_TO_IMAGE = "t2i"
     IMAGE_TO_IMAGE = "i2i"
@@ -31,14 +31,14 @@ class Task(StrEnum):
 
 
 class Kind(StrEnum):
-    """What an asset is."""
+    """The type of an asset."""
 
     IMAGE = "image"
     VIDEO = "video"
 
 
 class Reference(BaseModel):
-    """A picture that guides the result. `source` is `media:ID` or `asset:ID` of the same owner."""
+    """An image that guides the result. `source` is `media:ID` or `asset:ID` of the same owner."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,10 +48,10 @@ class Reference(BaseModel):
 
 
 class InputFile(BaseModel):
-    """A file that a recipe starts from, as it was when the job was accepted. `path` is in the object store.
+    """An input file of a recipe, as it was when the job was accepted. `path` is in the object store.
 
-    `width` and `height` are pixels, upright; `frames` and `fps` (frames a second) are a video's. Null for a file that
-    has no such thing, and for jobs that were accepted before this was kept.
+    `width` and `height` are pixels, upright; `frames` and `fps` (frames a second) are for a video. Values that do not
+    apply are null, as are those of jobs accepted before they were recorded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,17 +66,17 @@ class InputFile(BaseModel):
     fps: Annotated[float, Field(gt=0)] | None = None
 
     def is_file_of(self, other: "InputFile") -> bool:
-        """Whether both are the same file; what is known of its pictures may differ by when that was written down."""
+        """Whether both are the same file; the recorded frames and sizes may differ by the time of recording."""
         return (self.kind, self.media_type, self.sha256, self.path) == (
             other.kind, other.media_type, other.sha256, other.path,
         )  # fmt: skip
 
 
 class Recipe(BaseModel):
-    """All that decides the result. `seeds` holds one seed per asset, by index; `params` has its defaults filled in.
+    """Everything that determines the result. `seeds` holds one seed per asset; `params` includes defaults.
 
-    `references` and `media` name their files by source; `files` says what each source is. With `enhance` the worker
-    makes the prompt richer before it renders.
+    `references` and `media` name their files by source; `files` describes each source. With `enhance` the worker
+    enhances the prompt before rendering.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,18 +96,18 @@ class Recipe(BaseModel):
 
     @property
     def quantity(self) -> int:
-        """How many assets the job owes."""
+        """The number of assets of the job."""
         return len(self.seeds)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical JSON: equal recipes give equal fingerprints, whatever the order of their params."""
+        """SHA-256 of the canonical JSON: equal recipes have equal fingerprints, in any order of their params."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     def canonical(self) -> str:
-        """All that decides the result as JSON in ASCII, keys sorted, no blanks.
+        """Everything that determines the result as ASCII JSON, keys sorted, no spaces.
 
-        A file counts by its content: where it came from and where it lies decide nothing. `enhance` came later than the
-        first fingerprints, which stay as they are: it counts where it is set.
+        A file counts by its content, not by its source or path. `enhance` was added later and is included only when
+        set, so that older fingerprints stay the same.
         """
         content = self.model_dump(mode="json", exclude={"files"} if self.enhance else {"files", "enhance"})
         for reference in content["references"]:
@@ -126,10 +126,10 @@ def seeds_from(seed: int, quantity: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=10_000)
 def asset_id(job_id: UUID, index: int) -> UUID:
-    """The id of a job's asset at `index`; anyone who knows the job knows its assets."""
+    """The id of a job's asset at `index`; it can be computed from the job's id."""
     return uuid5(job_id, str(index))
 
 
 def asset_path(bucket: str, owner: str, job_id: UUID, index: int, extension: str) -> str:
-    """Where the file of an asset lives in the object store."""
+    """The path of an asset's file in the object store."""
     return f"{bucket}/{owner}/{job_id}_{index}.{extension}"

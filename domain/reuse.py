@@ -1,6 +1,6 @@
-"""What a job was made from, as inputs to fill a form with: the stored recipe under the catalog of today.
+"""The inputs of a stored job, to fill a form: its recipe, checked against the current catalog.
 
-Each thing that cannot be given any more is skipped with its reason, and takes nothing else along.
+Each input that is no longer possible is skipped with its reason; the others are not affected.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ def inputs_of(
     job_type: str | None = None,
     video: InputFile | None = None,
 ) -> Inputs:
-    """The inputs of a job from its `job.queued` as JSON, which may be damaged: whatever can be read is given.
+    """The inputs of a job from its `job.queued` as JSON; of a damaged event, everything that can be read.
 
-    `unusable` says of paths like `media.image` and `references.0.source` why nothing can start from what stands there.
-    `video` is the file of `media.video`. `job_type`: for another one than the job's. Raises `InvalidInput` for one that
-    the catalog does not have.
+    `unusable` maps paths such as `media.image` and `references.0.source` to the reason why the file cannot be used.
+    `video` is the file of `media.video`. `job_type` replaces that of the job. Raises `InvalidInput` if the catalog does
+    not have it.
     """
     stored = read_stored(request)
     reading = _Reading(catalog, stored)
@@ -45,7 +45,7 @@ def inputs_of(
 
 
 class _Reading:
-    """Takes one thing after the other out of a stored recipe, and keeps account of what stays behind."""
+    """Reads one input after another from a stored recipe and records what is skipped."""
 
     def __init__(self, catalog: Catalog, stored: StoredRecipe) -> None:
         self._catalog = catalog
@@ -61,11 +61,11 @@ class _Reading:
         self._warnings: list[Caution] = []
 
     def use(self, name: str | None, entry: JobType) -> None:
-        """This job type from here on; without its name it only stands in for one that is gone."""
+        """Use this job type from now on. Without a name it is a substitute for one that no longer exists."""
         self._name, self._entry, self._model = name, entry, entry.model
 
     def find_job_type(self) -> None:
-        """The job's own, else one that has its model and does the same."""
+        """The job's own type, else one with the same model and task."""
         stored, catalog = self._stored, self._catalog
         entry = catalog.job_types.get(stored.job_type or "")
         if entry is not None:
@@ -83,7 +83,7 @@ class _Reading:
             self._warn_of_model(stored.model, "")
 
     def take_amount(self) -> None:
-        """Quantity and seed. A job that ran single outputs again may have had a number that nobody may ask for."""
+        """Quantity and seed. A retry of single outputs may have a quantity that submissions cannot ask for."""
         seeds = self._stored.seeds
         if not seeds:
             return
@@ -108,16 +108,16 @@ class _Reading:
             self._warn("seeds_changed", f"The seeds were {had}; those of a new job count up from the first.")
 
     def take_negative_prompt(self) -> None:
-        """Only the owner's own: what a rule made of the prompt, the rule makes again."""
+        """Only one written by the owner; one made by rule is made again."""
         text, by = self._stored.negative_prompt, self._stored.negative_prompt_by
-        # Jobs that ran outputs again did not always say whose it was.
+        # Older retries did not always record who wrote it.
         if text is not None and (by == "owner" or (by is None and not is_made_by_rule(text, self._stored.prompt))):
             self._inputs.append(Input("negative_prompt", text))
 
     def take_params(self, video: InputFile | None) -> None:
-        """Parents first: what a parent is, restored or by default, decides whether its dependents mean anything.
+        """Parents first: a parent's value, stored or default, decides whether its dependents apply.
 
-        A video that goes on decides its size and rate by itself, whatever the job once said.
+        The video to extend sets size and frame rate; stored values are ignored.
         """
         asked = self._stored.params
         known = self._known_params()
@@ -127,7 +127,7 @@ class _Reading:
         values: dict[str, ParamValue] = {}
         for name, param in known.items():
             if param.needs_picture and not has_picture:
-                continue  # it goes with the pictures, of which more is said
+                continue  # skipped together with the images, which are reported
             if not param.holds(values):
                 if name in asked:
                     self._skip(name, f"only with {param.condition_text()}")
@@ -148,7 +148,7 @@ class _Reading:
                 self._inputs.append(Input(name, asked[name]))
 
     def take_files(self, unusable: Mapping[str, str], video: InputFile | None) -> None:
-        """References and media that are still there, and that the model still takes."""
+        """References and media that still exist and that the model still accepts."""
         if video is not None and self._entry is not None:
             problem = problem_with(video, self._known_params())
             unusable = {**unusable, **({} if problem is None else {"media.video": problem})}
@@ -172,13 +172,13 @@ class _Reading:
                 self._warn("task_changed", f"The job did {self._stored.task}; with these inputs it does {self._task}.")
 
     def judge(self) -> None:
-        """Say what could not be read."""
+        """Warn about stored values that cannot be read."""
         if self._stored.unread:
             unread = ", ".join(self._stored.unread)
             self._warn("options_invalid", f"What the job stored cannot be read whole; left away: {unread}.")
 
     def result(self) -> Inputs:
-        """Everything that was taken."""
+        """All inputs found."""
         return Inputs(
             job_type=self._name,
             model=self._model,
@@ -203,7 +203,7 @@ class _Reading:
         return self._catalog.default(self._entry, name)
 
     def _fitted(self, entry: JobType) -> str:
-        """The task, after everything is skipped that the job type has no use for."""
+        """The task, after skipping everything that the job type cannot use."""
         while True:
             try:
                 return self._catalog.task(entry, [each.type for each in self._references.values()], list(self._media))

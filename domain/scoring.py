@@ -1,7 +1,7 @@
-"""What ratings and preferences are worth: the formulas behind the view `scores`. Pure, and versioned as a whole.
+"""The formulas behind the view `scores`, for ratings and preferences. Pure, and versioned as a whole.
 
-Change a formula or a constant, and `FORMULA` goes up with it: each row says which formula made it, and a view that
-another formula made is rebuilt from the ledger before it goes on.
+Increase `FORMULA` with every change of a formula or constant: each row records its formula, and a view made by another
+formula is rebuilt from the ledger first.
 """
 
 import math
@@ -10,72 +10,73 @@ from dataclasses import dataclass
 from typing import Final
 
 FORMULA = 1
-"""Of every figure that this module computes."""
+"""Version of all formulas in this module."""
 
 SCORES: Final = (1, 2, 3, 4, 5)
-"""What a rating can be."""
+"""Possible ratings."""
 
 PRIOR_MEAN = 3.0
-"""The middle of the scale: of what nobody has rated nothing is known, neither good nor bad."""
+"""Assumed mean of an output without ratings: the middle of the scale."""
 
 PRIOR_RATINGS = 5
-"""How many ratings what is known beforehand is worth: after as many, half of an average is what people said. Fewer let
-one enthusiast win; with many more, a small installation would never tell its models apart."""
+"""Weight of the assumed mean, in ratings: after as many real ratings, both count half. With a smaller weight a single
+enthusiast could win; with a much larger one, a small installation could never tell its models apart."""
 
 PRIOR_GAMES = 1.0
-"""Preferences that each competitor has beforehand against one of strength 1, half of them won: enough that nobody is
-without a victory or a defeat, and little beside ten preferences that somebody gave."""
+"""Assumed games of each competitor against one of strength 1, half of them won. No competitor is then without a win or
+a loss, and the effect is small compared to ten preferences."""
 
 ROUNDS_MAX = 500
-"""Of the algorithm below; some tens are usual. What more would change is less than is shown."""
+"""Maximum iterations of the algorithm below; some tens are usual. More would change less than the displayed digits."""
 
 TOLERANCE = 1e-12
-"""Change of the logarithms of the strengths within a round; below it the algorithm has arrived."""
+"""Largest change of the logarithms of the strengths within an iteration at which the algorithm has converged."""
 
 LOGARITHM_MAX = 40.0
-"""How far an extrapolation may go: no strength that follows from less than 10^15 preferences is beyond."""
+"""Bound on the logarithms when extrapolating: strengths from fewer than 10^15 preferences are within it."""
 
 SCORE_DECIMALS: Final = 4
 STRENGTH_DIGITS: Final = 5
-"""Significant ones. What is shown is equal wherever it was computed."""
+"""Significant digits; rounding makes the result the same on every machine."""
 
 
 def rated(distribution: Sequence[int]) -> int:
-    """How many ratings there are. A distribution says how many there are of each score, from 1 to 5."""
+    """The number of ratings. A distribution holds the number of ratings of each score, from 1 to 5."""
     return sum(distribution)
 
 
 def mean(distribution: Sequence[int]) -> float | None:
-    """The mean of the ratings as they are; None without any."""
+    """The plain mean of the ratings; None without any."""
     count = rated(distribution)
     return round(_sum(distribution) / count, SCORE_DECIMALS) if count else None
 
 
 def bayesian_average(distribution: Sequence[int]) -> float:
-    """The mean of the ratings and of `PRIOR_RATINGS` more that all say `PRIOR_MEAN`; 1 … 5.
+    """The mean of the ratings and of `PRIOR_RATINGS` additional ratings of `PRIOR_MEAN`; 1 … 5.
 
-    So one five-star vote (3.3) does not beat forty ratings of mean 4.6 (4.4), and many ratings are worth their mean.
-    The method is the weighted rating that IMDb published for its Top 250; it is what to expect of the next rating under
-    a Dirichlet prior over the five scores (see Evan Miller, "Ranking Items With Star Ratings", 2014).
+    So one five-star vote (3.3) does not beat forty ratings of mean 4.6 (4.4), and with many ratings the result
+    approaches their mean. The method is the weighted rating that IMDb published for its Top 250; it is the expected
+    next rating under a Dirichlet prior over the five scores (see Evan Miller, "Ranking Items With Star Ratings", 2014).
     """
     total = PRIOR_RATINGS * PRIOR_MEAN + _sum(distribution)
     return round(total / (PRIOR_RATINGS + rated(distribution)), SCORE_DECIMALS)
 
 
 def strengths(wins: Mapping[tuple[str, str], int]) -> dict[str, float]:
-    """Bradley-Terry strengths: of `a` and `b`, `a` is preferred with probability `a / (a + b)`. Positive and finite.
+    """Bradley-Terry strengths, positive and finite: `a` is preferred to `b` with probability `a / (a + b)`.
 
-    `wins` says how often the first of a pair was preferred to the second; a pair with itself tells nothing. By the MM
-    algorithm (D. R. Hunter, "MM algorithms for generalized Bradley-Terry models", Annals of Statistics 32, 2004), which
-    has a finite answer only where everybody has won and lost along some chain. So each competitor also plays
-    `PRIOR_GAMES` against one of fixed strength 1, and draws (a symmetric prior, as in Caron and Doucet, "Efficient
-    Bayesian inference for generalized Bradley-Terry models", 2012). That one fixes the scale as well: over all who are
-    connected by preferences, the mean chance against a strength of 1 is a half. Nobody's strength depends on those to
-    whom no chain of preferences leads.
+    `wins` counts how often the first of a pair was preferred to the second; pairs with itself are ignored. The MM
+    algorithm (D. R. Hunter, "MM algorithms for generalized Bradley-Terry models", Annals of Statistics 32, 2004) has a
+    finite answer only if every competitor is connected to every other by wins and by losses. So each competitor also
+    plays `PRIOR_GAMES` against one of fixed strength 1, and draws (a symmetric prior, as in Caron and Doucet,
+    "Efficient Bayesian inference for generalized Bradley-Terry models", 2012). This also fixes the scale: within each
+    connected group the mean probability of a win against strength 1 is a half. Groups without a connecting preference
+    do not influence each other.
 
-    Where somebody nearly always wins, MM takes thousands of rounds; so two of them are extrapolated (the scheme SqS3 of
-    Varadhan and Roland, "Simple and globally convergent methods for accelerating the convergence of any EM algorithm",
-    2008), which counts only where it explains the preferences better. The order of `wins` changes nothing.
+    If a competitor nearly always wins, MM takes thousands of iterations. So two iterations are extrapolated (the scheme
+    SqS3 of Varadhan and Roland, "Simple and globally convergent methods for accelerating the convergence of any EM
+    algorithm", 2008), and the extrapolation is kept only if its likelihood is higher. The order of `wins` does not
+    matter.
     """
     found: dict[str, float] = {}
     for connected in _connected(wins):
@@ -84,7 +85,7 @@ def strengths(wins: Mapping[tuple[str, str], int]) -> dict[str, float]:
 
 
 def _connected(wins: Mapping[tuple[str, str], int]) -> list[dict[tuple[str, str], int]]:
-    """What was counted, apart for each set of competitors whom preferences connect."""
+    """The counts, split into groups of competitors that are connected by preferences."""
     counted = {pair: times for pair, times in sorted(wins.items()) if pair[0] != pair[1] and times}
     group: dict[str, set[str]] = {}
     for one, other in counted:
@@ -114,7 +115,7 @@ def _strengths_of(table: "_Table") -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Who met whom. Strengths are in the order of `names`, as logarithms. Sums are exact: no order changes them."""
+    """Results of all pairs. Strengths are in the order of `names`, as logarithms. Sums are exact in any order."""
 
     names: tuple[str, ...]
     won: tuple[float, ...]
@@ -133,7 +134,7 @@ class _Table:
         return cls(names, tuple(won), tuple(tuple(each.items()) for each in met))
 
     def improved(self, logs: Sequence[float]) -> list[float]:
-        """One round of MM: all at once, so those in the same position stay equal."""
+        """One iteration of MM, for all at once, so that symmetric competitors stay equal."""
         now = [math.exp(log) for log in logs]
         return [
             math.log(won / math.fsum([PRIOR_GAMES / (own + 1), *(times / (own + now[other]) for other, times in met)]))
@@ -141,7 +142,7 @@ class _Table:
         ]
 
     def likelihood(self, logs: Sequence[float]) -> float:
-        """The logarithm of how likely these strengths make the preferences, the prior's among them."""
+        """The log-likelihood of the preferences, including the prior, under these strengths."""
         now = [math.exp(log) for log in logs]
         parts = []
         for place, (won, log, own) in enumerate(zip(self.won, logs, now, strict=True)):

@@ -1,4 +1,4 @@
-"""A recipe as it was stored, read leniently: each part by itself, and what cannot be read is named."""
+"""Read a stored recipe leniently: each part separately, with a list of the parts that cannot be read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ MEDIA_NAMES: Final = frozenset({"image", "video", "audio"})
 
 @dataclass(slots=True)
 class StoredRecipe:
-    """What could be read, None or nothing for the rest; `unread` holds the paths of what could not.
+    """The parts that could be read, None or empty otherwise; `unread` holds the paths of the others.
 
-    `references` are by their place in the recipe.
+    `references` are keyed by their index in the recipe.
     """
 
     job_type: str | None = None
@@ -32,7 +32,7 @@ class StoredRecipe:
 
 
 def read_stored(request: Mapping[str, Any]) -> StoredRecipe:
-    """Read a `job.queued` as JSON. Never raises."""
+    """Read the JSON of a `job.queued`. Never raises."""
     stored = StoredRecipe()
     recipe = request.get("recipe")
     if not isinstance(recipe, dict):

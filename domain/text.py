@@ -1,11 +1,11 @@
-"""What people type, as text: whether there is anything to see in it, and one spelling of what looks the same."""
+"""Text that people type: whether it is visibly empty, and one spelling for text that looks the same."""
 
 import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
 INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-"""Controls, formats (joiners, directions, soft hyphens) and every kind of space."""
+"""Unicode categories of controls, formats (joiners, directions, soft hyphens) and every kind of space."""
 
 INVISIBLE_RANGES: Final = (
     (0x034F, 0x034F),  # combining grapheme joiner
@@ -21,22 +21,22 @@ INVISIBLE_RANGES: Final = (
     (0x1D159, 0x1D159),  # musical null note head
     (0xE0000, 0xE0FFF),  # tags and variation selectors
 )
-"""Code points of other categories that show nothing, first and last: Default_Ignorable_Code_Point of Unicode 16
+"""First and last of invisible code points in other categories: Default_Ignorable_Code_Point of Unicode 16
 (DerivedCoreProperties.txt), the empty Braille pattern and the null note head."""
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see: no characters, or only white space and characters without a shape."""
+    """Whether the text is empty or has only white space and invisible characters."""
     return all(_is_invisible(character) for character in text)
 
 
 def normalized(text: str) -> str:
-    """Return the composed form (NFC): é as one character, whatever keyboard or file system it came from."""
+    """The composed form (NFC): é is one character, whatever the keyboard or file system."""
     return unicodedata.normalize("NFC", text)
 
 
 def normalized_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return a set of tags, sorted, each in its composed form."""
+    """A set of tags, sorted, each in its composed form."""
     return tuple(sorted({normalized(tag) for tag in tags}))
 
 

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a value, in our own words: for the API, the settings and the command line."""
+"""Our own wording for pydantic's validation errors: for the API, the settings and the command line."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -50,14 +50,14 @@ _WORDS: Final[Mapping[str, str | Callable[[_Context], str]]] = {
     "path_type": "must be a path",
     "datetime": "must be a time, as in 2031-05-04T12:00:00Z",
 }
-"""By pydantic's type of error, which it promises to keep."""
+"""Wording by pydantic's error type, which is a stable identifier."""
 
 
 def words_for(error: Mapping[str, Any]) -> str:
     """What is wrong, from an entry of pydantic's `errors()`: a predicate such as "must be at least 1"."""
     kind = "datetime" if error["type"].startswith("datetime_") else error["type"]
     words = _WORDS.get(kind)
-    if words is None:  # an own check's sentence, or something rare
+    if words is None:  # our own check's message, or a rare error
         message = str(error["msg"]).removeprefix("Value error, ")
         message = re.sub(r"^(Input|Value) should ", "must ", message)
         return message[:1].lower() + message[1:]

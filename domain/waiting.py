@@ -1,8 +1,8 @@
-"""When a waiting job will be finished: what each worker still has to do, what stands ahead, how sure that is. Pure.
+"""Estimate when a waiting job will finish, from running jobs, the jobs ahead and their uncertainty. Pure.
 
-Workers take the jobs ahead one after the other, each when it is free. A job's time is taken to be lognormal, as times
-of work mostly are: its middle and its ninetieth percentile say how wide it is. What single jobs take longer or shorter
-evens out over many, so the deviations of the wait add by their squares; what is wrong with all alike does not.
+Each worker that becomes free takes the next job. A job's duration is assumed to be lognormal, as work times usually
+are; its median and 90th percentile give the spread. Deviations of single jobs average out, so the variances of the wait
+add up; errors common to all jobs do not.
 """
 
 import heapq
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Final
 
 Z90: Final = 1.2816
-"""Standard deviations from the middle to the ninetieth percentile of a normal distribution."""
+"""Standard deviations from the median to the 90th percentile of a normal distribution."""
 
 ALIKE: Final = 0.15
-"""By so much of itself a wait may be longer for reasons that its jobs share: a model that is loaded first, a slower
-machine, owners who come in between, attempts that fail. tests/domain/test_waiting.py measures what holds with it."""
+"""Share by which a wait may grow for reasons common to all jobs: loading a model, a slower machine, jobs of other
+owners in between, failed attempts. tests/domain/test_waiting.py measures the resulting coverage."""
 
 SPREAD_MAX: Final = 1.5
-"""Of the logarithm. Times that are spread wider come from too few jobs to tell."""
+"""Maximum standard deviation of the logarithm. A wider spread comes from too few jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Seconds that something takes: half of all times no longer than `p50`, nine of ten no longer than `p90`."""
+    """A duration in seconds: half of all are at most `p50`, nine of ten at most `p90`."""
 
     p50: float
     p90: float
@@ -38,16 +38,16 @@ class Span:
 
     @property
     def mean(self) -> float:
-        """Of all times; more than half of them are shorter."""
+        """The mean in seconds; more than half of all durations are shorter."""
         return self.p50 * math.exp(self.spread**2 / 2)
 
     @property
     def variance(self) -> float:
-        """Seconds squared."""
+        """The variance in seconds squared."""
         return self.mean**2 * math.expm1(self.spread**2)
 
     def times(self, factor: float) -> "Span":
-        """The same of something so many times as long."""
+        """The duration multiplied by a factor."""
         return Span(self.p50 * factor, self.p90 * factor)
 
 
@@ -55,9 +55,9 @@ NOTHING: Final = Span(0.0, 0.0)
 
 
 def rest_of(whole: Span, elapsed_s: float, done: float | None = None) -> Span:
-    """What is left of a job that has run for `elapsed_s`. `done`: the share of its steps that are made, 0 … 1.
+    """The remaining time of a job that has run for `elapsed_s`. `done`: the finished share of its steps, 0 … 1.
 
-    A job that takes longer than expected is as far from its end as it was wrong so far, within bounds.
+    Without it, the remaining time of a late job grows with the time elapsed, within bounds.
     """
     if done is not None and 0.05 < done <= 1:
         left_s = elapsed_s * (1 - done) / done
@@ -67,9 +67,11 @@ def rest_of(whole: Span, elapsed_s: float, done: float | None = None) -> Span:
 
 
 def finished_in(rests: Sequence[Span], ahead: Sequence[Span], own: Span) -> Span | None:
-    """When a job is finished. `rests`: one for each worker of its pool; `ahead`: the jobs that go first, in order.
+    """When a job finishes.
 
-    None without a worker: nobody can tell.
+    `rests`: the remaining time of each worker of its pool; `ahead`: the jobs before it, in order.
+
+    None without a worker.
     """
     if not rests:
         return None
@@ -81,7 +83,7 @@ def finished_in(rests: Sequence[Span], ahead: Sequence[Span], own: Span) -> Span
     before = [*rests, *ahead] if ahead else [min(rests, key=lambda rest: rest.mean)]
     workers = len(rests) if ahead else 1
     variance = sum(each.variance for each in before) / workers**2
-    if workers > 1:  # who is free first is chance as well
+    if workers > 1:  # which worker is free first is random too
         variance += max(each.mean for each in before) ** 2 / 12
     middle_s = wait_s + own.p50
     own_s = max(0.0, own.p90 - own.p50)

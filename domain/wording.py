@@ -1,4 +1,4 @@
-"""A prompt as words: what it asks for, and what it says shall not be there."""
+"""A prompt as words: what it asks for, and what it excludes."""
 
 import re
 from collections.abc import Set
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from typing import Final
 
 TOKEN: Final = re.compile(r"[^\W_]+|[^\w\s'\u2019\-]|\n")
-"""A word, or a mark that ends what was said before it. Hyphen and apostrophe do not: low-poly and low poly are one."""
+"""A word, or a punctuation mark that ends a clause. Hyphen and apostrophe do not: low-poly equals low poly."""
 
 DENIALS: Final = frozenset({"no", "not", "without", "never", "nor", "zero", "avoid"})
 DENIED_WORDS: Final = 2
-"""So many words a denial reaches: `no people`, `without any text`; an `or` carries it on."""
+"""Number of words that a negation covers: `no people`, `without any text`; an `or` extends it."""
 
 PHRASE_WORDS_MAX: Final = 4
-"""The longest phrase that `ask_for` finds."""
+"""Maximum number of words in a phrase that `ask_for` finds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of a prompt in lower case; an empty one stands where a clause ends, and for what is denied."""
+    """The words of a prompt in lower case, with an empty one at the end of a clause and for negated words."""
 
     tokens: tuple[str, ...]
     phrases: frozenset[str]
 
     def ask_for(self, phrases: Set[str]) -> bool:
-        """Whether one of these words or phrases is asked for."""
+        """Whether the prompt asks for one of these words or phrases."""
         return not self.phrases.isdisjoint(phrases)
 
     def between(self, first: int, last: int) -> tuple[str, ...]:
@@ -38,9 +38,9 @@ class Words:
 
 
 def words_of(prompt: str, *, heed_denials: bool = True) -> Words:
-    """Read any text; what has no words gives none. Without heed for denials, `no text` asks for text as well."""
+    """Split any text into words. Without `heed_denials`, `no text` asks for text as well."""
     tokens: list[str] = []
-    denied, left = False, 0  # whether the last word was denied, and how many of the next ones are
+    denied, left = False, 0  # whether the last word was negated, and how many of the next ones are
     for found in TOKEN.findall(prompt.casefold()):
         if heed_denials and (found in DENIALS or (denied and found == "or")):
             denied, left = True, DENIED_WORDS
