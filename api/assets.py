@@ -1,6 +1,7 @@
 """Assets: details, the file, and what their owner makes of them."""
 
 import asyncio
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from api.texts import Tags, Title
 from domain.asset import Completed
 from domain.commands import (
     AssetCommand,
+    ChangeTags,
     RateAsset,
     RestoreAsset,
     SaveAsset,
@@ -54,12 +56,17 @@ class RatingBody(BaseModel):
 
 
 class AssetPatch(BaseModel):
-    """What to change; what is absent stays. A null title takes the title away; tags replace the whole set."""
+    """What to change; what is absent stays. A null title takes the title away; tags replace the whole set.
+
+    `add_tags` and `remove_tags` leave all other tags as they are, whatever others do at the same time.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     title: Title | None = None
     tags: Tags = Field(default_factory=list)
+    add_tags: Tags = Field(default_factory=list)
+    remove_tags: Tags = Field(default_factory=list)
 
 
 @router.get("/v1/assets/{asset_id}", response_model=None, responses=answers({200: schemas.ListedAsset}, 404, 503))
@@ -135,15 +142,27 @@ async def patch_asset(request: Request, asset_id: str) -> Response:
     """Name it, tag it."""
     found = identifier("asset", asset_id)
     body = await read_body(request, AssetPatch)
-    now = running(request).parts.clock()
+    return await _written(request, found, *_commands_of(body, running(request).parts.clock()))
+
+
+def _commands_of(body: AssetPatch, now: datetime) -> list[AssetCommand]:
+    """Raises `InvalidInput`. The title comes last: tags may be refused, and then nothing is changed."""
+    given = body.model_fields_set
     commands: list[AssetCommand] = []
-    if "title" in body.model_fields_set:
-        commands.append(TitleAsset(body.title, now))
-    if "tags" in body.model_fields_set:
+    changes = given & {"add_tags", "remove_tags"}
+    if "tags" in given and changes:
+        raise InvalidInput([FieldProblem("tags", "replaces all tags, so it cannot go with add_tags or remove_tags")])
+    if both := sorted({*body.add_tags} & {*body.remove_tags}):
+        raise InvalidInput([FieldProblem("remove_tags", f"has {both[0]!r}, which add_tags has as well")])
+    if "tags" in given:
         commands.append(TagAsset(tuple(body.tags), now))
+    if changes:
+        commands.append(ChangeTags(tuple(body.add_tags), tuple(body.remove_tags), now))
+    if "title" in given:
+        commands.append(TitleAsset(body.title, now))
     if not commands:
-        raise InvalidInput([FieldProblem("body", "must have title, tags or both")])
-    return await _written(request, found, *commands)
+        raise InvalidInput([FieldProblem("body", "must have title, tags, add_tags or remove_tags")])
+    return commands
 
 
 @router.delete(

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from domain.bounds import TAGS_MAX
 from domain.recipe import PROMPT_CHARACTERS_MAX
 from domain.text import is_blank, normalized
 
@@ -12,7 +13,6 @@ NAME_CHARACTERS_MAX: Final = 200
 COLLECTION_CHARACTERS_MAX: Final = 100
 TEMPLATE_CHARACTERS_MAX: Final = 100
 TAG_CHARACTERS_MAX: Final = 64
-TAGS_MAX: Final = 20
 
 
 def _visible(text: str) -> str:

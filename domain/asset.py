@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 from uuid import UUID
 
+from domain.bounds import TAGS_MAX
 from domain.commands import (
     AssetCommand,
+    ChangeTags,
     DismissAsset,
     PurgeAsset,
     RateAsset,
@@ -17,7 +19,15 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.errors import AssetGone, AssetInProgress, AssetNotCompleted, AssetNotTrashed, NotFound
+from domain.errors import (
+    AssetGone,
+    AssetInProgress,
+    AssetNotCompleted,
+    AssetNotTrashed,
+    FieldProblem,
+    InvalidInput,
+    NotFound,
+)
 from domain.events import (
     AssetCanceled,
     AssetCompleted,
@@ -136,6 +146,8 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
         case TagAsset(tags=tags):
             wanted = normalized_tags(tags)
             return [] if curation.tags == wanted else [AssetTagged(tags=wanted)]
+        case ChangeTags(add=add, remove=remove):
+            return _change_tags(curation.tags, normalized_tags(add), normalized_tags(remove))
         case SaveAsset():
             return [] if curation.saved else [AssetSaved()]
         case UnsaveAsset():
@@ -152,6 +164,14 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
             return [AssetPurged()]
         case _:
             assert_never(command)
+
+
+def _change_tags(tags: tuple[str, ...], add: tuple[str, ...], remove: tuple[str, ...]) -> list[AssetEvent]:
+    """Raises `InvalidInput` where there would be too many. Some can be taken away however many there are."""
+    wanted = tuple(sorted({*tags, *add} - {*remove}))
+    if len(wanted) > max(TAGS_MAX, len(tags)):
+        raise InvalidInput([FieldProblem("add_tags", f"makes {len(wanted)} tags; at most {TAGS_MAX} are possible")])
+    return [] if wanted == tags else [AssetTagged(tags=wanted)]
 
 
 def evolve(asset: Asset, event: AssetEvent) -> Asset:

@@ -55,6 +55,9 @@ VALUE_CHARACTERS_MAX: Final = 10_000
 """Maximum characters of a text parameter of a recipe."""
 
 OUTPUTS_MAX: Final = 1_000
+TAGS_MAX: Final = 20
+"""Of what its owner tags. A list in an event may have more: `ENTRIES_MAX`."""
+
 ENTRIES_MAX: Final = 200
 """Maximum entries of a list or table in an event: tags, parameters, references, versions."""
 

@@ -222,6 +222,15 @@ class TagAsset:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeTags:
+    """Add tags and take tags away; all others stay, whoever gave them and however lately."""
+
+    add: tuple[str, ...]
+    remove: tuple[str, ...]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SaveAsset:
     """Save the asset."""
 
@@ -268,6 +277,7 @@ AssetCommand = (
     | RateAsset
     | TitleAsset
     | TagAsset
+    | ChangeTags
     | SaveAsset
     | UnsaveAsset
     | DismissAsset

@@ -106,7 +106,7 @@ class Client:
         return await self._json("PUT" if saved else "DELETE", f"/v1/assets/{asset_id}/saved")
 
     async def change_asset(self, asset_id: str, change: Json) -> Json:
-        """Set the title or the tags of an asset."""
+        """Set the title of an asset, add tags or take some away."""
         return await self._json("PATCH", f"/v1/assets/{asset_id}", body=change)
 
     async def trash(self, asset_id: str) -> None:

@@ -88,11 +88,9 @@ def tag(
         raise typer.BadParameter("name the tags to take away")
 
     async def act(client: Client, asset_id: str) -> Json:
-        found = await client.asset(asset_id)
-        given = tags or []
-        kept = [each for each in found["tags"] if each not in given]
-        wanted = kept if remove else [*found["tags"], *(each for each in given if each not in found["tags"])]
-        return found if wanted == found["tags"] else await client.change_asset(asset_id, {"tags": wanted})
+        if not tags:
+            return await client.asset(asset_id)
+        return await client.change_asset(asset_id, {"remove_tags" if remove else "add_tags": tags})
 
     def said(answer: Json) -> str:
         return f"tags: {printable(', '.join(answer['tags'])) or 'none'}"

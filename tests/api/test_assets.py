@@ -142,6 +142,7 @@ async def test_what_an_owner_makes_of_an_asset(site: Site) -> None:
         ("PUT", "/saved", None, {"saved": True}),
         ("PATCH", "", {"title": "Fog"}, {"title": "Fog"}),
         ("PATCH", "", {"tags": ["sea", "fog", "sea"]}, {"tags": ["fog", "sea"]}),
+        ("PATCH", "", {"add_tags": ["ice", "fog"], "remove_tags": ["sea"]}, {"tags": ["fog", "ice"]}),
         ("PATCH", "", {"title": None, "tags": []}, {"title": None, "tags": []}),
         ("DELETE", "/saved", None, {"saved": False}),
         ("POST", "/restore", None, {}),
@@ -171,6 +172,11 @@ async def test_a_bad_change_is_refused_with_its_path(site: Site) -> None:
         ("PATCH", "", {"title": "Fog\0"}, "title"),
         ("PATCH", "", {"title": "Fog", "tags": ["x" * 65]}, "tags.0"),
         ("PATCH", "", {"rating": 3}, "rating"),
+        ("PATCH", "", {"tags": ["fog"], "add_tags": ["sea"]}, "tags"),
+        ("PATCH", "", {"tags": [], "remove_tags": []}, "tags"),
+        ("PATCH", "", {"add_tags": ["sea", "o\u0308"], "remove_tags": ["\u00f6"]}, "remove_tags"),
+        ("PATCH", "", {"title": "Fog", "add_tags": [" "]}, "add_tags.0"),
+        ("PATCH", "", {"remove_tags": [str(number) for number in range(21)]}, "remove_tags"),
         ("PUT", "/saved", {"saved": True}, "body"),
     ]:
         response = await site.http.request(method, f"/v1/assets/{asset['id']}{at}", json=sent)
@@ -179,6 +185,20 @@ async def test_a_bad_change_is_refused_with_its_path(site: Site) -> None:
     response = await site.http.put(f"/v1/assets/{asset['id']}/rating", content=b"5")
     assert response.status_code == 415
     assert site.ledger.head() == head
+
+
+async def test_tags_that_are_added_at_the_same_time_are_all_there(site: Site) -> None:
+    """The view knows none of them meanwhile: each is added to what the ledger has."""
+    asset = await one_asset(site)
+    path = f"/v1/assets/{asset['id']}"
+    tags = [f"t{number:02}" for number in range(20)]
+    answers = await asyncio.gather(*(site.http.patch(path, json={"add_tags": [tag]}) for tag in tags))
+    assert {one.status_code for one in answers} == {200}
+    assert (await site.get(path))["tags"] == tags
+    head = site.ledger.head()
+    full = await site.http.patch(path, json={"title": "Fog", "add_tags": ["one more"]})
+    assert (full.status_code, [one["path"] for one in full.json()["errors"]]) == (422, ["add_tags"])
+    assert site.ledger.head() == head  # nor has it a title
 
 
 async def test_only_a_completed_asset_is_changed(site: Site) -> None:

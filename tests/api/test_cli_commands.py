@@ -65,6 +65,16 @@ async def test_an_asset_is_curated_by_its_job_and_index(run: Run, site: Site) ->
     assert await lines(run, "title", first, "--remove") == [f"{first}  has no title"]
 
 
+async def test_a_tag_that_no_view_knows_yet_is_not_lost(run: Run, site: Site) -> None:
+    job = await site.finished()
+    first = f"{job['id']}/0"
+    await site.get("/v1/jobs")
+    for added, tags in (("fog", "fog"), ("sea", "fog, sea"), ("ice", "fog, ice, sea")):  # no view moves in between
+        assert await lines(run, "tag", first, added) == [f"{first}  tags: {tags}"]
+    assert await lines(run, "tag", first, "ice", "--remove") == [f"{first}  tags: fog, sea"]
+    assert await lines(run, "tag", first, "snow") == [f"{first}  tags: fog, sea, snow"]
+
+
 async def test_of_several_assets_one_that_is_not_there_holds_up_no_other(run: Run, site: Site) -> None:
     job = await site.finished()
     here, gone, unknown = f"{job['id']}/2", f"{job['id']}/9", str(uuid4())

@@ -5,8 +5,10 @@ from typing import get_args
 import pytest
 
 from domain.asset import Asset, Completed, Reserved, Unknown, evolve, job_of, owner_of, status_of
+from domain.bounds import TAGS_MAX
 from domain.commands import (
     AssetCommand,
+    ChangeTags,
     DismissAsset,
     PurgeAsset,
     RateAsset,
@@ -18,7 +20,7 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.errors import AssetGone, AssetInProgress, AssetNotCompleted, AssetNotTrashed, NotFound
+from domain.errors import AssetGone, AssetInProgress, AssetNotCompleted, AssetNotTrashed, InvalidInput, NotFound
 from domain.events import (
     AssetCanceled,
     AssetDismissed,
@@ -49,7 +51,8 @@ SAVE, UNSAVE = SaveAsset(now=NOW), UnsaveAsset(now=NOW)
 TRASH, RESTORE = TrashAsset(now=NOW), RestoreAsset(now=NOW)
 PURGE = PurgeAsset(now=NOW)
 DISMISS = DismissAsset(now=NOW)
-ON_FILES: list[AssetCommand] = [THUMBNAIL, RATE, TITLE, TAG, SAVE, UNSAVE, TRASH, RESTORE, PURGE]
+CHANGE_TAGS = ChangeTags(add=("fog",), remove=("sea",), now=NOW)
+ON_FILES: list[AssetCommand] = [THUMBNAIL, RATE, TITLE, TAG, CHANGE_TAGS, SAVE, UNSAVE, TRASH, RESTORE, PURGE]
 COMMANDS = [*ON_FILES, DISMISS]
 WITHOUT_FILE: dict[str, list[AssetEvent]] = {
     "reserved": [RESERVED],
@@ -129,6 +132,28 @@ def test_tags_are_a_set_in_order() -> None:
     assert when_asset(asset, unsorted) == [AssetTagged(tags=("fog", "sea"))]
     assert when_asset(given_asset(RESERVED, COMPLETED, AssetTagged(tags=("fog", "sea"))), unsorted) == []
     assert when_asset(asset, TagAsset(tags=(), now=NOW)) == []
+
+
+def change_tags(*add: str, remove: tuple[str, ...] = ()) -> ChangeTags:
+    return ChangeTags(add=add, remove=remove, now=NOW)
+
+
+def test_tags_are_added_and_taken_away_and_all_others_stay() -> None:
+    asset = given_asset(RESERVED, COMPLETED, AssetTagged(tags=("fog", "sea")))
+    assert when_asset(asset, change_tags("o\u0308l", "fog")) == [AssetTagged(tags=("fog", "sea", "\u00f6l"))]
+    assert when_asset(asset, change_tags(remove=("fog", "ice"))) == [AssetTagged(tags=("sea",))]
+    assert when_asset(asset, change_tags("ice", remove=("sea",))) == [AssetTagged(tags=("fog", "ice"))]
+    assert when_asset(asset, change_tags("fog", remove=("ice",))) == []
+
+
+def test_tags_are_added_up_to_a_bound_and_taken_away_beyond_it() -> None:
+    full = tuple(f"{number:02}" for number in range(TAGS_MAX))
+    asset = given_asset(RESERVED, COMPLETED, AssetTagged(tags=full))
+    with pytest.raises(InvalidInput):
+        when_asset(asset, change_tags("one more"))
+    assert when_asset(asset, change_tags("one more", remove=("00",))) == [AssetTagged(tags=(*full[1:], "one more"))]
+    old = given_asset(RESERVED, COMPLETED, AssetTagged(tags=(*full, "a", "b", "c")))  # as an import may bring it
+    assert when_asset(old, change_tags(remove=("a",))) == [AssetTagged(tags=(*full, "b", "c"))]
 
 
 def test_what_was_saved_can_be_kept_no_longer() -> None:

@@ -21,6 +21,7 @@ from domain.commands import (
     AbortJob,
     AssetCommand,
     CancelJob,
+    ChangeTags,
     ConfirmCancel,
     DismissAsset,
     ExpireLease,
@@ -88,11 +89,13 @@ INDEXES = st.sampled_from([*range(6)] * 3 + [6, -1])
 
 ERRORS = st.builds(Failure, error_class=st.sampled_from(ErrorClass), message=st.sampled_from(["It broke.", "Again."]))
 JITTER = st.floats(min_value=0, max_value=1, exclude_max=True)
+TAGS = st.sampled_from([(), ("fog",), ("sea", "fog", "sea")])
 ON_ASSETS: st.SearchStrategy[AssetCommand] = st.one_of(
     st.builds(ThumbnailAsset, thumbnailed=st.builds(thumbnail_of, st.integers(0, 2)), now=st.just(NOW)),
     st.builds(RateAsset, score=st.integers(1, 5), now=st.just(NOW)),
     st.builds(TitleAsset, title=st.sampled_from([None, "Fog", "Sea"]), now=st.just(NOW)),
-    st.builds(TagAsset, tags=st.sampled_from([(), ("fog",), ("sea", "fog", "sea")]), now=st.just(NOW)),
+    st.builds(TagAsset, tags=TAGS, now=st.just(NOW)),
+    st.builds(ChangeTags, add=TAGS, remove=TAGS, now=st.just(NOW)),
     st.sampled_from([word(now=NOW) for word in (SaveAsset, UnsaveAsset, DismissAsset, TrashAsset, RestoreAsset)]),
     st.sampled_from([TrashAsset(now=NOW), PurgeAsset(now=NOW)]),
 )

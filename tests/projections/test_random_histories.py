@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from domain.asset import Asset, Completed, Reserved
 from domain.commands import (
     AssetCommand,
+    ChangeTags,
     DeletePrompt,
     DismissAsset,
     EditPrompt,
@@ -71,6 +72,7 @@ OWNERS_SAY: Final[dict[str, Callable[[int], AssetCommand]]] = {
     "rate": lambda number: RateAsset(1 + number % 5, NOW),
     "title": lambda number: TitleAsset(None if number % 3 == 0 else f'"{number}" \\ fog', NOW),
     "tag": lambda number: TagAsset(("sea", f"ö{number}")[: number % 3], NOW),
+    "change tags": lambda number: ChangeTags((f"ö{number % 4}",), ("sea", f"ö{number % 3}")[: number % 2], NOW),
     "save": lambda _: SaveAsset(NOW),
     "unsave": lambda _: UnsaveAsset(NOW),
     "dismiss": lambda _: DismissAsset(NOW),
