@@ -1,44 +1,24 @@
 """docs/backup.md is right: its commands are run as they stand there, on real servers."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
 
 from projections import ALL
 from services.database import Database
-from services.embedded.postgres import _postgres_bin
 from services.rebuild import matches_ledger
 from services.restore.rights import lacks_rights, rights_of
+from tests import backup_page
+from tests.backup_page import commands
 from tests.histories import Views
 from tests.services.older_backup import writing
 from tests.services.test_restored import story_in
 from tests.services.test_rights import other  # noqa: F401 - a fixture
 
-PAGE = Path(__file__).parents[2] / "docs" / "backup.md"
-
-
-def commands(name: str) -> str:
-    """The block of the page."""
-    block = PAGE.read_text("utf-8").partition(f"<!-- {name} -->\n```sh\n")[2].partition("```\n<!-- end -->")[0]
-    assert block
-    return block
-
 
 def run(block: str, **environment: str) -> str:
-    programs = [str(_postgres_bin()), str(Path(sys.executable).parent), os.environ["PATH"]]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "PG"))}
-    done = subprocess.run(
-        ["sh", "-euc", block],
-        env={**kept, "PATH": os.pathsep.join(programs), **environment},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    done = backup_page.run(block, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -13,10 +13,10 @@ import nats.errors
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
-from domain.events import JobPromptEnhanced
-from services.wire import LEDGER_STREAM, NoteReport, report_subject
+from services.wire import LEDGER_STREAM
 from tests.soak.fleet import LEASE_S, SERVICES, WORKERS, WRONG, Fleet
-from tests.system.invariants import Place
+from tests.soak.oversize import report_too_much
+from tests.soak.restoring import Restoring
 
 GAP_S: Final = 2.6
 """Mean pause between the beginnings of two faults: several are at work at once."""
@@ -30,8 +30,6 @@ CUT = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where backend_type = 'client backend' and pid <> pg_backend_pid()
 """
-
-RUNNING = "select job_id, attempt, worker from views.queue where status = 'running' limit 1"
 
 KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("kill", "postgres"),
@@ -51,7 +49,13 @@ KINDS: Final[tuple[tuple[str, str], ...]] = (
     *(("line hangs past the lease", f"worker-{worker}") for worker in WORKERS),
     ("clock jumps", f"worker-{WRONG}"),
 )
-"""Every kind of fault and what it befalls."""
+"""What may come at any time, and what it befalls."""
+
+BACK_UP: Final = ("back up", "postgres")
+RESTORE: Final = ("restore an older backup", "postgres")
+"""While this one is at work no other begins."""
+
+EVERY_KIND: Final = (*KINDS, BACK_UP, RESTORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,18 @@ class Fault:
 
 
 def schedule(seed: int, seconds: float) -> list[Fault]:
-    """The faults of a seed. Each kind comes once in the order that the seed shuffles, and then anew."""
+    """The faults of a seed. Each kind comes once in the order that the seed shuffles, and then anew.
+
+    The backup is taken in the first third of each round, and put back around the middle.
+    """
     rng = random.Random(f"faults of {seed}")
-    gap_s = min(GAP_S, seconds / len(KINDS))
+    gap_s = min(GAP_S, seconds / len(EVERY_KIND))
     faults: list[Fault] = []
     while True:
-        for kind, target in rng.sample(KINDS, len(KINDS)):
+        kinds = rng.sample(KINDS, len(KINDS))
+        kinds.insert(rng.randrange(len(KINDS) // 2, 2 * len(KINDS) // 3), RESTORE)
+        kinds.insert(rng.randrange(len(KINDS) // 3), BACK_UP)
+        for kind, target in kinds:
             at_s = (len(faults) + rng.uniform(0.1, 0.9)) * gap_s
             if at_s >= seconds:
                 return faults
@@ -84,7 +94,7 @@ def _measure(kind: str, rng: random.Random) -> float:
     match kind:
         case "clock jumps":
             return rng.choice((-1, 1)) * rng.uniform(60, 86_400)
-        case "damage the stream":
+        case "damage the stream" | "restore an older backup":
             return rng.random()
         case "lose answers":
             return rng.randint(1, 4)
@@ -106,17 +116,23 @@ class Chaos:
         self._fleet = fleet
         self._faults = list(faults)
         self._busy = busy
+        self.restoring = Restoring(fleet)
         self.done: list[Fault] = []
         self.missed: list[Fault] = []
 
     async def run(self) -> None:
-        """From the first to the last, and until each is over."""
+        """From the first to the last, and until each is over. The schedule stands still while a backup is put back."""
         clock = asyncio.get_running_loop().time
         began = clock()
         async with asyncio.TaskGroup() as group:
             for fault in self._faults:
                 await asyncio.sleep(max(0.0, began + fault.at_s - clock()))
-                group.create_task(self._bring_about(fault))
+                if (fault.kind, fault.target) == RESTORE:
+                    since = clock()
+                    await self._bring_about(fault)
+                    began += clock() - since
+                else:
+                    group.create_task(self._bring_about(fault))
 
     async def _bring_about(self, fault: Fault) -> None:
         try:
@@ -138,7 +154,11 @@ class Chaos:
             case "damage the stream", _:
                 await _damage(fleet.place.nats_url, fault.measure)
             case "oversize report", _:
-                await _report_too_much(fleet.place)
+                await report_too_much(fleet.place)
+            case "back up", _:
+                await self.restoring.back_up()
+            case "restore an older backup", _:
+                await self.restoring.restore(fault.measure)
             case "cut connections", _:
                 await asyncio.to_thread(_cut_connections, fleet.place.dsn)
             case "lose answers", _:
@@ -190,24 +210,6 @@ async def _damage(nats_url: str, share: float) -> None:
         jetstream = client.jetstream(timeout=3)
         last = (await jetstream.stream_info(LEDGER_STREAM)).state.last_seq
         await jetstream.delete_msg(LEDGER_STREAM, 1 + int(share * last))
-    finally:
-        await client.close()
-
-
-async def _report_too_much(place: Place) -> None:
-    """A worker that runs a job says too much of it, again and again; the recorder refuses all of it."""
-    async with await psycopg.AsyncConnection.connect(place.dsn, connect_timeout=3) as connection:
-        row = await (await connection.execute(RUNNING)).fetchone()
-    if row is None:
-        raise ProcessLookupError("no job runs")
-    job_id, attempt, worker = row
-    note = JobPromptEnhanced(attempt=attempt, original="fog", enhanced="x" * 900_000, enhancer="rules 1")
-    report = NoteReport(job_id=job_id, attempt=attempt, note=note)
-    client = await nats.connect(place.nats_url, connect_timeout=3, max_reconnect_attempts=0)
-    try:
-        for _ in range(5):
-            await client.publish(report_subject(worker), report.model_dump_json().encode())
-        await client.flush()
     finally:
         await client.close()
 

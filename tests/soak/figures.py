@@ -64,6 +64,9 @@ def figures_of(
         "errors_told_by_the_wrong_clock": sum(map(_is_of_another_time, facts)),
         "faults": dict(Counter(f"{fault.kind}: {fault.target}" for fault in chaos.done)),
         "faults_that_met_nothing": len(chaos.missed),
+        "restores": dict(chaos.restoring.ways),
+        "events_taken_back": chaos.restoring.taken_back,
+        "events_lost": len(chaos.restoring.losses.facts),
         "processes_started_again": fleet.ended,
         "outages": {
             "number": outages.number,
@@ -75,6 +78,7 @@ def figures_of(
             "clients": len(listeners),
             "connections": sum(one.connections for one in listeners),
             "events": sum(len(one.heard.events) for one in listeners),
+            "restores_told": sum(one.restores for one in listeners),
         },
         "files_by_exception": dict(found.excepted),
     }

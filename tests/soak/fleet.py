@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -54,12 +55,14 @@ class Fleet:
     def __init__(self, folder: Path, rng: random.Random) -> None:
         """`folder`: with a short path, as a socket is made there."""
         self._folder = folder
-        self._servers = EmbeddedServers(folder / "data")
+        self.data = folder / "data"
+        self._servers = EmbeddedServers(self.data)
         self._watching = threading.Event()
         self._watcher: threading.Thread | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._clock = folder / "clock"
         self._clock.write_text(str(rng.choice((-1, 1)) * rng.uniform(60, 86_400)))
+        self._held: set[str] = set()
         self.children: dict[str, Child] = {}
         self.ended = 0
         self.postgres = Line(self._to_postgres)
@@ -75,7 +78,7 @@ class Fleet:
     @property
     def place(self) -> Place:
         """What the checks look at, past every line."""
-        return Place(self._servers.postgres_dsn, self._servers.nats_url, self._folder / "blobs")
+        return Place(self._servers.postgres_dsn, self._servers.nats_url, self.data / "blobs")
 
     @property
     def logs(self) -> list[Path]:
@@ -88,6 +91,9 @@ class Fleet:
         await asyncio.to_thread(self._servers.start)
         with psycopg.connect(self._servers.postgres_dsn, autocommit=True) as connection:
             migrate(connection)
+        (self.data / "blobs").mkdir()
+        (self.data / "postgres.dsn").write_text(f"{self._servers.postgres_dsn}\n")
+        (self.data / "admin.token").write_text(TOKEN)
         self._watcher = threading.Thread(target=self._servers.watch, args=(self._watching,))
         self._watcher.start()
         for line in (self.postgres, self.nats, *self.worker_lines.values()):
@@ -118,6 +124,16 @@ class Fleet:
         with psycopg.connect(self._servers.postgres_dsn, autocommit=True) as connection:
             return users.add(connection, name).key
 
+    def hold(self, names: Iterable[str]) -> None:
+        """End these processes, and let none of them start until `start_again`."""
+        self._held |= set(names)
+        for name in self._held:
+            self.children[name].end([(signal.SIGKILL, 10.0)])
+
+    def start_again(self) -> None:
+        """Whatever was held starts again."""
+        self._held.clear()
+
     def server(self, name: str) -> psutil.Process | None:
         """The process of `postgres` or `nats-server`, if it runs now: ours, and not that of another folder."""
         for process in psutil.Process().children():
@@ -128,7 +144,7 @@ class Fleet:
 
     def lose_nats_store(self) -> None:
         """While it runs, so that nothing of it is there when the server comes back."""
-        store = self._folder / "data" / "nats"
+        store = self.data / "nats"
         store.rename(store.with_name(f"nats.lost-{len(list(store.parent.glob('nats.lost-*')))}"))
 
     def move_clock(self, seconds: float) -> None:
@@ -180,15 +196,15 @@ class Fleet:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "DARKROOM_BLOBS_URL": (self._folder / "blobs").as_uri(),
-            "DARKROOM_DATA_DIR": str(self._folder / "data"),
+            "DARKROOM_BLOBS_URL": (self.data / "blobs").as_uri(),
+            "DARKROOM_DATA_DIR": str(self.data),
         }
 
     async def _supervise(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            for child in self.children.values():
-                if not child.running:
+            for name, child in self.children.items():
+                if not child.running and name not in self._held:
                     self.ended += 1
                     child.spawn()
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.soak.faults import Chaos, Fault, schedule
+from tests.soak.faults import RESTORE, Chaos, Fault, schedule
 from tests.soak.figures import Figures, figures_of, unforeseen
 from tests.soak.fleet import Fleet
 from tests.soak.listening import Listener
+from tests.soak.restoring import RESTORE_S_MAX
 from tests.soak.traffic import Owner
 from tests.soak.watching import Outages, busy, until_ready, until_rest
 from tests.system.calls import Made
@@ -74,12 +75,11 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
     dry, silent = asyncio.Event(), asyncio.Event()
     beside = [asyncio.create_task(one.run(silent)) for one in listeners] + [asyncio.create_task(outages.run())]
     try:
-        async with asyncio.timeout(seconds + REST_S_MAX):
+        restores = sum((fault.kind, fault.target) == RESTORE for fault in faults)
+        async with asyncio.timeout(seconds + restores * RESTORE_S_MAX + REST_S_MAX):
             asking = [asyncio.create_task(owner.run(dry)) for owner in owners]
-            raining = asyncio.create_task(chaos.run())
-            await asyncio.sleep(seconds)
+            await asyncio.gather(chaos.run(), asyncio.sleep(seconds))
             dry.set()
-            await raining
             ceased = time.monotonic()
             await asyncio.gather(*asking)
         missing = await until_rest(
@@ -100,10 +100,11 @@ async def _rain(seed: int, seconds: float, fleet: Fleet, faults: list[Fault], fo
         [call for owner in owners for call in owner.made.calls],
         [again for owner in owners for again in owner.made.retries],
     )
-    heard = [one.heard for one in listeners]
-    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, heard, made, MOMENTS)
+    heard, losses = [one.heard for one in listeners], chaos.restoring.losses
+    found: Found = await asyncio.to_thread(what_is_wrong, fleet.place, said, heard, made, MOMENTS, losses)
     wrong = [f"no rest within {REST_S_MAX:g} s: {one}" for one in missing]
-    wrong += [one for owner in owners for one in owner.wrong]
+    wrong += [one for each in (*owners, *listeners, chaos.restoring) for one in each.wrong]
+    wrong += [one.sentence for owner in owners for one in owner.contradictions if not one.of & losses.streams]
     wrong += found.wrong
     wrong += [f"{log.stem} failed as nobody foresaw: {line}" for log, line in unforeseen(fleet.logs)]
     figures = figures_of(seconds, rest_s, found, owners, listeners, outages, chaos, fleet)

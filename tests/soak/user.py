@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import httpx
@@ -27,8 +28,19 @@ GONE: Final = "there is no media:"
 """How an answer says so."""
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """An answer that is not the one of before; right only if a restore took what that was about (`of`: its streams)."""
+
+    sentence: str
+    of: frozenset[str]
+
+
 class User:
-    """A user with a key. `said` are the submits, `made` all other calls; `wrong` answers that nobody promises."""
+    """A user with a key. `said` are the submits, `made` all other calls; `wrong` answers that nobody promises.
+
+    `contradictions` are wrong as well, unless a backup was put back in between.
+    """
 
     def __init__(self, name: str, key: str, urls: Sequence[str], rng: random.Random) -> None:
         """`urls`: of each API; every request goes to any of them. `jobs` and `media`: ids of what there is."""
@@ -39,6 +51,7 @@ class User:
         self.jobs: list[str] = []
         self.media: list[str] = []
         self.wrong: list[str] = []
+        self.contradictions: list[Contradiction] = []
         self.requests: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._urls = urls
@@ -100,7 +113,7 @@ class User:
         call.position = int(answer.headers["Darkroom-Position"])
         call.stream = answer.json().get("id") if answer.content else None
         if before is not None and before != call.stream:
-            self.wrong.append(f"{call} was answered with {before} before")
+            self._contradict(f"{call} was answered with {before} before", before)
 
     async def run_again(self, of: str, path: str, body: Json | None = None) -> None:
         """Ask for outputs of a job or batch again: under a key, once more after the answer or not; or without one."""
@@ -124,7 +137,7 @@ class User:
             again.jobs = [item["job_id"] for item in items if item["saved"]]
             self.jobs += again.jobs
         if before and (again.jobs != before or again.answer != "accepted"):
-            self.wrong.append(f"{again} was answered with {before} before")
+            self._contradict(f"{again} was answered with {before} before", *before, again.of)
 
     def submission(self) -> Submission:
         """A submit that is about to be made."""
@@ -147,19 +160,24 @@ class User:
     def accept(self, submission: Submission, job_id: str) -> None:
         """It has this job. Sent again, it has to have the same."""
         if submission.job_id not in (None, job_id):
-            self.wrong.append(f"{submission.tag} was answered with two jobs: {submission.job_id} and {job_id}")
+            sentence = f"{submission.tag} was answered with two jobs: {submission.job_id} and {job_id}"
+            self._contradict(sentence, submission.job_id)
         submission.answer, submission.job_id = "accepted", job_id
         self.jobs.append(job_id)
 
     def refuse(self, answer: httpx.Response, submissions: Sequence[Submission]) -> None:
         """None of them has a job."""
         for submission in submissions:
-            if submission.answer == "accepted":
-                self.wrong.append(f"{submission.tag} was accepted and then refused: {answer.text[:300]}")
+            if submission.job_id is not None:
+                sentence = f"{submission.tag} was accepted and then refused: {answer.text[:300]}"
+                self._contradict(sentence, submission.job_id)
             submission.answer = "refused"
         self.refusals[answer.json()["detail"]] += 1
         if answer.json()["code"] not in REFUSALS:
             self.wrong.append(f"a submit was refused: {answer.status_code} {answer.text[:300]}")
+
+    def _contradict(self, sentence: str, *of: str) -> None:
+        self.contradictions.append(Contradiction(sentence, frozenset(of)))
 
 
 def outcome_of(answer: httpx.Response | None) -> Literal["accepted", "refused", "doubtful"]:

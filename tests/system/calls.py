@@ -1,7 +1,7 @@
 """What clients know of calls other than submits, held against the ledger: each is there once, and nothing else is."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -54,8 +54,16 @@ class Made:
     retries: list[Retry] = field(default_factory=list)
 
 
-def calls(facts: Sequence[Fact], said: Sequence[Call]) -> Iterator[str]:
-    """What was accepted is there, before the answer; of calls with one mark no more than were sent; and no other."""
+def calls(
+    facts: Sequence[Fact],
+    said: Sequence[Call],
+    lost: Container[tuple[str, str, Mark]] = (),
+    moved_after: int | None = None,
+) -> Iterator[str]:
+    """What was accepted is there, before the answer; of calls with one mark no more than were sent; and no other.
+
+    `lost`: owner, name and mark of facts that a restore took. `moved_after`: positions after it do not count.
+    """
     there: dict[tuple[str, str, Mark], list[Fact]] = defaultdict(list)
     for fact in facts:
         if fact.name in MARKS:
@@ -66,16 +74,20 @@ def calls(facts: Sequence[Fact], said: Sequence[Call]) -> Iterator[str]:
     for key in there.keys() | sent.keys():
         found, made = there.get(key, []), sent.get(key, [])
         answers = Counter(call.answer for call in made)
-        if not bool(answers["accepted"]) <= len(found) <= answers["accepted"] + answers["doubtful"]:
+        fewest = int(bool(answers["accepted"]) and key not in lost)
+        if not fewest <= len(found) <= answers["accepted"] + answers["doubtful"]:
             yield f"{key} is in the ledger {len(found)} times, and its calls were answered {dict(answers)}"
             continue
-        for call in made:
-            if call.answer == "accepted" and not any(_is_before(fact, call) for fact in found):
+        for call in made if key not in lost else ():
+            if call.answer == "accepted" and not any(_is_before(fact, call, moved_after) for fact in found):
                 yield f"{call} is in the ledger at {[(fact.position, fact.stream) for fact in found]}"
 
 
-def _is_before(fact: Fact, call: Call) -> bool:
-    return fact.stream == (call.stream or fact.stream) and fact.position <= (call.position or fact.position)
+def _is_before(fact: Fact, call: Call, moved_after: int | None) -> bool:
+    position = call.position
+    if position is None or (moved_after is not None and position > moved_after):
+        position = fact.position
+    return fact.stream == (call.stream or fact.stream) and fact.position <= position
 
 
 def repeats(facts: Sequence[Fact]) -> Iterator[str]:
@@ -91,15 +103,22 @@ def repeats(facts: Sequence[Fact]) -> Iterator[str]:
         last[key] = fact.data
 
 
-def retries(facts: Sequence[Fact], said: Sequence[Retry]) -> Iterator[str]:
-    """A job that runs outputs again is one that was answered, or of a retry whose answer was lost, which has one."""
+def retries(facts: Sequence[Fact], said: Sequence[Retry], lost: Set[str] = frozenset()) -> Iterator[str]:
+    """A job that runs outputs again is one that was answered, or of a retry whose answer was lost, which has one.
+
+    `lost`: jobs that a restore took.
+    """
     again = {
         (fact.owner, fact.stream): (fact.data["parent_id"], fact.data["batch_id"])
         for fact in facts
         if fact.name == "job.queued" and fact.data["parent_id"] is not None
     }
     answered = {(one.owner, job) for one in said if one.answer == "accepted" for job in one.jobs}
-    yield from (f"the retry that was answered with job {job} is not in the ledger" for job in answered - again.keys())
+    yield from (
+        f"the retry of {owner} that was answered with job {job} is not in the ledger"
+        for owner, job in answered - again.keys()
+        if job not in lost
+    )
     doubtful = Counter((one.owner, one.of) for one in said if one.answer == "doubtful")
     unknown = Counter((owner, *again[owner, job]) for owner, job in again.keys() - answered)
     for (owner, parent, batch), jobs in unknown.items():

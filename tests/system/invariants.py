@@ -7,7 +7,7 @@ Each check is plain and knows nothing of the code that it checks, but for the tw
 import asyncio
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from services.sweeper import Sweeper
 from services.verify import verify_chain
 from tests.system.calls import Made, batches, calls, repeats, retries
 from tests.system.facts import Fact
+from tests.system.losses import Losses
 from tests.system.stored import as_of, files, ledger_stream, views
 
 JOB_ENDINGS = {"job.succeeded", "job.partially_succeeded", "job.failed", "job.canceled", "job.aborted"}
@@ -61,11 +62,15 @@ class Submission:
 
 @dataclass(slots=True)
 class Heard:
-    """What a client of the event stream was told, over all its connections, after a position: `id` and `data`."""
+    """What a client of the event stream was told, over all its connections, after a position: position and `data`.
+
+    `ids`: as they were sent, where that was kept.
+    """
 
     owner: str
     after: int = 0
     events: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -83,6 +88,7 @@ def what_is_wrong(
     heard: Sequence[Heard] = (),
     made: Made | None = None,
     moments: int = 0,
+    losses: Losses | None = None,
 ) -> Found:
     """Run every check on an installation in which every job has ended and every follower is at the ledger's end.
 
@@ -92,15 +98,15 @@ def what_is_wrong(
     found = Found(facts=facts_of(place.dsn))
     facts = found.facts
     found.wrong += order(facts)
-    found.wrong += submissions(facts, said)
+    found.wrong += submissions(facts, said, losses.streams)
     found.wrong += endings(facts)
     found.wrong += attempts(facts)
     found.wrong += batches(facts)
     found.wrong += repeats(facts)
     if made is not None:
-        found.wrong += calls(facts, made.calls)
-        found.wrong += retries(facts, made.retries)
-    found.wrong += event_streams(facts, heard)
+        found.wrong += calls(facts, made.calls, losses.marks, losses.moved_after)
+        found.wrong += retries(facts, made.retries, losses.streams)
+    found.wrong += event_streams(facts, heard, epochs_of(place.dsn))
     found.wrong += asyncio.run(ledger_stream(place.dsn, place.nats_url))
     with (
         Database(place.dsn) as database,
@@ -115,7 +121,7 @@ def what_is_wrong(
         sweeper = Sweeper(database, ledger, Blobs(place.blobs.as_uri()), after_s=(0.0, 0.0), unfinished_s=0.0)
         while sweeper.step():  # what it would do a minute, or a day, later
             pass
-    found.wrong += files(place.blobs, facts, found.excepted)
+    found.wrong += files(place.blobs, facts, found.excepted, losses)
     return found
 
 
@@ -138,8 +144,18 @@ def order(facts: Sequence[Fact]) -> Iterator[str]:
             yield f"stream {fact.stream} has version {fact.version} where {versions[fact.stream]} belongs"
 
 
-def submissions(facts: Sequence[Fact], said: Sequence[Submission]) -> Iterator[str]:
-    """What was accepted is there once, what was refused is not, what is in doubt is there once or not."""
+def epochs_of(dsn: str) -> list[tuple[str, int]]:
+    """Of each epoch what its event ids begin with, and the first position that has such an id."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("select epoch, number, from_position from epochs order by number").fetchall()
+    return [("" if number == 0 else f"{epoch.hex[:8]}-", first) for epoch, number, first in rows]
+
+
+def submissions(facts: Sequence[Fact], said: Sequence[Submission], lost: Container[str] = frozenset()) -> Iterator[str]:
+    """What was accepted is there once, what was refused is not, what is in doubt is there once or not.
+
+    `lost`: jobs that a restore took.
+    """
     jobs: dict[str, list[str]] = defaultdict(list)
     for fact in facts:
         if fact.name == "job.queued" and fact.data["parent_id"] is None:  # one that runs again has its parent's tags
@@ -147,10 +163,11 @@ def submissions(facts: Sequence[Fact], said: Sequence[Submission]) -> Iterator[s
                 jobs[tag].append(fact.stream)
     for one in said:
         there = jobs.get(one.tag, [])
-        allowed = {"accepted": (1,), "refused": (0,), "doubtful": (0, 1)}[one.answer]
+        answer = "doubtful" if one.job_id in lost else one.answer
+        allowed = {"accepted": (1,), "refused": (0,), "doubtful": (0, 1)}[answer]
         if len(there) not in allowed:
             yield f"the submit {one.tag} was {one.answer} and is in the ledger {len(there)} times: {there}"
-        if one.answer == "accepted" and there and one.job_id not in there:
+        if answer == "accepted" and there and one.job_id not in there:
             yield f"the submit {one.tag} was answered with job {one.job_id}, and the ledger has {there}"
 
 
@@ -219,8 +236,10 @@ def attempts(facts: Sequence[Fact]) -> Iterator[str]:
             over.add(job)
 
 
-def event_streams(facts: Sequence[Fact], heard: Sequence[Heard]) -> Iterator[str]:
-    """Each client was told exactly its owner's events after its beginning, in order, with their content."""
+def event_streams(
+    facts: Sequence[Fact], heard: Sequence[Heard], epochs: Sequence[tuple[str, int]] = ()
+) -> Iterator[str]:
+    """Each client was told exactly its owner's events after its beginning, in order, with their content and ids."""
     for client, one in enumerate(heard):
         expected = [fact for fact in facts if fact.owner == one.owner and fact.position > one.after]
         positions, told = [fact.position for fact in expected], [position for position, _ in one.events]
@@ -239,6 +258,10 @@ def event_streams(facts: Sequence[Fact], heard: Sequence[Heard]) -> Iterator[str
                 fact.data,
             ):
                 yield f"client {client} of {one.owner} heard something else at {fact.position}: {data}"
+        for position, heard_id in zip(told, one.ids, strict=False):
+            prefix = [prefix for prefix, first in epochs if position >= first][-1]
+            if heard_id != f"{prefix}{position}":
+                yield f"client {client} of {one.owner} heard {position} as {heard_id}, and not as {prefix}{position}"
 
 
 def attempts_of(facts: Sequence[Fact]) -> Counter[str]:
