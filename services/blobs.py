@@ -55,9 +55,16 @@ class Blobs:
     """The object store. Synchronous calls for workers, asynchronous reads for the API."""
 
     def __init__(self, url: str) -> None:
-        """`url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory:///` for tests."""
+        """`url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory:///` for tests.
+
+        Raises `BlobStoreUnavailable` where that names no store, or a folder that cannot be made.
+        """
         self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
-        self._store: ObjectStore = from_url(url, mkdir=True) if url.startswith("file:") else from_url(url)
+        try:
+            self._store: ObjectStore = from_url(url, mkdir=True) if url.startswith("file:") else from_url(url)
+        except (BaseError, OSError, ValueError) as error:
+            what, *_ = str(error).splitlines()
+            raise BlobStoreUnavailable(f"The object store cannot be opened: {what}. See DARKROOM_BLOBS_URL.") from error
 
     def put_once(self, path: str, content: bytes) -> bool:
         """Write a new file, all or nothing, durable when this returns. False when there is one: it stays as it is."""

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from api.cli.operate import NoDatabase, find_dsn
+from api.cli.operate import NoDatabase, find_dsn, find_dsn_to_write
 from api.cli.terminal import complain
 from services.blobs import Blobs
 from services.bundle.export import Asked, export
@@ -44,6 +44,7 @@ def export_to(
 
 def import_from(file: Path, data_dir: Path | None, *, as_json: bool) -> int:
     """Take a bundle in; what is here already stays as it is."""
+    find_dsn_to_write(data_dir)
     with _opened(data_dir) as (database, blobs):
         done = take_in(database, blobs, file, told=_Teller(silent=as_json))
     made = done.manifest

@@ -14,15 +14,17 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 import projections
+from api.cli.terminal import complain
 from services import migrate as migrations
 from services import rebuild as rebuilding
 from services.blobs import Blobs
-from services.database import CONNECTING, Database, translated
+from services.database import CONNECTING, Database, Unavailable, translated
 from services.embedded.nats import operator_url
 from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
 from services.rebuild import Rebuilt
 from services.restore import command as restoring
+from services.restore.comparing import require_same_history
 from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.settings import PREFIX, Settings, SettingsError
 from services.verify import verify_chain
@@ -61,6 +63,35 @@ def find_dsn(data_dir: Path | None) -> str:
         ) from None
     except OSError as error:
         raise NoDatabase(f"cannot read {folder / 'postgres.dsn'}: {error.strerror}.") from error
+
+
+def find_nats(data_dir: Path | None) -> str | None:
+    """The NATS that belongs to the database of `find_dsn`; None where a database was named, and no NATS."""
+    settings = Settings.from_environment()
+    if data_dir is None and settings.nats_url is not None:
+        return settings.nats_url.get_secret_value()
+    if data_dir is None and settings.postgres_dsn is not None:
+        return None  # that of the data folder belongs to another database
+    return operator_url((data_dir or settings.data_dir).expanduser().absolute())
+
+
+def find_dsn_to_write(data_dir: Path | None, *, also_without_nats: bool = False) -> str:
+    """That of `find_dsn`, for a command that appends to the ledger: it has to be the one that LEDGER was filled from.
+
+    `also_without_nats`: for what cannot wait; it is said that nothing could be compared. Raises `NoDatabase`,
+    `SettingsError`, `WritesStopped` and `Unavailable`.
+    """
+    dsn, nats_url = find_dsn(data_dir), find_nats(data_dir)
+    if nats_url is None:
+        return dsn
+    with opened(dsn) as (_, ledger):
+        try:
+            require_same_history(ledger, nats_url)
+        except Unavailable as error:
+            if not (also_without_nats and error.reason == "not_compared"):
+                raise
+            complain("NATS cannot be reached: it was not checked that Postgres is no older backup.")
+    return dsn
 
 
 def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
@@ -115,13 +146,14 @@ def restored(data_dir: Path | None, *, discard: bool, declare: bool, dry_run: bo
     """Put the ledger right after a restore of an older backup, and let writes go on."""
     settings = Settings.from_environment()
     folder = (data_dir or settings.data_dir).expanduser().absolute()
-    nats_url = operator_url(folder) if settings.nats_url is None or data_dir else settings.nats_url.get_secret_value()
+    dsn, nats_url = find_dsn(data_dir), find_nats(data_dir)
     if nats_url is None:
-        raise NoDatabase(f"no Darkroom runs on the data folder {folder}; name the servers with {PREFIX}NATS_URL.")
+        raise NoDatabase(f"what the ledger lost is in NATS: name the server that belongs to it with {PREFIX}NATS_URL.")
     blobs = Blobs(settings.model_copy(update={"data_dir": folder}).blobs())
-    report = restoring.restored(
-        find_dsn(data_dir), nats_url, blobs, folder, discard=discard, declare=declare, dry_run=dry_run
-    )
+    try:
+        report = restoring.restored(dsn, nats_url, blobs, folder, discard=discard, declare=declare, dry_run=dry_run)
+    except psycopg.errors.UndefinedTable as error:
+        raise NoDatabase("the database lacks tables of Darkroom; run `darkroom migrate` first.") from error
     if as_json:
         typer.echo(json.dumps(report.document(), indent=2))
     else:

@@ -30,7 +30,7 @@ def add(name: Name, data_dir: DataDir = None) -> None:
     """
     from api.cli import operate, user_keys  # noqa: PLC0415 - brings Postgres
 
-    raise typer.Exit(user_keys.add(operate.find_dsn(data_dir), name))
+    raise typer.Exit(user_keys.add(operate.find_dsn_to_write(data_dir), name))
 
 
 @app.command(name="list")
@@ -62,5 +62,5 @@ def revoke(
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 
     again = ["darkroom", "users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else [])]
-    dsn = operate.find_dsn(data_dir)
+    dsn = operate.find_dsn_to_write(data_dir, also_without_nats=True)  # a key that leaked cannot wait
     raise typer.Exit(user_keys.revoke(dsn, name, cancel_jobs=cancel_jobs, to_cancel=shlex.join(again)))

@@ -26,6 +26,7 @@ from services.restore.lost import Lost, find_lost, save
 from services.restore.restoring import (
     SQL,
     Plan,
+    RestoreRefused,
     end_others,
     head_of,
     is_replaced,
@@ -95,12 +96,18 @@ def restored(
     `RestoreRefused` and `BlobStoreUnavailable`; then the ledger is as it was, and writes are stopped as before.
     """
     with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
-        if dry_run:
-            lost = _find(connection, nats_url)
-            if not _is_needed(connection, lost, declare=declare):
-                return Report(None, None, None, None)
-            return Report(plan_of(connection, lost, discard=discard), None, None, None)
-        return _restored(connection, nats_url, blobs, folder / FOLDER, discard=discard, declare=declare)
+        try:
+            if dry_run:
+                lost = _find(connection, nats_url)
+                if not _is_needed(connection, lost, declare=declare):
+                    return Report(None, None, None, None)
+                return Report(plan_of(connection, lost, discard=discard), None, None, None)
+            return _restored(connection, nats_url, blobs, folder / FOLDER, discard=discard, declare=declare)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise RestoreRefused(
+                f"The user {connection.info.user} may not do this: name the user who owns the table ledger in "
+                "DARKROOM_POSTGRES_DSN, as for `darkroom migrate`. Nothing was changed."
+            ) from error
 
 
 def _restored(
@@ -114,7 +121,7 @@ def _restored(
         return Report(None, None, None, None)
     stop_writes(connection, WORKING)  # from here on the ledger stays as it is looked at
     lost = _find(connection, nats_url)
-    saved = save(lost, folder) if lost.events else None
+    saved = _saved(lost, folder)
     reached(Point.RESTORED_AFTER_FILE)
     plan, epoch = restore(connection, lost, discard=discard)
     if is_replaced(connection, lost.made):
@@ -123,6 +130,17 @@ def _restored(
     report = Report(plan, epoch, saved, _files(connection, blobs, lost))
     _write_report(folder, report)
     return report
+
+
+def _saved(lost: Lost, folder: Path) -> Path | None:
+    """The file with the lost events, where there are some. Raises `RestoreRefused`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return save(lost, folder) if lost.events else None
+    except OSError as error:
+        raise RestoreRefused(
+            f"The lost events cannot be saved in {folder}: {error.strerror}. Nothing was changed."
+        ) from error
 
 
 def _find(connection: Connection[TupleRow], nats_url: str) -> Lost:
@@ -167,7 +185,11 @@ class _connected:  # noqa: N801 - reads as a function
 
         try:
             await self._client.connect(
-                nats_servers(self._url), connect_timeout=CONNECT_S_MAX, allow_reconnect=False, error_cb=heard
+                nats_servers(self._url),
+                connect_timeout=CONNECT_S_MAX,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # else it tries for two minutes
+                error_cb=heard,
             )
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise Unavailable("NATS cannot be reached: what the ledger lost is in its stream LEDGER.") from error
@@ -235,6 +257,5 @@ def _named(event: RawEvent) -> dict[str, Any]:
 
 
 def _write_report(folder: Path, report: Report) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / f"report-{report.epoch}.json"
     file.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from services.broker import Broker
-from services.database import Unavailable
+from services.database import Unavailable, WritesStopped
 from services.following import OutOfStep
 from services.ledger import Ledger, RawEvent
 from services.wire import LEDGER_STREAM
@@ -32,6 +32,9 @@ BACK_MAX: Final = 100
 
 LOOK_S: Final = 0.5
 """Between two tries to compare when a process starts."""
+
+COMMAND_S_MAX: Final = 10.0
+"""A command that is about to write waits so long for NATS."""
 
 REMEDY: Final = "Writes are stopped; run `darkroom restored`."
 
@@ -250,3 +253,32 @@ class Admission:
             except (Unavailable, NatsError, OSError, TimeoutError) as error:
                 log.debug("the ledger is not compared with %s yet: %s", LEDGER_STREAM, error)
             await asyncio.sleep(LOOK_S)
+
+
+def require_same_history(ledger: Ledger, nats_url: str) -> None:
+    """Compare once, for a command that is about to write: what it appends could not be taken back.
+
+    Raises `WritesStopped` where they differ, after writes were stopped for everybody; and `Unavailable` with the reason
+    `not_compared` while NATS cannot be reached.
+    """
+
+    async def compare() -> None:
+        broker = Broker(nats_url, "darkroom command")
+        await broker.open()
+        try:
+            async with asyncio.timeout(COMMAND_S_MAX):
+                await Admission().seek(ledger, broker)
+        finally:
+            await broker.close()
+
+    try:
+        asyncio.run(compare())
+    except TimeoutError:
+        raise Unavailable(
+            "NATS cannot be reached, so it cannot be checked that Postgres was not restored from an older backup. "
+            "Nothing was changed.",
+            reason="not_compared",
+        ) from None
+    reason = ledger.stopped()
+    if reason is not None:
+        raise WritesStopped(reason)
