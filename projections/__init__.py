@@ -1,4 +1,4 @@
-"""Views: domain events in, SQL out. A projection is a module; its tables are disposable, rebuilt from the ledger."""
+"""Views: domain events in, SQL out. A projection is a module; its tables are disposable and rebuilt from the ledger."""
 
 from typing import Final
 
@@ -17,4 +17,4 @@ ALL: Final[tuple[Projection, ...]] = (
     prompts.PROMPTS,
     fleet.FLEET,
 )
-"""Every view, in rebuild order."""
+"""All views, in rebuild order."""

@@ -1,4 +1,4 @@
-"""Postgres arrays in their binary form. psycopg makes the same bytes one by one in Python, three times slower."""
+"""Postgres arrays in binary form. psycopg encodes the same bytes element by element in Python, three times slower."""
 
 import struct
 from collections.abc import Collection, Iterable, Sequence
@@ -14,19 +14,19 @@ INT8_OID: Final = 20
 BYTEA_OID: Final = 17
 TEXT_OID: Final = 25
 UUID_OID: Final = 2950
-"""Of the elements, as in Postgres's pg_type."""
+"""Postgres type ids (pg_type) of the array elements."""
 
 UUID_LENGTH: Final = struct.pack(">i", 16)
 
 
 class PackedArray(bytes):
-    """A whole array, dimensions and all. Its type is what the statement casts the parameter to."""
+    """A complete array with its dimensions. The statement casts the parameter to its type."""
 
     __slots__ = ()
 
 
 class PackedArrayDumper(Dumper):
-    """Hands it on as it is."""
+    """Passes the bytes on unchanged."""
 
     format = Format.BINARY
 

@@ -1,4 +1,4 @@
-"""Typed queries over views as of a position: the tables of `views_as_of`, which a rebuild to that position filled."""
+"""Typed queries over views as of a position: the tables of `views_as_of`, filled by a rebuild to that position."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,7 @@ SQL: Final = load("as_of_reads.sql")
 
 
 def list_jobs(connection: Connection[TupleRow], owner: str, wanted: JobFilter, *, limit: int) -> list[JobRow]:
-    """The owner's jobs of then, newest first."""
+    """The owner's jobs as of the position, newest first."""
     arguments = {
         "owner": owner,
         "status": wanted.status,
@@ -36,6 +36,6 @@ def assets_of_jobs(connection: Connection[TupleRow], job_ids: Sequence[UUID]) ->
 
 
 def list_library(connection: Connection[TupleRow], owner: str, *, limit: int) -> list[ListedAssetRow]:
-    """The owner's completed assets of then that were not in the trash, newest first."""
+    """The owner's completed assets as of the position that were not in the trash, newest first."""
     with connection.cursor(row_factory=class_row(ListedAssetRow)) as cursor:
         return cursor.execute(SQL["list_library"], {"owner": owner, "limit": limit}).fetchall()

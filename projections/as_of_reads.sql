@@ -1,4 +1,4 @@
-What views that were built as of a position hold: `views_as_of`, which `darkroom rebuild VIEW --as-of` fills. Newest first.
+Queries over views as of a position: `views_as_of`, filled by `darkroom rebuild VIEW --as-of`. Newest first.
 
 -- name: list_jobs
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,

@@ -1,4 +1,4 @@
-"""How events change a row that shows an asset: what `jobs`, `workspace` and `library` have in common."""
+"""How events change a row about an asset; shared by `jobs`, `workspace` and `library`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from projections.projection import Row, Rows
 
 
 def assets_touched(event: Recorded) -> Sequence[UUID]:
-    """The assets whose rows an event changes: its own, or all that a queued job owes."""
+    """The assets whose rows an event changes: its own, or all of a queued job."""
     if isinstance(event.event, facts.JobQueued):
         return [asset_id(event.stream_id, index) for index in range(event.event.recipe.quantity)]
     return [event.stream_id] if event.name.startswith("asset.") else []
 
 
 def rows_of_queued_job(queued: Recorded, job: facts.JobQueued) -> Iterable[tuple[str, Row]]:
-    """A row for each asset that the job owes, with the facts of the job that lists show beside an asset."""
+    """A row for each asset of the job, with the facts of the job that lists show."""
     recipe = job.recipe
     for index in range(recipe.quantity):
         identifier = str(asset_id(queued.stream_id, index))
@@ -64,9 +64,10 @@ def change(row: Row, recorded: Recorded) -> None:
 
 
 def fold_into(rows: Rows, recorded: Recorded) -> Row | None:
-    """The row of the event's asset after the event; None when it is no asset's.
+    """The row of the event's asset after the event; None for an event of something else.
 
-    Raises `LookupError` when there is no row: its job is parked, so the asset must be as well, or it would miss facts.
+    Raises `LookupError` when there is no row: the job is parked, so its assets must be parked too, or they would miss
+    events.
     """
     if not recorded.name.startswith("asset."):
         return None

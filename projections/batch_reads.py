@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class BatchRow:
-    """A row of `views.batches`. `counts` holds the statuses that items have, and how many have each."""
+    """A row of `views.batches`. `counts` maps each status to its number of items."""
 
     batch_id: UUID
     kind: str
@@ -40,7 +40,10 @@ class BatchRow:
 
 @dataclass(slots=True)
 class ItemRow:
-    """A row of `views.batch_items`. `problem` is a `domain.events.ItemProblem`: it was rejected, and has no job."""
+    """A row of `views.batch_items`.
+
+    `problem` is a `domain.events.ItemProblem` if the item was rejected and has no job.
+    """
 
     index: int
     template: str | None
@@ -52,7 +55,7 @@ class ItemRow:
 
 @dataclass(slots=True)
 class PreferenceRow:
-    """The latest preference of a pair of assets: `winner` is one of both."""
+    """The latest preference for a pair of assets: `winner` is one of the two."""
 
     one: UUID
     other: UUID
@@ -65,13 +68,13 @@ class PreferenceRow:
 
     @property
     def loser(self) -> UUID:
-        """The one of both that was liked less."""
+        """The other asset of the pair."""
         return self.other if self.winner == self.one else self.one
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFilter:
-    """Which batches to list; None lets everything pass. `words` is a web search query over name and templates."""
+    """Filters of a list of batches; None matches everything. `words` is a web search query over name and templates."""
 
     kind: str | None = None
     collection: str | None = None
@@ -91,7 +94,7 @@ def list_batches(
 
 
 def find_batch(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> BatchRow | None:
-    """The batch if it is the owner's."""
+    """The batch if it belongs to the owner."""
     rows = _rows(connection, BatchRow, SQL["find_batch"], {"owner": owner, "batch_id": batch_id})
     return rows[0] if rows else None
 
@@ -102,12 +105,12 @@ def items_of(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> li
 
 
 def preferences_of(connection: Connection[TupleRow], owner: str, batch_id: UUID) -> list[PreferenceRow]:
-    """The latest preference of each pair, the oldest of these first."""
+    """The latest preference for each pair, oldest first."""
     return _rows(connection, PreferenceRow, SQL["preferences"], {"owner": owner, "batch_id": batch_id})
 
 
 def assets_of(connection: Connection[TupleRow], owner: str, jobs: Sequence[UUID]) -> dict[UUID, list[ListedAssetRow]]:
-    """The assets of each job by index, with the facts of the job beside them."""
+    """The assets of each job by index, with facts of the job."""
     found: dict[UUID, list[ListedAssetRow]] = {job_id: [] for job_id in jobs}
     for row in _rows(connection, ListedAssetRow, SQL["assets"], {"owner": owner, "jobs": list(jobs)}):
         found[row.job_id].append(row)
@@ -115,7 +118,7 @@ def assets_of(connection: Connection[TupleRow], owner: str, jobs: Sequence[UUID]
 
 
 def statuses_of(connection: Connection[TupleRow], owner: str, jobs: Sequence[UUID]) -> dict[UUID, str]:
-    """Where these jobs are; those that the view does not know yet are left out."""
+    """The status of each of these jobs; jobs that the view does not have yet are left out."""
     rows = connection.execute(SQL["statuses"], {"owner": owner, "jobs": list(jobs)}).fetchall()
     return {job_id: str(status) for job_id, status in rows}
 

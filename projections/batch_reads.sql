@@ -1,4 +1,4 @@
-What the API asks of the live views about batches. Newest first below a cursor; `null` filters let everything pass.
+The API's queries about batches over the live views. Newest first below a cursor; a `null` filter matches everything.
 
 -- name: list_batches
 select batch_id, kind, name, collection, base, prompt, seed, counts, created_at, opened_position

@@ -1,4 +1,4 @@
-"""Batches and comparisons with their items, and where each item stands: GET /v1/batches and /v1/batches/{id}."""
+"""Batches and comparisons with their items and each item's status: GET /v1/batches and /v1/batches/{id}."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +27,12 @@ STATUS_AFTER: Final[Mapping[type[Event], str]] = {
     facts.JobCanceled: "canceled",
     facts.JobAborted: "aborted",
 }
-"""Where a job, and the item that it stands for, is after an event; all others leave it where it is."""
+"""Status of a job and its item after an event; other events leave the status unchanged."""
 
 
 @dataclass(slots=True)
 class _Changes:
-    """What a stretch of the ledger changes, in the order of the ledger; of what is said twice the later counts."""
+    """Changes by a range of events, in ledger order; a later value replaces an earlier one."""
 
     opened: list[Row] = field(default_factory=list)
     names: dict[UUID, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Changes:
     statuses: dict[UUID, str] = field(default_factory=dict)
 
     def take(self, recorded: Recorded) -> None:
-        """Note one event."""
+        """Add one event."""
         event, batch_id = recorded.event, recorded.stream_id
         match event:
             case facts.BatchOpened():
@@ -60,18 +60,18 @@ class _Changes:
 
 
 class Batches:
-    """Jobs' events name no batch: an item knows its job, and whatever happens to other jobs finds no item.
+    """The batches view. Job events do not name a batch: items are found by their job's id.
 
-    A batch whose items moved is counted again, so the cost does not depend on how many of them did.
+    The counts of a batch with changed items are recomputed, so the cost does not depend on how many changed.
     """
 
     name = "batches"
     tables = ("batches", "batch_items", "batch_preferences")
     kinds = ("batch", *(NAMES[kind] for kind in STATUS_AFTER))
-    version = 2  # since emoji, and words of scripts without spaces, are found
+    version = 2  # finds emoji and words of scripts without spaces
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """See `Projection`. An item is added before anything happens to its job: both are of one commit."""
+        """See `Projection`. An item precedes all events of its job: both are in one commit."""
         changes = _Changes()
         for event in events:
             changes.take(event)
@@ -95,7 +95,7 @@ class Batches:
 
 
 def _move(statuses: Mapping[UUID, str], cursor: Cursor[TupleRow]) -> set[UUID]:
-    """Bring the items of these jobs to where the jobs are; the batches of which one moved."""
+    """Set the items of these jobs to the jobs' statuses; return the batches that changed."""
     if not statuses:
         return set()
     moved = {"jobs": list(statuses), "statuses": list(statuses.values())}

@@ -1,4 +1,4 @@
-"""What operators hold back: pools and workers that take no further job until they are resumed."""
+"""Holds by operators: pools and workers that take no further job until they are resumed."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,7 +17,7 @@ def touched(event: Recorded) -> Sequence[UUID]:
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Of what is said several times, the last counts."""
+    """The last event counts."""
     key = str(recorded.stream_id)
     match recorded.event:
         case facts.PoolPaused(pool=name, reason=reason):

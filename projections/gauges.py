@@ -1,4 +1,4 @@
-"""What an operator watches besides the lists that people read: of the whole installation, of nobody in particular."""
+"""Figures of the whole installation for operators, in addition to the lists that users read."""
 
 from datetime import datetime
 
@@ -11,15 +11,15 @@ SQL = load("gauges.sql")
 
 
 def oldest_waiting_s(connection: Connection[TupleRow], now: datetime) -> dict[str, float]:
-    """How long the oldest waiting job of each pool has waited, in seconds; a pool without one is left out."""
+    """Seconds that the oldest waiting job of each pool has waited; pools without waiting jobs are left out."""
     return dict(connection.execute(SQL["oldest_waiting"], {"now": now}).fetchall())
 
 
 def parked_by_view(connection: Connection[TupleRow]) -> dict[str, int]:
-    """How many events each live view keeps aside; a view without one is left out."""
+    """The number of parked events of each live view; views without any are left out."""
     return dict(connection.execute(SQL["parked_by_view"]).fetchall())
 
 
 def leases(connection: Connection[TupleRow]) -> dict[str, int]:
-    """How many running attempts have a lease that is `live` or `expired`."""
+    """The number of running attempts with a `live` and with an `expired` lease."""
     return dict(connection.execute(SQL["leases"]).fetchall())

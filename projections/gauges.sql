@@ -1,4 +1,4 @@
-What an operator watches besides the lists that people read.
+Figures for operators, in addition to the lists that users read.
 
 -- name: oldest_waiting
 select pool, extract(epoch from %(now)s::timestamptz - min(queued_at))::float as oldest_s

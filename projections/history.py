@@ -1,4 +1,4 @@
-"""Every event as people and programs read it: GET /v1/jobs/{id}/history and the event stream."""
+"""All events, for people and programs to read: GET /v1/jobs/{id}/history and the event stream."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +15,7 @@ SQL = load("history.sql")
 
 
 class History:
-    """One row per event, never changed. Copied in: there is nothing to fold."""
+    """One row per event, never changed. Rows are copied in; there is nothing to fold."""
 
     name = "history"
     tables = ("history",)

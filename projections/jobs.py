@@ -1,4 +1,4 @@
-"""Jobs and their assets, whatever became of them: GET /v1/jobs, /v1/jobs/{id} and /v1/assets/{id}."""
+"""Jobs and their assets in every status: GET /v1/jobs, /v1/jobs/{id} and /v1/assets/{id}."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Completed assets: what was made, newest first, to be searched."""
+"""Completed assets, newest first and searchable."""
 
 from typing import Final
 
@@ -10,12 +10,12 @@ from projections.sql import load
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """An asset that will never be completed leaves, and so does one that was deleted for good."""
+    """An asset that failed, was canceled or was purged leaves the view."""
     if isinstance(recorded.event, facts.JobQueued):
         rows.update(rows_of_queued_job(recorded, recorded.event))
         return
     if isinstance(recorded.event, facts.AssetDismissed):
-        return  # also of one that left
+        return  # also for an asset that left
     changed = fold_into(rows, recorded)
     if isinstance(recorded.event, facts.AssetFailed | facts.AssetCanceled | facts.AssetPurged):
         rows[str(recorded.stream_id)] = None

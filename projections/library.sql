@@ -9,7 +9,7 @@ from (
 ) t
 
 -- name: store
--- Words are made anew where their texts are set, which costs more than all else of a row: so only where those changed.
+-- The search index of a row is computed only where its text changed: it costs more than the rest of the row.
 with given as materialized (
   select * from json_populate_recordset(null::library, %s::json)
 ), known as (

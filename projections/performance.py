@@ -1,4 +1,4 @@
-"""What jobs took, beside what was expected: GET /v1/admin/performance and the sums of GET /metrics."""
+"""Actual and expected durations of jobs: GET /v1/admin/performance and the sums of GET /metrics."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,16 +13,16 @@ from projections.sql import load
 
 
 def touched(event: Recorded) -> Sequence[UUID]:
-    """The job that an event tells about; of an asset's events its completion alone does, by its correlation."""
+    """The job of an event. Of an asset's events only its completion counts, with the job as its correlation id."""
     if isinstance(event.event, facts.AssetCompleted):
         return [event.envelope.correlation_id]
     return jobs_touched(event)
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Change the row of a job. Seconds and the ratio are the table's own to compute.
+    """Change the row of a job. The table itself computes seconds and ratio.
 
-    Raises `LookupError` for an asset without a row: its job is parked, so its completion must be as well.
+    Raises `LookupError` for an asset without a row: its job is parked, so its completion must be parked too.
     """
     event = recorded.event
     if isinstance(event, facts.JobQueued):
@@ -73,7 +73,7 @@ def _queued(event: facts.JobQueued, recorded: Recorded) -> Row:
 
 
 def _made(row: Row, event: facts.AssetCompleted) -> None:
-    """Largest and smallest, not last: the order of assets beside their job does not matter."""
+    """Keep maximum and minimum, not the last value, so that the order of asset events does not matter."""
     attempt, peak = row.get("oldest_attempt"), row.get("peak_memory_bytes")
     row["oldest_attempt"] = event.attempt if attempt is None else min(attempt, event.attempt)
     if event.peak_memory_bytes is not None:

@@ -1,4 +1,4 @@
-"""Preferences: of two assets one is liked more, so is what made it; and the strengths that follow."""
+"""Preferences between two assets, counted for their prompt, model and job type; and the resulting strengths."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from projections.projection import Row
 from projections.score_rows import SQL, Change, Job, Subject, columns, store
 
 Edge = tuple[str, str, str, str]
-"""Owner, by what, the key that was preferred, the key that was not."""
+"""Owner, kind of key, the preferred key, the other key."""
 
 
 def count_preferences(
@@ -24,9 +24,9 @@ def count_preferences(
     jobs: Mapping[UUID, Job],
     changes: dict[Subject, Change],
 ) -> None:
-    """Keep the latest preference on each pair, and count it. `jobs` holds those of the batches.
+    """Keep the latest preference for each pair and count it. `jobs` holds those of the batches.
 
-    Raises `LookupError` for an asset of none of them.
+    Raises `LookupError` for an asset that belongs to none of these jobs.
     """
     if not preferred:
         return
@@ -46,9 +46,9 @@ def count_preferences(
         for (owner, by, won), (_, _, lost) in zip(
             job_of[event.winner].subjects(), job_of[event.loser].subjects(), strict=True
         ):
-            if won != lost:  # what was compared with itself tells nothing
+            if won != lost:  # a comparison with itself has no meaning
                 moves[owner, by, won, lost] += 1
-                if before is not None:  # it was the other way round
+                if before is not None:  # the earlier preference was the opposite
                     moves[owner, by, lost, won] -= 1
     rows = [
         {"one": one, "other": other, "owner": owner, "winner": winners[one, other]}
@@ -59,7 +59,7 @@ def count_preferences(
 
 
 def _move_wins(cursor: Cursor[TupleRow], moves: Mapping[Edge, int], changes: dict[Subject, Change]) -> None:
-    """Count what was won, and judge anew everybody whom preferences connect with those it was won of."""
+    """Count wins, and recompute the strengths of every key that is connected to these by preferences."""
     touched = {(owner, by, key) for owner, by, *keys in moves for key in keys}
     if not touched:
         return

@@ -1,4 +1,4 @@
-"""What a projection is, and the kind most of them are: rows that events fold into."""
+"""The protocol of a projection, and its most common kind: rows folded from events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from projections.arrays import uuids
 
 Row = dict[str, Any]
 Rows = dict[str, Row | None]
-"""Rows of one table by their key as text. None: the row is to be deleted."""
+"""Rows of one table by their key as text. None marks a row to delete."""
 
 
 class Projection(Protocol):
@@ -27,33 +27,33 @@ class Projection(Protocol):
 
     @property
     def tables(self) -> Sequence[str]:
-        """Its tables, named without a schema: the search path says whether they are the live ones."""
+        """The view's tables, without a schema: the search path selects the live or the new ones."""
         ...
 
     @property
     def kinds(self) -> Sequence[str]:
-        """What it takes: all events of an aggregate (`job`), or of one name (`asset.rated`); empty for all there are.
+        """The events it takes: an aggregate (`job`) or an event name (`asset.rated`); empty takes all.
 
-        Others are not even decoded for it, which is most of what an event costs.
+        Other events are not decoded for it; decoding is most of an event's cost.
         """
         ...
 
     @property
     def version(self) -> int:
-        """Goes up when the same events make other rows: a view that another version made is rebuilt first."""
+        """Version, increased when the same events make other rows. A view of another version is rebuilt first."""
         ...
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """Take events in ledger order."""
+        """Apply events in ledger order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FoldedTable:
-    """A table whose rows are folds over events: load the rows that a batch touches, fold in memory, store them back.
+    """A table with rows folded from events: load the rows of a batch of events, fold in memory, store them.
 
-    `touched` names the keys an event changes, `fold` changes them in place. `sql` holds `load` (keys → rows as JSON),
-    `store` (JSON rows, upserted) and `remove` (keys).
+    `touched` names the keys that an event changes, `fold` changes the rows in place. `sql` holds `load` (keys → rows as
+    JSON), `store` (JSON rows, upserted) and `remove` (keys).
     """
 
     name: str
@@ -63,7 +63,7 @@ class FoldedTable:
     sql: Mapping[str, LiteralString]
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """Fold a batch: two statements, however many events."""
+        """Fold a batch with two statements, for any number of events."""
         keys: set[UUID] = set()
         touching: list[Recorded] = []
         for event in events:

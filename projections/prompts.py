@@ -1,4 +1,4 @@
-"""Saved prompts as they are now: GET /v1/prompts. How often each was used is what `scores` knows."""
+"""Saved prompts in their current version: GET /v1/prompts. `scores` holds their usage."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,7 +18,7 @@ def touched(event: Recorded) -> Sequence[UUID]:
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Change the row of a prompt; one that was deleted leaves."""
+    """Change the row of a prompt; a deleted one leaves."""
     key, event, at = str(recorded.stream_id), recorded.event, recorded.envelope.at
     if isinstance(event, facts.PromptSaved):
         row: Row = {"prompt_id": key, "owner": event.owner, "created_at": at, "saved_position": recorded.position}

@@ -1,4 +1,4 @@
-"""Jobs that wait or run: what the dispatcher hands out and the reaper watches; and what each owner was given so far."""
+"""Waiting and running jobs, for the dispatcher and the reaper, and the seconds that each owner has used."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from projections.projection import Projection, Row, Rows
 from projections.sql import load
 
 Level = tuple[str, int]
-"""A pool and a priority: owners take turns among those who wait there."""
+"""A pool and a priority: the owners who wait there take turns."""
 
 Place = tuple[str, int, str]
 """A pool, a priority, and an owner."""
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """A job that ended leaves the queue."""
+    """Change the row of a job; an ended job leaves the queue."""
     event = recorded.event
     key = str(recorded.stream_id)
     if isinstance(event, facts.JobQueued):
@@ -68,7 +68,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 class Turns:
-    """What each owner waits for and was given, by pool and priority. See `domain.fairness`."""
+    """Waiting and used seconds of each owner, by pool and priority. See `domain.fairness`."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows: dict[Place, Row] = {place_of(row): row for row in rows}
@@ -77,9 +77,9 @@ class Turns:
             self._reached(row)
 
     def fold(self, before: Row | None, after: Row | None) -> None:
-        """A job of the queue became another; None: it was not, or is not any more, there."""
+        """Count the change of a job's row; None means that it is not in the queue."""
         waited, waits = (one is not None and one["status"] == "waiting" for one in (before, after))
-        # One that waits at another priority than before has left one line and joined another.
+        # A waiting job with a new priority leaves one line and joins another.
         moved = before is not None and after is not None and place_of(before) != place_of(after)
         if before is not None and waited and (moved or not waits):
             self._count(before, -1)
@@ -89,7 +89,7 @@ class Turns:
             self._charge(after)
 
     def rows(self) -> list[Row]:
-        """To be stored."""
+        """The rows to store."""
         return list(self._rows.values())
 
     def _count(self, job: Row, jobs: int) -> None:
@@ -98,7 +98,7 @@ class Turns:
         turns["waiting_s"] = turns["waiting_s"] + jobs * job["cost_s"] if turns["waiting"] else 0.0
 
     def _charge(self, job: Row) -> None:
-        """An attempt was started. Every one of them takes the workers' time."""
+        """Charge the owner for a started attempt. Every attempt takes the workers' time."""
         turns = self._of(job)
         round_s = self._rounds.get(place_of(job)[:2], 0.0)
         turns["used_s"] = charged(turns["used_s"], round_s, job["cost_s"])
@@ -116,22 +116,22 @@ class Turns:
 
 
 def place_of(row: Mapping[str, Any]) -> Place:
-    """Where a job waits, or whose turns these are."""
+    """The pool, priority and owner of a job or of a row of turns."""
     return row["pool"], row["priority"], row["owner"]
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The view: the jobs are folded like other rows, and how each changes decides what becomes of its owner's turns."""
+    """The queue view: each change of a job's row also updates the turns of its owner."""
 
     sql: Mapping[str, LiteralString]
     name: str = "queue"
     tables: Sequence[str] = ("queue", "turns")
     kinds: Sequence[str] = ("job",)
-    version: int = 2  # since jobs have a cost, and owners turns
+    version: int = 2  # jobs have a cost, and owners have turns
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """See `Projection`. Five statements, however many events."""
+        """See `Projection`. Five statements, for any number of events."""
         keys = {key for event in events for key in jobs_touched(event)}
         if not keys:
             return
@@ -152,7 +152,7 @@ class Queue:
         self._store("store_turns", turns.rows(), cursor)
 
     def _turns(self, events: Sequence[Recorded], rows: Rows, cursor: Cursor[TupleRow]) -> list[Row]:
-        """The turns of everybody whose jobs these events are about, and of who reached the last round of each level."""
+        """The turns of all owners in these events, and of the owner in the last round of each level."""
         lines = {key: place_of(row) for key, row in rows.items() if row is not None}
         places = set(lines.values())
         for recorded in events:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    """The same moment in UTC: the driver gives times in the zone of the session."""
+    """The same moment in UTC: the driver returns times in the session's time zone."""
     return None if moment is None else moment.astimezone(UTC)
 
 
@@ -27,8 +27,8 @@ def _utc(moment: datetime | None) -> datetime | None:
 class JobRow:
     """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`.
 
-    `enhanced_prompt` is what a worker made of the recipe's prompt; null for most jobs, and until it did. `warnings` are
-    those of workers, each with `code` and `detail`, and null for most jobs as well.
+    `enhanced_prompt` is null unless a worker enhanced the recipe's prompt. `warnings` are those of workers, each with
+    `code` and `detail`; null if there are none.
     """
 
     job_id: UUID
@@ -56,13 +56,13 @@ class JobRow:
 
     @property
     def quantity(self) -> int:
-        """How many assets the job owes."""
+        """The number of assets of the job."""
         return len(self.recipe["seeds"])
 
 
 @dataclass(slots=True)
 class DeadJobRow:
-    """A job that failed, without what was asked for."""
+    """A failed job, without its recipe."""
 
     job_id: UUID
     owner: str
@@ -83,9 +83,9 @@ class DeadJobRow:
 
 @dataclass(slots=True)
 class AssetRow:
-    """An asset as the views have it. `bytes` is the file's size; the columns of the file are null until completed.
+    """An asset in a view. `bytes` is the file's size; the columns of the file are null until completed.
 
-    Those of the thumbnail are null until there is one, which is a moment later.
+    Those of the thumbnail are null until it is made, shortly after.
     """
 
     asset_id: UUID
@@ -117,7 +117,7 @@ class AssetRow:
 
 @dataclass(slots=True, kw_only=True)
 class ListedAssetRow(AssetRow):
-    """An asset with the facts of its job that lists show beside it. `list_position` orders the list it came from."""
+    """An asset with the facts of its job that lists show. `list_position` orders the list that it is from."""
 
     prompt: str
     job_type: str
@@ -147,7 +147,7 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """How long something takes: half of all times no longer than `p50`, nine of ten no longer than `p90`."""
+    """A duration in seconds: half of all are at most `p50`, nine of ten at most `p90`."""
 
     p50: float
     p90: float
@@ -155,7 +155,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class ParkedRow:
-    """An event that a view could not take."""
+    """An event that a view could not apply."""
 
     view: str
     stream_id: UUID
@@ -181,7 +181,7 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class PerformanceRow:
-    """The jobs of a job type on a model that ended within the last hour. Seconds are means over whole jobs.
+    """The jobs of a job type on a model that ended in the last hour. Seconds are means over whole jobs.
 
     A ratio is actual over expected seconds, of jobs that succeeded in one attempt; null without such a job.
     """
@@ -199,7 +199,7 @@ class PerformanceRow:
 
 @dataclass(frozen=True, slots=True)
 class EndedRow:
-    """All jobs that ever ended alike: how many, of how many the wait and the run is known, and those seconds' sums."""
+    """All ended jobs of a pool, job type and status: their number, and the known waits and runs summed, in seconds."""
 
     pool: str
     job_type: str
@@ -213,7 +213,7 @@ class EndedRow:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; None lets everything pass."""
+    """Filters of a list of jobs; None matches everything."""
 
     status: str | None = None
     job_type: str | None = None
@@ -223,7 +223,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class EverybodysFilter:
-    """Which of everybody's jobs to list; None lets everything pass."""
+    """Filters of a list of all owners' jobs; None matches everything."""
 
     owner: str | None = None
     status: str | None = None
@@ -233,9 +233,9 @@ class EverybodysFilter:
 
 @dataclass(frozen=True, slots=True)
 class LibraryFilter:
-    """Which assets to list; None lets everything pass. `words` is a web search query, `min_score` a rating 1 … 5.
+    """Filters of a list of assets; None matches everything. `words` is a web search query, `min_score` a rating 1 … 5.
 
-    `trashed`: what is in the trash, and nothing else; without it what is not.
+    `trashed`: only assets in the trash; otherwise only those not in it.
     """
 
     kind: str | None = None
@@ -248,7 +248,7 @@ class LibraryFilter:
 
 
 def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:
-    """How far each live view has read the ledger."""
+    """The position that each live view has reached."""
     return dict(connection.execute(SQL["view_positions"], prepare=True).fetchall())
 
 
@@ -259,14 +259,14 @@ def ledger_head(connection: Connection[TupleRow]) -> int:
 
 
 def parked(connection: Connection[TupleRow], *, limit: int) -> list[ParkedRow]:
-    """Events that live views could not take, by view and position."""
+    """Events that live views could not apply, by view and position."""
     return _rows(connection, ParkedRow, SQL["parked"], {"limit": limit})
 
 
 def list_jobs(
     connection: Connection[TupleRow], owner: str, wanted: JobFilter, *, before: int | None, limit: int
 ) -> list[JobRow]:
-    """Jobs queued before position `before`, newest first: of the owner that `connection` stands for."""
+    """Jobs queued before position `before`, newest first, of the owner that `connection` acts for."""
     arguments = {
         "owner": owner,
         "before": before,
@@ -282,7 +282,7 @@ def list_jobs(
 def list_everybodys_jobs(
     connection: Connection[TupleRow], wanted: EverybodysFilter, *, before: int | None, limit: int
 ) -> list[JobRow]:
-    """Everybody's jobs queued before position `before`, newest first."""
+    """Jobs of all owners queued before position `before`, newest first."""
     arguments = {
         "before": before,
         "limit": limit,
@@ -292,12 +292,12 @@ def list_everybodys_jobs(
         "job_type": wanted.job_type,
     }
     with connection.cursor(row_factory=class_row(JobRow)) as cursor:
-        # Not prepared: which filters are set decides how it is best read.
+        # Not prepared: the best plan depends on which filters are set.
         return cursor.execute(SQL["list_everybodys_jobs"], arguments, prepare=False).fetchall()
 
 
 def find_anybodys_job(connection: Connection[TupleRow], job_id: UUID) -> JobRow | None:
-    """The job, whoever's."""
+    """The job, of any owner."""
     rows = _rows(connection, JobRow, SQL["find_anybodys_job"], {"job_id": job_id})
     return rows[0] if rows else None
 
@@ -305,18 +305,18 @@ def find_anybodys_job(connection: Connection[TupleRow], job_id: UUID) -> JobRow 
 def dead_jobs(
     connection: Connection[TupleRow], *, error_class: str | None, before: int | None, limit: int
 ) -> list[DeadJobRow]:
-    """Everybody's jobs that failed, queued before position `before`, newest first."""
+    """Failed jobs of all owners, queued before position `before`, newest first."""
     arguments = {"error_class": error_class, "before": before, "limit": limit}
     return _rows(connection, DeadJobRow, SQL["dead_jobs"], arguments)
 
 
 def which_exist(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> set[UUID]:
-    """Those of these that are jobs, whoever's."""
+    """The ids that are jobs, of any owner."""
     return {job_id for (job_id,) in connection.execute(SQL["which_exist"], (list(job_ids),)).fetchall()}
 
 
 def find_job(connection: Connection[TupleRow], owner: str, job_id: UUID) -> JobRow | None:
-    """The job if it is the owner's."""
+    """The job if it belongs to the owner."""
     rows = _rows(connection, JobRow, SQL["find_job"], {"owner": owner, "job_id": job_id})
     return rows[0] if rows else None
 
@@ -331,7 +331,7 @@ def assets_of_jobs(connection: Connection[TupleRow], job_ids: Sequence[UUID]) ->
 
 
 def find_asset(connection: Connection[TupleRow], owner: str, asset_id: UUID) -> ListedAssetRow | None:
-    """The asset if it is the owner's."""
+    """The asset if it belongs to the owner."""
     rows = _rows(connection, ListedAssetRow, SQL["find_asset"], {"owner": owner, "asset_id": asset_id})
     return rows[0] if rows else None
 
@@ -347,7 +347,7 @@ def list_workspace(
 def list_library(
     connection: Connection[TupleRow], owner: str, wanted: LibraryFilter, *, before: int | None, limit: int
 ) -> list[ListedAssetRow]:
-    """Assets completed before position `before`, newest first: of the owner that `connection` stands for.
+    """Assets completed before position `before`, newest first, of the owner that `connection` acts for.
 
     Raises `InvalidInput` for a search without a word.
     """
@@ -385,7 +385,7 @@ def history_of_owner(
 
 @dataclass(frozen=True, slots=True)
 class RunningAttempt:
-    """Who works on a job now, and for whom."""
+    """The worker and owner of a running job."""
 
     job_id: UUID
     owner: str
@@ -394,12 +394,12 @@ class RunningAttempt:
 
 
 def running_attempts(connection: Connection[TupleRow], job_ids: Sequence[UUID]) -> list[RunningAttempt]:
-    """Those of these jobs that run."""
+    """The running ones of these jobs."""
     return _rows(connection, RunningAttempt, SQL["running_attempts"], {"job_ids": list(job_ids)})
 
 
 def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
-    """How many jobs run in each pool; pools where nothing runs are left out."""
+    """The number of running jobs of each pool; pools without any are left out."""
     return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
 
 
@@ -421,17 +421,17 @@ def queues(connection: Connection[TupleRow], pools: Sequence[str], now: datetime
 
 
 def performance(connection: Connection[TupleRow], now: datetime) -> list[PerformanceRow]:
-    """Each job type and model of which jobs ended in the hour before `now`."""
+    """Each job type and model with jobs that ended in the hour before `now`."""
     return _rows(connection, PerformanceRow, SQL["performance"], {"now": now})
 
 
 def ended_jobs(connection: Connection[TupleRow]) -> list[EndedRow]:
-    """Every job that ended, by pool, job type and how; reads the index over all of them."""
+    """All ended jobs, by pool, job type and status; scans the index over all of them."""
     return _rows(connection, EndedRow, SQL["ended_jobs"], {})
 
 
 def queued_jobs(connection: Connection[TupleRow]) -> dict[tuple[str, str], int]:
-    """How many jobs there are by pool and status, which is waiting or running; what there is none of is left out."""
+    """The number of jobs by pool and status, waiting or running; empty combinations are left out."""
     rows = connection.execute(SQL["queued_jobs"], prepare=True).fetchall()
     return {(pool, status): jobs for pool, status, jobs in rows}
 

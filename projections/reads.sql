@@ -1,4 +1,4 @@
-What the API asks of the live views. Every list is newest first below a cursor; `null` filters let everything pass.
+The API's queries over the live views. Lists are newest first below a cursor; a `null` filter matches everything.
 
 -- name: view_positions
 select view, position from view_progress where slot = 'live'
@@ -23,7 +23,7 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: list_everybodys_jobs
--- What waits or runs is looked for in the queue, which is short; everything else by the order of the list.
+-- Waiting and running jobs are found through the queue, which is short; all others by the order of the list.
 select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
   created_at, started_at, finished_at, queued_position, enhanced_prompt
 from views.jobs
@@ -141,7 +141,7 @@ where status = 'succeeded' and seconds is not null
 group by job_type
 
 -- name: recent_ratios
--- How much longer jobs took than expected, by pool, of those among the last 500 that ended of which it is known.
+-- Actual over expected seconds, by pool, of the jobs with a known ratio among the last 500 that ended.
 select pool,
   percentile_cont(0.5) within group (order by ratio)::float as p50,
   percentile_cont(0.9) within group (order by ratio)::float as p90

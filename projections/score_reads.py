@@ -36,9 +36,9 @@ class ScoreRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a prompt stands: the owner's jobs with it, the mean of their assets' ratings, and their Bayesian average.
+    """Usage of a prompt: the owner's jobs with it, the mean of their assets' ratings, and their Bayesian average.
 
-    The latter is null until there is a job.
+    The Bayesian average is null until there is a job.
     """
 
     usage_count: int = 0
@@ -48,7 +48,7 @@ class Standing:
 
 @dataclass(slots=True, kw_only=True)
 class PromptRow:
-    """A row of `views.prompts`, with how its prompt stands."""
+    """A row of `views.prompts`, with the usage of its prompt."""
 
     prompt_id: UUID
     title: str
@@ -72,7 +72,7 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class PromptFilter:
-    """Which prompts to list; None lets everything pass. `words` is a web search query."""
+    """Filters of a list of prompts; None matches everything. `words` is a web search query."""
 
     prompt_id: UUID | None = None
     task: str | None = None
@@ -81,13 +81,13 @@ class PromptFilter:
 
 
 ScorePlace = tuple[float, int, int]
-"""Score, number of ratings and first position of a row: the list is in this order, the greatest first."""
+"""Score, number of ratings and first position of a row: the list is sorted by these, descending."""
 
 
 def list_scores(
     connection: Connection[TupleRow], owner: str, by: By, *, after: ScorePlace | None, limit: int
 ) -> list[ScoreRow]:
-    """The best first; of those with the same score the ones rated more often, then those whose first job is newer."""
+    """Scores, best first; equal scores by number of ratings, then by the newer first job."""
     score, rated, position = after or (None, None, None)
     arguments = {"owner": owner, "by": by, "score": score, "rated": rated, "position": position, "limit": limit}
     with connection.cursor(row_factory=class_row(ScoreRow)) as cursor:
@@ -95,7 +95,7 @@ def list_scores(
 
 
 def standing_of(connection: Connection[TupleRow], owner: str, prompt: str) -> Standing:
-    """How this prompt stands with its owner, saved or not."""
+    """The owner's usage of this prompt, saved or not."""
     with connection.cursor(row_factory=class_row(Standing)) as cursor:
         cursor.execute(SQL["standing"], {"owner": owner, "key": prompt_key(prompt)})
         return cursor.fetchone() or Standing()

@@ -1,4 +1,4 @@
-What the API asks of `scores` and `prompts`.
+The API's queries over `scores` and `prompts`.
 
 -- name: list_scores
 select by, key, value, first_position, jobs, rated, distribution, mean, score, won, lost, strength, formula

@@ -1,4 +1,4 @@
-"""The rows of `scores`, and how a batch of events changes them: what ratings and preferences have in common."""
+"""The rows of `scores` and the changes to them; shared by ratings and preferences."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,19 +20,19 @@ SQL = load("scores.sql")
 
 By = Literal["prompt", "model", "job_type"]
 Subject = tuple[str, str, str]
-"""What a row of `scores` is about: its owner, by what, and the key."""
+"""Key of a row of `scores`: owner, kind of key, key."""
 
 EventT = TypeVar("EventT", bound=facts.Event)
 
 
 def prompt_key(prompt: str) -> str:
-    """What stands for a prompt in keys: prompts are the same when they are so to the last character."""
+    """The key of a prompt. Prompts are equal only if every character is."""
     return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What ratings of its assets count for. Fields as columns of `score_jobs`."""
+    """A job as far as ratings of its assets need it. Fields are the columns of `score_jobs`."""
 
     job_id: UUID
     owner: str
@@ -43,7 +43,7 @@ class Job:
     job_type: str
 
     def subjects(self) -> list[Subject]:
-        """In the order prompt, model, job type."""
+        """Keys of the rows it counts for, in the order prompt, model, job type."""
         keys: tuple[tuple[By, str], ...] = (
             ("prompt", self.prompt_sha256),
             ("model", self.model),
@@ -54,9 +54,9 @@ class Job:
 
 @dataclass(slots=True)
 class Change:
-    """What a batch of events adds to a row. `beginning` is the value and the position of its first job.
+    """Changes to a row by a batch of events. `beginning` is the value and the position of its first job.
 
-    `standing` is what is so from now on: preferences won and lost, and the strength. None: as before.
+    `standing` holds the new numbers of preferences won and lost, and the strength. None: unchanged.
     """
 
     jobs: int = 0
@@ -71,7 +71,7 @@ def facts_of(kind: type[EventT], events: Iterable[Recorded]) -> Iterator[tuple[R
 
 
 def apply(cursor: Cursor[TupleRow], changes: Mapping[Subject, Change]) -> None:
-    """Change the rows, and compute what follows from their counts."""
+    """Change the rows and recompute the figures derived from their counts."""
     if not changes:
         return
     found = cursor.execute(SQL["load_scores"], columns(changes, 3), prepare=True).fetchall()
@@ -79,7 +79,7 @@ def apply(cursor: Cursor[TupleRow], changes: Mapping[Subject, Change]) -> None:
     for subject, change in changes.items():
         row = rows.get(subject) or _new_row(subject, change)
         rows[subject] = row
-        if change.beginning is not None:  # a job that was parked may come after later ones
+        if change.beginning is not None:  # a parked job may come after later ones
             row["first_position"] = min(row["first_position"], change.beginning[1])
         row["jobs"] += change.jobs
         row["distribution"] = [a + b for a, b in zip(row["distribution"], change.distribution, strict=True)]
@@ -103,11 +103,11 @@ def _new_row(subject: Subject, change: Change) -> Row:
 
 
 def columns(keys: Collection[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Keys as one array for each of their parts."""
+    """Keys as one array per part."""
     return [[key[part] for key in keys] for part in range(width)]
 
 
 def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row | Job]) -> None:
-    """Give the rows to a statement; nothing happens without any."""
+    """Pass the rows to a statement, if there are any."""
     if rows:
         cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)

@@ -1,7 +1,7 @@
-"""What people think of what they made, by prompt, model and job type: GET /v1/scores, and the figures of saved prompts.
+"""Ratings and preferences by prompt, model and job type: GET /v1/scores, and the figures of saved prompts.
 
-An asset counts with its latest rating, whatever becomes of it later: what is in the trash was still made by this model
-of that prompt. Every job counts as a use, also one that failed, was canceled, or runs outputs of another one again.
+An asset counts with its latest rating even if it is later trashed or purged: it was still made by this model from that
+prompt. Every job counts as a use, including jobs that failed, were canceled, or retry another job.
 """
 
 from collections import defaultdict
@@ -22,9 +22,9 @@ from projections.score_rows import SQL, Change, Job, Subject, apply, facts_of, p
 
 
 class Scores:
-    """Counts per owner and value, and what `domain.scoring` makes of them.
+    """Counts per owner and key, and the figures that `domain.scoring` derives from them.
 
-    No more rows are read than events touch, and than preferences connect with those.
+    Reads only rows that the events touch, and rows connected to those by preferences.
     """
 
     name = "scores"
@@ -37,7 +37,10 @@ class Scores:
         return scoring.FORMULA
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """See `Projection`. Raises `LookupError` for a rating or preference whose job is not here: it is parked."""
+        """See `Projection`.
+
+        Raises `LookupError` for a rating or preference without a row for its job: the job is parked.
+        """
         queued = list(facts_of(facts.JobQueued, events))
         rated = list(facts_of(facts.AssetRated, events))
         preferred = list(facts_of(facts.BatchPreferred, events))
@@ -85,7 +88,7 @@ def _load_jobs(
     rated: Sequence[tuple[Recorded, facts.AssetRated]],
     preferred: Sequence[tuple[Recorded, facts.BatchPreferred]],
 ) -> None:
-    """Add the jobs that the ratings are about, by their conversation, and those of the batches."""
+    """Add the jobs of the ratings, by correlation id, and those of the batches."""
     wanted = {recorded.envelope.correlation_id for recorded, _ in rated} - jobs.keys()
     batches = {recorded.stream_id for recorded, _ in preferred}
     if wanted or batches:

@@ -1,4 +1,4 @@
-"""Searching words in views: what people type, as Postgres takes it, and a refusal of what holds no word."""
+"""Word search in views: convert a user's query for Postgres, and refuse a query without words."""
 
 import re
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ import psycopg
 from domain.errors import FieldProblem, InvalidInput
 
 NOTHING_TO_SEARCH: Final = "DR422"
-"""The error class of `search_query` in the schema: the text holds no word that could be found."""
+"""SQL error code of `search_query` in the schema: the text has no searchable word."""
 
 NEGATED: Final = re.compile(r"(?<!\S)-+([^\s\"]+)")
 
 
 def web_search(text: str) -> str:
-    """Return the query for `search_query`: a negated word stands in quotes, since it may become several words.
+    """The query for `search_query`. A negated word is quoted, because Postgres may split it into several words.
 
-    An emoji and a word in a script without spaces are examples; without quotes only their first part is negated.
+    Examples are an emoji and a word in a script without spaces. Without quotes only the first part would be negated.
     """
     parts = text.split('"')
     parts[::2] = [NEGATED.sub(r'-"\1"', outside) for outside in parts[::2]]
@@ -27,7 +27,7 @@ def web_search(text: str) -> str:
 
 @contextmanager
 def searching() -> Iterator[None]:
-    """Raise `InvalidInput` for a search that holds no word."""
+    """Raise `InvalidInput` for a search without a word."""
     try:
         yield
     except psycopg.DatabaseError as error:

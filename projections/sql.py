@@ -1,4 +1,4 @@
-"""Named SQL: a `.sql` file beside its module holds blocks that begin with `-- name: something`."""
+"""Named SQL: the `.sql` file of a module has blocks that begin with `-- name: something`."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ BLOCK = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def load(file: str, package: str = "projections") -> Mapping[str, LiteralString]:
-    """The blocks of a packaged `.sql` file by name. What stands before the first block is commentary."""
+    """The blocks of a packaged `.sql` file by name. Text before the first block is a comment."""
     text = resources.files(package).joinpath(file).read_text("utf-8")
     parts = BLOCK.split(text)[1:]
     return {name: cast("LiteralString", sql.strip()) for name, sql in zip(parts[::2], parts[1::2], strict=True)}

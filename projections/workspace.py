@@ -1,4 +1,4 @@
-"""What a person is looking at now: assets in progress or under review."""
+"""The user's current work: assets in progress or under review."""
 
 from typing import Final
 
@@ -10,9 +10,9 @@ from projections.sql import load
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
-    """Dismissed and trashed assets keep their row, out of sight, so that a restored one comes back as it was.
+    """Dismissed and trashed assets keep a hidden row, so that a restored one comes back unchanged.
 
-    What was purged does not come back.
+    A purged asset is removed.
     """
     if isinstance(recorded.event, facts.JobQueued):
         for identifier, row in rows_of_queued_job(recorded, recorded.event):
