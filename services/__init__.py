@@ -1,1 +1,1 @@
-"""The programs around the ledger, one file each; every one can run alone."""
+"""The programs around the ledger, one file each; each can run alone."""

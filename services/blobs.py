@@ -1,8 +1,8 @@
 """Files in the object store: a local folder by default; S3, GCS or Azure by URL.
 
-A file never changes once it is written: the first writer of a path wins, so a worker that wakes up late cannot replace
-what the ledger already has a hash of. In a local folder a file is written aside and gets its name once it is on disk:
-a process that is killed in the middle leaves nothing under that name, and what it leaves aside is swept.
+A file never changes once it is written: the first writer of a path wins, so a late worker cannot replace a file with a
+recorded hash. In a local folder a file is written under a temporary name and renamed once it is on disk: a process that
+is killed leaves no partial file, and its temporary file is swept.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
 CHUNK_BYTES = 256 * 1024
-"""How much of a file is read at a time."""
+"""Bytes of a file that are read at a time."""
 
 UNFINISHED: Final = ".unfinished"
-"""Where a local folder keeps files while they are written."""
+"""Folder for temporary files of a local store."""
 
 PROBES: Final = ".probes"
-"""Where files are written to find out whether the store takes any."""
+"""Folder for test files that check whether the store accepts writes."""
 
 
 class BlobMissing(Exception):
-    """No file under this path."""
+    """There is no file under this path."""
 
     code = "blob_missing"
 
@@ -57,7 +57,7 @@ class Blobs:
     def __init__(self, url: str) -> None:
         """`url`: `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory:///` for tests.
 
-        Raises `BlobStoreUnavailable` where that names no store, or a folder that cannot be made.
+        Raises `BlobStoreUnavailable` if the URL is invalid or the folder cannot be created.
         """
         self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
         try:
@@ -67,7 +67,7 @@ class Blobs:
             raise BlobStoreUnavailable(f"The object store cannot be opened: {what}. See DARKROOM_BLOBS_URL.") from error
 
     def put_once(self, path: str, content: bytes) -> bool:
-        """Write a new file, all or nothing, durable when this returns. False when there is one: it stays as it is."""
+        """Write a new file, atomically and durably. False if the file exists; it is not changed."""
         try:
             if self._folder is not None:
                 return _put_once(str(self._folder), path, content)
@@ -79,7 +79,7 @@ class Blobs:
         return True
 
     def remove_unfinished(self, older_than_s: float) -> None:
-        """Take away what writers that died left in a local folder. Another store keeps nothing of them."""
+        """Delete temporary files of dead writers in a local folder. Other stores have none."""
         if self._folder is None or not (unfinished := self._folder / UNFINISHED).is_dir():
             return
         until = time.time() - older_than_s
@@ -109,7 +109,7 @@ class Blobs:
         self.delete(path)
 
     def paths(self) -> Iterator[str]:
-        """Every file, in no order; not those that are being written."""
+        """The paths of all files, in no order, without temporary files."""
         try:
             for found in obstore.list(self._store):
                 yield from (str(one["path"]) for one in found if not str(one["path"]).startswith(f"{UNFINISHED}/"))
@@ -117,7 +117,7 @@ class Blobs:
             raise BlobStoreUnavailable(f"The object store could not be listed: {error}") from error
 
     def delete(self, path: str) -> None:
-        """Remove a file; nothing happens when there is none."""
+        """Delete a file; does nothing if there is none."""
         try:
             obstore.delete(self._store, path)
         except FileNotFoundError:
@@ -140,7 +140,7 @@ class Blobs:
             position = stop
 
     async def exists(self, path: str) -> bool:
-        """Whether there is a file."""
+        """Whether the file exists."""
         try:
             await obstore.head_async(self._store, path)
         except FileNotFoundError:
@@ -151,9 +151,9 @@ class Blobs:
 
 
 def _put_once(folder: str, path: str, content: bytes) -> bool:
-    """On disk before it has its name, and named all at once: a crash at any moment leaves the whole file or no file.
+    """Write to disk, then rename: a crash at any moment leaves the whole file or no file.
 
-    Paths are text here: with pathlib a small file takes twice as long where the disk is fast.
+    Paths are strings here: with pathlib a small file takes twice as long on a fast disk.
     """
     if ".." in path.split("/"):
         raise ValueError(f"{path} leads out of the object store.")
@@ -162,7 +162,7 @@ def _put_once(folder: str, path: str, content: bytes) -> bool:
         return False
     unfinished = os.path.join(folder, UNFINISHED, uuid4().hex)
     for parent in (os.path.dirname(unfinished), os.path.dirname(target)):
-        if not os.path.isdir(parent):  # a look is much cheaper than an attempt that fails
+        if not os.path.isdir(parent):  # a check is much cheaper than a failing attempt
             os.makedirs(parent, exist_ok=True)
     try:
         with open(unfinished, "xb") as file:
@@ -170,7 +170,7 @@ def _put_once(folder: str, path: str, content: bytes) -> bool:
             file.flush()
             os.fsync(file.fileno())
         os.link(unfinished, target)
-    except FileExistsError:  # somebody else was faster
+    except FileExistsError:  # another writer was faster
         return False
     finally:
         with suppress(FileNotFoundError):
@@ -180,7 +180,7 @@ def _put_once(folder: str, path: str, content: bytes) -> bool:
 
 
 def _sync_names(folder: str) -> None:
-    """Through to the disk: the ledger is about to say that the file exists, and a crash must not deny it."""
+    """Sync the folder: the ledger is about to record the file, which must survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

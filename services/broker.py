@@ -1,4 +1,4 @@
-"""The NATS connection of a process: it comes up when the server does and comes back by itself."""
+"""The NATS connection of a process: it connects when the server is up and reconnects by itself."""
 
 import asyncio
 import contextlib
@@ -27,20 +27,20 @@ from services.wire import LEASE_S, LEDGER_STREAM, WAKE, WORK_STREAM, nats_server
 log = logging.getLogger(__name__)
 
 UNREADABLE: Final = "stream.msg.get.ledger"
-"""What nats-server's refusal names, in small letters, when a user may not read LEDGER."""
+"""Part of nats-server's error, in lower case, when a user may not read LEDGER."""
 
 RECONNECT_PAUSE_S = 0.25
 CONNECT_S_MAX = 2
 
 REFUSED = "authorization violation"
-"""What nats-server says to a wrong password; nats-py has no class for it."""
+"""nats-server's error for a wrong password; nats-py has no class for it."""
 
 POLL_S = 0.2
-"""How long a follower of the ledger sleeps when no wake-up comes: what a lost ping costs."""
+"""Seconds that a follower of the ledger sleeps without a wake-up; the delay that a lost ping causes."""
 
 WAKE_S_MIN: Final = 0.02
-"""Between two wake-ups of one process: each wakes every other one. The first goes at once, a last one tells of what was
-committed since, and followers look no more often than that anyway."""
+"""Minimum seconds between two wake-ups of one process, because each wakes every other process. The first is sent
+immediately, a last one covers later commits, and followers do not look more often anyway."""
 
 
 class Follower:
@@ -50,11 +50,11 @@ class Follower:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """The ledger grew, also if nobody waits right now. Only from the event loop's thread."""
+        """The ledger grew; also counts if no caller waits right now. Only from the event loop's thread."""
         self._woken.set()
 
     async def woken(self) -> None:
-        """Return at the next wake-up, at the latest after `POLL_S`; at once when one came since the last call."""
+        """Return at the next wake-up, at the latest after `POLL_S`; immediately if one came since the last call."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):  # wait_for of Python 3.11 can swallow a cancellation
                 await self._woken.wait()
@@ -62,22 +62,23 @@ class Follower:
 
 
 class _Client(Client):
-    """Drops a message that cannot be taken apart, such as one whose subject is not UTF-8.
+    """Drops a message that cannot be parsed, such as one with a subject that is not UTF-8.
 
-    nats-py stops reading at such a message and hears nothing until its pings run out, and anybody may send one.
+    nats-py would stop reading at such a message until its pings time out, and any client may send one.
     """
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
-        except ValueError as error:  # of which UnicodeDecodeError is one
+        except ValueError as error:  # includes UnicodeDecodeError
             log.warning("a message of NATS cannot be read and is dropped: %s", error)
 
 
 class Broker:
-    """Core NATS and JetStream of one process. `open()` returns at once; `connected` says how it is.
+    """Core NATS and JetStream of one process. `open()` returns immediately; `connected` is the state.
 
-    `url` is one server, or several of a cluster separated by commas; on `replicas` of them JetStream keeps its streams.
+    `url` is one server, or several servers of a cluster separated by commas; `replicas` is the number of servers on
+    which JetStream keeps its streams.
     """
 
     def __init__(self, url: str, name: str, replicas: int = 1) -> None:
@@ -96,7 +97,7 @@ class Broker:
         self._is_telling = False
         self._untold: int | None = None
         self.may_read_ledger = True
-        """False once NATS said that this user may not: see docs/least-rights.md."""
+        """False once NATS has refused this user: see docs/least-rights.md."""
 
     @property
     def connected(self) -> bool:
@@ -110,16 +111,16 @@ class Broker:
 
     @property
     def jetstream(self) -> JetStreamContext:
-        """JetStream with a bounded wait for each answer."""
+        """JetStream with a timeout for each answer."""
         return self._jetstream
 
     async def open(self) -> None:
-        """Begin to connect, for as long as it takes; subscriptions made before are there when it is up."""
+        """Start connecting, without a time limit; subscriptions made earlier are active once connected."""
         self._loop = asyncio.get_running_loop()
         self._opening = asyncio.create_task(self._connect())
 
     async def close(self) -> None:
-        """Leave. Nothing that matters is buffered here: the ledger has it."""
+        """Close the connection. Nothing important is buffered here: the ledger has it."""
         self._closing = True
         if self._opening is not None:
             self._opening.cancel()
@@ -128,23 +129,23 @@ class Broker:
             await self._client.close()
 
     async def subscribe(self, subject: str, handler: Callable[[Msg], Awaitable[None]], queue: str = "") -> None:
-        """Hear a subject from now on, across reconnects."""
+        """Subscribe to a subject, across reconnects."""
         if not self._was_connected:
             self._subscriptions.append((subject, queue, handler))
         else:  # the client remembers it across reconnects
             await self._client.subscribe(subject, queue=queue, cb=handler)
 
     async def hear_wakes(self) -> None:
-        """Be woken by the commits of every process."""
+        """Subscribe to the wake-ups of every process."""
         await self.subscribe(WAKE, self._on_wake)
 
     def wake(self, position: int) -> None:
-        """Tell everybody that the ledger grew. Thread-safe, lossy, never blocks."""
+        """Notify all followers that the ledger grew. Thread-safe, lossy, never blocks."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_now, position)
 
     def follower(self) -> "Follower":
-        """Somebody who follows the ledger in this process; each has wake-ups of its own, so none takes another's."""
+        """A follower of the ledger in this process; each has its own wake-ups, so none takes another's."""
         follower = Follower()
         self._followers.append(follower)
         return follower
@@ -219,12 +220,12 @@ class Broker:
 
 
 async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> int:
-    """Make the broadcast stream as it must be; its last sequence, which is the last position it holds."""
+    """Create or update the broadcast stream; returns its last sequence, which is the last position it holds."""
     return (await ledger_stream(jetstream, replicas)).state.last_seq
 
 
 async def ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:
-    """Make the broadcast stream as it must be; all that the broker says of it."""
+    """Create or update the broadcast stream; returns the broker's information about it."""
     wanted = StreamConfig(
         name=LEDGER_STREAM,
         subjects=["ledger.>"],
@@ -240,9 +241,9 @@ async def ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> Strea
 async def ensure_work_stream(
     jetstream: JetStreamContext, pools: list[str], replicas: int = 1, lease_s: float = LEASE_S
 ) -> None:
-    """Make the work queue as it must be, and a consumer for each pool.
+    """Create or update the work queue and a consumer for each pool.
 
-    An order whose worker was not heard of for `lease_s` goes to another one.
+    An order is redelivered to another worker if its worker is silent for `lease_s`.
     """
     wanted = StreamConfig(
         name=WORK_STREAM,
@@ -262,7 +263,7 @@ async def ensure_work_stream(
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> StreamInfo:
-    """Make it where it is missing; one that was made for fewer servers, or more, or by an older version, is changed."""
+    """Create the stream if it is missing; update one with another number of replicas or of an older version."""
     name = str(wanted.name)
     try:
         info = await jetstream.stream_info(name)
@@ -276,7 +277,7 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> S
 
 
 async def _ensure_consumer(jetstream: JetStreamContext, pool: str, lease_s: float) -> None:
-    """Make it where it is missing; one that was made for another lease waits from now on as long as this one."""
+    """Create the consumer if it is missing; update one with another lease."""
     try:
         wanted = (await jetstream.consumer_info(WORK_STREAM, work_consumer(pool))).config
         if wanted.ack_wait == lease_s:

@@ -1,11 +1,11 @@
-"""Named places in the code at which a test kills the process, and nothing else ever does.
+"""Named points in the code at which a test kills the process; nothing else does.
 
-What is tested is what runs: a test cannot stop a process between two of its lines from outside, and a copy of a service
-with a fault built in would prove something of the copy. So the names stand in the services themselves. They do nothing,
-at the price of one comparison, unless the environment variable DARKROOM_CRASH_AT names one when the program starts;
-nothing that a client or a worker sends can set it. It is no setting: whoever can set it can kill the process anyway.
+The tested code must be the code that runs: a test cannot stop a process between two lines from outside, and a modified
+copy of a service would prove nothing about the original. So the points are in the services themselves. They do nothing,
+at the cost of one comparison, unless the environment variable DARKROOM_CRASH_AT names one when the program starts; no
+client or worker can set it. It is not a setting: a user who can set it can kill the process anyway.
 
-docs/reliability.md says at which points which service was killed, and what held afterwards.
+docs/reliability.md lists the points at which each service was killed, and what was checked afterwards.
 """
 
 import os
@@ -14,17 +14,17 @@ from enum import StrEnum, unique
 from typing import Final, Self
 
 VARIABLE: Final = "DARKROOM_CRASH_AT"
-"""`recorder.before_answer`, or with `:3` the third time that the process gets there."""
+"""Environment variable: `recorder.before_answer`, or with `:3` the third time that the process reaches it."""
 
 
 @unique
 class Point(StrEnum):
-    """Every crash point. Each stands in the code once; `meaning` says how things are when a process dies there."""
+    """Every crash point. Each occurs in the code once; `meaning` describes the state when a process dies there."""
 
     meaning: str
 
     def __new__(cls, name: str, meaning: str = "") -> Self:
-        """By its name alone: `Point("relay.after_publish")`."""
+        """Allows a lookup by name alone: `Point("relay.after_publish")`."""
         point = str.__new__(cls, name)
         point._value_ = name
         point.meaning = meaning
@@ -115,11 +115,11 @@ class Point(StrEnum):
 
 
 class _Armed:
-    """What the environment asked for."""
+    """The crash point from the environment."""
 
     def __init__(self, text: str) -> None:
         name, _, times = text.partition(":")
-        # A name that is none ends the program: a test that kills nothing would prove nothing.
+        # An unknown name ends the program: a test that kills nothing would prove nothing.
         self.point = Point(name) if name else None
         self.times_left = int(times or "1")
 
@@ -128,9 +128,9 @@ _armed: Final = _Armed(os.environ.get(VARIABLE, ""))
 
 
 def reached(point: Point) -> None:
-    """Die here by SIGKILL if the environment says so: no handler runs, no buffer is flushed, nothing is closed."""
+    """Die here by SIGKILL if armed: no handler runs, no buffer is flushed, nothing is closed."""
     if point is _armed.point:
         _armed.times_left -= 1
         if _armed.times_left == 0:
-            os.write(2, f"killed at {point}\n".encode())  # whoever reads the log knows that it was not something else
+            os.write(2, f"killed at {point}\n".encode())  # so that the log shows the cause
             os.kill(os.getpid(), signal.SIGKILL)

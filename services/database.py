@@ -1,4 +1,4 @@
-"""Postgres connections: a small pool, and one word for "not reachable now"."""
+"""Postgres connections: a small pool, and one exception for "not reachable now"."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 CHECKOUT_S_MAX = 3.0
-"""How long a caller waits for a connection before it is told that Postgres is not reachable."""
+"""Seconds that a caller waits for a connection before `Unavailable` is raised."""
 
 CONNECTING: Final[Mapping[str, Any]] = {
     "autocommit": True,
@@ -21,7 +21,7 @@ CONNECTING: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""How every connection is made. A line that hangs without closing is given up after about 10 s (ms in the last one)."""
+"""Arguments of every connection. A connection that hangs is dropped after about 10 s (the last value is in ms)."""
 
 
 REMEDIES: Final[Mapping[str, str]] = {
@@ -36,27 +36,27 @@ REMEDIES: Final[Mapping[str, str]] = {
 
 
 GONE: Final = (
-    psycopg.OperationalError,  # a pool's `PoolTimeout` is one as well
+    psycopg.OperationalError,  # includes a pool's `PoolTimeout`
     psycopg.InterfaceError,
     psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.TransactionTimeout,
 )
-"""What psycopg raises when Postgres is away, or ended what was asked of it."""
+"""psycopg's exceptions when Postgres is unavailable or ended the statement."""
 
 
 class Unavailable(Exception):
-    """A server that Darkroom needs cannot be reached now. Nothing is lost: ask again in a moment."""
+    """A required server cannot be reached now. Nothing is lost; try again shortly."""
 
     code = "unavailable"
 
     def __init__(self, sentence: str, *, reason: str = "postgres_unreachable") -> None:
-        """`reason` says what kind of trouble it is; clients hear the one code, for they can do the same about each."""
+        """`reason` is the kind of problem for operators; clients get one code, because they react in the same way."""
         super().__init__(sentence)
         self.reason = reason
 
     @property
     def remedy(self) -> str:
-        """What an operator can do."""
+        """What an operator can do about it."""
         return REMEDIES[self.reason]
 
 
@@ -65,12 +65,12 @@ STOPPED: Final = "DR001"
 
 
 class WritesStopped(Unavailable):
-    """The ledger takes no events: it is not the one that others have seen. `darkroom restored` lets writes go on."""
+    """The ledger accepts no events: it is not the one that NATS has seen. `darkroom restored` allows writes again."""
 
     code = "ledger_stopped"
 
     def __init__(self, sentence: str | None) -> None:
-        """`sentence` is what Postgres says of it."""
+        """`sentence` is the message from Postgres."""
         super().__init__(sentence or "Writes to the ledger are stopped.", reason="ledger_stopped")
 
 
@@ -114,33 +114,33 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection[TupleRow]]:
-        """The same, in a transaction that commits when the block ends well."""
+        """A connection in a transaction that commits when the block ends without an exception."""
         with self.connection() as connection, connection.transaction():
             yield connection
 
 
 def connect(dsn: str) -> Connection[TupleRow]:
-    """One connection as the pools make theirs. Raises what psycopg does."""
+    """One connection with the settings of the pools. Raises psycopg's exceptions."""
     connection = psycopg.connect(dsn, **CONNECTING)
     prepare_where_it_is_safe(connection)
     return connection
 
 
 def prepare_where_it_is_safe(connection: Connection[TupleRow]) -> None:
-    """Prepare no statement on a connection that a pooler may hand to another process of Postgres.
+    """Disable prepared statements if a pooler may switch the connection to another Postgres process.
 
-    A pooler answers with a process number of its own making, because it has none when it greets us. So whoever is
-    greeted by another process than the one that answers is pooled.
+    A pooler has no server process when it greets the client, so it makes up a process number. The connection is pooled
+    if the process that answers is not the one that greeted.
     """
     row = connection.execute("select pg_backend_pid()", prepare=False).fetchone()
     if row is None or row[0] != connection.info.backend_pid:
-        connection.prepare_threshold = None  # also where a query asks for it
+        connection.prepare_threshold = None  # even if a query asks for it
 
 
 def check_if_it_spoke(connection: Connection[TupleRow]) -> None:
-    """Ask a connection for a sign of life only when its socket has something to read: Postgres says goodbye unasked.
+    """Check a connection only when its socket is readable: Postgres sends its goodbye unasked.
 
-    Asking each time would cost every reader a round trip, a fifth of what a command costs.
+    Checking each time would cost every reader a round trip, a fifth of the cost of a command.
     """
     spoken = poll()
     if not connection.closed:
@@ -151,7 +151,7 @@ def check_if_it_spoke(connection: Connection[TupleRow]) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn psycopg's many ways to say "gone" into `Unavailable`. Never repeats the DSN: it may hold a password."""
+    """Turn psycopg's exceptions for a lost server into `Unavailable`. Never repeats the DSN: it may hold a password."""
     try:
         yield
     except GONE as error:
@@ -163,7 +163,7 @@ def translated() -> Iterator[None]:
 
 
 def why_unavailable(error: psycopg.Error) -> Unavailable:
-    """What happened, in a sentence that holds no part of the DSN, with a code and a remedy of its own."""
+    """What happened, in a sentence without any part of the DSN, with a code and a remedy."""
     match error:
         case PoolTimeout():
             return Unavailable(f"Postgres did not answer within {CHECKOUT_S_MAX:g} s.")

@@ -1,7 +1,7 @@
 """Keeps WORK filled to about twice the workers' capacity, in the queue's order: see `domain.fairness`.
 
-What was handed out is asked of the broker at each turn; it is remembered for a second alone, until the view shows it.
-So losing all of NATS loses nothing: whatever is missing is published again from the ledger.
+Each round asks the broker what is handed out; the dispatcher itself remembers it only for a second, until the view
+shows it. So losing all of NATS loses nothing: missing orders are published again from the ledger.
 """
 
 import asyncio
@@ -39,42 +39,43 @@ from services.wire import LEASE_S, WORK_STREAM, Output, WorkOrder, work_consumer
 log = logging.getLogger(__name__)
 
 FILL: Final = 2
-"""Messages per worker in WORK: one in hand and one to go on with, so that a job is canceled exactly until late."""
+"""Messages per worker in WORK: a running one and the next, so that most waiting jobs can still be canceled exactly."""
 
 SPARE: Final = 16
-"""Jobs tried besides when some of those that the view shows have ended meanwhile."""
+"""Additional jobs to try, in case some that the view shows have ended meanwhile."""
 
 REFILL: Final = 2
-"""Room for a job to every second worker is waited for: what is left keeps all busy, and a look at the queue costs
-as much for one job as for many. Nobody's turn is put off by it: what is in WORK goes first anyway."""
+"""The dispatcher waits until there is room for one job per this many workers. The rest keeps all workers busy, and a
+query of the queue costs as much for one job as for many. The order is not affected: jobs in WORK go first anyway."""
 
 AT_ONCE_MAX: Final = 32
-"""Orders that are read together and then sent together: the broker's answers are waited for once."""
+"""Maximum number of orders that are read and sent together, waiting for the broker's answers once."""
 
 READ_MAX: Final = 64
-"""Jobs read at a look where so few owners wait that `services.lines.DEPTH` of each would be less."""
+"""Number of jobs read per query, unless `services.lines.DEPTH` of each owner is more."""
 
 VIEW_S: Final = 1.0
-"""So long the view may take to show what became of a job that was handed out. Until then the job is passed over: else
-a busy queue, whose view is a moment behind, would begin with jobs that are long in work."""
+"""Seconds that the view may lag behind a dispatch. Until then the job is skipped; otherwise a busy queue would begin
+with jobs that already run."""
 
 PARKED_S: Final = 60.0
-"""A job of which no order can be made, or sent, is passed over for so long, and then tried again: others go on."""
+"""Seconds for which a job is skipped if its order cannot be made or sent; then it is tried again."""
 
 PARKED_MAX: Final = 1_000
-"""Jobs passed over at a time; more are met at each look."""
+"""Maximum number of jobs skipped at a time; others are found again by each query."""
 
 HEADERS_BYTES_MAX: Final = 4_096
-"""Left of a message for its headers."""
+"""Bytes of a message reserved for headers."""
 
 TAKEN_ALREADY: Final = 10077
-"""JetStream's error code for a subject that holds its one message already (maximum messages per subject exceeded)."""
+"""JetStream's error code for a subject that already holds its one message (maximum messages per subject exceeded)."""
 
 
 class Dispatcher:
-    """Several may run: they find the same order, and the broker holds each attempt once.
+    """Hands out jobs. Several may run: they compute the same order, and the broker holds each attempt once.
 
-    `running_per_owner_max`: of nobody more jobs run or are handed out. `lease_s`: so long a worker may be silent.
+    `running_per_owner_max`: maximum number of running and dispatched jobs of an owner. `lease_s`: seconds that a worker
+    may be silent.
     """
 
     def __init__(
@@ -99,15 +100,15 @@ class Dispatcher:
         self._lines: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Hand out work until stopped; outages of Postgres and NATS are waited out."""
+        """Hand out jobs until stopped; waits out outages of Postgres and NATS."""
         await follow("dispatcher", self.step, self._broker, stop)
 
     async def step(self) -> int:
-        """Fill WORK where there is room; how many attempts were handed out."""
+        """Fill WORK where there is room; returns the number of attempts handed out."""
         if self._is_there:
             with contextlib.suppress(NotFoundError):
                 return await self._fill_all()
-        # The first time, and when NATS has lost them.
+        # The first time, and after NATS has lost them.
         await ensure_work_stream(self._broker.jetstream, self._pools, self._broker.replicas, self._lease_s)
         self._is_there = True
         return await self._fill_all()
@@ -126,7 +127,7 @@ class Dispatcher:
         room = FILL * workers - len(there)
         if room < max(1, workers // REFILL):
             return 0
-        if stream.created != self._made:  # it was lost, and all that was in it waits again
+        if stream.created != self._made:  # the stream was lost, and all jobs in it wait again
             self._settled.clear()
             self._made = stream.created
         following = await asyncio.to_thread(self._next, pool, [*there | self._settled_lately()], room)
@@ -137,18 +138,18 @@ class Dispatcher:
             await self._hand_out(orders)
             handed_out += len(orders)
             settled = [(job.job_id, job.attempt) for job in following[:now]]
-            # What is parked counts as handed out to nobody: it would use up its owner's share.
+            # Parked jobs do not count as handed out: they would use up their owner's share.
             self._settled |= dict.fromkeys((one for one in settled if one not in self._parked), time.monotonic())
             following = following[now:]
         return handed_out
 
     @property
     def _order_bytes_max(self) -> int:
-        """The most that the server takes as one message."""
+        """Maximum bytes of an order in one message."""
         return self._broker.client.max_payload - HEADERS_BYTES_MAX
 
     def _settled_lately(self) -> set[tuple[UUID, int]]:
-        """Attempts that were handed out, or turned out to wait no longer, and that the view may show as waiting."""
+        """Attempts handed out or found ended recently, which the view may still show as waiting."""
         since = time.monotonic() - VIEW_S
         self._settled = {attempt: at for attempt, at in self._settled.items() if at > since}
         return set(self._settled)
@@ -159,16 +160,16 @@ class Dispatcher:
         return list(self._parked)
 
     def _park(self, job: WaitingJob, why: str) -> None:
-        """It can be canceled, and is tried again later; until then others take its turn."""
+        """Skip a job for a while. It can be canceled and is tried again later; other jobs go first."""
         if len(self._parked) < PARKED_MAX:
             self._parked[job.job_id, job.attempt] = time.monotonic() + PARKED_S
         park("dispatcher", job.job_id, f"job {job.job_id} is not handed out: {why}")
 
     async def _hand_out(self, orders: Sequence[tuple[WorkOrder, bytes]]) -> None:
-        """Publish them; on one connection they are taken, and so pulled, in this order.
+        """Publish orders; on one connection the broker stores, and workers pull, them in this order.
 
-        The broker is asked for its answer to the last one alone: by then it has all. One that it could not take, or
-        that was lost, waits in the view for the next second, and is handed out then.
+        Only the last answer is awaited: the broker has all by then. An order that was refused or lost waits in the view
+        and is handed out again after a second.
         """
         for order, content in orders:
             said = {"darkroom.attempt": order.attempt}
@@ -192,7 +193,7 @@ class Dispatcher:
                 raise
 
     def _next(self, pool: str, there: Sequence[tuple[UUID, int]], room: int) -> list[WaitingJob]:
-        """Who is next, and as many more as may turn out to wait no longer: the view may be behind."""
+        """The next jobs, and some more in case the view is behind and some have ended."""
         with self._database.connection() as connection:
             depth = max(DEPTH, READ_MAX // max(1, self._lines.get(pool, READ_MAX)))
             backlog = read_backlog(connection, pool, there, due=True, depth=depth, passed_over=self._parked_now())
@@ -201,15 +202,15 @@ class Dispatcher:
         return list(islice(order, room + SPARE))
 
     def _orders(self, jobs: Sequence[WaitingJob], bytes_max: int) -> list[tuple[WorkOrder, bytes]]:
-        """The orders that can be sent, each with its message of at most so many bytes."""
+        """The orders that can be sent, each with its message of at most `bytes_max` bytes."""
         known = self._ledger.generations_of([job.job_id for job in jobs])
         orders = [self._order(job, known.get(job.job_id), bytes_max) for job in jobs]
         return [order for order in orders if order is not None]
 
     def _order(self, job: WaitingJob, known: Generation | None, bytes_max: int) -> tuple[WorkOrder, bytes] | None:
-        """The order as the ledger has it now; None when the view was behind and the job waits no longer.
+        """The order as of the ledger now; None if the view was behind and the job no longer waits.
 
-        None as well for a job of which no order can be made: whatever is wrong with it, it holds up no other.
+        Also None if no order can be made of the job: a faulty job must not block others.
         """
         try:
             generation = known or self._ledger.generation(job.job_id)
@@ -232,7 +233,7 @@ class Dispatcher:
 
 
 def attempts_in(subjects: Iterable[str]) -> set[tuple[UUID, int]]:
-    """What WORK holds. A message that is no order of ours is left to whoever put it there."""
+    """The attempts in WORK. Messages that are not ours are ignored."""
     found = set()
     for subject in subjects:
         with contextlib.suppress(ValueError):
@@ -242,13 +243,13 @@ def attempts_in(subjects: Iterable[str]) -> set[tuple[UUID, int]]:
 
 @lru_cache(maxsize=4_096)
 def attempt_in(subject: str) -> tuple[UUID, int]:
-    """The job and the attempt that a subject of `services.wire.work_subject` names. Looks meet most of them again."""
+    """The job and attempt in a subject of `services.wire.work_subject`. Cached: most subjects are seen again."""
     *_, job_id, attempt = subject.split(".")
     return UUID(job_id), int(attempt)
 
 
 def order_for(job_id: UUID, generation: Generation, attempt: int, now: datetime) -> WorkOrder | None:
-    """What a worker needs to know for `attempt`; None unless that is the job's next one, and not too late."""
+    """The order for `attempt`; None unless it is the job's next attempt and its deadline has not passed."""
     job = generation.job
     if not isinstance(job, Waiting) or job.tries.attempt + 1 != attempt or past_deadline(job, now):
         return None

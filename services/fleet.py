@@ -1,7 +1,7 @@
-"""Who works: workers announce themselves, and hear whether they may take jobs; what operators hold back is read here.
+"""Workers announce themselves and learn whether they may take jobs; the holds of operators are read here.
 
-What a worker says of itself is kept within bounds in a table that may be emptied at any time, and believed no further
-than that: which job it has, the ledger says, and whether it may start one, the recorder.
+A worker's claims are bounded, and kept in a table that may be emptied at any time. They are not trusted further: the
+ledger says which job it has, and the recorder whether it may start one.
 """
 
 import asyncio
@@ -42,18 +42,19 @@ SQL = load("fleet.sql", "services")
 T = TypeVar("T")
 
 AT_ONCE_MAX: Final = 16
-"""Announcements in work at a time; more wait in NATS."""
+"""Maximum number of announcements processed at a time; more wait in NATS."""
 
 OF_USER_MAX: Final = 200
-"""Workers that one NATS user can be: whoever has its password makes no more rows than these."""
+"""Maximum number of workers of one NATS user: limits the rows that its password can create."""
 
 KEPT_S: Final = 86_400.0
-"""So long a worker that went away without a word is shown."""
+"""Seconds for which a silent worker is still shown."""
 
 NAME_CHARACTERS_MAX: Final = 200
 
 HOLDS_S: Final = 0.25
-"""So old this may be when a start is judged: a pause takes hold within this, and no start costs a reading."""
+"""Maximum age in seconds of the holds when a start is judged: a hold takes effect within this, and a start needs no
+query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Hold:
 
 @dataclass(slots=True)
 class WorkerRow:
-    """A worker that was heard of, or is held back. Its job is the one that the ledger says it has."""
+    """A worker that was heard of or is held. Its job is the one in the ledger."""
 
     name: str
     pools: list[str] | None
@@ -102,7 +103,7 @@ class WorkerRow:
 
 @dataclass(slots=True)
 class PoolRow:
-    """A pool: how many workers could take its next job, when one was last heard of, and who holds it back."""
+    """A pool: the number of workers that could take its next job, when one was last seen, and its hold."""
 
     pool: str
     workers: int
@@ -117,12 +118,12 @@ class PoolRow:
 
 
 def read_holds(connection: Connection[TupleRow]) -> list[Hold]:
-    """Everything that is held back."""
+    """All holds."""
     return _rows(connection, Hold, SQL["holds"], {})
 
 
 def read_workers(connection: Connection[TupleRow], lease_s: float = LEASE_S) -> list[WorkerRow]:
-    """Every worker by name. One that was not heard of for `lease_s` is away."""
+    """All workers by name. A worker that was silent for `lease_s` is not alive."""
     return _rows(connection, WorkerRow, SQL["workers"], {"alive_s": lease_s})
 
 
@@ -132,7 +133,7 @@ def read_pools(connection: Connection[TupleRow], pools: Sequence[str], lease_s: 
 
 
 class Holds:
-    """What is held back, as starts are judged by it: read again once it is `HOLDS_S` old. Thread-safe."""
+    """The current holds, cached for `HOLDS_S`. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -140,7 +141,7 @@ class Holds:
         self._until = 0.0
 
     def now(self) -> Held:
-        """The names. While Postgres is away, those that were read last: nothing starts meanwhile anyway."""
+        """The held names. During an outage of Postgres, the last ones read: nothing can start then anyway."""
         now = time.monotonic()
         if now >= self._until:
             self._until = now + HOLDS_S
@@ -157,9 +158,9 @@ class Holds:
 
 
 class RollCall:
-    """Hears who works, and tells each one whether it may take jobs. Several may run: each message goes to one of them.
+    """Records workers and answers whether they may take jobs. Several may run: each message goes to one of them.
 
-    `pools` are those of the catalog: of others nobody keeps when a worker was seen.
+    `pools` are those of the catalog: for others, no last-seen time is kept.
     """
 
     def __init__(self, database: Database, broker: Broker, pools: Sequence[str]) -> None:
@@ -170,13 +171,13 @@ class RollCall:
         self._answering: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Answer until stopped."""
+        """Answer announcements until stopped."""
         await self._broker.subscribe(ANNOUNCEMENTS, self._on_message, queue=RECORDERS)
         await stop.wait()
         await asyncio.gather(*self._answering, return_exceptions=True)
 
     def hear(self, worker: str, said: Announcement) -> AnnouncementReply:
-        """Keep what a worker says of itself; what it is to do. Raises `Unavailable`."""
+        """Record an announcement and return the answer. Raises `Unavailable`."""
         with self._database.connection() as connection:
             if said.leaving:
                 connection.execute(SQL["leave"], {"name": worker})

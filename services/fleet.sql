@@ -5,7 +5,7 @@ select kind, name, hold, reason, actor, since from views.holds order by kind, na
 select hold, reason from views.holds where kind = 'worker' and name = %s
 
 -- name: announce
--- Beside the one that is heard, the oldest of its user's go where these are too many, and whoever is long away.
+-- Delete workers that were silent for long, and the oldest of this worker's user beyond the maximum.
 with gone as (
   delete from workers w where w.name <> %(name)s and (
     w.heard_at < clock_timestamp() - make_interval(secs => %(kept_s)s)
@@ -24,7 +24,7 @@ select %(name)s, %(pools)s::text[], %(models)s::jsonb, %(device)s, %(version)s,
 from set_config('synchronous_commit', 'off', true)
 on conflict (name) do update set
   pools = excluded.pools, models = excluded.models, device = excluded.device, version = excluded.version,
-  -- The start is reckoned from a duration at each announcement: what differs by the way of a message is the same start.
+  -- The start is computed from a duration at each announcement; a difference caused by message delay is ignored.
   started_at = case when abs(date_part('epoch', excluded.started_at - workers.started_at)) < 5
     then workers.started_at else excluded.started_at end,
   idle_since = case when abs(date_part('epoch', excluded.idle_since - workers.idle_since)) < 5
@@ -35,8 +35,7 @@ on conflict (name) do update set
 delete from workers where name = %(name)s
 
 -- name: workers
--- Everybody who was heard of, and who an operator holds back though nobody heard of it; with the job that the ledger
--- says each one has.
+-- All workers that were heard of or are held, with their job according to the ledger.
 select coalesce(w.name, h.name) as name, w.pools, w.models, w.device, w.version, w.started_at, w.idle_since, w.heard_at,
   coalesce(w.heard_at > clock_timestamp() - make_interval(secs => %(alive_s)s), false) as is_alive,
   h.hold, h.reason as hold_reason, h.actor as held_by, h.since as held_since,
@@ -50,7 +49,7 @@ from workers w
 order by name
 
 -- name: pools
--- `workers`: those that are alive, may take a job, and say that they serve the pool.
+-- `workers`: the number that are alive, not held, and serve the pool.
 select p.pool,
   (select count(*) from workers w
     where p.pool = any (w.pools) and w.heard_at > clock_timestamp() - make_interval(secs => %(alive_s)s)

@@ -1,4 +1,4 @@
-"""Group commit: whatever waits travels in one round trip, in one transaction, with one fsync for the whole group."""
+"""Group commit: all waiting commits are sent in one round trip, in one transaction, with one fsync."""
 
 import logging
 import sys
@@ -28,22 +28,24 @@ log = logging.getLogger(__name__)
 SQL = load("flusher.sql", "services")
 
 GROUP_COMMITS_MAX: Final = 256
-"""Commits that travel together; enough that the fsync's share is small, few enough that nobody waits long."""
+"""Maximum number of commits in a group: many share an fsync, and none waits long."""
 
 LINGER_S_MAX: Final = 0.0005
-"""After a group of several, its writers are back in a moment: so long the next group waits for as many.
+"""Seconds that the next group waits for the writers of a group of several, who return almost immediately.
 
-Without it the first one back travels alone, and the others wait for a whole fsync more. A lonely writer never waits.
+Without it the first one would be sent alone, and the others would wait for another fsync. A single writer never waits.
+
 """
 
 LINGER_COMMITS_MAX: Final = 12
-"""After a larger group nobody is waited for: those who come meanwhile are a group worth its fsync already."""
+"""Maximum size of a group after which the next one waits for writers: after a larger group, enough new commits are
+already waiting."""
 
 GROUP_EVENTS_MAX: Final = 10_000
-"""A group stops growing here; a single larger commit travels alone."""
+"""Maximum number of events in a group; a single larger commit is sent alone."""
 
 RETRY_S_MAX: Final = 5.0
-"""For so long a group is sent again after a lost connection; then its callers hear `Unavailable`."""
+"""Seconds for which a group is sent again after a lost connection; then its callers get `Unavailable`."""
 
 RETRY_PAUSE_S: Final = 0.1
 
@@ -53,15 +55,15 @@ WENT_BACK: Final = (
 )
 
 NEVER: Final = sys.maxsize
-"""So many waiting commits wake the thread: none do while it is awake."""
+"""Number of waiting commits that would wake the thread while it is awake: never reached."""
 
 ANSWER_S_MAX: Final = 15.0
-"""A caller waits at most so long for its commit: `RETRY_S_MAX` plus a queue."""
+"""Maximum seconds that a caller waits for its commit: `RETRY_S_MAX` plus a queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event on its way into the ledger, encoded."""
+    """An encoded event to append."""
 
     stream_id: UUID
     version: int
@@ -71,7 +73,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A stream that must still be at `version` though nothing is appended to it."""
+    """A stream that must still be at `version` although nothing is appended to it."""
 
     stream_id: UUID
     version: int
@@ -79,10 +81,10 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Events on one or more streams that land together or not at all.
+    """Events on one or more streams that are appended together or not at all.
 
-    Each event's version says where its stream is expected to end. The command id makes it safe to send again.
-    Raises `ValueError` without events: there is nothing to append.
+    Each event's version says where its stream is expected to end. The command id makes it safe to send again. Raises
+    `ValueError` without events.
     """
 
     command_id: UUID
@@ -96,7 +98,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where the events are. `repeated`: the command was served before, and nothing was appended now."""
+    """The positions of the events. `repeated`: the command id was already in the ledger; nothing was appended now."""
 
     first_position: int
     last_position: int
@@ -104,13 +106,13 @@ class Receipt:
 
 
 class OutcomeUnknown(Unavailable):
-    """The answer to a commit did not come: it may be in the ledger, or get there. The same command again is safe."""
+    """The answer to a commit did not arrive: it may or may not be in the ledger. Repeating the command is safe."""
 
     code = "outcome_unknown"
 
 
 def gave_up(*, taken_back: bool) -> Unavailable:
-    """What is true for a caller who waited `ANSWER_S_MAX` for a commit. `taken_back`: it was not on its way yet."""
+    """The error for a caller who waited `ANSWER_S_MAX` for a commit. `taken_back`: it was never sent."""
     waited = f"The ledger did not answer within {ANSWER_S_MAX:g} s"
     if taken_back:
         return Unavailable(f"{waited}; nothing was changed.")
@@ -118,21 +120,21 @@ def gave_up(*, taken_back: bool) -> Unavailable:
 
 
 class Conflict(Exception):
-    """A stream or guard has moved on. Load again and decide again."""
+    """A stream or guard has moved on. Load and decide again."""
 
     code = "conflict"
 
 
 class NotAdmitted(psycopg.OperationalError):
-    """This process has not compared the ledger with LEDGER yet. It is tried again in a moment."""
+    """This process has not compared the ledger with LEDGER yet. It retries shortly."""
 
     def reason(self) -> Unavailable:
-        """What a caller hears when that goes on."""
+        """The error for a caller if this continues."""
         return Unavailable(f"{self}; nothing was written.", reason="not_compared")
 
 
 class _Awaited:
-    """A commit whose writer sleeps until it is answered: a bare lock, for a future costs three times as much."""
+    """A commit with a blocked writer. A bare lock: a future costs three times as much."""
 
     __slots__ = ("_answered", "_verdict", "commit")
 
@@ -143,7 +145,7 @@ class _Awaited:
         self._answered.acquire()
 
     def taken(self) -> bool:
-        """Goes on its way now: one that was taken back waits no more."""
+        """Called when it is sent; always true, because a commit that was taken back is no longer in the queue."""
         return True
 
     def answer(self, verdict: Receipt | Exception) -> None:
@@ -165,13 +167,13 @@ class _Awaited:
 
 
 class _NoAnswer(Exception):
-    """None came in time."""
+    """No answer came in time."""
 
 
 class _Promised:
-    """A commit whose receipt comes as a future, for callers that cannot sleep.
+    """A commit with a future for its receipt, for callers that cannot block.
 
-    Canceling the future takes the commit back, unless it is on its way.
+    Canceling the future takes the commit back, unless it has been sent.
     """
 
     __slots__ = ("commit", "future")
@@ -181,7 +183,7 @@ class _Promised:
         self.future: Future[Receipt] = Future()
 
     def taken(self) -> bool:
-        """Whether it goes on its way now: not when it was taken back."""
+        """Called when it is sent; false if it was taken back."""
         return self.future.set_running_or_notify_cancel()
 
     def answer(self, verdict: Receipt | Exception) -> None:
@@ -192,7 +194,7 @@ class _Promised:
 
 
 class Flusher:
-    """The one writer of a process: a thread that flushes what its callers hand in. Start with `with`."""
+    """The only writer of a process: a thread that flushes its callers' commits. Start with `with`."""
 
     def __init__(
         self,
@@ -202,7 +204,7 @@ class Flusher:
     ) -> None:
         """`on_commit` is called with the last position after each group that appended something.
 
-        Nothing is sent before `admitted` says that this database may be written.
+        Nothing is sent until `admitted` returns true: this database may be written.
         """
         self._dsn = dsn
         self._on_commit = on_commit
@@ -210,10 +212,10 @@ class Flusher:
         self._epoch: UUID | None = None
         self._last_command: UUID | None = None
         self._on_new_epoch: list[Callable[[], None]] = []
-        # Writers hand in without a lock, which forty of them would queue for: a deque takes appends from all threads.
+        # Writers append without a lock, which forty of them would contend for: a deque is thread-safe.
         self._waiting: deque[_Awaited | _Promised] = deque()
         self._wanted = NEVER
-        self._wake = threading.Lock()  # held by nobody in particular: released to wake the thread
+        self._wake = threading.Lock()  # not owned by a thread: released to wake the flushing thread
         self._closing = False
         self._ended = False
         self._connection: Connection[TupleRow] | None = None
@@ -228,24 +230,24 @@ class Flusher:
         self.close()
 
     def close(self) -> None:
-        """Flush what waits, then stop."""
+        """Flush all waiting commits, then stop."""
         self._closing = True
         self._wake_up()
         if self._thread.is_alive():
             self._thread.join()
 
     def when_restored(self, forget: Callable[[], None]) -> None:
-        """Call `forget` when the ledger turns out to be another incarnation: what was remembered of it is not so."""
+        """Call `forget` when the ledger turns out to be another incarnation: cached state is invalid then."""
         self._on_new_epoch.append(forget)
 
     def append(self, commit: Commit) -> Future[Receipt]:
-        """Hand in a commit. The future holds its receipt, `Conflict`, `Unavailable` or `OutcomeUnknown`."""
+        """Submit a commit. The future holds its receipt, `Conflict`, `Unavailable` or `OutcomeUnknown`."""
         promised = _Promised(commit)
         self._hand_in(promised)
         return promised.future
 
     def write(self, commit: Commit) -> Receipt:
-        """Hand in a commit and wait for its receipt. Raises `Conflict`, `Unavailable` or `OutcomeUnknown`."""
+        """Submit a commit and wait for its receipt. Raises `Conflict`, `Unavailable` or `OutcomeUnknown`."""
         awaited = _Awaited(commit)
         self._hand_in(awaited)
         try:
@@ -254,7 +256,7 @@ class Flusher:
             raise self._gave_up([awaited]) from None
 
     def write_each(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
-        """Hand in several commits that travel together, and wait for the verdict on each.
+        """Submit several commits that are sent together, and wait for each verdict.
 
         Raises `Unavailable` or `OutcomeUnknown`.
         """
@@ -266,10 +268,10 @@ class Flusher:
             raise self._gave_up(awaited) from None
 
     def _gave_up(self, handed: Sequence[_Awaited]) -> Unavailable:
-        """Take back what is not on its way yet; what is true then."""
+        """Take back the commits that were not sent yet; returns the error to raise."""
         taken_back = 0
         for one in handed:
-            with suppress(ValueError):  # it is on its way, or answered
+            with suppress(ValueError):  # it was sent or answered
                 self._waiting.remove(one)
                 taken_back += 1
         return gave_up(taken_back=taken_back == len(handed))
@@ -280,7 +282,7 @@ class Flusher:
         self._waiting.extend(handed)
         if len(self._waiting) >= self._wanted:
             self._wake_up()
-        if self._ended:  # between our first look and now
+        if self._ended:  # it ended after the first check
             self._refuse_waiting()
 
     def _wake_up(self) -> None:
@@ -313,11 +315,11 @@ class Flusher:
         if last_position and self._on_commit is not None:
             try:
                 self._on_commit(last_position)
-            except Exception:  # a ping that fails must not end the one writer; readers poll as well
+            except Exception:  # a failing ping must not end the writer; readers poll as well
                 log.exception("The call after a commit failed")
 
     def _next_group(self, commits_before: int) -> "list[_Awaited | _Promised]":
-        """What waits, as soon as something does; empty at the end."""
+        """The waiting commits, as soon as there are any; empty at the end."""
         group: list[_Awaited | _Promised] = []
         while not group:
             self._await(1)
@@ -336,15 +338,15 @@ class Flusher:
                 if group and events > GROUP_EVENTS_MAX:
                     return
                 handed = self._waiting.popleft()
-            except IndexError:  # its caller took it back in this moment
+            except IndexError:  # its caller just took it back
                 return
             if handed.taken():
                 group.append(handed)
 
     def _await(self, commits: int, seconds: float | None = None) -> None:
-        """Sleep until so many commits wait, for so long at most, or until closing."""
+        """Sleep until this many commits wait, at most this long, or until closing."""
         until = None if seconds is None else time.monotonic() + seconds
-        self._wanted = commits  # before the look at what waits: a writer does it the other way round
+        self._wanted = commits  # set before checking the queue; a writer does it in the opposite order
         while len(self._waiting) < commits and not self._closing:
             left = -1 if until is None else until - time.monotonic()
             if until is not None and left <= 0:
@@ -353,7 +355,7 @@ class Flusher:
         self._wanted = NEVER
 
     def _flush(self, commits: Sequence[Commit]) -> list[Receipt | Conflict]:
-        """Send the group until it is answered. Its command ids make a second sending harmless."""
+        """Send the group until it is answered. Its command ids make sending it again harmless."""
         deadline = time.monotonic() + RETRY_S_MAX
         in_doubt = False
         while True:
@@ -388,7 +390,7 @@ class Flusher:
         except psycopg.Error as error:
             if error.sqlstate != STOPPED:
                 raise
-            self._disconnect()  # the next one looks again in which epoch the ledger is
+            self._disconnect()  # the next connection checks the ledger's epoch again
             raise WritesStopped(error.diag.message_primary) from None
         GROUP_SECONDS.observe(time.perf_counter() - began_s)
         GROUP_COMMITS.observe(len(commits))
@@ -400,7 +402,10 @@ class Flusher:
         return verdicts
 
     def _connect(self) -> Connection[TupleRow]:
-        """A connection to the ledger that this process knows. One that lost what was appended here is an older one."""
+        """A connection to the ledger that this process knows.
+
+        If commits of this process are missing, it is an older one.
+        """
         if not self._admitted():
             raise NotAdmitted("The ledger has not been compared with the stream LEDGER of NATS yet")
         connection = connect(self._dsn)
@@ -426,12 +431,12 @@ class Flusher:
 
 
 def _rolled_back(error: psycopg.Error) -> bool:
-    """Whether Postgres itself said that the statement failed, and not that it is going away."""
+    """Whether Postgres reported that the statement failed, and not that it is shutting down."""
     return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P", "40003"))
 
 
 def append_group(connection: Connection[TupleRow], commits: Sequence[Commit]) -> list[Receipt | Conflict]:
-    """Append a group in the transaction that is open on the connection, or in one of its own; a verdict for each."""
+    """Append a group in the connection's open transaction, or in a new one; returns a verdict for each."""
     rows = connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
     return [
         Conflict("Another commit was faster on one of these streams.")

@@ -3,7 +3,7 @@ select * from ledger_append(
   %b::int[], %b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
 
 -- name: incarnation
--- The epoch, and whether the ledger has the command that this process appended last.
+-- The epoch, and whether the ledger has the last command that this process appended.
 select (select epoch from epochs order by number desc limit 1),
   %(command_id)s::uuid is null or exists (select from ledger_commands where command_id = %(command_id)s::uuid)
 

@@ -1,4 +1,4 @@
-"""How a service follows the ledger: it steps whenever the ledger grew, and waits outages out."""
+"""The loop of a service that follows the ledger: it steps when the ledger grows, and waits out outages."""
 
 import asyncio
 import logging
@@ -16,24 +16,24 @@ log = logging.getLogger(__name__)
 
 
 LOOK_S_MIN: Final = 0.02
-"""Between the beginnings of two looks at the ledger. On a busy one several commits then share a look, whose round trips
-cost as much for one event as for many; a lonely event is not held up."""
+"""Minimum seconds between the starts of two steps. On a busy ledger several commits then share a step, which costs as
+many round trips for one event as for many; a single event is not delayed."""
 
 LOOK_SHARE: Final = 4
-"""A look that took long is followed by a pause of three times as long: where processors are scarce, looks grow fewer
-and each does more, instead of taking time from those who write."""
+"""A slow step is followed by a pause of three times its duration: on a busy machine there are fewer and larger steps,
+which leaves time for writers."""
 
 LOOK_S_MAX: Final = 0.1
-"""But nothing waits longer than this for the next look."""
+"""Maximum seconds of such a pause."""
 
 
 def pause_after(took_s: float) -> float:
-    """Seconds to the next look, after one of so many that left nothing to do."""
+    """Seconds until the next step, after one of `took_s` seconds that left nothing to do."""
     return min(max(LOOK_S_MIN, LOOK_SHARE * took_s), LOOK_S_MAX) - took_s
 
 
 class OutOfStep(Exception):
-    """What follows the ledger cannot go on as things are. It is said once, and tried again."""
+    """A follower of the ledger cannot continue in the current state. Logged once, and tried again."""
 
     code = "out_of_step"
 
@@ -42,7 +42,7 @@ NATS_REMEDY: Final = "See that NATS runs, that DARKROOM_NATS_URL is right, and t
 
 
 def say_wait(service: progress.ServiceProgress, error: Exception) -> None:
-    """Say why a service waits, by what stopped it."""
+    """Report why a service waits."""
     if isinstance(error, (NatsError, OSError)) and not hasattr(error, "remedy"):  # a TimeoutError is an OSError
         service.waits(error, "nats_unavailable", NATS_REMEDY)
     else:
@@ -54,8 +54,8 @@ async def follow(
 ) -> None:
     """Step until there is nothing left to do, then wait for the ledger to grow; until `stop`.
 
-    `step` says how much it did; less than `full` was all there was. An outage of Postgres or NATS is logged once and
-    waited out. Where it stands is said to `services.observability.progress`.
+    `step` returns how much it did; less than `full` means that nothing is left. An outage of Postgres or NATS is logged
+    once and waited out. The state is reported to `services.observability.progress`.
     """
     follower = broker.follower()
     said = progress.of(who)

@@ -1,8 +1,7 @@
-"""The stream LEDGER held against the ledger: what its messages are, and whether it still has all of them as they were.
+"""Compare the stream LEDGER with the ledger: the messages it should have, and whether it has them unchanged.
 
-Its length is looked at whenever the relay asks where it ends. A message that became unreadable on the broker's disk
-counts as there until somebody reads it, so in the background all messages are read and compared, over and over, at a
-bounded rate.
+Its length is checked whenever the relay asks for its end. A message that became unreadable on the broker's disk counts
+until it is read, so all messages are read and compared in the background, in rounds at a bounded rate.
 """
 
 import asyncio
@@ -30,28 +29,28 @@ from services.wire import LEDGER_STREAM, ledger_subject
 log = logging.getLogger(__name__)
 
 SLICE_EVENTS: Final = 500
-"""Messages read and compared at a time."""
+"""Number of messages read and compared at a time."""
 
 SHARE: Final = 50
-"""A slice is followed by a pause of so many times as long as it took: comparing takes two hundredths of a processor."""
+"""Pause after a slice, as a multiple of its duration: comparing takes two percent of a processor."""
 
 PAUSE_S_MIN: Final = 0.2
 ROUND_S_MIN: Final = 60.0
-"""Between the beginnings of two rounds, however short the stream."""
+"""Minimum seconds between the starts of two rounds."""
 
 ANSWER_S_MAX: Final = 5.0
-"""For the next message of a slice."""
+"""Maximum seconds to wait for the next message of a slice."""
 
 HEADERS_BYTES_MAX: Final = 1_024
-"""Left of a message for its headers."""
+"""Bytes of a message reserved for headers."""
 
 OWNER: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 NAME: Final = re.compile(r"[a-z0-9_]{1,100}(\.[a-z0-9_]{1,100}){1,3}", re.ASCII)
 NOBODY: Final = "_"
-"""Stands for the owner in the subject of an event that cannot be read, or whose owner is no name."""
+"""The owner in a subject if the event cannot be read or its owner does not fit into a subject."""
 
 UNNAMED: Final = "event.unnamed"
-"""Stands for what happened where a topic does not fit into a subject."""
+"""The event name in a subject if a topic does not fit."""
 
 SEQUENCE: Final = "Nats-Sequence"
 STATUS: Final = "Status"
@@ -59,9 +58,9 @@ STATUS: Final = "Status"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as it is broadcast. `without_state`: it takes its place without its content, and holds up none after it.
+    """An event as it is broadcast. `without_state`: its content is left out, so that later events are not blocked.
 
-    That is so for one that is damaged, and for one that NATS would not take.
+    That happens to damaged events and to those that NATS would refuse.
     """
 
     subject: str
@@ -71,7 +70,7 @@ class Message:
 
 
 def message_of(event: RawEvent, bytes_max: int) -> Message:
-    """What is broadcast of an event, in at most so many bytes."""
+    """The message for an event, at most `bytes_max` bytes."""
     try:
         owner, is_damaged = str(orjson.loads(event.state)["meta"]["owner"]), False
     except (KeyError, TypeError, ValueError):
@@ -84,14 +83,14 @@ def message_of(event: RawEvent, bytes_max: int) -> Message:
 
 
 def message_bytes_max(broker: Broker, info: StreamInfo) -> int:
-    """The most that the server and the stream take as one message."""
+    """Maximum bytes of a message, for the server and the stream."""
     of_stream = info.config.max_msg_size or -1
     most = broker.client.max_payload if of_stream <= 0 else min(of_stream, broker.client.max_payload)
     return most - HEADERS_BYTES_MAX
 
 
 def why_incomplete(state: StreamState) -> str | None:
-    """What the stream says of itself that cannot be: nothing is ever taken out of it."""
+    """Why the stream's own state is impossible: no message is ever removed from it."""
     if state.messages == state.last_seq and not state.num_deleted:
         return None
     return f"{state.messages} of {state.last_seq} messages are left"
@@ -99,9 +98,9 @@ def why_incomplete(state: StreamState) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A message of a stream (`created` says which one) that is not the event at its position.
+    """A message of a stream (created at `created`) that is not the event at its position.
 
-    `is_of_another_history`: it is whole, and another event; NATS keeps checksums, so that is no damage.
+    `is_of_another_history`: it is an intact but different event. NATS keeps checksums, so that is not damage.
     """
 
     created: str
@@ -111,7 +110,7 @@ class Difference:
 
 
 class Comparison:
-    """Goes through the stream over and over. `difference_in` says what it found."""
+    """Compares the stream in rounds. `difference_in` returns the result."""
 
     def __init__(self, ledger: Ledger, broker: Broker) -> None:
         self._ledger = ledger
@@ -121,11 +120,14 @@ class Comparison:
         self._why_not = ""
 
     def difference_in(self, info: StreamInfo) -> Difference | None:
-        """What is wrong with the content of this stream; None while nothing is known to be, and for a newer stream."""
+        """The difference found in this stream; None if none is known, and for a newer stream."""
         return self._found if self._found is not None and self._found.created == str(info.created) else None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Compare until stopped. What cannot be read now is read later; a user that may not read it says so once."""
+        """Compare until stopped.
+
+        Unreadable messages are read again later; a user without the right to read logs that once.
+        """
         began_round = float("-inf")
         while not stop.is_set():
             began = time.monotonic()
@@ -141,7 +143,10 @@ class Comparison:
                     await stop.wait()
 
     async def step(self) -> int:
-        """Compare the next slice; how many messages. 0: the round is at its end, and the next call begins another."""
+        """Compare the next slice; returns the number of messages.
+
+        0 means that the round has ended; the next call starts another.
+        """
         info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
         first, last = self._compared + 1, min(self._compared + SLICE_EVENTS, info.state.last_seq)
         if last < first:
@@ -177,7 +182,7 @@ class Comparison:
         self._compared = 0
 
     async def _confirmed(self, event: RawEvent, created: str, bytes_max: int) -> Difference | None:
-        """Ask the stream's leader: a slice may come from a replica that is a moment behind."""
+        """Ask the stream's leader: a slice may come from a replica that lags behind."""
         try:
             held = (await self._broker.jetstream.get_msg(LEDGER_STREAM, event.position)).data or b""
         except NotFoundError:
@@ -188,7 +193,7 @@ class Comparison:
         return Difference(created, event.position, sentence, is_of_another_history=_is_other_event(event, held))
 
     async def _read(self, first: int, last: int) -> dict[int, bytes]:
-        """The messages of the stream by sequence; what is missing or unreadable is not among them."""
+        """The messages of the stream by sequence, without missing or unreadable ones."""
         client = self._broker.client
         inbox = client.new_inbox()
         arriving = await client.subscribe(inbox)
@@ -208,7 +213,7 @@ class Comparison:
 
 
 def _is_same(event: RawEvent, held: bytes | None, bytes_max: int) -> bool:
-    """Whether a message is the event as it is broadcast, however its JSON is written."""
+    """Whether a message is the event as it is broadcast, in any JSON formatting."""
     if held is None:
         return False
     whole = message_of(event, bytes_max).payload

@@ -1,4 +1,4 @@
-"""What waits in a pool, as the policy of `domain.fairness` wants to know it: the front of each owner's line."""
+"""Waiting jobs of a pool, as input of `domain.fairness`: the first of each owner's line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from projections.sql import load
 SQL = load("lines.sql", "services")
 
 DEPTH: Final = 16
-"""Jobs read of each line: who is next is decided step by step, and a backlog of any length costs the same."""
+"""Number of jobs read of each line: the order is decided step by step, so the cost does not depend on the backlog."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A pool: its lines, where the present round of each priority begins, and how many jobs of each owner are at work.
+    """A pool: its lines, the start of the current round of each priority, and the jobs at work of each owner.
 
-    `at_work` counts over all pools, and what is handed out in this one.
+    `at_work` counts running jobs of all pools and dispatched jobs of this one.
     """
 
     lines: Sequence[Line]
@@ -41,13 +41,11 @@ def read_backlog(
     held_too: bool = False,
     passed_over: Sequence[tuple[UUID, int]] = (),
 ) -> Backlog:
-    """The pool without what is handed out, for which its owner is charged already.
+    """The pool without dispatched jobs; their owners are charged already.
 
-    `due`: only what may start now. Nothing is handed out of a pool that an operator holds back; `held_too`: as if
-    none were.
+    `due`: only jobs that may start now. A held pool hands out nothing; `held_too` ignores the hold.
 
-    What is `passed_over` is left out, and costs its owner nothing. Reads `depth` jobs of each owner and
-    priority by an index.
+    Jobs in `passed_over` are left out and not charged. Reads `depth` jobs of each owner and priority by an index.
     """
     arguments = {
         "pool": pool,
@@ -62,7 +60,7 @@ def read_backlog(
         "job_ids": uuids([job_id for job_id, _ in left_out]),
         "attempts": int4s([attempt for _, attempt in left_out]),
     }
-    # What is handed out first, what runs then: a job that is started in between counts twice rather than not at all.
+    # First dispatched jobs, then running ones: a job that starts in between is counted twice and never missed.
     handed = connection.execute(SQL["handed_out"], arguments, prepare=True).fetchall()
     at_work: dict[str, int] = dict(connection.execute(SQL["at_work"], prepare=True).fetchall())
     rounds: dict[int, float] = dict(connection.execute(SQL["rounds"], arguments, prepare=True).fetchall())

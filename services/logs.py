@@ -1,7 +1,7 @@
-"""Logs: one entry a line on stderr, for people or, as JSON, for programs. What an entry is about travels with the work.
+"""Logs: one entry per line on stderr, as text or JSON. The context of an entry follows the work.
 
-`about(job_id=…, attempt=…)` names it once; every entry written inside has it, also in threads of `asyncio.to_thread`.
-No secret gets through: what looks like one is taken out last, after the entry is written. Prompts are never logged.
+`about(job_id=…, attempt=…)` sets fields for every entry inside it, also in threads of `asyncio.to_thread`. Secrets are
+removed last, from the finished entry. Prompts are never logged.
 """
 
 import logging
@@ -26,7 +26,7 @@ _ABOUT: ContextVar[Mapping[str, object]] = ContextVar("darkroom_about", default=
 
 
 class about:  # noqa: N801 - reads as a word: `with about(job_id=…):`
-    """Every entry in this block, and in what it starts, has these fields beside those from around it."""
+    """Adds these fields to the outer ones for every entry in this block and in tasks that it starts."""
 
     __slots__ = ("_fields", "_token")
 
@@ -41,13 +41,13 @@ class about:  # noqa: N801 - reads as a word: `with about(job_id=…):`
 
 
 def about_job(job_id: UUID, attempt: int | None = None, **fields: object) -> about:
-    """The same for a job, whose id is also the correlation id of its events."""
+    """`about` for a job, with its id as correlation id of its events."""
     known = {} if attempt is None else {"attempt": attempt}
     return about(job_id=job_id, correlation_id=job_id, **known, **fields)
 
 
 def log_to_stderr(level: str, log_format: LogFormat, logger: logging.Logger | None = None) -> None:
-    """Write what `logger` hears, by default everything; in place of what an earlier call arranged."""
+    """Write the entries of `logger`, by default all, to stderr; replaces an earlier call."""
     heard = logger or logging.getLogger()
     secrets = secrets_of(os.environ)
     handler = logging.StreamHandler(sys.stderr)
@@ -60,12 +60,12 @@ def log_to_stderr(level: str, log_format: LogFormat, logger: logging.Logger | No
 
 
 class TextLines(logging.Formatter):
-    """Time in UTC, level, where from, words, and what it is about. Further lines of an entry are indented."""
+    """Time in UTC, level, logger, message and fields. Further lines of an entry are indented."""
 
     converter = time.gmtime  # type: ignore[assignment]  # as the library itself says to do
 
     def __init__(self, secrets: frozenset[str] = frozenset()) -> None:
-        """`secrets` never appear, whatever an entry says."""
+        """`secrets` are removed from every entry."""
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self._secrets = secrets
 
@@ -75,15 +75,15 @@ class TextLines(logging.Formatter):
         known = _ABOUT.get()
         told = [name for name in known if name != "correlation_id" or known[name] != known.get("job_id")]
         fields = " ".join(f"{name}={known[name]}" for name in told)
-        # An entry begins at the margin: what a client sent cannot look like one.
+        # Only entries begin at the margin, so that input from a client cannot look like one.
         return without_secrets("\n    ".join([f"{head} [{fields}]" if fields else head, *rest]), self._secrets)
 
 
 class JsonLines(logging.Formatter):
-    """An object a line: time, level, logger, message, what it is about, and the stack of an exception."""
+    """One JSON object per line: time, level, logger, message, fields, and the stack of an exception."""
 
     def __init__(self, secrets: frozenset[str] = frozenset()) -> None:
-        """`secrets` never appear, whatever an entry says."""
+        """`secrets` are removed from every entry."""
         super().__init__()
         self._secrets = secrets
 

@@ -1,7 +1,7 @@
-"""What a process counts of its own work, for Prometheus. What the whole installation knows is in the views instead.
+"""Prometheus counters of one process. Figures of the whole installation come from the views.
 
-Names follow Prometheus' own rules: a prefix, base units last, `_total` for what only grows. docs/operations.md lists
-them; a test holds it to this. Counting costs a few microseconds, so it is always on.
+Names follow Prometheus' rules: a prefix, base units last, `_total` for counters. docs/operations.md lists them, and a
+test compares the list. Counting costs a few microseconds, so it is always on.
 """
 
 from typing import Final
@@ -17,11 +17,11 @@ from prometheus_client import (
     start_http_server,
 )
 
-# When each series began is a series more, and nobody asks.
+# The creation time would be one more series for each, without use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 PROCESS: Final = CollectorRegistry()
-"""Everything that this process counts."""
+"""All counters of this process."""
 
 HTTP_REQUESTS: Final = Counter(
     "darkroom_http_requests", "HTTP requests that were answered.", ["method", "route", "status"], registry=PROCESS
@@ -110,5 +110,5 @@ PlatformCollector(registry=PROCESS)
 
 
 def serve_metrics(host: str, port: int) -> None:
-    """Answer scrapes of this process' counters on a port of its own, without a token. Raises `OSError`."""
+    """Serve this process' counters on a separate port, without a token. Raises `OSError`."""
     start_http_server(port, host, PROCESS)

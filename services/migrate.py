@@ -1,4 +1,4 @@
-"""Bring the schema up to date: each file of `migrations/` once, in order, checksummed, under a lock."""
+"""Apply the files of `migrations/` once each, in order, checksummed, under a lock."""
 
 import hashlib
 import logging
@@ -20,27 +20,27 @@ SQL = load("migrate.sql", "services")
 
 
 class MigrationChanged(Exception):
-    """A migration that was applied differs from the file of that name: this is another version's database."""
+    """An applied migration differs from the file of that name: the database belongs to another version."""
 
     code = "migration_changed"
 
 
 class MigrationRefused(Exception):
-    """The database user may not do what a migration does; nothing was applied."""
+    """The database user lacks a right that a migration needs; nothing was applied."""
 
     code = "migration_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of `migrations/`."""
+    """A file of `migrations/`."""
 
     name: str
     sql: str
 
     @property
     def sha256(self) -> str:
-        """Of the file's text; a released migration never changes."""
+        """SHA-256 of the file's text; a released migration never changes."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -51,7 +51,7 @@ def all_migrations() -> list[Migration]:
 
 
 def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | None = None) -> list[str]:
-    """Apply what is missing, all in one transaction; the names of what was applied. A second call applies nothing.
+    """Apply missing migrations in one transaction; returns their names. A second call applies nothing.
 
     Raises `MigrationChanged` before anything is applied, and `MigrationRefused` with nothing applied.
     """
@@ -79,7 +79,7 @@ def migrate(connection: Connection[TupleRow], migrations: Sequence[Migration] | 
 
 
 def _rights(connection: Connection[TupleRow], wanted: Sequence[Migration]) -> list[str] | None:
-    """What the roles must be given again; None where they have it."""
+    """The roles that must be granted again; None if nothing is missing."""
     if not lacks_rights(connection):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Who may say and hear what on NATS: two accounts, joined by a few subjects, and what each user may do in them.
+"""NATS permissions: two accounts, joined by a few subjects, and the rights of each user in them.
 
-Permissions alone would not hold: JetStream, and whoever answers a request, publish to the reply subject that the
-asker names, whatever the asker itself may publish to. A worker could so have its answers written into LEDGER. Across
-accounts an answer goes back to the account of whoever asked, where there is no stream.
+Permissions alone are not enough: JetStream and responders publish to the reply subject of a request, even if the
+requester may not publish there. A worker could direct such an answer into LEDGER. Between accounts an answer goes back
+to the requester's account, which has no stream.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ CANCELS: Final = "cancel.>"
 ANY_POOL: Final = ("*",)
 
 ANSWER_S: Final = 30
-"""So long a worker may answer a request: longer than the API waits."""
+"""Maximum seconds for a worker's answer to a request: longer than the API waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,10 @@ class Login:
 
 
 def services_permissions() -> Json:
-    """What the services and the API need. They make the streams. LEDGER alone they also read, to hold it against the
-    ledger, and delete, to have a damaged one filled again.
+    """Permissions of the services and the API, which create the streams.
+
+    LEDGER is the only stream that they also read, to compare it with the ledger, and delete, to have a damaged one
+    filled again.
     """
     streams = [
         f"$JS.API.STREAM.{call}.{name}"
@@ -64,11 +66,11 @@ def services_permissions() -> Json:
 
 
 def worker_permissions(user: str, pools: Sequence[str] = ANY_POOL) -> Json:
-    """Pull from its pools and ack; report, announce itself and tell progress under its own name.
+    """Pull from its pools and ack; report, announce itself and publish progress under its own name.
 
-    It hears answers to itself, and cancels of its own jobs.
+    It receives answers to its requests, and cancels of its own jobs.
 
-    `enhance` is heard in the queue group of the language models; the answer goes out by `allow_responses`.
+    `enhance` is received in the queue group of the language models; the answer is allowed by `allow_responses`.
     """
     consumers = ["*" if pool == "*" else work_consumer(pool) for pool in pools]
     pulling = [subject for name in consumers for subject in (f"{NEXT}.{name}", f"{ACK}.{name}.>")]
@@ -82,7 +84,7 @@ def worker_permissions(user: str, pools: Sequence[str] = ANY_POOL) -> Json:
 
 
 def accounts(operator: Login, services: Login, workers: Mapping[Login, Sequence[str]]) -> Json:
-    """The `accounts` of nats-server's configuration. `operator` may do everything; no process of Darkroom is it.
+    """The `accounts` of nats-server's configuration. `operator` may do everything; no Darkroom process uses it.
 
     `workers` maps each worker's login to its pools.
     """
@@ -92,7 +94,7 @@ def accounts(operator: Login, services: Login, workers: Mapping[Login, Sequence[
         SERVICES_ACCOUNT: {
             "jetstream": "enabled",
             "users": [_user(operator), _user(services, services_permissions())],
-            # One pull is answered by many messages; everything else by one.
+            # One pull is answered by many messages; all other requests by one.
             "exports": [
                 {"service": called[0], "response_type": "stream"},
                 *({"service": subject} for subject in called[1:]),

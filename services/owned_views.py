@@ -1,4 +1,4 @@
-"""The views as one owner sees them: by a role that row-level security shows this owner's rows and no others."""
+"""The views restricted to one owner: a database role with row-level security shows only this owner's rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +17,15 @@ from services.database import GONE, Database, connect, translated
 SQL = load("owned_views.sql", "services")
 
 ROLE: Final = "darkroom_api"
-"""Made by a migration. It may read the live views, each row for its owner, and nothing else."""
+"""Database role created by a migration. It may only read the live views, and only the rows of the current owner."""
 
 
 POOLED_BY_STATEMENT: Final = "statement pooling mode"
-"""What PgBouncer says to a transaction where it hands a connection on after each statement."""
+"""PgBouncer's error for a transaction when it reassigns connections after each statement."""
 
 
 class OwnedViews:
-    """Reads of the live views, each for one owner. A query that forgets its owner finds nothing of anybody's."""
+    """Reads of the live views, each for one owner. A query without an owner filter finds no rows of others."""
 
     def __init__(self, dsn: str) -> None:
         """`dsn` logs in as `ROLE`, or as a user who may become it."""
@@ -37,7 +37,7 @@ class OwnedViews:
         return self
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._database.close()
 
     def __enter__(self) -> "OwnedViews":
@@ -48,10 +48,10 @@ class OwnedViews:
 
     @contextmanager
     def of(self, owner: str) -> Iterator[Connection[TupleRow]]:
-        """A transaction that sees what is the owner's, for reading. Raises `Unavailable`.
+        """A read-only transaction that sees only the owner's rows. Raises `Unavailable`.
 
-        Who reads, for whom, and how it is planned is said within the transaction, never to the connection: a pooler may
-        hand that to anybody between two transactions.
+        Role, owner and planner settings are set in the transaction, never for the session: a pooler may hand the
+        connection to another client between two transactions.
         """
         with self._database.connection() as connection:
             _at_once(connection, _acting_for(owner))
@@ -64,28 +64,28 @@ class OwnedViews:
 
 @lru_cache(maxsize=1_024)
 def _acting_for(owner: str) -> bytes:
-    """The statements with which every transaction begins. Writing them costs as much as a round trip."""
+    """The statements at the start of every transaction. Building them costs as much as a round trip."""
     return sql.SQL(SQL["act"]).format(role=sql.Literal(ROLE), owner=sql.Literal(owner)).as_bytes(None)
 
 
 def _at_once(connection: Connection[TupleRow], statements: bytes) -> None:
-    """Have statements carried out that return nothing of interest, without a cursor, which costs more than they do."""
+    """Execute statements without a result, without a cursor, which would cost more than they do."""
     result = connection.pgconn.exec_(statements)
-    if connection.pgconn.status == ConnStatus.BAD:  # libpq made the error itself, which then has no class of its own
+    if connection.pgconn.status == ConnStatus.BAD:  # an error raised by libpq itself has no class of its own
         raise OperationalError(connection.pgconn.get_error_message())
     if result.status not in {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}:
         raise error_from_result(result, encoding=connection.info.encoding)
 
 
 def logging_in_as_role(dsn: str) -> str:
-    """The same server without a way back to more; for one that trusts whoever reaches it, as the bundled one does."""
+    """The same server with a login as `ROLE`, for a server that trusts every connection, as the bundled one does."""
     return make_conninfo(dsn, user=ROLE)
 
 
 def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
-    """Why the views cannot be read by this user each for its owner: the rest of a sentence about him; None if they can.
+    """Why this user cannot read the views per owner, as the rest of a sentence; None if it can.
 
-    `logs_in`: by what the user may do itself; else by acting as `ROLE`. Raises `Unavailable`.
+    `logs_in`: check the user's own rights; otherwise those after becoming `ROLE`. Raises `Unavailable`.
     """
     with translated(), connect(dsn) as connection:
         try:

@@ -1,13 +1,13 @@
 -- name: act
--- Plans are made for each query: which of a list's filters are set decides how it is best read. And by an index: nobody
--- reads through the rows of others, however much of a table is the owner's at this moment. A reader that is stopped lets go.
+-- Plans are made per query, because the best one depends on the filters that are set. They use an index, so that no
+-- query reads rows of other owners, whatever share of a table is the owner's. A stopped reader is disconnected.
 begin read only;
 select set_config('role', {role}, true), set_config('darkroom.owner', {owner}, true),
   set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
   set_config('idle_in_transaction_session_timeout', '30s', true)
 
 -- name: rights
--- Whoever may become the owner of the views, or a user that row-level security leaves alone, may read all of them.
+-- Owners of the views, and users exempt from row-level security, may read all of them.
 select current_user::text,
   coalesce((select pg_has_role(oid, 'usage') from pg_roles where rolname = %(role)s), true) as is_member,
   coalesce((select pg_has_role(oid, 'set') from pg_roles where rolname = %(role)s), true) as may_act,

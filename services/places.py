@@ -1,4 +1,4 @@
-"""Where waiting jobs stand, in the order in which the dispatcher hands them out."""
+"""Places of waiting jobs, in the order in which the dispatcher hands them out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from services.lines import Backlog, read_backlog
 SQL = load("places.sql", "services")
 
 FRONT: Final = 4
-"""Jobs of each line whose places are found by ordering them all; those behind are reckoned."""
+"""Number of jobs per line with exact places; the places of later jobs are estimated."""
 
 COUNTED_MAX: Final = 1_000
-"""Jobs of a line that are counted one by one; those behind are placed by where they stand in the ledger."""
+"""Number of jobs of a line that are counted one by one; later ones are interpolated by position in the ledger."""
 
 
 AHEAD_MAX: Final = 500
-"""Jobs ahead that are told one by one; of more, their seconds are spread over so many."""
+"""Maximum number of entries for jobs ahead; for more jobs, their total seconds are spread over as many entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a waiting job stands: its place, from 1, and the expected seconds of each job that goes first.
+    """The place of a waiting job, from 1, and the expected seconds of each job ahead of it.
 
-    `is_due`: it could start now; else it waits for its next attempt.
+    `is_due`: it could start now; otherwise it waits for its next attempt.
     """
 
     position: int
@@ -49,18 +49,18 @@ class _Asked(NamedTuple):
 
 
 HandedOut = Mapping[str, Sequence[tuple[UUID, int]]]
-"""By pool, the attempts that workers can take already: job and number."""
+"""Attempts that workers can already take, by pool: job and number."""
 
 
 def places_in_queue(
     connection: Connection[TupleRow], job_ids: Sequence[UUID], handed_out: HandedOut = MappingProxyType({})
 ) -> dict[UUID, Standing]:
-    """Where each waiting job stands among those of its pool; jobs that do not wait are left out.
+    """The place of each waiting job in its pool; jobs that do not wait are left out.
 
-    What is handed out goes first, then what may start now in the order of the dispatcher; a job that waits for its next
-    attempt stands where it would if it were due. Exact at the front, and for whoever waits alone; deep in a long queue
-    of several owners it is an estimate: the work does not grow with the backlog. That an owner may have only so many
-    jobs running is not counted.
+    Dispatched jobs come first, then due jobs in the order of the dispatcher; a job that waits for its next attempt is
+    placed as if it were due. Places are exact at the front, and for an owner who waits alone. Deep in a long queue of
+    several owners they are estimates, so the cost does not grow with the backlog. The limit of running jobs per owner
+    is ignored.
     """
     found = connection.execute(SQL["asked"], (list(job_ids),), prepare=True).fetchall() if job_ids else []
     places: dict[UUID, Standing] = {}
@@ -75,7 +75,7 @@ def places_in_queue(
 def _handed_out(
     connection: Connection[TupleRow], pool: str, attempts: Sequence[tuple[UUID, int]]
 ) -> dict[tuple[UUID, int], float]:
-    """The expected seconds of those that still wait for a worker, in the order in which they came."""
+    """The expected seconds of those that still wait for a worker, oldest first."""
     if not attempts:
         return {}
     arguments = {
@@ -105,7 +105,7 @@ def _places_of(
     behind = [job for job in jobs if job.job_id not in places]
     for (owner, priority), line in groupby(behind, lambda job: (job.owner, job.priority)):
         mine = next((one for one in backlog.lines if (one.owner, one.priority) == (owner, priority)), None)
-        if mine is not None:  # else it was handed out in this moment
+        if mine is not None:  # else it was just handed out
             places |= _behind(connection, pool, mine, list(line), backlog, len(costs))
     waiting = sum(line.waiting for line in backlog.lines)
     mean_s = sum(line.waiting_s for line in backlog.lines) / waiting if waiting else 0.0
@@ -126,7 +126,7 @@ def _ahead_of(place: int, costs: Sequence[float], mean_s: float) -> tuple[float,
 def _behind(
     connection: Connection[TupleRow], pool: str, mine: Line, jobs: Sequence[_Asked], backlog: Backlog, front: int
 ) -> dict[UUID, int]:
-    """Places of jobs of one line that stand behind the `front`, whose order is known exactly."""
+    """Places of the jobs of one line behind the first `front` jobs, which have exact places."""
     arguments = {"pool": pool, "owner": mine.owner, "priority": mine.priority, "limit": COUNTED_MAX}
     counted = [came for (came,) in connection.execute(SQL["counted"], arguments, prepare=True).fetchall()]
     ((last,),) = connection.execute(SQL["last_of_line"], arguments, prepare=True).fetchall()
@@ -143,7 +143,7 @@ def _behind(
 
 
 def _beyond(came: int, counted: Sequence[int], last: int | None, mine: Line) -> int:
-    """How many of its line stand before a job behind the counted ones, as if they had come evenly."""
+    """The number of jobs of the line before one that is behind the counted ones, assuming even arrivals."""
     if not counted or last is None or last <= counted[-1]:
         return max(0, mine.waiting - 1)
     share = (came - counted[-1]) / (last - counted[-1])

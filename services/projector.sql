@@ -26,7 +26,7 @@ select stream_id from parked_events where view = %s and slot = %s group by strea
 delete from parked_events where view = %s and slot = %s and stream_id = %s returning position
 
 -- name: use_schema
--- A program that is stopped in the middle lets go of the checkpoint, and another one takes over.
+-- A program that stops in the middle releases the checkpoint, and another one takes over.
 select set_config('search_path', %s, true), set_config('timezone', 'UTC', true),
   set_config('idle_in_transaction_session_timeout', '60s', true)
 

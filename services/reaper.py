@@ -1,4 +1,4 @@
-"""Ends what nobody works on any more: leases that ran out are requeued, jobs past their deadline are aborted."""
+"""Ends abandoned work: expired leases are requeued, jobs past their deadline are aborted."""
 
 import asyncio
 import logging
@@ -29,16 +29,16 @@ SQL = load("reaper.sql", "services")
 REAPER: Final = Context("reaper")
 
 LOOK_S: Final = 1.0
-"""How often it looks; short beside a lease."""
+"""Seconds between two checks; short compared to a lease."""
 
 
 MANY: Final = 3
-"""So many running jobs, and more than half of them, that lose their leases at the same moment are a clock or a network
-in trouble rather than dead workers. They get one lease more."""
+"""If at least this many running jobs, and more than half of all, lose their leases at once, the cause is a clock or
+network problem rather than dead workers. They get one more lease."""
 
 JUMP_SHARE: Final = 1 / 6
-"""Of a lease. Postgres' clock may drift so far from the monotonic one within a lease; what is more is a jump. A worker
-renews its lease three times before it runs out."""
+"""Share of a lease. If Postgres' clock differs from the monotonic one by more than this within a lease, it jumped. A
+worker renews its lease three times before it expires."""
 
 CLOCK_REMEDY: Final = "Let the machine of Postgres follow a time server that slews its clock; nothing is lost."
 
@@ -47,8 +47,9 @@ Attempt = tuple[UUID, int]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What Postgres said: how far its clock jumped since the last look, in seconds; how many jobs run, and which of
-    their attempts have a lease that ran out.
+    """One answer of Postgres: the jump of its clock since the last check in seconds, and the running jobs.
+
+    `running` is their number; `expired` holds those attempts with an expired lease.
     """
 
     jumped_s: float
@@ -64,7 +65,7 @@ class Jumps:
         self._base: tuple[float, float, float] | None = None
 
     def since(self, asked_s: float, there_s: float, answered_s: float) -> float:
-        """How far Postgres' clock jumped, in seconds; 0 for less than matters.
+        """Seconds by which Postgres' clock jumped; 0 for an insignificant difference.
 
         `there_s` was read between `asked_s` and `answered_s` of the monotonic clock, however long that took.
         """
@@ -84,7 +85,7 @@ class Jumps:
 
 
 class Reaper:
-    """Several may run: only the first to end an attempt is heard."""
+    """Several may run: only the first to end an attempt has an effect."""
 
     def __init__(self, database: Database, ledger: Ledger, broker: Broker, lease_s: float) -> None:
         self._database = database
@@ -98,11 +99,11 @@ class Reaper:
         self._waited_for: frozenset[Attempt] = frozenset()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look every second until stopped.
+        """Check every second until stopped.
 
-        While heartbeats cannot arrive, no lease can be renewed, so nobody is declared lost: for a whole lease after the
-        start, after an outage of Postgres or NATS, after a jump of Postgres' clock, and when most running jobs seem to
-        be lost at once. What is overdue is aborted all the while, except when the clock has just jumped.
+        While heartbeats cannot arrive, no lease can be renewed, so no worker is declared lost: for a whole lease after
+        the start, after an outage of Postgres or NATS, after a jump of Postgres' clock, and when most running jobs seem
+        to be lost at once. Overdue jobs are aborted during that time too, except after a jump of the clock.
         """
         while not stop.is_set():
             try:
@@ -116,7 +117,7 @@ class Reaper:
             await _sleep(stop, LOOK_S)
 
     def look(self) -> None:
-        """Look once: abort what is overdue and requeue what lost its worker, with patience."""
+        """Check once: abort overdue jobs, and requeue jobs of lost workers unless there is doubt."""
         there = self._read()
         if there.jumped_s:
             way = "forward" if there.jumped_s > 0 else "back"
@@ -145,7 +146,7 @@ class Reaper:
         log.warning("%s: for %g s no lease runs out, workers that live renew theirs", reason, self._lease_s)
 
     def expire_leases(self) -> list[UUID]:
-        """Requeue (or give up) the jobs whose worker was not heard of for a lease; which."""
+        """Requeue or give up the jobs with a worker that was silent for a lease; returns their ids."""
         expired = self._expire_all(self._read().expired)
         self._tidy()
         return expired
@@ -168,7 +169,7 @@ class Reaper:
             connection.execute(SQL["sweep"])
 
     def abort_overdue(self) -> list[UUID]:
-        """Abort the jobs whose deadline passed before they were started; which."""
+        """Abort the jobs that had not started at their deadline; returns their ids."""
         with self._database.connection() as connection:
             overdue = [job_id for (job_id,) in connection.execute(SQL["overdue"]).fetchall()]
         return [job_id for job_id in overdue if self._abort(job_id)]
@@ -188,14 +189,14 @@ class Reaper:
             return self._execute(job_id, AbortJob(_now()))
 
     def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:
-        """Whether it changed anything. A job that cannot be ended holds up no other."""
+        """Whether it changed anything. A job that cannot be ended does not block others."""
         try:
             executed = self._ledger.execute(job_id, command, REAPER)
         except Refused as refusal:
-            log.debug("job %s: %s", job_id, refusal)  # the view was behind: it ended meanwhile
+            log.debug("job %s: %s", job_id, refusal)  # the view was behind: the job has ended
         except Unavailable:
             raise
-        except Exception as error:  # whatever is wrong with one job, the others are looked after
+        except Exception as error:  # a fault of one job must not affect the others
             park(
                 "reaper", job_id, f"job {job_id} is left alone: {type(error).__name__}: {error}; run `darkroom verify`"
             )

@@ -1,5 +1,5 @@
 -- name: expired
--- The present moment, how many jobs run, and those whose lease has run out by then: at least one row, without a job where
+-- The current time, the number of running jobs, and those with an expired lease: at least one row, without a job if
 -- there is none.
 with present as materialized (
   select clock_timestamp() as at
@@ -26,7 +26,7 @@ where l.expires_at < clock_timestamp() - interval '1 hour'
   and not exists (select from views.queue q where q.job_id = l.job_id and q.attempt = l.attempt and q.status = 'running')
 
 -- name: shorten
--- No lease is that long: the clock was set back since. Else its worker, should it be dead, would be believed in until the
--- clock is there again.
+-- No lease is that long, so the clock was set back. Otherwise a dead worker would keep its job until the clock reaches
+-- the old time again.
 update leases set expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
 where expires_at > clock_timestamp() + make_interval(secs => 2 * %(lease_s)s)

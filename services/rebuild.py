@@ -1,4 +1,4 @@
-"""Build a view anew from the ledger, beside the live one, and swap; or build it as it was at a position."""
+"""Rebuild a view from the ledger next to the live one, and swap them; or build it as of a position."""
 
 import logging
 import time
@@ -26,21 +26,22 @@ log = logging.getLogger(__name__)
 SQL = load("rebuild.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 5_000
-"""Longer strides than the live view's: nobody waits for these rows, and a job is stored less often."""
+"""Maximum number of events per batch; larger than the projector's, because no reader waits and rows are stored less
+often."""
 
 NEARLY_THERE_EVENTS: Final = BATCH_EVENTS_MAX
-"""So near to the live view the swap begins; the rest is caught up while the live view holds still."""
+"""Distance in events to the live view at which the swap begins; the rest is applied while the live view is paused."""
 
 
 SWAP_EVENTS: Final = 200
-"""So few events are left for the moment in which the live view holds still."""
+"""Maximum number of events left to apply while the live view is paused."""
 
 SWAP_LOCK_MS: Final = 200
-"""So long the swap queues for the tables; whoever reads them after it waits as long."""
+"""Milliseconds for which the swap waits for the table locks; later readers wait behind it as long."""
 
 SWAP_PAUSE_S: Final = 0.2
 SWAP_PAUSE_S_MAX: Final = 5.0
-"""Between two attempts, longer each time."""
+"""Maximum seconds between two attempts; the pause grows."""
 
 READER_REMEDY: Final = (
     "Wait for a backup (pg_dump) that runs; else end the transaction: darkroom doctor and pg_stat_activity name it."
@@ -48,26 +49,29 @@ READER_REMEDY: Final = (
 
 
 class RebuildRunning(Exception):
-    """The view is being rebuilt by somebody else. Wait for that one to end."""
+    """Another process is rebuilding the view. Wait until it ends."""
 
     code = "rebuild_running"
 
 
 class RebuildStopped(Exception):
-    """The program ends. The live view is as it was; the next rebuild begins anew."""
+    """The program is stopping. The live view is unchanged; the next rebuild starts from the beginning."""
 
     code = "rebuild_stopped"
 
 
 class PositionUnknown(Exception):
-    """The ledger does not reach so far."""
+    """The position is beyond the end of the ledger."""
 
     code = "position_unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did. `same`: equal rows in the view that was live at that position; None: nothing to compare."""
+    """Result of a rebuild.
+
+    `same`: the live view had equal rows at that position; None: there was nothing to compare.
+    """
 
     view: str
     position: int
@@ -83,11 +87,11 @@ class Rebuilt:
 
 
 def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[], bool] = lambda: False) -> Rebuilt:
-    """Build `view` beside the live one, compare, swap in one transaction, keep the old one in `views_previous`.
+    """Build `view` next to the live one, compare, swap in one transaction, keep the old one in `views_previous`.
 
-    Jobs keep flowing and people keep reading: the live view goes on all the while, and holds still only for the last
-    events and the swap, which nobody waits a second for. A reader that stays in its transaction puts the swap off.
-    Raises `RebuildRunning`, and `RebuildStopped` when it is told that the program is `stopping`.
+    Writes and reads continue: the live view advances meanwhile and pauses only for the last events and the swap, less
+    than a second. A reader in a long transaction delays the swap. Raises `RebuildRunning`, and `RebuildStopped` when
+    `stopping` returns true.
     """
     started = time.monotonic()
     with _alone(database, view) as still_alone, database.connection() as connection:
@@ -98,12 +102,12 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
         reached(Point.REBUILD_AFTER_TABLES)
         beside = _Beside(connection, ledger, view, stopping)
         beside.catch_up(NEARLY_THERE_EVENTS)
-        for table in view.tables:  # else Postgres would plan without knowing the table until it looks by itself
+        for table in view.tables:  # else Postgres plans without statistics until autovacuum runs
             _analyze(connection, "views_next", table)
         with database.connection() as another:
             rows, fresh, before = _compare(another, beside)
         position = beside.position
-        for table in view.tables:  # before anybody waits: files of a large table take a while to delete
+        for table in view.tables:  # before the swap: deleting the files of a large table takes a while
             connection.execute(sql.SQL(SQL["drop_table"]).format(Identifier("views_previous", table)))
         _swap_when_free(beside, still_alone)
         reached(Point.REBUILD_AFTER_SWAP)
@@ -112,7 +116,7 @@ def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[
 
 @dataclass(slots=True)
 class _Beside:
-    """The view that is made beside the live one, and how far it is."""
+    """The new view and the position that it has reached."""
 
     connection: Connection[TupleRow]
     ledger: Ledger
@@ -121,7 +125,7 @@ class _Beside:
     position: int = 0
 
     def catch_up(self, near: int) -> None:
-        """Fill it until it is so near to the live one, which goes on meanwhile. Raises `RebuildStopped`."""
+        """Fill it until it is within `near` events of the live one. Raises `RebuildStopped`."""
         while (live := _position(self.connection, self.view, SQL["live_position"])) - self.position > near:
             self.fill(live)
 
@@ -133,15 +137,15 @@ class _Beside:
         self.position = max(self.position, upto)
 
     def stop_if_told(self, position: int) -> None:
-        """Raises `RebuildStopped` when the program ends."""
+        """Raises `RebuildStopped` when the program is stopping."""
         if self.stopping():
             raise RebuildStopped(f"The rebuild of the view {self.view.name} was stopped at position {position}.")
 
 
 def _compare(connection: Connection[TupleRow], beside: _Beside) -> tuple[int, str, str]:
-    """Rows and checksum of the new view, and the checksum of the live one, at one position. Nobody waits for it.
+    """Row count and checksum of the new view, and the checksum of the live one, at one position, without blocking.
 
-    The live view is read in a snapshot, so it may go on; the new one is filled up to where that snapshot was taken.
+    The live view is read in a snapshot, so it may advance; the new one is filled up to the position of the snapshot.
     """
     view = beside.view
     with connection.transaction():
@@ -157,7 +161,7 @@ def _compare(connection: Connection[TupleRow], beside: _Beside) -> tuple[int, st
 
 
 def _swap_when_free(beside: _Beside, still_alone: Callable[[], None]) -> None:
-    """Swap as soon as nobody holds the tables. Each attempt queues for a moment only, and with it whoever comes later.
+    """Swap as soon as the tables are not locked. Each attempt blocks later readers only briefly.
 
     Raises `RebuildStopped`, and `Unavailable` when the lock of the rebuild was lost.
     """
@@ -182,10 +186,10 @@ def _swap_when_free(beside: _Beside, still_alone: Callable[[], None]) -> None:
 
 
 def _swap_at_once(beside: _Beside) -> None:
-    """The last events and the swap, in one transaction. Raises `LockNotAvailable` with nothing changed."""
+    """Apply the last events and swap, in one transaction. Raises `LockNotAvailable` with nothing changed."""
     connection, view = beside.connection, beside.view
     with connection.transaction():
-        live = _position(connection, view, SQL["hold_live"])  # the projector alone waits for this
+        live = _position(connection, view, SQL["hold_live"])  # only the projector waits for this
         for _ in fill(connection, beside.ledger, view, "next", beside.position, live):
             pass
         connection.execute(SQL["soon_or_never"], {"ms": str(SWAP_LOCK_MS)})
@@ -197,10 +201,10 @@ def _swap_at_once(beside: _Beside) -> None:
 def rebuild_outdated(
     database: Database, ledger: Ledger, views: Sequence[View], stopping: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Rebuild each of `views` whose rows another version of its code made; whether all are up to date then.
+    """Rebuild each of `views` that another version of its code made; returns whether all are up to date.
 
-    False: somebody else rebuilds one of them right now, or the program is `stopping`; ask again. Until the swap the
-    rows of the other version can be read. Raises `Unavailable`.
+    False: another process is rebuilding one of them, or the program is `stopping`; call again. Until the swap the old
+    rows stay readable. Raises `Unavailable`.
     """
     with database.connection() as connection:
         rows = connection.execute(SQL["live_versions"], ([view.name for view in views],)).fetchall()
@@ -221,7 +225,7 @@ def rebuild_outdated(
 
 
 def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int) -> Rebuilt:
-    """Build `view` as it was at `position` into the schema `views_as_of`. The live view is not touched.
+    """Build `view` as of `position` into the schema `views_as_of`. The live view is not touched.
 
     Raises `PositionUnknown` and `RebuildRunning`.
     """
@@ -276,10 +280,10 @@ def fill(
 def _batches(
     ledger: Ledger, view: View, after: int, upto: int
 ) -> Iterator[tuple[int, Sequence[Recorded | Unreadable]]]:
-    """The events by batches, each with its last position. The next is read while Postgres stores the one before."""
+    """The events in batches, each with its last position. The next is read while Postgres stores the one before."""
 
     def read(start: int) -> Sequence[Recorded | Unreadable]:
-        # some positions may be missing; darkroom verify says which
+        # some positions may be missing; darkroom verify names them
         return ledger.read_of(view.kinds, start, min(start + BATCH_EVENTS_MAX, upto))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebuild-reader") as reader:
@@ -306,7 +310,7 @@ def _analyze(connection: Connection[TupleRow], schema: str, table: str) -> None:
 
 
 def _swap(connection: Connection[TupleRow], view: View) -> None:
-    """What is not live is nobody's to read: a table is secured, and given to who reads, as it becomes the live one."""
+    """Swap the schemas. Only live tables may be read: rights are granted as a table becomes live."""
     for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
             moved = sql.SQL(SQL["move_table"]).format(Identifier(schema, table), Identifier(destination))
@@ -321,7 +325,7 @@ def _swap(connection: Connection[TupleRow], view: View) -> None:
 
 
 def _keep_index_names(connection: Connection[TupleRow], table: str) -> None:
-    """Migrations know indexes by their names."""
+    """Rename the indexes, because migrations refer to them by name."""
     tables = f"views.{table}", f"views_previous.{table}"
     for named, name in connection.execute(SQL["index_names"], tables).fetchall():
         statement = sql.SQL(SQL["rename_index"])
@@ -340,10 +344,10 @@ def _position(connection: Connection[TupleRow], view: View, query: LiteralString
 
 @contextmanager
 def _alone(database: Database, view: View) -> Iterator[Callable[[], None]]:
-    """One rebuild of a view at a time; a crashed one lets go with its connection.
+    """One rebuild of a view at a time; a crash releases the lock with its connection.
 
-    The lock is that of a transaction which stays open on a connection of its own, so it holds behind a pooler as well.
-    What is yielded raises `Unavailable` when that connection is lost, and with it the lock.
+    The lock belongs to a transaction that stays open on a separate connection, so it works behind a pooler too. The
+    yielded function raises `Unavailable` if that connection, and with it the lock, is lost.
     """
     with database.connection() as connection, connection.transaction():
         row = connection.execute(SQL["try_lock"], (view.name,)).fetchone()

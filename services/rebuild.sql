@@ -1,5 +1,5 @@
 -- name: try_lock
--- It is idle in its transaction for as long as the rebuild takes; it holds no snapshot and no other lock.
+-- Idle in its transaction for the whole rebuild; it holds no snapshot and no other lock.
 select pg_try_advisory_xact_lock(hashtextextended('darkroom.rebuild.' || %s, 0)),
   set_config('idle_in_transaction_session_timeout', '0', true), set_config('transaction_timeout', '0', true)
 
@@ -47,7 +47,7 @@ create temporary table {} (like {} including all)
 select views_secure(%s::regclass)
 
 -- name: analyzed_columns
--- Nothing is planned by what documents hold, and of all columns they take longest.
+-- Statistics of documents are not used, and their columns take longest.
 select attname from pg_attribute
 where attrelid = %s::regclass and attnum > 0 and not attisdropped and atttypid <> 'jsonb'::regtype
 order by attnum
@@ -62,7 +62,7 @@ drop table if exists {}
 alter table {} set schema {}
 
 -- name: index_names
--- The indexes of a new table beside those of the one that it was made like, where Postgres named them otherwise.
+-- The indexes of a new table and those of its template, where Postgres chose other names.
 with named as (
   select i.indrelid, c.relname::text as name,
     regexp_replace(pg_get_indexdef(i.indexrelid), '^CREATE (UNIQUE )?INDEX \S+ ON \S+ ', '\1') as definition

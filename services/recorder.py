@@ -1,4 +1,4 @@
-"""Turns workers' reports into commands, and answers after the commit. Workers hold no database credentials."""
+"""Turns workers' reports into commands and answers after the commit. Workers hold no database credentials."""
 
 import asyncio
 import logging
@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 SQL = load("recorder.sql", "services")
 
 REPORTS_AT_ONCE_MAX: Final = 64
-"""Reports in work at a time; more wait in NATS."""
+"""Maximum number of reports processed at a time; more wait in NATS."""
 
 
 NOTHING_HELD: Final = Held()
@@ -71,7 +71,7 @@ NOTHING_HELD: Final = Held()
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a worker said."""
+    """A report and its worker."""
 
     report: AnyReport
     worker: str
@@ -98,9 +98,9 @@ class Recorder:
         await asyncio.gather(*self._answering, return_exceptions=True)
 
     def record(self, report: AnyReport, worker: str) -> ReportReply:
-        """Bring a worker's report into the ledger. A repeat is answered like the first.
+        """Append a worker's report to the ledger. A repeat gets the same answer.
 
-        Refused is one that comes late, or from a worker that does not have the attempt.
+        Late reports, and reports of a worker that does not have the attempt, are refused.
         """
         if isinstance(report, HeartbeatReport):
             return self._heard(report, worker)
@@ -108,7 +108,7 @@ class Recorder:
         return reply
 
     def record_each(self, said: Sequence[Said]) -> list[ReportReply]:
-        """The same for several reports, none a heartbeat: one reading, one group commit, one look at the leases."""
+        """Record several reports, none a heartbeat, with one read, one group commit and one update of the leases."""
         held = self._holds.now() if any(isinstance(one.report, StartedReport) for one in said) else NOTHING_HELD
         asked = [
             Asked(one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker))
@@ -139,9 +139,9 @@ class Recorder:
         return reply
 
     def _while_stopped(self, outcomes: Sequence[JobExecuted | Exception]) -> list[JobExecuted | Exception]:
-        """While writes are stopped nothing is refused: the ledger may have lost what would have the report taken.
+        """While writes are stopped nothing is refused: lost events of the ledger might make the report valid.
 
-        The worker asks again, and throws nothing away until then.
+        The worker asks again and discards nothing until then.
         """
         try:
             reason = self._ledger.stopped()
@@ -175,14 +175,14 @@ class Recorder:
         return ReportReply(accepted=True, cancel_requested=running.cancel_requested)
 
     def _keep_leases(self, heard: Sequence[tuple[Said, bool]]) -> None:
-        """Of each report, and whether its attempt runs: a lease is granted, or dropped.
+        """Grant a lease to each report with a running attempt, and drop the leases of the others.
 
-        Leases that could not be written cost no more than a lease: a job's start counts until the heartbeat.
+        A failed write costs at most a lease: until the next heartbeat, the lease counts from the start of the job.
         """
         latest = {one.report.job_id: (one, runs) for one, runs in heard}
         if not latest:
             return
-        in_order = [latest[job_id] for job_id in sorted(latest)]  # or two recorders could wait for each other
+        in_order = [latest[job_id] for job_id in sorted(latest)]  # sorted, or two recorders could deadlock
         granted = [one for one, runs in in_order if runs]
         dropped = [one.report for one, runs in in_order if not runs]
         arguments = {
@@ -196,7 +196,7 @@ class Recorder:
         try:
             with self._database.connection() as connection:
                 connection.execute(SQL["keep"], arguments, prepare=True)
-        except Exception as error:  # what is committed is answered as accepted, whatever else goes wrong
+        except Exception as error:  # committed reports are answered as accepted even if this fails
             if not isinstance(error, Unavailable):
                 log.exception("leases could not be written")
             ids = ", ".join(map(str, latest))
@@ -246,13 +246,13 @@ class Recorder:
             return reply
 
     async def _write_waiting(self) -> None:
-        """What came while the last reports were being written goes together next."""
+        """Write all reports that arrived during the last write together."""
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
                 try:
                     replies = await asyncio.to_thread(self.record_each, [one for one, _ in waiting])
-                except Exception:  # one of them is to blame, and the others must not wait for it
+                except Exception:  # the failure of one must not affect the others
                     replies = [await asyncio.to_thread(self._record_alone, one) for one, _ in waiting]
                 for (_, written), reply in zip(waiting, replies, strict=True):
                     if not written.done():
@@ -281,7 +281,7 @@ def _reply(report: AnyReport, outcome: JobExecuted | Exception) -> ReportReply:
 
 
 def command_of(report: AnyReport, worker: str, *, now: datetime, held: Held = NOTHING_HELD) -> JobCommand:
-    """The command that a worker's report asks for. `held`: what operators hold back, which a start is judged by."""
+    """The command for a worker's report. `held`: the holds of operators, which may refuse a start."""
     if isinstance(report, StartedReport):
         return StartAttempt(report.attempt, worker, now, held)
     return Reported(worker, _reported(report, now))

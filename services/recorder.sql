@@ -1,4 +1,4 @@
--- A lease that a crash of Postgres takes along costs no more than a lease, so nobody waits for the disk.
+-- Losing a lease in a crash of Postgres costs at most a lease, so commits do not wait for the disk.
 
 -- name: renew
 update leases set expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)

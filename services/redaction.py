@@ -1,4 +1,4 @@
-"""What must never leave this machine, taken out of any text: of errors, stacks, notes and logs."""
+"""Remove secrets from any text: errors, stacks, notes and logs."""
 
 import os
 import re
@@ -10,7 +10,7 @@ HIDDEN = "***"
 CREDENTIALS = re.compile(r"(?<=://)[^\s,]*(?=@)")
 
 SECRET_CHARS_MIN = 6
-"""Shorter values of variables are no secrets, and taken out they would leave nothing readable."""
+"""Minimum characters of a secret in an environment variable: removing shorter values would make texts unreadable."""
 
 NAMES = "password|passwd|passphrase|secret(?:[_-]?key)?|token|api[_-]?key|access[_-]?key|credentials?|signature|dsn"
 SECRET_VARIABLE = re.compile(rf"{NAMES}|auth|(?:^|_)(?:key|pass|pw|pat)(?:_|$)", re.IGNORECASE)
@@ -28,7 +28,7 @@ NAMED = re.compile(
 
 
 def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text without credentials of URLs, tokens of headers and queries, and values of variables that are secret.
+    """The text without credentials in URLs, tokens in headers and queries, and values of secret variables.
 
     The variables are those of `environment`, by default of this process.
     """
@@ -36,7 +36,7 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
 
 
 def without_secrets(text: str, secrets: Iterable[str]) -> str:
-    """The same with the values of variables given."""
+    """The text without credentials, tokens and these secrets."""
     text = without_values(text, secrets)
     for pattern in (AUTHORIZATION, BEARER, NAMED):
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
@@ -44,7 +44,7 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_values(text: str, secrets: Iterable[str]) -> str:
-    """The text without these values and without credentials of URLs; what is merely called a token stays."""
+    """The text without these values and without credentials in URLs; other tokens stay."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return without_credentials(text)
@@ -56,7 +56,7 @@ def without_credentials(text: str) -> str:
 
 
 def secrets_of(environment: Mapping[str, str]) -> frozenset[str]:
-    """Every value whose variable is called a secret, and the password of every URL; plain, and as URLs write them."""
+    """The values of all variables with a name of a secret, and passwords in URLs; plain and URL-encoded."""
     found: set[str] = set()
     for name, value in environment.items():
         for secret in [*(value.splitlines() if SECRET_VARIABLE.search(name) else ()), *passwords(value)]:
@@ -65,11 +65,11 @@ def secrets_of(environment: Mapping[str, str]) -> frozenset[str]:
 
 
 def passwords(value: str) -> Iterator[str]:
-    """The passwords of the URLs in the value of a variable, which may hold several, separated by commas."""
+    """The passwords in URLs in a variable's value, which may hold several URLs separated by commas."""
     for url in value.split(","):
         try:
             password = urlsplit(url.strip()).password
-        except ValueError:  # no URL
+        except ValueError:  # not a URL
             continue
         if password:
             yield password

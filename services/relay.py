@@ -1,8 +1,8 @@
-"""Broadcasts the ledger: every event, in order, to the LEDGER stream, whose sequence is the ledger's position.
+"""Broadcasts the ledger: every event, in order, to the LEDGER stream. Its sequence is the ledger's position.
 
-Each message names the sequence that must come before it, so the broker itself refuses a double or a gap, whoever sends
-and however often. A lost NATS store is filled again from position 1; so is a stream that lost messages, or has
-damaged ones (`services/ledger_stream.py`). At each sequence then stands the same event as before.
+Each message names the sequence that must precede it, so the broker itself refuses duplicates and gaps from any number
+of senders. If NATS loses its store, the stream is filled again from position 1; so is a stream with lost or damaged
+messages (`services/ledger_stream.py`). Each sequence then has the same event as before.
 """
 
 import asyncio
@@ -29,20 +29,21 @@ from services.wire import LEDGER_STREAM
 log = logging.getLogger(__name__)
 
 BATCH_EVENTS_MAX: Final = 1_000
-"""Messages sent before an ack is awaited."""
+"""Maximum number of messages sent before waiting for an ack."""
 
 ACK_S_MAX: Final = 10.0
-"""An ack that is not there by now was lost with its connection; the stream is asked where it ends, and it goes on."""
+"""Maximum seconds to wait for an ack. After that it is considered lost; the relay asks for the end of the stream and
+continues."""
 
 WRONG_LAST_SEQUENCE: Final = 10071
 """JetStream's error code for a message that is not the next one: another relay was faster, or one was lost."""
 
 REFILL_S_MIN: Final = 60.0
-"""Between two refills of LEDGER: a disk that loses what was just written is not written to without end."""
+"""Minimum seconds between two refills of LEDGER, to not write endlessly to a disk that loses data."""
 
 
 class Relay:
-    """Several may run: the broker takes each position from one of them only."""
+    """Several may run: the broker accepts each position only once."""
 
     def __init__(self, ledger: Ledger, broker: Broker) -> None:
         self._ledger = ledger
@@ -54,13 +55,16 @@ class Relay:
         self._refills = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Broadcast until stopped; outages of Postgres and NATS are waited out."""
+        """Broadcast until stopped; waits out outages of Postgres and NATS."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._comparison.run(stop))
             await follow("relay", self.step, self._broker, stop, full=BATCH_EVENTS_MAX)
 
     async def step(self) -> int:
-        """Broadcast the next events; how many. Where the stream ends is asked each time: it may have been lost."""
+        """Broadcast the next events; returns their number.
+
+        Asks for the end of the stream each time: it may have been lost.
+        """
         info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
         position = info.state.last_seq
         RELAY_POSITION.set(position)
@@ -71,7 +75,8 @@ class Relay:
         if not batch:
             return 0
         try:
-            # After a refusal one alone: its answer says why; that of a batch, only that one before it is missing.
+            # After a refusal, send only one: its answer names the cause; that of a batch only says that an earlier one
+            # is missing.
             batch = batch[:1] if self._refused_after == position else batch
             await self._publish(info, batch)
         except APIError as error:
@@ -86,10 +91,10 @@ class Relay:
         return len(batch)
 
     async def _damage_of(self, info: StreamInfo) -> str | None:
-        """What the disk of NATS lost of the stream; None where nothing is known to be lost.
+        """The damage to the stream on the disk of NATS; None if none is known.
 
-        Raises `OutOfStep` where a message is whole, but another event than the ledger has: that is no damage, and
-        writes are stopped.
+        Raises `OutOfStep` if a message is intact but differs from the ledger's event: that is not damage, and writes
+        are stopped.
         """
         if incomplete := why_incomplete(info.state):
             return incomplete
@@ -101,7 +106,7 @@ class Relay:
         return difference.sentence
 
     async def _fill_again(self, damage: str) -> None:
-        """JetStream cannot put a message back into its place, so the whole stream is made and filled again."""
+        """Delete and refill the whole stream: JetStream cannot replace a single message."""
         if time.monotonic() - self._filled_again_s < REFILL_S_MIN:
             raise OutOfStep(f"the stream {LEDGER_STREAM} is damaged again ({damage}): see to the disk of NATS")
         log.error("the stream %s is damaged and is filled again from position 1: %s", LEDGER_STREAM, damage)
@@ -120,7 +125,7 @@ class Relay:
         reached(Point.RELAY_AFTER_DELETE)
 
     async def _publish(self, info: StreamInfo, batch: Sequence[RawEvent]) -> None:
-        """Send a batch. The last ack speaks for all: each message is refused unless the one before it landed."""
+        """Send a batch. The last ack covers all: each message is refused unless the one before it was stored."""
         position, bytes_max = info.state.last_seq, message_bytes_max(self._broker, info)
         for event in batch:
             headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}

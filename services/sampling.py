@@ -1,4 +1,4 @@
-"""Which traces are sent where only a part of them is wanted: whole ones, and in every process the same."""
+"""Sampling of traces: whole traces, and the same ones in every process."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ from opentelemetry.util.types import Attributes
 
 
 class Ratio(Sampler):
-    """A part of all traces, by a hash: the library's own looks at bits that are the same in every UUID."""
+    """A share of all traces, by a hash: the library's own sampler uses bits that are the same in every UUID."""
 
     def __init__(self, ratio: float) -> None:
         self._bound = round(ratio * 2**64)
 
     def takes(self, trace_id: int) -> bool:
-        """Whether this trace is among them: in every process the same."""
+        """Whether this trace is sampled: the same in every process."""
         return int.from_bytes(hashlib.sha256(trace_id.to_bytes(16)).digest()[8:16]) < self._bound
 
     def should_sample(
@@ -40,7 +40,7 @@ class Ratio(Sampler):
 
 
 def ratio_wanted(environment: Mapping[str, str]) -> float:
-    """The part of all traces that `OTEL_TRACES_SAMPLER` and its `_ARG` ask for; all of them otherwise."""
+    """The share of all traces set by `OTEL_TRACES_SAMPLER` and its `_ARG`; otherwise 1."""
     sampler = environment.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
     if sampler == "always_off":
         return 0.0

@@ -1,4 +1,4 @@
-"""How browsers sign in: a link that works once becomes a session that ends. Both are random, and kept as SHA-256."""
+"""Browser sign-in: a link that works once starts a session with an end. Both are random and stored as SHA-256."""
 
 import re
 import secrets
@@ -16,7 +16,7 @@ from services.users import fingerprint
 SQL = load("sessions.sql", "services")
 
 LINK_LASTS: Final = timedelta(hours=24)
-"""A link that is printed at start may be opened after lunch, and not by whoever finds a log of last week."""
+"""Lifetime of a link: long enough to open one later in the day, too short for a reader of last week's log."""
 
 SESSION_LASTS: Final = timedelta(days=30)
 
@@ -35,12 +35,15 @@ class NewLink:
 
 
 def is_session(text: str) -> bool:
-    """Whether the text could be a session at all; what could not needs no question to the database."""
+    """Whether the text has the form of a session; otherwise no query is needed."""
     return SESSION.fullmatch(text) is not None
 
 
 def new_link(connection: Connection[TupleRow], owner: str, credential: bytes) -> NewLink:
-    """Make a link for the holder of a credential, by the fingerprint of which it is known; this answer alone has it."""
+    """Create a link for the holder of a credential, identified by its fingerprint.
+
+    Only this answer contains the code.
+    """
     code = secrets.token_urlsafe(SECRET_BYTES)
     connection.execute(SQL["forget_links"])
     arguments = {"sha256": fingerprint(code), "owner": owner, "credential": credential, "lasts": LINK_LASTS}
@@ -49,7 +52,7 @@ def new_link(connection: Connection[TupleRow], owner: str, credential: bytes) ->
 
 
 def sign_in(connection: Connection[TupleRow], code: str) -> str | None:
-    """Use up a link: the session that begins; None for a link that is unknown, was used before, or has expired."""
+    """Use up a link; returns the new session, or None if the link is unknown, used or expired."""
     if CODE.fullmatch(code) is None:
         return None
     with connection.transaction():
@@ -75,11 +78,11 @@ def sign_out(connection: Connection[TupleRow], session: str) -> None:
 
 
 def owners_of(connection: Connection[TupleRow], fingerprints: Sequence[bytes], admin: bytes) -> Mapping[bytes, str]:
-    """The owner of each session that works, by its fingerprint; `admin` is that of the administrator's token."""
+    """The owner of each valid session, by its fingerprint; `admin` is that of the administrator's token."""
     found = connection.execute(SQL["owners_of"], {"sha256s": list(fingerprints), "admin": admin}).fetchall()
     return {bytes(sha256): owner for sha256, owner in found}
 
 
 def working(connection: Connection[TupleRow], admin: bytes) -> Mapping[bytes, str]:
-    """The owner of every session that works, by its fingerprint; `admin` as in `owners_of`."""
+    """The owner of every valid session, by its fingerprint; `admin` as in `owners_of`."""
     return {bytes(sha256): owner for sha256, owner in connection.execute(SQL["working"], {"admin": admin}).fetchall()}

@@ -29,7 +29,7 @@ where s.ended_at is null and s.expires_at > clock_timestamp()
     select from api_keys k where k.sha256 = s.credential_sha256 and k.owner = s.owner and k.revoked_at is null))
 
 -- name: owners_of
--- A session of the administrator's token, or of an API key that still works.
+-- A session of the administrator's token, or of a valid API key.
 select s.sha256, s.owner
 from sessions s
 where s.sha256 = any (%(sha256s)s::bytea[]) and s.ended_at is null and s.expires_at > clock_timestamp()

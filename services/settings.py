@@ -17,16 +17,18 @@ from services.wire import LEASE_S, nats_servers
 PREFIX = "DARKROOM_"
 
 UPLOAD_MB_MAX = 64
-"""A minute of 1080p video, or the largest picture that is read; a file is held in memory while it is decoded."""
+"""Maximum megabytes of an upload: a minute of 1080p video, or the largest supported image; the file is decoded in
+memory."""
 
 
 REQUESTS_PER_S_MAX = 50.0
 REQUESTS_AT_ONCE_MAX = 500
-"""A page of a hundred pictures is a hundred requests; nobody looks at one more often than every two seconds."""
+"""Maximum number of concurrent requests: a page of a hundred images is a hundred requests, and users open at most one
+every two seconds."""
 
 
 class SettingsError(Exception):
-    """A setting has a bad value; the sentence names the variable and what is allowed."""
+    """A setting has an invalid value; the message names the variable and what is allowed."""
 
     code = "settings_invalid"
 
@@ -37,7 +39,7 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """What the services and the command line read from the environment. Workers have their own, without a database."""
+    """Settings of the services and the command line. Workers have their own, without a database."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -138,7 +140,7 @@ class Settings(BaseSettings):
     @field_validator("postgres_dsn", "postgres_api_dsn")
     @classmethod
     def _connection_string(cls, dsn: SecretStr | None) -> SecretStr | None:
-        """In words of our own: what libpq takes for a host or a port may be a piece of a password."""
+        """Validated with our own message: libpq's may quote a part of the password as host or port."""
         if dsn is None:
             return None
         from psycopg import ProgrammingError  # noqa: PLC0415 - most commands have no database, and start faster without
@@ -191,7 +193,10 @@ class Settings(BaseSettings):
             raise SettingsError(f"{variable}: {reason}. See `darkroom settings`.") from None
 
     def catalog(self) -> Catalog:
-        """The shipped catalog, the user's own file on top, each pool on the chosen model. Raises `SettingsError`."""
+        """The shipped catalog with the user's own file on top, and each pool on its chosen model.
+
+        Raises `SettingsError`.
+        """
         files = [CatalogFile("catalog.toml", resources.files("domain").joinpath("catalog.toml").read_text("utf-8"))]
         if self.catalog_file is not None:
             files.append(_own_file(self.catalog_file))
@@ -207,7 +212,7 @@ class Settings(BaseSettings):
         return catalog
 
     def blobs(self) -> str:
-        """The object store's URL, the default filled in."""
+        """The object store's URL, or its default."""
         return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()
 
 

@@ -1,15 +1,16 @@
-"""The spans behind `services.telemetry`, imported only where a collector is named.
+"""The spans behind `services.telemetry`, imported only if a collector is configured.
 
-**The trace of a job.** Its trace id is the job's id, and the id of its first span follows from it. So whoever has a job
-in hand can put a span into its trace, however long after the submission and though NATS lost every message. A message
-names the span it was sent from (`traceparent`), for order within the trace; one that came without it still finds home.
+**The trace of a job.** Its trace id is the job's id, and the id of its first span follows from it. So any process can
+add a span to a job's trace, at any time after the submission and even if NATS lost every message. A message names the
+span from which it was sent (`traceparent`), for the order within the trace; a span without it still belongs to the
+trace.
 
-**The request.** A request that submits one job is the first span of that job's trace. One that came with a
-`traceparent`, or submits several jobs, is in a trace of its own; each job begins with a span `job` that links to it.
-Which of both is known only at the end, so that is when a request's span is made, with the time of its beginning.
+**The request.** A request that submits one job is the first span of that job's trace. A request with a `traceparent`,
+or with several jobs, has a trace of its own; each job then begins with a span `job` that links to it. This is only
+known at the end, so the span is created then, with the time of its beginning.
 
-**The batch.** What takes the events of many jobs at once has no job to be a part of. Its span is a trace of its own,
-linked with the traces of those jobs, as OpenTelemetry's conventions for messages say of batches.
+**The batch.** Work on the events of many jobs is not part of one job. Its span has a trace of its own, linked to those
+of the jobs, as OpenTelemetry's messaging conventions say for batches.
 """
 
 import hashlib
@@ -39,15 +40,15 @@ from domain.envelope import Recorded, Unreadable
 from services.sampling import Ratio, ratio_wanted
 
 END_S_MAX: Final = 3.0
-"""What is still to be sent gets so long at the end: a collector that is away holds up nobody who stops."""
+"""Maximum seconds to send remaining spans at the end: a collector that is down must not block the exit."""
 
 EXPORT_S_MAX: Final = 5.0
 
 LINKS_MAX: Final = 128
-"""Of one batch: what OpenTelemetry keeps of a span's links by default. The first ones stay."""
+"""Maximum number of links of a batch span, OpenTelemetry's default. The first ones are kept."""
 
 UNTOLD: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What supervisors ask every few seconds tells nothing."""
+"""Paths without spans: supervisors request them every few seconds."""
 
 PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -56,12 +57,12 @@ _IDS: ContextVar[tuple[int, int] | None] = ContextVar("darkroom_span_ids", defau
 
 
 def first_span_of(job_id: UUID) -> int:
-    """The id of the span with which a job's trace begins: the same wherever it is computed."""
+    """The id of a job's first span: the same in every process."""
     return int.from_bytes(hashlib.sha256(job_id.bytes).digest()[:8]) or 1
 
 
 class Given(RandomIdGenerator):
-    """Random ids, except where a span's are given."""
+    """Random ids, except for spans with a given id."""
 
     def generate_trace_id(self) -> int:
         """See `IdGenerator`."""
@@ -75,7 +76,7 @@ class Given(RandomIdGenerator):
 
 
 def jobs_of(events: Sequence[Recorded | Unreadable]) -> list[UUID]:
-    """The jobs that readable events tell of, each once, in the order of the first of each."""
+    """The jobs of readable events, each once, in the order of first appearance."""
     told = (event for event in events if isinstance(event, Recorded) and event.name.startswith(("job.", "asset.")))
     return list(dict.fromkeys(event.envelope.correlation_id for event in told))
 
@@ -97,7 +98,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("darkroom")
 
     def end(self) -> None:
-        """Send what is left, within `END_S_MAX`."""
+        """Send the remaining spans, within `END_S_MAX`."""
         ending = threading.Thread(target=self._provider.shutdown, name="telemetry-end", daemon=True)
         ending.start()
         ending.join(END_S_MAX)
@@ -171,7 +172,7 @@ class Spans:
             context,
             attributes=attributes,
             links=links,
-            record_exception=False,  # its words may quote what nobody but the owner should read
+            record_exception=False,  # its message may quote the owner's private text
             set_status_on_exception=False,
         ) as span:
             try:
@@ -182,7 +183,7 @@ class Spans:
                 raise
 
     def _context(self, job_id: UUID, headers: Mapping[str, str] | None) -> Context:
-        """Where a span of this job belongs."""
+        """The parent of a span of this job."""
         current = trace.get_current_span().get_span_context()
         if current.trace_id == job_id.int:
             return trace.set_span_in_context(trace.get_current_span())

@@ -1,10 +1,10 @@
-"""Deletes files of assets that ended without one: failed, or canceled while a worker was about to report the file.
-Those of purged assets where a crash came between. And what a writer that was killed left unfinished.
+"""Deletes unwanted files: of assets without a file, of purged assets after a crash, and temporary files.
 
-A worker deletes such a file itself when the ledger tells it that nobody wants it; this is for workers that died before
-they asked, or wrote late. What ended is read from the ledger, so nothing is missed, and an asset that failed or was
-canceled is never completed: no file that anybody wants is touched, neither a completed asset's nor one that a later
-attempt of a waiting job will find and report.
+An asset may have failed or been canceled while a worker was about to report its file. A worker deletes such a file
+itself when its report is refused; the sweeper handles workers that died before, or wrote late. Ended assets are read
+from the ledger, so none is missed. An asset that failed or was canceled is never completed, so no needed file is
+touched: neither that of a completed asset nor one that a later attempt of a waiting job will find and report. Temporary
+files are those of writers that were killed.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 SQL = load("sweeper.sql", "services")
 
 LOOK_S: Final = 10.0
-"""How often it looks. Nobody waits for it."""
+"""Seconds between two checks."""
 
 AFTER_S: Final = (60.0, 86_400.0)
-"""How long after its end an asset's file is looked for: when its last worker has stopped; and again a day later, for a
-worker that was held up and died before it asked what to do with the file."""
+"""Seconds after its end at which an asset's file is deleted: once when its last worker has stopped, and a day later for
+a worker that was delayed and died before it could ask about the file."""
 
 UNFINISHED_S: Final = 3_600.0
-"""Nobody takes so long to write a file."""
+"""Maximum seconds to write a file."""
 
 STRIDE: Final = 1_000
-"""Commits of the ledger that are looked through at a time."""
+"""Number of ledger commits processed at a time."""
 
 
 class Sweeper:
@@ -60,7 +60,7 @@ class Sweeper:
         self._unfinished_s = unfinished_s
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Sweep until stopped; an outage of Postgres or of the object store is waited out."""
+        """Sweep until stopped; waits out an outage of Postgres or of the object store."""
         said = progress.of("sweeper")
         while not stop.is_set():
             try:
@@ -75,9 +75,9 @@ class Sweeper:
                     await stop.wait()
 
     def step(self) -> int:
-        """Look through the next stretch of the ledger in every pass; how many positions were passed.
+        """Process the next range of the ledger in every pass; returns the number of positions.
 
-        None while writes are stopped: the events that the ledger lost may name a file that it knows to be unwanted.
+        Does nothing while writes are stopped: the lost events may name a file that the ledger considers unwanted.
         """
         if self._ledger.stopped():
             return 0
@@ -96,14 +96,14 @@ class Sweeper:
         if ended:
             reached(Point.SWEEPER_BEFORE_CHECKPOINT)
         with self._database.connection() as connection:
-            # Last: what was not deleted before a crash is deleted after it.
+            # Last, so that files not deleted before a crash are deleted after it.
             connection.execute(SQL["advance"], {"pass": number, "upto": upto})
         return int(upto - after)
 
     def _sweep_each(self, assets: Sequence[UUID]) -> None:
-        """Delete what is left of each. Raises `BlobStoreUnavailable` while the store is away.
+        """Delete the remaining files of each asset. Raises `BlobStoreUnavailable` while the store is down.
 
-        A store that takes a file and deletes it is there: what it does not delete then is the file's own fault.
+        If the store accepts and deletes a test file but not this one, the fault is the file's own.
         """
         for asset in assets:
             try:
@@ -117,7 +117,7 @@ class Sweeper:
             asset = self._ledger.asset(asset_id)
         except Unavailable:
             raise
-        except Exception as error:  # whatever is wrong with one asset, the others are looked after
+        except Exception as error:  # a fault of one asset must not affect the others
             park("sweeper", asset_id, f"the file of asset {asset_id} is left alone: {type(error).__name__}: {error}")
             return
         if isinstance(asset, Failed | Canceled):
@@ -128,9 +128,9 @@ class Sweeper:
 
 
 def delete_files(blobs: Blobs, asset_id: UUID, asset: Purged) -> None:
-    """Delete the file and the thumbnail of a purged asset; what is gone already is fine. Raises `BlobStoreUnavailable`.
+    """Delete a purged asset's file and thumbnail; missing ones are ignored. Raises `BlobStoreUnavailable`.
 
-    The thumbnail also where no event names one: it may have been written at the moment of the purge.
+    The thumbnail is deleted even if no event names one: it may have been written at the moment of the purge.
     """
     blobs.delete(asset.reservation.path)
     blobs.delete(thumbnail_path(asset.reservation.owner, asset_id))

@@ -1,5 +1,5 @@
 -- name: stretch
--- Up to where the ledger is old enough, by the clock that stamps its commits.
+-- The last position that is old enough, by the clock that stamps commits.
 select s.reached, coalesce((
   select max(next.last_position) from (
     select c.last_position, c.committed_at from ledger_commits c

@@ -1,8 +1,8 @@
-"""Spans of a job, from the HTTP request through NATS to the worker, for OpenTelemetry. Off: nothing is imported.
+"""OpenTelemetry spans of a job, from the HTTP request through NATS to the worker. When off, nothing is imported.
 
-On where the environment names a collector by OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_ENDPOINT` or
-`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. A job's id is its trace id, so that every process finds the trace by itself, also
-the one that hands the job out hours later: no context is kept anywhere. See `services.spans`.
+On if the environment names a collector in OpenTelemetry's own variables, `OTEL_EXPORTER_OTLP_ENDPOINT` or
+`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`. A job's id is its trace id, so every process knows the trace, even one that hands
+the job out hours later: no context is stored. See `services.spans`.
 """
 
 import os
@@ -24,16 +24,16 @@ Headers = Mapping[str, str]
 
 
 class TelemetryMissing(Exception):
-    """A collector is named, and the packages that speak to it are not installed."""
+    """A collector is configured but the packages to reach it are not installed."""
 
     code = "telemetry_missing"
 
 
 class Request(Protocol):
-    """An HTTP request while it is answered."""
+    """An HTTP request in progress."""
 
     def answered(self, *, method: str, route: str, status: int, request_id: str) -> None:
-        """What is known of it in the end; without this call there is no span of it."""
+        """Record the result of the request; without this call it has no span."""
 
 
 class _Unseen:
@@ -49,7 +49,7 @@ _spans: "Spans | None" = None
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
-    """Whether the environment names a collector, and does not switch all of it off."""
+    """Whether the environment names a collector and does not disable the SDK."""
     off = (
         environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none"
     )
@@ -58,9 +58,9 @@ def wanted(environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def exporting(service: str) -> Iterator[None]:
-    """Send spans from here on, if the environment wants it, and the last ones at the end, which takes at most 3 s.
+    """Export spans in this block, if configured, and the last ones at its end, which takes at most 3 s.
 
-    Raises `TelemetryMissing`. `service` is what the process calls itself, where `OTEL_SERVICE_NAME` says nothing.
+    Raises `TelemetryMissing`. `service` is the service name if `OTEL_SERVICE_NAME` is not set.
     """
     global _spans  # noqa: PLW0603 - one exporter a process, as with its log
     if not wanted(os.environ):
@@ -84,22 +84,22 @@ def exporting(service: str) -> Iterator[None]:
 def job_span(
     name: str, job_id: UUID, attributes: Mapping[str, str | int] = NO_ATTRIBUTES, headers: Headers | None = None
 ) -> AbstractContextManager[None]:
-    """A span of the job's trace: within the current one, else the one that `headers` name, else the job itself."""
+    """A span of the job's trace: a child of the current span, else of the one in `headers`, else of the job."""
     return NOTHING if _spans is None else _spans.job_span(name, job_id, headers, attributes)
 
 
 def batch_span(name: str, events: Sequence[Recorded | Unreadable]) -> AbstractContextManager[None]:
-    """A span around work on many events at once: a trace of its own, linked with the jobs' that they tell of."""
+    """A span around work on many events: a trace of its own, linked to the traces of their jobs."""
     return NOTHING if _spans is None or not events else _spans.batch_span(name, events)
 
 
 def headers() -> dict[str, str] | None:
-    """The current span for the other side of a message; None when there is none."""
+    """The current span as message headers; None if there is none."""
     return None if _spans is None else _spans.headers()
 
 
 def request(given: Headers) -> AbstractContextManager[Request]:
-    """Around an HTTP request. One that submits a job begins the job's trace, unless it is part of another."""
+    """Wraps an HTTP request. A request that submits a job begins the job's trace, unless it is part of another."""
     return UNSEEN if _spans is None else _spans.request(given)
 
 
@@ -110,6 +110,6 @@ def submitted(job_id: UUID) -> None:
 
 
 def submitting(job_id: UUID, receipt: "Future[Any]") -> None:
-    """The current request submits this job; its commit is on its way."""
+    """The current request is submitting this job; its commit has not finished."""
     if _spans is not None:
         _spans.submitting(job_id, receipt)

@@ -1,7 +1,7 @@
-"""Makes a thumbnail of every completed asset, soon after: a WebP of an image, of a video one frame of its first half.
+"""Makes a thumbnail of every completed asset soon after: a WebP of an image, or of a frame in a video's first half.
 
-What is still to be done is read from the view at each turn, and tries are counted in Postgres, so a restart forgets
-nothing. Completing an asset never waits for this, and a failure here never touches the asset.
+Pending assets are read from the view in each round, and tries are counted in Postgres, so a restart forgets nothing.
+Completing an asset never waits for this, and a failure here never changes the asset.
 """
 
 import asyncio
@@ -40,30 +40,30 @@ SQL = load("thumbnails.sql", "services")
 THUMBNAILS: Final = Context("thumbnails")
 
 SIDE_PX_MAX: Final = 512
-"""Of the longest side: a column of a wall of pictures, also on a screen of twice the density. Nothing is enlarged."""
+"""Maximum pixels of the longer side: a column of an image grid on a screen of double density. Nothing is enlarged."""
 
 QUALITY: Final = 80
-"""Of WebP, 0 … 100: Pillow's own default."""
+"""WebP quality, 0 … 100: Pillow's default."""
 
 CLAIMS_MAX: Final = 16
-"""Assets that are claimed together, and kept together: each by itself is a claim and a commit that others wait for."""
+"""Maximum number of assets claimed and recorded together: separately, each would cost a claim and a commit."""
 
 KEEP_S: Final = 0.2
-"""What takes longer is kept meanwhile: nobody waits for a thumbnail because the next one is slow."""
+"""Seconds after which finished thumbnails are recorded, so that they do not wait for a slow one."""
 
 GROUP_S_MAX: Final = 5.0
-"""After so long what nobody began of a group is given back: a service that is told to end waits for no more than this
-and the one in work, and no claim runs out meanwhile."""
+"""Seconds after which the rest of a group is given back, so that a stopping service waits only for this and the current
+asset, and no claim expires."""
 
 CLAIM_S: Final = 60.0
-"""So long an asset is one instance's; longer than the slowest take, so that another one begins only after a crash, and
-long enough for the view to see the thumbnail."""
+"""Seconds for which an asset is claimed: longer than the slowest thumbnail, so that another instance starts only after
+a crash, and long enough for the view to show the thumbnail."""
 
 TRIES_MAX: Final = 10
 RETRY_S_FIRST: Final = 2.0
 RETRY_S_MAX: Final = 900.0
-"""The pause after a failed try doubles; ten tries take a quarter of an hour, and then the asset is given up. Only an
-object store that is away is asked for ever, at the longest pause."""
+"""Maximum seconds between two tries; the pause doubles. Ten tries take a quarter of an hour, then the asset is given
+up. Only an unavailable object store is tried forever, at the longest pause."""
 
 REASON_CHARACTERS_MAX: Final = 500
 
@@ -76,12 +76,12 @@ FORESEEN: Final = (
     OSError,
     DecodingUnavailable,
 )
-"""Failures that a sentence explains; any other is logged with its stack."""
+"""Expected failures, logged without a stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A completed asset that is tried now, and for the how manieth time."""
+    """A completed asset, and the number of this try."""
 
     asset_id: UUID
     job_id: UUID
@@ -92,7 +92,7 @@ class Claimed:
 
 
 class Thumbnailer:
-    """Several may run: each asset is tried by one of them at a time, and the ledger takes one thumbnail of it."""
+    """Several may run: each asset is tried by one of them at a time, and the ledger accepts one thumbnail per asset."""
 
     def __init__(self, database: Database, ledger: Ledger, broker: Broker, blobs: Blobs) -> None:
         self._database = database
@@ -102,15 +102,15 @@ class Thumbnailer:
         self._started = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Make thumbnails until stopped; outages of Postgres and NATS are waited out."""
+        """Make thumbnails until stopped; waits out outages of Postgres and NATS."""
         await follow("thumbnailer", self.step, self._broker, stop)
 
     async def step(self) -> int:
-        """Try the next assets; how many were tried. Decoding has a thread of its own and holds nobody up."""
+        """Try the next assets; returns their number. Decoding runs in a separate thread."""
         return await asyncio.to_thread(self.try_due)
 
     def try_due(self) -> int:
-        """Try those that were completed first of those that are due; how many, 0 when none is."""
+        """Try the due assets, oldest completion first; returns their number."""
         claimed = self._claim()
         if claimed:
             reached(Point.THUMBNAILS_AFTER_CLAIM)
@@ -140,7 +140,7 @@ class Thumbnailer:
             return None
 
     def _keep(self, made: Mapping[Claimed, AssetThumbnailed]) -> None:
-        """Into the ledger. Raises `Unavailable`; the claims run out by themselves."""
+        """Append the thumbnails to the ledger. Raises `Unavailable`; the claims then expire."""
         now = datetime.now(UTC)
         asked = {one.asset_id: ThumbnailAsset(thumbnail, now) for one, thumbnail in made.items()}
         outcomes = self._ledger.execute_assets(asked, THUMBNAILS) if asked else {}
@@ -172,7 +172,7 @@ class Thumbnailer:
         path = thumbnail_path(claimed.owner, claimed.asset_id)
         made = thumbnail_of(self._blobs.get(claimed.path), Kind(claimed.kind))
         if not self._blobs.put_once(path, made.content):
-            there = self._blobs.get(path)  # of a try that ended before the ledger had it
+            there = self._blobs.get(path)  # from a try that ended before its commit
             found = probe(there)
             made = SmallPicture(there, found.width or 0, found.height or 0)
         reached(Point.THUMBNAILS_AFTER_FILE)
@@ -180,7 +180,7 @@ class Thumbnailer:
         return AssetThumbnailed(sha256=sha256, bytes=len(made.content), width=made.width, height=made.height, path=path)
 
     def _put_off(self, claimed: Claimed, error: Exception) -> None:
-        """Try again later, or never. The asset stays as it is either way."""
+        """Schedule the next try, or give up. The asset itself does not change."""
         if not isinstance(error, FORESEEN):
             log.error("asset %s: making its thumbnail failed unexpectedly", claimed.asset_id, exc_info=error)
         THUMBNAILS_TRIED.labels("put_off").inc()
@@ -205,12 +205,12 @@ def _about(claimed: Claimed) -> about:
 
 
 def thumbnail_path(owner: str, asset_id: UUID) -> str:
-    """Where the thumbnail of an asset lives in the object store."""
+    """The path of an asset's thumbnail in the object store."""
     return f"thumbnails/{owner}/{asset_id}.webp"
 
 
 def thumbnail_of(content: bytes, kind: Kind) -> SmallPicture:
-    """Of a picture, or of a frame of a video; at most `SIDE_PX_MAX` a side.
+    """The thumbnail of an image, or of a frame of a video; at most `SIDE_PX_MAX` a side.
 
     Raises `UnreadableMedia` and `DecodingUnavailable`.
     """
@@ -218,5 +218,5 @@ def thumbnail_of(content: bytes, kind: Kind) -> SmallPicture:
 
 
 def pause_after(tries: int) -> float:
-    """Seconds until the next try after `tries` that failed."""
+    """Seconds until the next try after `tries` failed ones."""
     return float(min(RETRY_S_MAX, RETRY_S_FIRST * 2 ** (tries - 1)))

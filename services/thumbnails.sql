@@ -1,10 +1,10 @@
-What lacks a thumbnail is read from the view; what was tried is kept beside it.
+Assets without a thumbnail are read from the view; their tries have a table of their own.
 
 -- name: claim
--- The oldest that are due, each counted as tried before it is: what kills its process is not tried for ever, and of
--- several instances one gets it. One that was tried before is claimed alone: it may be what killed the last process, and
--- those beside it would lose a try each time. A claim that a crash of Postgres takes along costs one try more, so nobody
--- waits for the disk.
+-- Claim the oldest due assets. The try is counted before it starts: an asset that kills its process is not tried
+-- forever, and only one instance gets it. An asset that was tried before is claimed alone: it may have killed the last
+-- process, and each asset claimed with it would lose a try. Losing a claim in a crash of Postgres costs one more try,
+-- so commits do not wait for the disk.
 with due as (
   select a.asset_id, a.job_id, a.owner, a.kind, a.path, a.completed_at, coalesce(t.tries, 0) as tries
   from views.assets a left join thumbnail_tries t using (asset_id)
@@ -29,7 +29,7 @@ select o.asset_id, o.job_id, o.owner, o.kind, o.path, claimed.tries
 from claimed join in_order o using (asset_id) order by o.place
 
 -- name: give_back
--- Claimed and not begun: only those that were never tried are claimed beside others.
+-- Claimed but not begun: only assets that were never tried are claimed together.
 delete from thumbnail_tries where asset_id = any(%(asset_ids)s) and tries = 1
 
 -- name: failed

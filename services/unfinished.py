@@ -1,7 +1,7 @@
-"""The jobs of one owner that have not ended: how many there are, and how an administrator cancels all of them.
+"""The jobs of one owner that have not ended: count them, or cancel all of them as an administrator.
 
-The view `queue` holds them, and may be behind the ledger, as while no projector runs. So what was submitted after the
-position that it has read is looked up in the ledger itself.
+The view `queue` holds them but may lag behind the ledger, for example while no projector runs. So jobs submitted after
+the view's position are read from the ledger itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,15 +23,15 @@ from services.users import ADMIN
 SQL = load("unfinished.sql", "services")
 
 PAGE_JOBS: Final = 250
-"""Jobs that are read, and canceled in one commit, at a time."""
+"""Number of jobs read and canceled in one commit."""
 
 STRIDE: Final = 4_000
-"""Positions of the ledger that are looked through at a time."""
+"""Number of ledger positions read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """How many jobs of an owner wait, and how many run."""
+    """Numbers of waiting and running jobs of an owner."""
 
     waiting: int
     running: int
@@ -39,9 +39,9 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """How many waiting jobs were canceled just now, and how many running ones have been asked to stop, now or before.
+    """Number of waiting jobs canceled now, and of running ones asked to stop now or before.
 
-    `failed` holds, by its id, what kept a job from being canceled, such as an event of a newer version.
+    `failed` maps the id of a job that could not be canceled to the reason, such as an event of a newer version.
     """
 
     waiting: int
@@ -60,9 +60,9 @@ def count(database: Database, ledger: Ledger, owner: str) -> Unfinished:
 
 
 def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[], datetime]) -> Canceled:
-    """Cancel the owner's jobs as the administrator: waiting ones at once; running ones are asked to stop.
+    """Cancel the owner's jobs as the administrator: waiting ones immediately; running ones are asked to stop.
 
-    The worker of a running job hears of it by its next heartbeat. Safe to repeat. Raises `Unavailable`.
+    The worker of a running job learns of it with its next heartbeat. Safe to repeat. Raises `Unavailable`.
     """
     position, _, _ = _counted(database, owner)
     canceled, running, failed = 0, set[UUID](), dict[UUID, Exception]()
@@ -99,7 +99,7 @@ def _in_view(database: Database, owner: str) -> Iterator[Sequence[UUID]]:
 
 
 def _newer(ledger: Ledger, owner: str, position: int) -> Iterator[Sequence[UUID]]:
-    """The jobs submitted after a position, up to where the ledger ends when this is first asked."""
+    """The jobs submitted after a position, up to the end of the ledger at the first call."""
     head = ledger.head()
     for start in range(position, head, STRIDE):
         found = ledger.read_of(["job.queued"], start, min(start + STRIDE, head))

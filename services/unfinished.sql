@@ -1,5 +1,5 @@
 -- name: counted
--- How far the view has read, and what it has of the owner, at one moment.
+-- The position of the view, and the owner's jobs in it, at the same moment.
 select coalesce((select position from view_progress where view = 'queue' and slot = 'live'), 0),
   count(*) filter (where status = 'waiting'), count(*) filter (where status = 'running')
 from views.queue where owner = %(owner)s

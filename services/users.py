@@ -1,4 +1,4 @@
-"""Owners and their API keys. A key is random, shown once, and kept as its SHA-256 alone; one at a time for an owner."""
+"""Owners and their API keys. A key is random, shown once and stored as its SHA-256; an owner has one at a time."""
 
 import hashlib
 import re
@@ -22,52 +22,52 @@ from services.ledger import EventMapper
 SQL = load("users.sql", "services")
 
 ADMIN: Final = OWNER
-"""The owner of the administrator's token; no user has this name."""
+"""The owner of the administrator's token; no user can have this name."""
 
 USERS: Final = UUID("5b0f7f1c-6f0e-4a55-9f0a-2f9d1c7a5e11")
-"""Namespace of the streams of users."""
+"""UUID namespace of the streams of users."""
 
 KEY_PREFIX: Final = "dk_"
 KEY_BYTES: Final = 32
-"""Nobody guesses 256 bits; so a fast hash protects them as well as a slow one."""
+"""Bytes of a key: 256 random bits cannot be guessed, so a fast hash is sufficient."""
 
 KEY: Final = re.compile(rf"{KEY_PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 
 
 class UserError(Exception):
-    """What was asked of a user cannot be done.
+    """A change of a user that is not possible.
 
     UserError
-    ├── NameInvalid    no name for a user
-    ├── UserExists     the name has a key that works
-    └── UserUnknown    there never was a key of that name
+    ├── NameInvalid    the text cannot be a user's name
+    ├── UserExists     the name has a valid key
+    └── UserUnknown    the name never had a key
     """
 
     code = "user_refused"
 
 
 class NameInvalid(UserError):
-    """No name for a user."""
+    """The text cannot be a user's name."""
 
     code = "user_name_invalid"
 
 
 class UserExists(UserError):
-    """The name has a key that works."""
+    """The name has a valid key."""
 
     code = "user_exists"
 
 
 class UserUnknown(UserError):
-    """There never was a key of that name."""
+    """The name never had a key."""
 
     code = "user_unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that works from now on. `again`: the owner had one before, and what he owns is his as before."""
+    """A new key. `again`: the owner had one before and keeps everything it owns."""
 
     key: str
     again: bool
@@ -75,7 +75,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An owner by his last key."""
+    """An owner with the dates of its last key."""
 
     owner: str
     created_at: datetime
@@ -84,29 +84,29 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Since when the owner has no key. `already`: it was revoked before."""
+    """The time since which the owner has no key. `already`: it was revoked before."""
 
     at: datetime
     already: bool
 
 
 def user_stream(owner: str) -> UUID:
-    """The stream of what became of an owner's keys."""
+    """The stream of events about an owner's keys."""
     return uuid5(USERS, owner)
 
 
 def is_key(text: str) -> bool:
-    """Whether the text could be a key at all: what could not needs no look into the database."""
+    """Whether the text has the form of a key; otherwise no query is needed."""
     return KEY.fullmatch(text) is not None
 
 
 def fingerprint(token: str) -> bytes:
-    """The SHA-256 under which a key is kept."""
+    """The SHA-256 under which a key is stored."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def add(connection: Connection[TupleRow], owner: str) -> NewKey:
-    """Make a key; this answer alone has it. Raises `NameInvalid` and `UserExists`."""
+    """Create a key; only this answer contains it. Raises `NameInvalid` and `UserExists`."""
     _check(owner)
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     sha256 = fingerprint(key)
@@ -123,7 +123,7 @@ def add(connection: Connection[TupleRow], owner: str) -> NewKey:
 
 
 def revoke(connection: Connection[TupleRow], owner: str) -> Revoked:
-    """End the owner's key; what he owns stays. Safe to repeat. Raises `UserUnknown`."""
+    """Revoke the owner's key; its data stays. Safe to repeat. Raises `UserUnknown`."""
     with connection.transaction():
         connection.execute(SQL["lock"])
         revoked = connection.execute(SQL["revoke"], {"owner": owner}).fetchone()
@@ -134,24 +134,24 @@ def revoke(connection: Connection[TupleRow], owner: str) -> Revoked:
     last = _last_keys(connection, owner)
     if not last:
         raise UserUnknown(f"there is no user {owner!r}; `darkroom users list` shows who there is.")
-    if last[0].revoked_at is None:  # it was made at this moment
+    if last[0].revoked_at is None:  # the key was created just now
         return revoke(connection, owner)
     return Revoked(last[0].revoked_at, already=True)
 
 
 def list_users(connection: Connection[TupleRow]) -> list[User]:
-    """Every owner who ever had a key, by name."""
+    """Every owner that ever had a key, by name."""
     return _last_keys(connection, None)
 
 
 def owners_of(connection: Connection[TupleRow], fingerprints: Sequence[bytes]) -> Mapping[bytes, str]:
-    """The owner of each fingerprint whose key works; the others are not in the answer."""
+    """The owners of valid keys, by fingerprint; other fingerprints are left out."""
     found = connection.execute(SQL["owners_of"], {"sha256s": list(fingerprints)}).fetchall()
     return {bytes(sha256): owner for sha256, owner in found}
 
 
 def working_keys(connection: Connection[TupleRow]) -> Mapping[bytes, str]:
-    """The owner of every key that works, by its fingerprint."""
+    """The owner of every valid key, by its fingerprint."""
     return {bytes(sha256): owner for sha256, owner in connection.execute(SQL["working"]).fetchall()}
 
 
@@ -161,7 +161,7 @@ def _last_keys(connection: Connection[TupleRow], owner: str | None) -> list[User
 
 
 def _append(connection: Connection[TupleRow], owner: str, event: UserEvent) -> None:
-    """Into the ledger and so into LEDGER: what a backup of the table of keys does not know yet is known there."""
+    """Append to the ledger and so to LEDGER, which then knows changes that an older backup of the key table lacks."""
     stream = user_stream(owner)
     ((version,),) = connection.execute(SQL["version"], (stream,)).fetchall()
     envelope = Envelope(ADMIN, ADMIN, datetime.now(UTC), uuid4(), correlation_id=stream)

@@ -21,7 +21,7 @@ select sha256, owner from api_keys where revoked_at is null
 select sha256, owner from api_keys where sha256 = any (%(sha256s)s::bytea[]) and revoked_at is null
 
 -- name: lock
--- Before anything else, as appends do: then the end of the user's stream is what it was found to be.
+-- Taken first, as appends do, so that the end of the user's stream cannot change afterwards.
 select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0))
 
 -- name: version

@@ -14,15 +14,15 @@ from services.database import Database
 SQL = load("verify.sql", "services")
 
 GENESIS: Final = bytes(32)
-"""What the first link is chained to."""
+"""The hash before the first link."""
 
 COMMITS_MAX: Final = 1_000
-"""Links read at a time."""
+"""Number of links read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """The first place at which the ledger does not fit its chain."""
+    """The first position at which the ledger does not match its chain."""
 
     position: int
     reason: str
@@ -30,7 +30,7 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How much of the ledger was recomputed, and what did not fit. `head` is the chain's last hash, in hex."""
+    """How much of the ledger was recomputed, and the first mismatch. `head` is the chain's last hash, in hex."""
 
     events: int
     commits: int
@@ -66,7 +66,7 @@ def _verify(connection: Connection[TupleRow]) -> Verified:
 
 
 def link_of(previous: bytes, rows: Iterable[TupleRow]) -> bytes:
-    """The link that `ledger_link` of the schema computes: fixed-length parts of each event after the previous hash."""
+    """The link that the SQL function `ledger_link` computes from the previous hash and fixed-length event fields."""
     parts = [previous]
     for position, stream, version, topic, state in rows:
         parts += (

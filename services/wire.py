@@ -1,4 +1,4 @@
-"""What services and workers say to each other over NATS: subjects and messages. Nothing here talks to a broker."""
+"""Subjects and messages between services and workers on NATS. Nothing here connects to a broker."""
 
 import re
 from typing import Annotated, Literal
@@ -17,66 +17,68 @@ WAKE = "wake"
 """Lossy ping after a commit; a 200 ms poll covers a lost one."""
 
 LEDGER_STREAM = "LEDGER"
-"""Every event of the ledger, in order: the stream's sequence is the ledger's position."""
+"""All events of the ledger, in order: the stream's sequence is the ledger's position."""
 
 WORK_STREAM = "WORK"
-"""Work queue: a message leaves it when its worker acks, after the ledger has the end of the attempt."""
+"""Work queue: a worker acks its message, which removes it, after the ledger has the end of the attempt."""
 
 REPORTS = "reports.>"
-"""Request and reply: workers tell the recorder what happened, each under its own name."""
+"""Request and reply: workers report to the recorder, each under its own name."""
 
 RECORDERS = "recorders"
 """Queue group of the recorders."""
 
 ANNOUNCEMENTS = "workers.>"
-"""Request and reply: each worker says every few seconds that it is there, and hears whether it may take jobs."""
+"""Request and reply: each worker announces itself every few seconds and learns whether it may take jobs."""
 
 ANNOUNCEMENT_BYTES_MAX = 16_384
-"""A larger one is not read."""
+"""Maximum bytes of an announcement; larger ones are ignored."""
 
 PROGRESS = "progress.>"
 """Steps of running jobs, each under the name of its worker."""
 
 CANCEL = b"cancel"
-"""The payload of a cancel: what a worker has sent to that subject in answer to its own requests is none."""
+"""The payload of a cancel. Answers to the worker's own requests on that subject have another one."""
 
 HAIL = b"announce"
-"""The payload of a hail: announce yourself now, something about you changed."""
+"""The payload of a hail, which asks a worker to announce itself now because something about it changed."""
 
 ENHANCE = "enhance"
-"""Request and reply: the API asks a worker that has a language model for a richer prompt."""
+"""Request and reply: the API asks a worker with a language model to enhance a prompt."""
 
 ENHANCERS = "enhancers"
-"""Queue group of these workers."""
+"""Queue group of the workers with a language model."""
 
 ENHANCE_S_MAX = 20.0
-"""A person waits for the answer: after so long the API goes by the rules, and the worker does not begin any more."""
+"""Seconds to wait for an enhanced prompt, because a user waits: then the API uses the rules, and a worker that has not
+begun drops the request."""
 
 ATTEMPT_MAX = 2**31 - 1
-"""Of a number of an attempt: what a lease can hold."""
+"""Maximum number of an attempt: the range of a lease's column."""
 
 Attempt = Annotated[int, Field(ge=1, le=ATTEMPT_MAX)]
 Index = Annotated[int, Field(ge=0, lt=OUTPUTS_MAX)]
 Said = Annotated[Failure, AfterValidator(shortened)]
-"""An error as it is reported: on both sides cut to what an event holds, so that no error is lost for its length."""
+"""An error in a report: shortened on both sides to the limits of an event, so that none is lost because of its
+length."""
 
 Note = Annotated[JobNote, AfterValidator(shortened_note)]
 
 WORKER_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 WORKER_NAME_CHARACTERS_MAX = 200
-"""Of its NATS user and its own name together."""
+"""Maximum characters of a worker's name: its NATS user and its own name together."""
 
 NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 HEARTBEAT_S = 10.0
 LEASE_S = 30.0
-"""A worker reports every 10 s; unheard of for 30 s, its attempt is over. Figures of DESIGN.md."""
+"""Seconds of silence after which a worker's attempt is over; it reports every 10 s. Figures of DESIGN.md."""
 
 
 def nats_servers(url: str) -> list[str]:
-    """The servers of a NATS URL; several, separated by commas, are a cluster.
+    """The servers of a NATS URL; several, separated by commas, form a cluster.
 
-    Raises `ValueError` in words of our own: what a library takes for a port may be a piece of a password.
+    Raises `ValueError` with our own message: a library's may quote a part of the password as the port.
     """
     servers = [server.strip() for server in url.split(",")]
     for server in servers:
@@ -96,17 +98,17 @@ def check_port(parts: SplitResult) -> None:
 
 
 def ledger_subject(owner: str, name: str) -> str:
-    """Where an event is broadcast: `ledger.<owner>.<aggregate>.<event>`."""
+    """The subject of an event in the broadcast: `ledger.<owner>.<aggregate>.<event>`."""
     return f"ledger.{owner}.{name}"
 
 
 def work_subject(pool: str, job_id: UUID, attempt: int) -> str:
-    """One subject per attempt: the broker itself refuses the same attempt twice."""
+    """One subject per attempt, so that the broker itself refuses a duplicate of an attempt."""
     return f"work.{pool}.{job_id}.{attempt}"
 
 
 def work_filter(pool: str) -> str:
-    """What a worker of `pool` pulls."""
+    """The subjects that a worker of `pool` pulls."""
     return f"work.{pool}.>"
 
 
@@ -116,32 +118,32 @@ def work_consumer(pool: str) -> str:
 
 
 def worker_name(user: str, name: str) -> str:
-    """What the ledger calls a worker: its NATS user, who vouches for it, and what the process calls itself."""
+    """A worker's name in the ledger: its NATS user, which is authenticated, and the name it gives itself."""
     return f"{user}.{name}"
 
 
 def user_of(worker: str) -> str:
-    """The NATS user of a worker: no other one can send under its name."""
+    """The NATS user of a worker: no other user can send under its name."""
     return worker.partition(".")[0]
 
 
 def report_subject(worker: str) -> str:
-    """Where a worker reports. NATS lets its user alone publish here: the subject says who reports, for certain."""
+    """The subject of a worker's reports. NATS lets only its user publish here, so the subject identifies the sender."""
     return f"reports.{worker}"
 
 
 def progress_subject(worker: str) -> str:
-    """Steps of the job that the worker has; core NATS, never the ledger."""
+    """Steps of the worker's job; core NATS, never the ledger."""
     return f"progress.{worker}"
 
 
 def announce_subject(worker: str) -> str:
-    """Where a worker says that it is there. NATS lets its user alone publish here."""
+    """The subject of a worker's announcements. NATS lets only its user publish here."""
     return f"workers.{worker}"
 
 
 def hail_subject(worker: str) -> str:
-    """Tells a worker to announce itself now. It hears this as it hears cancels."""
+    """The subject that asks a worker to announce itself now; it is among the subjects of its cancels."""
     return f"cancel.{worker}.announce"
 
 
@@ -151,35 +153,35 @@ def sender_of(subject: str) -> str:
 
 
 def is_worker_name(worker: str) -> bool:
-    """Whether a worker can be called so. NATS vouches for the first part of its name alone."""
+    """Whether this is a valid name of a worker. NATS authenticates only the first part."""
     return len(worker) <= WORKER_NAME_CHARACTERS_MAX and WORKER_NAME.fullmatch(worker) is not None
 
 
 def cancel_subject(worker: str, job_id: UUID) -> str:
-    """Tells the worker that has the job to stop; heartbeats carry the same for a lost message."""
+    """Tells the worker that has the job to stop; heartbeats carry the same, in case the message is lost."""
     return f"cancel.{worker}.{job_id}"
 
 
 def cancels_of(worker: str) -> str:
-    """What a worker hears of all its jobs."""
+    """The cancels of all jobs of a worker."""
     return f"cancel.{worker}.*"
 
 
 def inbox_prefix(worker: str) -> str:
-    """Under which a worker hears answers; NATS lets its user alone listen here."""
+    """The prefix of a worker's inbox; NATS lets only its user listen here."""
     return f"_INBOX.{user_of(worker)}"
 
 
 class Message(BaseModel):
-    """JSON on the wire. Frozen; unknown fields are refused, so that versions that do not fit are noticed."""
+    """JSON on the wire. Frozen; unknown fields are refused, so that incompatible versions are noticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Output(Message):
-    """An asset that the attempt owes: its index in the job, its seed, its kind, and where its file goes.
+    """An asset to make: its index in the job, its seed, its kind and the path of its file.
 
-    `provider_id` is set where an earlier attempt handed it over to a hosted engine: ask for that, do not pay again.
+    `provider_id` is set if an earlier attempt handed it over to a hosted engine: ask for that, do not pay again.
     """
 
     index: int
@@ -190,9 +192,9 @@ class Output(Message):
 
 
 class WorkOrder(Message):
-    """One attempt of a job, complete: a worker needs nothing else. `outputs` holds what is still owed.
+    """One attempt of a job, complete: a worker needs nothing else. `outputs` holds the remaining assets.
 
-    `enhanced_prompt` is what an earlier attempt made of the recipe's prompt.
+    `enhanced_prompt` is the recipe's prompt as enhanced by an earlier attempt.
     """
 
     job_id: UUID
@@ -205,14 +207,14 @@ class WorkOrder(Message):
 
 
 class EnhanceRequest(Message):
-    """A prompt to be made richer, for an output of this kind."""
+    """A prompt to enhance, for an output of this kind."""
 
     prompt: str
     kind: Kind
 
 
 class EnhanceReply(Message):
-    """The richer prompt, and who made it: see `domain.events.JobPromptEnhanced`."""
+    """The enhanced prompt and its enhancer: see `domain.events.JobPromptEnhanced`."""
 
     enhanced: str = Field(min_length=1, max_length=CHARACTERS_MAX, pattern=r"^[^\x00]+$")
     enhancer: str = Field(min_length=1, max_length=MESSAGE_CHARACTERS_MAX, pattern=r"^[^\x00]+$")
@@ -236,17 +238,17 @@ DurationS = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
 class AnnouncedModel(Message):
-    """A model that a worker has, and whether its next job begins without loading it."""
+    """A model of a worker, and whether its next job can start without loading it."""
 
     name: ModelName
     loaded: bool
 
 
 class Announcement(Message):
-    """What a worker says of itself: from which pools it takes jobs, with which models, on which device.
+    """A worker's description of itself: its pools, models and device.
 
-    `up_s`: seconds since it started. `idle_s`: seconds since it has no job in hand; None while it has one. `leaving`:
-    it ends in this moment, as it was told to. Durations, because its clock may be wrong.
+    `up_s`: seconds since it started. `idle_s`: seconds since its last job; None while it has one. `leaving`: it is
+    about to end, as requested. Durations, because its clock may be wrong.
     """
 
     pools: Annotated[tuple[PoolName, ...], Field(max_length=32)]
@@ -259,7 +261,7 @@ class Announcement(Message):
 
 
 class AnnouncementReply(Message):
-    """`hold`: an operator paused or drained this worker: it takes no further job until the next answer has none."""
+    """`hold`: an operator paused or drained this worker; it takes no further job until an answer without a hold."""
 
     hold: Literal["paused", "drained"] | None = None
     reason: str | None = None
@@ -268,7 +270,7 @@ class AnnouncementReply(Message):
 class Report(Message):
     """Every report names its attempt; the ledger refuses one of an attempt that is not current.
 
-    Who reports is not in it: the subject says that, and NATS vouches for the subject.
+    The sender is not part of it: it is in the subject, which NATS authenticates.
     """
 
     job_id: UUID
@@ -288,7 +290,7 @@ class HeartbeatReport(Report):
 
 
 class NoteReport(Report):
-    """Something worth keeping of the attempt while it runs; the worker goes on once it is accepted."""
+    """A note about the running attempt; the worker continues once it is accepted."""
 
     kind: Literal["note"] = "note"
     note: Note
@@ -303,7 +305,7 @@ class AssetCompletedReport(Report):
 
 
 class AssetFailedReport(Report):
-    """One asset cannot be made; its siblings go on."""
+    """One asset cannot be made; the other assets continue."""
 
     kind: Literal["asset_failed"] = "asset_failed"
     index: Index
@@ -346,10 +348,10 @@ ANY_REPORT: TypeAdapter[AnyReport] = TypeAdapter(AnyReport)
 class ReportReply(Message):
     """The recorder's answer, sent after the commit.
 
-    `accepted`: it is in the ledger (or was already). Otherwise `code` says why: a refusal of the domain
-    (`attempt_superseded`, `job_not_startable`, `pool_held`: drop the work; `worker_held`: leave it to others;
+    `accepted`: it is in the ledger (or already was). Otherwise `code` says why: a refusal of the domain
+    (`attempt_superseded`, `job_not_startable`, `pool_held`: drop the work; `worker_held`: leave it to other workers;
     `asset_ended`: drop it and delete its file; `prompt_already_enhanced`: give the job back), one of `UNACCEPTABLE`
-    (say that this part of the work failed), or `unavailable` (ask again later).
+    (report that this part of the work failed), or `unavailable` (ask again later).
     """
 
     accepted: bool
@@ -359,13 +361,14 @@ class ReportReply(Message):
 
 
 UNAVAILABLE = "unavailable"
-"""Code of a reply that means: the ledger cannot be reached now; send the same report again."""
+"""Code of a reply: the ledger cannot be reached now; send the same report again."""
 
 RECORDER_FAILED = "recorder_failed"
-"""Code of a reply that means: this report made the recorder fail. Send it again a few times, then give it up."""
+"""Code of a reply: the report made the recorder fail. Send it again a few times, then give up."""
 
 INVALID_REPORT = "invalid_report"
-"""Code of a reply that means: the report cannot be read, or holds what no event may hold. It never will be taken."""
+"""Code of a reply: the report is invalid or exceeds a limit of events. It will never be accepted."""
 
 UNACCEPTABLE = frozenset({RECORDER_FAILED, INVALID_REPORT, EventTooLarge.code, InvalidInput.code})
-"""Codes of replies that say nothing of who has the attempt: the report itself is at fault, and the attempt goes on."""
+"""Codes of replies that say nothing about who has the attempt: the report itself is at fault, and the attempt
+continues."""

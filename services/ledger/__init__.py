@@ -1,7 +1,7 @@
-"""The ledger: load, decide, append. The one package that imports the eventsourcing library.
+"""The ledger: load, decide, append. The only package that imports the eventsourcing library.
 
-The library keeps events and hands them out; the rules are the domain's deciders, and writing is the group commit of
-`services/flusher.py`. Both recorders, Postgres and in memory, take the same commits and pass the same tests.
+The library stores and reads events; the rules are the domain's deciders, and writes go through the group commit of
+`services/flusher.py`. Both recorders, Postgres and in memory, accept the same commits and pass the same tests.
 """
 
 from services.ledger.application import (

@@ -1,6 +1,6 @@
-"""Aggregates of one stream each: an asset by itself, an upload, a batch, a saved prompt, a pool, a worker.
+"""Aggregates of one stream each: an asset, an upload, a batch, a saved prompt, a pool, a worker.
 
-A job is none: it is decided on with all its assets.
+A job is not among them: it is decided together with all its assets.
 """
 
 from collections.abc import Callable
@@ -32,11 +32,11 @@ from domain.prompt import Prompt
 
 
 class Timed(Protocol):
-    """Every command has its moment."""
+    """A command with a time."""
 
     @property
     def now(self) -> datetime:
-        """The moment at which it was given."""
+        """The time of the command."""
         ...
 
 
@@ -47,10 +47,10 @@ EventT = TypeVar("EventT", bound=Event)
 
 @dataclass(frozen=True, slots=True)
 class Aggregate(Generic[StateT, CommandT, EventT]):
-    """A decider, and what the ledger must know besides.
+    """A decider with the metadata that the ledger needs.
 
     The names of its events begin with `kind`. `opening` is the command, if any, that may begin a stream;
-    `conversation_of` gives the correlation id of its events.
+    `conversation_of` returns the correlation id of its events.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Aggregate(Generic[StateT, CommandT, EventT]):
 
 @dataclass(frozen=True, slots=True)
 class Executed(Generic[StateT, EventT]):
-    """What a command did: the state after it, and its events. `position` is that of the last: read views from there."""
+    """Result of a command: the new state and its events. `position` is that of the last; read views from there."""
 
     state: StateT
     events: tuple[EventT, ...]

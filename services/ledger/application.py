@@ -1,4 +1,4 @@
-"""Commands in, events out: load what a command is about, let the domain decide, append; after a conflict, again."""
+"""Execute commands: load the state, let the domain decide, append the events; start over after a conflict."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -71,12 +71,12 @@ from services.telemetry import job_span, submitted, submitting
 T = TypeVar("T")
 
 CONFLICT_RETRIES_MAX: Final = 16
-"""Decisions are taken again after a conflict; so many in a row mean something is wrong, not busy."""
+"""Maximum number of retries after conflicts. More in a row mean a fault, not load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Who asks and why. `owner` None: a service that may act on everybody's jobs."""
+    """Who sends the command and why. `owner` None: a service that may act on the jobs of all owners."""
 
     actor: str
     owner: str | None = None
@@ -86,7 +86,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class JobExecuted:
-    """What a command did to a job. `position` is that of its last event: read views from there."""
+    """Result of a command on a job. `position` is that of its last event; read views from there."""
 
     generation: Generation
     decision: Decision
@@ -104,7 +104,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """What a command would do to a job as it was read."""
+    """The planned changes of a command to a job as it was loaded."""
 
     asked: Asked
     loaded: Loaded
@@ -121,7 +121,7 @@ FleetExecuted = Executed[FleetState, PoolEvent] | Executed[FleetState, WorkerEve
 
 
 class Ledger(LedgerReader, Application[UUID]):
-    """Commands in, events out. Thread-safe; every method may raise `Unavailable`."""
+    """Executes commands. Thread-safe; every method may raise `Unavailable`."""
 
     def __init__(self, recorder: PostgresRecorder | InMemoryRecorder, mapper: EventMapper | None = None) -> None:
         self._given: Recorder = recorder
@@ -131,19 +131,19 @@ class Ledger(LedgerReader, Application[UUID]):
         super().__init__()
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Nothing to configure by the library's environment variables: our parts are given."""
+        """Overridden: our parts are passed in and need no environment variables of the library."""
         return POPOFactory(env)
 
     def construct_mapper(self) -> Mapper[UUID]:
-        """Ours."""
+        """Overridden: the library would build its own."""
         return self._mapper
 
     def construct_recorder(self) -> ApplicationRecorder:
-        """Ours."""
+        """Overridden: the library would build its own."""
         return cast("ApplicationRecorder", self._given)
 
     def execute(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted:
-        """Decide on a job and append what follows. Raises what the domain refuses; safe to repeat."""
+        """Execute a command on a job. Raises refusals of the domain; safe to repeat."""
         with job_span("ledger commit", job_id, {"darkroom.command": type(command).__name__}):
             executed = self._execute_unread(job_id, command, context)
             return executed or _retry_conflicts(
@@ -151,10 +151,10 @@ class Ledger(LedgerReader, Application[UUID]):
             )
 
     def execute_each(self, asked: Sequence[Asked]) -> list[JobExecuted | Exception]:
-        """Each as `execute` does it, for all that can be told so by one reading and one group commit.
+        """Execute many commands, most of them with one read and one group commit.
 
-        In its place stands what `execute` raises. Raises `Unavailable` for all. Once one of the others cannot be told
-        for want of Postgres, nobody behind it waits for as long again.
+        A command that fails yields its exception. Raises `Unavailable` for all. The others run one by one; once one of
+        these finds Postgres unavailable, the rest fail immediately.
         """
         done = self._execute_together(asked)
         away: Unavailable | None = None
@@ -165,10 +165,10 @@ class Ledger(LedgerReader, Application[UUID]):
         return [done[number] for number in range(len(asked))]
 
     def begin_submit(self, command: SubmitJob, context: Context) -> "Future[Receipt]":
-        """Submit a new job without waiting for its commit. `Conflict`: its id is taken; `execute` says what follows.
+        """Submit a new job without waiting for its commit. `Conflict`: the id exists; call `execute` to find out more.
 
-        The future also holds `Unavailable`. For callers that cannot spare a thread for each commit. Reads nothing:
-        what starts from uploads goes by `execute`.
+        The future may also hold `Unavailable`. For callers that cannot block a thread per commit. Nothing is read, so a
+        job with uploads must use `execute`.
         """
         if command.uploads:
             raise ValueError("what a job starts from is read first")
@@ -179,16 +179,16 @@ class Ledger(LedgerReader, Application[UUID]):
         return receipt
 
     def execute_asset(self, asset: UUID, command: AssetCommand, context: Context) -> AssetExecuted:
-        """The same for one asset."""
+        """Execute a command on one asset, like `execute`."""
         return _retry_conflicts(lambda: self._decide_one(ASSET, asset, command, context))
 
     def execute_assets(
         self, asked: Mapping[UUID, AssetCommand], context: Context
     ) -> dict[UUID, AssetExecuted | Exception]:
-        """Each as `execute_asset` does it, for all that can be told so by one reading and one group commit.
+        """Execute many commands on assets, most of them with one read and one group commit.
 
-        In its place stands what `execute_asset` raises. Raises `Unavailable` for all. Each is a command of its own: the
-        context names no id.
+        A command that fails yields its exception. Raises `Unavailable` for all. Each is a separate command, so the
+        context has no command id.
         """
         done: dict[UUID, AssetExecuted | Exception] = dict(self._execute_assets_together(asked, context))
         for asset, command in asked.items():
@@ -202,46 +202,46 @@ class Ledger(LedgerReader, Application[UUID]):
         return done
 
     def execute_media(self, media_id: UUID, command: MediaCommand, context: Context) -> MediaExecuted:
-        """The same for one upload."""
+        """Execute a command on one upload, like `execute`."""
         return _retry_conflicts(lambda: self._decide_one(MEDIA, media_id, command, context))
 
     def execute_batch(
         self, batch_id: UUID, command: BatchCommand, context: Context, submissions: Sequence[SubmitJob] = ()
     ) -> BatchExecuted:
-        """The same for one batch; its new jobs, `submissions`, land in the same commit as its events, or none does."""
+        """Execute a command on one batch, like `execute`. Its new jobs, `submissions`, are in the same commit."""
         if context.owner is not None and not isinstance(command, OpenBatch):
             self._require_batch_of(context.owner, batch_id)
         return _retry_conflicts(lambda: self._decide_one(BATCH, batch_id, command, context, submissions))
 
     def execute_prompt(self, prompt_id: UUID, command: PromptCommand, context: Context) -> PromptExecuted:
-        """The same for one saved prompt."""
+        """Execute a command on one saved prompt, like `execute`."""
         return _retry_conflicts(lambda: self._decide_one(PROMPT, prompt_id, command, context))
 
     def execute_pool(self, command: FleetCommand, context: Context) -> FleetExecuted:
-        """The same for the pool of that name, which belongs to the administrator."""
+        """Execute a command on the pool of that name, which belongs to the administrator."""
         return _retry_conflicts(lambda: self._decide_one(POOL, pool_stream(command.name), command, context))
 
     def execute_worker(self, command: FleetCommand, context: Context) -> FleetExecuted:
-        """The same for the worker of that name."""
+        """Execute a command on the worker of that name, which belongs to the administrator."""
         return _retry_conflicts(lambda: self._decide_one(WORKER, worker_stream(command.name), command, context))
 
     def keep_enhancement(self, identifier: UUID, made: EnhancementMade, now: datetime, context: Context) -> int:
-        """Append what was made of a prompt, on a stream of its own; its position. Raises `Conflict` for a taken id."""
+        """Append an enhancement to a stream of its own; returns its position. Raises `Conflict` if the id exists."""
         envelope = _new_envelope(context, made.owner, now, identifier)
         event = self._mapper.encode(identifier, 1, made, envelope)
         return self._given.write(Commit(envelope.command_id, [event])).last_position
 
     def stop(self, reason: str) -> None:
-        """Refuse every append from now on, in every process, until `darkroom restored`. The first reason stays."""
+        """Refuse every append from now on, in every process, until `darkroom restored`. The first reason is kept."""
         self._given.stop(reason)
 
     def _execute_unread(self, job_id: UUID, command: JobCommand, context: Context) -> JobExecuted | None:
-        """Decide without reading the ledger first; None when only a reading can tell.
+        """Decide without reading the ledger first; None if a read is needed.
 
-        What was decided on counts when the append finds every stream of the job as it was. So a refusal, or a decision
-        to do nothing, counts only after a reading.
+        The append checks that every stream of the job is still at the remembered version. A refusal or an empty
+        decision has no append, so it needs a read.
         """
-        # A new job has nothing to read; if it has, the append conflicts.
+        # A new job has nothing to read; if it exists after all, the append conflicts.
         known = NOTHING if isinstance(command, SubmitJob) else self._recent.get(job_id)
         if known is None:
             return None
@@ -253,7 +253,7 @@ class Ledger(LedgerReader, Application[UUID]):
         return executed if executed.decision else None
 
     def _execute_together(self, asked: Sequence[Asked]) -> dict[int, JobExecuted | Exception]:
-        """What the straight way could do, by its place in `asked`: one command a job, and each appended something."""
+        """Results by index in `asked`: of jobs with one command that appended something."""
         firsts = {one.job_id: number for number, one in reversed(list(enumerate(asked)))}
         remembered = {job_id: self._recent.get(job_id) for job_id in firsts}
         read = self._load_together([job_id for job_id, known in remembered.items() if known is None])
@@ -274,7 +274,7 @@ class Ledger(LedgerReader, Application[UUID]):
     def _execute_assets_together(
         self, asked: Mapping[UUID, AssetCommand], context: Context
     ) -> dict[UUID, AssetExecuted]:
-        """What the straight way could do: each appended something."""
+        """Results of the commands that appended something."""
         stored = self._read_together(list(asked))
         planned: dict[UUID, tuple[Asset, Sequence[AssetEvent], Commit]] = {}
         for asset, command in asked.items():
@@ -306,7 +306,7 @@ class Ledger(LedgerReader, Application[UUID]):
         return self._landed(plan, receipt)
 
     def _plan(self, asked: Asked, loaded: Loaded) -> _Planned | None:
-        """Decide; None where nothing follows."""
+        """Decide; None if there is nothing to append."""
         generation = loaded.generation
         if not isinstance(asked.command, SubmitJob):
             require_owner("job", asked.job_id, jobs.owner_of(generation.job), asked.context.owner)
@@ -345,7 +345,7 @@ class Ledger(LedgerReader, Application[UUID]):
         envelope = _new_envelope(context, cast("str", jobs.owner_of(after.job)), command.now, job_id)
         versions = dict(loaded.versions)
         events: list[NewEvent] = []
-        # The job's own beginning stands before its assets, its end after theirs.
+        # A job's first event precedes its assets, its ending follows theirs.
         opening, closing = (decision.job, ()) if isinstance(command, SubmitJob) else ((), decision.job)
         self._encode_onto(events, versions, job_id, opening, envelope)
         for index, asset_events in sorted(decision.assets.items()):
@@ -358,9 +358,10 @@ class Ledger(LedgerReader, Application[UUID]):
         return Commit(envelope.command_id, events, guards)
 
     def _first_uses(self, submissions: Sequence[SubmitJob], context: Context) -> list[NewEvent]:
-        """A `media.used` for each upload that nothing started from yet: of using and deleting, one conflicts.
+        """A `media.used` for each upload that no job has used: it conflicts with a concurrent deletion.
 
-        Raises `NotFound` for an upload that is not there any more, not where the recipe has it, or not the owner's.
+        Raises `NotFound` for an upload that was deleted, that is not at the recipe's path, or that belongs to another
+        owner.
         """
         first = {media_id: command for command in reversed(submissions) for media_id in reversed(command.uploads)}
         events: list[NewEvent] = []
@@ -377,7 +378,7 @@ class Ledger(LedgerReader, Application[UUID]):
         return events
 
     def _served(self, job_id: UUID, command: JobCommand, decision: Decision, receipt: Receipt) -> JobExecuted:
-        """The command id was served before, or its answer was lost: the ledger counts, not what was decided now."""
+        """The command id is already in the ledger, so the recorded result counts, not the new decision."""
         generation = self._load(job_id).generation
         if isinstance(command, SubmitJob):
             job = generation.job
@@ -417,7 +418,7 @@ class Ledger(LedgerReader, Application[UUID]):
         loaded: tuple[StateT, int, int],
         submissions: Sequence[SubmitJob] = (),
     ) -> tuple[StateT, Sequence[EventT], Commit | None]:
-        """Decide: the state afterwards, the events, and the commit that appends them; None where nothing follows."""
+        """Decide: the new state, the events, and the commit that appends them; None if there is nothing to append."""
         state, version, _ = loaded
         if version or not isinstance(command, kind.opening):
             require_owner(kind.kind, stream, kind.owner_of(state), context.owner)
@@ -464,7 +465,7 @@ def _new_envelope(context: Context, owner: str, at: datetime, correlation_id: UU
 
 
 def _file_of(command: SubmitJob, media_id: UUID) -> str | None:
-    """Where the recipe has an upload; None where it names no such file."""
+    """The path of an upload in the recipe; None if the recipe does not use it."""
     sources = {source.lower(): file for source, file in command.recipe.files.items()}
     file = sources.get(f"media:{media_id}")
     return None if file is None else file.path

@@ -1,4 +1,4 @@
-"""Events to what is stored, and back: stable names and JSON, where the library would write class paths."""
+"""Convert events to their stored form and back: stable names and JSON instead of the library's class paths."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -17,16 +17,16 @@ from services.flusher import NewEvent
 
 
 class EventMapper(Mapper[UUID]):
-    """Events under their stable names, as JSON with their envelope around; the library's topics are class paths."""
+    """Stores events under their stable names, as JSON with their envelope; the library would use class paths."""
 
     def __init__(self, codec: Codec | None = None) -> None:
         super().__init__(JSONTranscoder())
         self._codec = codec or Codec()
 
     def encode(self, stream_id: UUID, version: int, event: Event, envelope: Envelope) -> NewEvent:
-        """The event, ready to be appended: every door of the ledger but a bundle's comes by here.
+        """The event, ready to append. All events except those of a bundle pass through here.
 
-        Raises `InvalidInput` and `EventTooLarge` for what passes a bound.
+        Raises `InvalidInput` and `EventTooLarge` if a limit is exceeded.
         """
         require_bounds(event)
         topic, data = self._codec.encode(event)
@@ -36,9 +36,9 @@ class EventMapper(Mapper[UUID]):
         return NewEvent(stream_id, version, topic, state)
 
     def read(self, position: int, stream_id: UUID, version: int, topic: str, state: bytes) -> Recorded | Unreadable:
-        """A stored event in its place; `Unreadable` when this version does not know it or its JSON is damaged.
+        """A stored event; `Unreadable` if this version does not know it or its JSON is damaged.
 
-        Whatever its content makes the decoder raise is the event's own fault: a follower that it ended would meet it
+        Any exception of the decoder counts as a fault of the event. If it ended a follower, the follower would fail
         again at every start.
         """
         try:
@@ -65,5 +65,5 @@ def _envelope(meta: dict[str, Any]) -> Envelope:
 
 @lru_cache(maxsize=10_000)
 def _uuid(text: str) -> UUID:
-    """Events of one job come close together and name it each time; parsing them is a third of decoding."""
+    """Parse a UUID, cached: events of one job come close together, and parsing ids is a third of decoding."""
     return UUID(text)

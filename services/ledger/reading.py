@@ -1,4 +1,4 @@
-"""What the ledger holds: as it is stored, decoded, and folded into what it is about."""
+"""Read the ledger: raw events, decoded events, and the state folded from them."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,25 +25,25 @@ from services.ledger.recorders import RawEvent, Recorder
 from services.restore.epochs import Epochs
 
 ASSETS_LOADED_AT_ONCE: Final = 6
-"""A job's first assets are read together with it: their ids follow from its id. More cost a second read."""
+"""Number of assets that are read together with a job: their ids follow from its id. More need a second read."""
 
 
 class LedgerReader:
-    """The half of a `Ledger` that only reads. Thread-safe; every method may raise `Unavailable`."""
+    """The reading half of a `Ledger`. Thread-safe; every method may raise `Unavailable`."""
 
     _given: Recorder
     _mapper: EventMapper
 
     def generation(self, job_id: UUID, *, owner: str | None = None) -> Generation:
-        """The job and its assets as they are now. Raises `NotFound`, also for somebody else's job."""
+        """The current state of the job and its assets. Raises `NotFound`, also for a job of another owner."""
         generation = self._load(job_id).generation
         require_owner("job", job_id, jobs.owner_of(generation.job), owner)
         return generation
 
     def request_of(self, job_id: UUID, *, owner: str) -> dict[str, Any]:
-        """The `job.queued` of the owner's job as JSON, also where this version cannot read it as an event.
+        """The `job.queued` of the owner's job as JSON, even if this version cannot decode the event.
 
-        Raises `NotFound`, also where it cannot be told whose it is.
+        Raises `NotFound`, also if the owner cannot be determined.
         """
         for stored in self._given.read_streams([job_id])[:1]:
             recorded = self._mapper.read(*stored)
@@ -57,25 +57,28 @@ class LedgerReader:
         raise NotFound("job", job_id)
 
     def generations_of(self, job_ids: Sequence[UUID]) -> dict[UUID, Generation]:
-        """Several jobs with their assets by one reading.
+        """Several jobs with their assets in one read.
 
-        Left out is what one reading cannot tell: a job that is unknown, that cannot be read, or that has many assets.
+        Jobs that need more are left out: unknown, unreadable, or with many assets.
         """
         return {job_id: loaded.generation for job_id, loaded in self._load_together(job_ids).items()}
 
     def asset(self, asset: UUID, *, owner: str | None = None) -> Asset:
-        """The asset as it is now. Raises `NotFound`, also for somebody else's."""
+        """The current state of the asset. Raises `NotFound`, also for an asset of another owner."""
         return self._read_one(ASSET, asset, owner)
 
     def media(self, media_id: UUID, *, owner: str | None = None) -> Uploaded:
-        """The upload as it is now. Raises `NotFound`, also for somebody else's and for one that was deleted."""
+        """The current state of the upload. Raises `NotFound`, also if it belongs to another owner or was deleted."""
         media = self._read_one(MEDIA, media_id, owner)
         if not isinstance(media, Uploaded):
             raise NotFound("media", media_id)
         return media
 
     def batch(self, batch_id: UUID, *, owner: str | None = None) -> tuple[Opened, int]:
-        """The batch as it is now, and the position of its last event. Raises `NotFound`, also for somebody else's."""
+        """The current state of the batch and its last position.
+
+        Raises `NotFound`, also for a batch of another owner.
+        """
         if owner is not None:
             self._require_batch_of(owner, batch_id)
         batch, _, position = self._load_one(BATCH, batch_id)
@@ -83,9 +86,9 @@ class LedgerReader:
         return cast("Opened", batch), position
 
     def _require_batch_of(self, owner: str, batch_id: UUID) -> None:
-        """Refuse another user's batch by its first event, as fast as one that does not exist. Raises `NotFound`.
+        """Refuse another owner's batch by its first event, as fast as an unknown one. Raises `NotFound`.
 
-        A batch of a thousand items takes long to fold: the time of the refusal would show that it exists.
+        A batch of a thousand items takes long to fold: the time of the refusal would reveal that it exists.
         """
         first = self._given.read_first(batch_id)
         recorded = None if first is None else self._mapper.read(*first)
@@ -93,7 +96,7 @@ class LedgerReader:
             raise NotFound(BATCH.kind, batch_id)
 
     def any_media(self, media_id: UUID) -> Media:
-        """The upload as it is now, also where there is none, or none any more. For who is about to store one."""
+        """The current state of the upload, including unknown and deleted ones. For storing an upload."""
         media, _, _ = self._load_one(MEDIA, media_id)
         return media
 
@@ -102,7 +105,7 @@ class LedgerReader:
         return [self._mapper.read(*stored) for stored in self._given.read_after(after, limit)]
 
     def read_of(self, kinds: Sequence[str], after: int, upto: int) -> list[Recorded | Unreadable]:
-        """The events after `after` up to `upto` of these kinds, as `domain.codec.of_kinds` has them; none: of all."""
+        """The events after `after` up to `upto` of these kinds (see `domain.codec.of_kinds`); no kinds: all events."""
         return [self._mapper.read(*stored) for stored in self._given.read_of(after, upto, kinds)]
 
     def stream(self, stream_id: UUID) -> list[Recorded | Unreadable]:
@@ -110,7 +113,7 @@ class LedgerReader:
         return [self._mapper.read(*stored) for stored in self._given.read_streams([stream_id])]
 
     def read_raw(self, after: int, limit: int) -> Sequence[RawEvent]:
-        """The same without decoding, for those who only pass them on."""
+        """The next events like `read`, without decoding."""
         return self._given.read_after(after, limit)
 
     def head(self) -> int:
@@ -122,7 +125,7 @@ class LedgerReader:
         return self._given.epochs()
 
     def stopped(self) -> str | None:
-        """Why appends are refused; None while they are taken."""
+        """Why appends are refused; None if they are accepted."""
         return self._given.stopped()
 
     def _read_one(self, kind: Aggregate[StateT, CommandT, EventT], stream: UUID, owner: str | None) -> StateT:
@@ -140,7 +143,7 @@ class LedgerReader:
         return self._fold(job_id, every, self._given.read_streams([job_id, *every]))
 
     def _load_together(self, job_ids: Sequence[UUID]) -> dict[UUID, Loaded]:
-        """As `generations_of`."""
+        """See `generations_of`."""
         if not job_ids:
             return {}
         streams = {job_id: [job_id, *_guessed(job_id)] for job_id in job_ids}
@@ -202,7 +205,7 @@ class LedgerReader:
 
 
 def _guessed(job_id: UUID) -> list[UUID]:
-    """Assets that a job may have: most have no more."""
+    """The ids of the first assets of a job; most jobs have no more."""
     return [asset_id(job_id, index) for index in range(ASSETS_LOADED_AT_ONCE)]
 
 
@@ -214,12 +217,12 @@ def _json_of(state: bytes) -> object:
 
 
 def _json_of_field(value: object, name: str) -> dict[str, Any]:
-    """The object under `name`; an empty one for anything else."""
+    """The object under `name`; an empty one if it is something else."""
     inner = value.get(name) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 
 def require_owner(kind: str, identifier: UUID, actual: str | None, wanted: str | None) -> None:
-    """Raises `NotFound`, also where the owner is another than the one who asks."""
+    """Raises `NotFound` if the owner is unknown or differs from `wanted`."""
     if actual is None or (wanted is not None and actual != wanted):
         raise NotFound(kind, identifier)

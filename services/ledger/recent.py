@@ -1,4 +1,4 @@
-"""Jobs as this process left them: most of what happens to a job happens soon after what happened before."""
+"""Cache of the jobs that this process wrote last: most commands follow shortly after the one before."""
 
 import threading
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.generation import Generation
 
 JOBS_REMEMBERED_MAX: Final = 1_000
-"""A few kilobytes each; many times what one process has in work at a time."""
+"""Number of jobs; a few kilobytes each, and many times the jobs that one process works on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class Loaded:
 
 
 NOTHING: Final = Loaded(Generation(), {}, 0)
-"""A job that nobody has submitted yet."""
+"""A job that was not submitted."""
 
 
 class RecentJobs:
-    """The latest jobs this process has written. Thread-safe.
+    """The jobs that this process wrote last. Thread-safe.
 
-    Another process may have written since: what is remembered serves to decide on, and the append, which checks the
-    version of every stream of the job, tells whether it was still so.
+    Another process may have written since. Decisions may use the cached state, because the append checks the version of
+    every stream of the job.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class RecentJobs:
         self._guard = threading.Lock()
 
     def get(self, job_id: UUID) -> Loaded | None:
-        """The job as it was left, or None."""
+        """The cached job, or None."""
         with self._guard:
             return self._jobs.get(job_id)
 
     def put(self, job_id: UUID, loaded: Loaded) -> None:
-        """Remember the job, unless a later state of it is known; the one written longest ago is forgotten."""
+        """Cache the job unless a later state is cached; evicts the one written longest ago."""
         with self._guard:
             known = self._jobs.get(job_id)
             if known is None or known.position < loaded.position:
@@ -52,11 +52,11 @@ class RecentJobs:
                 self._jobs.popitem(last=False)
 
     def forget(self, job_id: UUID) -> None:
-        """It turned out to have changed."""
+        """Remove a job that turned out to have changed."""
         with self._guard:
             self._jobs.pop(job_id, None)
 
     def clear(self) -> None:
-        """The ledger is another one."""
+        """Remove all jobs, because the ledger is another incarnation."""
         with self._guard:
             self._jobs.clear()

@@ -1,4 +1,4 @@
-"""Where events are kept: in Postgres, and in memory for tests. The library's recorders, with commits for inserts."""
+"""Storage of events in Postgres, and in memory for tests: the library's recorders, extended by commits."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -40,18 +40,18 @@ class RawEvent(NamedTuple):
 
 
 class Recorder(Protocol):
-    """What the ledger needs of a recorder; both recorders are the library's, with these beside."""
+    """The methods that the ledger needs in addition to the library's; both recorders have them."""
 
     def append(self, commit: Commit) -> "Future[Receipt]":
-        """Hand in a commit; the future holds its receipt, `Conflict` or `Unavailable`."""
+        """Submit a commit; the future holds its receipt, `Conflict` or `Unavailable`."""
         ...
 
     def write(self, commit: Commit) -> Receipt:
-        """Hand in a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
+        """Submit a commit and wait for its receipt. Raises `Conflict` or `Unavailable`."""
         ...
 
     def write_each(self, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
-        """Hand in several at once and wait for the verdict on each. Raises `Unavailable`."""
+        """Submit several commits and wait for each verdict. Raises `Unavailable`."""
         ...
 
     def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
@@ -67,7 +67,7 @@ class Recorder(Protocol):
         ...
 
     def read_first(self, stream_id: UUID) -> RawEvent | None:
-        """The first event of a stream; None where nothing was ever appended to it."""
+        """The first event of a stream; None if the stream is empty."""
         ...
 
     def head(self) -> int:
@@ -83,7 +83,7 @@ class Recorder(Protocol):
         ...
 
     def stopped(self) -> str | None:
-        """Why appends are refused; None while they are taken."""
+        """Why appends are refused; None if they are accepted."""
         ...
 
     def when_restored(self, forget: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
         super().__init__(_Datastore(database.dsn), events_table_name="ledger")
 
     def create_table(self) -> None:
-        """The schema belongs to the migrations."""
+        """Overridden: the migrations create the schema."""
 
     def append(self, commit: Commit) -> "Future[Receipt]":
         """See `Recorder`."""
@@ -115,7 +115,7 @@ class PostgresRecorder(PostgresApplicationRecorder):
         return self._flusher.write_each(commits)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """The library's way in: one commit. Raises `IntegrityError` when a stream has moved on."""
+        """The library's insert: one commit. Raises `IntegrityError` when a stream has moved on."""
         return _insert_as_commit(self.write, stored_events)
 
     def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
@@ -169,11 +169,11 @@ class PostgresRecorder(PostgresApplicationRecorder):
         self._flusher.when_restored(forget)
 
     def max_notification_id(self) -> int | None:
-        """The last position; None for an empty ledger, as the library wants it."""
+        """The last position; None for an empty ledger, as the library expects."""
         return self.head() or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Events as they are committed, by polling: a NOTIFY in the transaction would undo group commit."""
+        """Events as they are committed, by polling: a NOTIFY in the transaction would defeat group commit."""
         return cast("Subscription[ApplicationRecorder]", _PollingSubscription(self, gt=gt, topics=topics))
 
 
@@ -186,7 +186,7 @@ class InMemoryRecorder(POPOApplicationRecorder):
         self._on_commit = on_commit
 
     def append(self, commit: Commit) -> "Future[Receipt]":
-        """See `Recorder`; answers at once."""
+        """See `Recorder`; the future is already done."""
         future: Future[Receipt] = Future()
         try:
             future.set_result(self.write(commit))
@@ -195,7 +195,7 @@ class InMemoryRecorder(POPOApplicationRecorder):
         return future
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """The library's way in: one commit."""
+        """The library's insert: one commit."""
         return _insert_as_commit(self.write, stored_events)
 
     def read_after(self, position: int, limit: int) -> Sequence[RawEvent]:
@@ -229,19 +229,19 @@ class InMemoryRecorder(POPOApplicationRecorder):
         return self.max_notification_id() or 0
 
     def epochs(self) -> Epochs:
-        """See `Recorder`: what is in memory is never restored."""
+        """See `Recorder`: an in-memory ledger is never restored."""
         return Epochs(())
 
     def stop(self, reason: str) -> None:
-        """See `Recorder`: never needed."""
+        """See `Recorder`: does nothing."""
         raise NotImplementedError(reason)
 
     def stopped(self) -> str | None:
-        """See `Recorder`: it never is."""
+        """See `Recorder`: always None."""
         return None
 
     def when_restored(self, forget: Callable[[], None]) -> None:
-        """See `Recorder`: it never happens."""
+        """See `Recorder`: does nothing."""
 
     def write(self, commit: Commit) -> Receipt:
         """See `Recorder`."""
@@ -285,7 +285,7 @@ class InMemoryRecorder(POPOApplicationRecorder):
 
 
 class _Datastore(PostgresDatastore):
-    """The library's datastore from a DSN. It connects when first used, and needs no composite types."""
+    """The library's datastore from a DSN. It connects on first use and needs no composite types."""
 
     def __init__(self, dsn: str) -> None:
         parts = conninfo_to_dict(dsn)
@@ -299,16 +299,16 @@ class _Datastore(PostgresDatastore):
         cast("dict[str, Any]", self.pool.kwargs).update(parts)
 
     def register_type_adapters(self) -> None:
-        """Events travel as arrays."""
+        """Overridden: events are sent as arrays."""
 
 
 class _PollingSubscription(ListenNotifySubscription[PostgresRecorder]):
-    """Wakes 20 times a second; the ledger itself never misses a position, so a poll loses nothing."""
+    """Polls 20 times a second; the ledger never skips a position, so polling loses nothing."""
 
     POLL_S = 0.05
 
     def __init__(self, recorder: PostgresRecorder, gt: int | None, topics: Sequence[str]) -> None:
-        self._ended = threading.Event()  # before the library's thread starts: it calls `stop` when it fails
+        self._ended = threading.Event()  # set before the library's thread starts: it calls `stop` when it fails
         super().__init__(recorder=recorder, gt=gt, topics=topics)
         threading.Thread(target=self._tick, name="ledger-poll", daemon=True).start()
 
