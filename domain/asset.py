@@ -45,6 +45,7 @@ from domain.events import (
     AssetTrashed,
     AssetUnsaved,
 )
+from domain.media import kind_of, unfit_type
 from domain.text import normalized_tags
 
 
@@ -208,6 +209,12 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
             return Purged(asset.reservation, asset.completed) if isinstance(asset, Completed) else asset
         case _:
             assert_never(event)
+
+
+def require_file_of(reserved: AssetReserved, completed: AssetCompleted) -> None:
+    """Raises `InvalidInput` for a file of another kind than the output that was reserved: a video for an image."""
+    if kind_of(completed.media_type) != reserved.kind:
+        raise InvalidInput([FieldProblem("media_type", unfit_type(completed.media_type, reserved.kind))])
 
 
 def status_of(asset: Asset) -> str:

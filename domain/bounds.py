@@ -39,7 +39,7 @@ from domain.events import (
     UserKeyAdded,
     UserKeyRevoked,
 )
-from domain.media import EXTENSIONS
+from domain.media import EXTENSIONS, kind_of, unfit_type
 from domain.recipe import PROMPT_CHARACTERS_MAX, Recipe
 
 EVENT_BYTES_MAX: Final = 256 * 1024
@@ -185,6 +185,13 @@ def _media_type(problems: Problems, path: str, value: str) -> None:
         problems.append(FieldProblem(path, f"must be one of {', '.join(EXTENSIONS)}, not {value[:100]!r}"))
 
 
+def _media_type_of(problems: Problems, path: str, value: str, kind: str) -> None:
+    """A type that files of this kind may have."""
+    _media_type(problems, path, value)
+    if value in EXTENSIONS and kind_of(value) != kind:
+        problems.append(FieldProblem(path, unfit_type(value, kind)))
+
+
 # One rule for each event that holds text or numbers from a client.
 
 
@@ -205,7 +212,7 @@ def _recipe(problems: Problems, recipe: Recipe) -> None:
     for source, file in list(recipe.files.items())[:ENTRIES_MAX]:
         _text(problems, "files", source)
         _text(problems, "files", file.path, PATH_CHARACTERS_MAX)
-        _media_type(problems, "files", file.media_type)
+        _media_type_of(problems, "files", file.media_type, file.kind)
 
 
 def _queued(problems: Problems, event: JobQueued) -> None:
@@ -270,7 +277,6 @@ def _reserved(problems: Problems, event: AssetReserved) -> None:
 
 
 def _measured(problems: Problems, event: AssetCompleted | MediaUploaded) -> None:
-    _media_type(problems, "media_type", event.media_type)
     _number(problems, "bytes", event.bytes)
     _number(problems, "width", event.width, PIXELS_MAX)
     _number(problems, "height", event.height, PIXELS_MAX)
@@ -279,6 +285,7 @@ def _measured(problems: Problems, event: AssetCompleted | MediaUploaded) -> None
 
 
 def _completed(problems: Problems, event: AssetCompleted) -> None:
+    _media_type(problems, "media_type", event.media_type)  # which kind it must be of, only its reservation knows
     _measured(problems, event)
     _number(problems, "render_ms", event.render_ms)
     _number(problems, "store_ms", event.store_ms)
@@ -287,6 +294,7 @@ def _completed(problems: Problems, event: AssetCompleted) -> None:
 
 
 def _uploaded(problems: Problems, event: MediaUploaded) -> None:
+    _media_type_of(problems, "media_type", event.media_type, event.kind)
     _measured(problems, event)
     _text(problems, "owner", event.owner)
     _number(problems, "duration_s", event.duration_s)

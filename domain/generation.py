@@ -180,11 +180,12 @@ def _report(command: ReportAssetCompleted | ReportAssetFailed, generation: Gener
             raise AssetEnded(assets_of.status_of(asset))
         raise AttemptSuperseded(current=jobs.attempt_of(generation.job), reported=command.attempt)
     jobs.require_current(generation.job, command.attempt)
-    event: AssetEvent = (
-        command.completed
-        if isinstance(command, ReportAssetCompleted)
-        else AssetFailed(attempt=command.attempt, error=command.error)
-    )
+    event: AssetEvent
+    if isinstance(command, ReportAssetCompleted):
+        assets_of.require_file_of(asset.reservation, command.completed)
+        event = command.completed
+    else:
+        event = AssetFailed(attempt=command.attempt, error=command.error)
     return _ended_if_last(generation, {command.index: (event,)})
 
 

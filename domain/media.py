@@ -30,6 +30,16 @@ EXTENSIONS: Final = {
 """The file extension of a stored file, by media type."""
 
 
+def kind_of(media_type: str) -> str:
+    """`image`, `video` or `audio`: what a file of this type shows."""
+    return media_type.partition("/")[0]
+
+
+def unfit_type(media_type: str, kind: str) -> str:
+    """What is said about a file whose type is of another kind than the file has to be."""
+    return f"must be a type of {kind}, not {media_type!r}"
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """Nothing was uploaded under this id."""

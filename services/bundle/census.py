@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
+from domain.asset import require_file_of
 from domain.bounds import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, require_bounds
 from domain.envelope import Recorded
 from domain.errors import InvalidInput
@@ -250,6 +251,10 @@ class Census:
 
     def _complete(self, stream_id: UUID, completed: AssetCompleted) -> None:
         reserved = self._no_longer_owed(stream_id)
+        try:
+            require_file_of(reserved, completed)
+        except InvalidInput as refusal:
+            raise Unfit(f"holds what no event may hold ({refusal})") from None
         self._inputs[stream_id] = InputFile(
             kind=reserved.kind.value,
             media_type=completed.media_type,
@@ -274,8 +279,6 @@ class Census:
     def _upload(self, stream_id: UUID, uploaded: MediaUploaded) -> None:
         if uploaded.media_type not in EXTENSIONS or stream_id != media_id(uploaded.owner, uploaded.sha256):
             raise Unfit("is no upload of its owner")
-        if uploaded.media_type.partition("/")[0] != uploaded.kind:
-            raise Unfit(f"has a file of another kind than {uploaded.kind}")
         times = self._uploaded[stream_id] = self._uploaded.get(stream_id, 0) + 1
         _require_place(uploaded.path, upload_path(uploaded.owner, uploaded.sha256, uploaded.media_type, times))
         self._inputs[stream_id] = InputFile(

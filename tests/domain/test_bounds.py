@@ -11,9 +11,10 @@ from hypothesis import strategies as some
 from domain.bounds import NAME_CHARACTERS_MAX, NUMBER_MAX, require_bounds
 from domain.codec import CURRENT, Codec
 from domain.errors import InvalidInput
-from domain.events import Event
+from domain.events import Event, JobQueued
 from domain.media import EXTENSIONS
-from tests.spec import file_of
+from domain.recipe import InputFile
+from tests.spec import file_of, queued
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))
 MEGABYTE = "x" * 1_000_000
@@ -72,6 +73,34 @@ def test_a_media_type_is_one_of_the_list_or_refused(media_type: str) -> None:
         require_bounds(event)
     else:
         with pytest.raises(InvalidInput, match="media_type"):
+            require_bounds(event)
+
+
+UPLOADED = CURRENT["media.uploaded.v1"].model_validate_json((GOLDEN[0].parent / "media.uploaded.v1.json").read_text())
+KINDS = ("image", "video", "audio")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("media_type", EXTENSIONS)
+def test_an_upload_has_a_type_of_its_kind_or_is_refused(media_type: str, kind: str) -> None:
+    event = UPLOADED.model_copy(update={"media_type": media_type, "kind": kind})
+    if media_type.startswith(f"{kind}/"):
+        require_bounds(event)
+    else:
+        with pytest.raises(InvalidInput, match=f"media_type: must be a type of {kind}"):
+            require_bounds(event)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_starts_from_files_whose_types_are_of_their_kinds(kind: Any) -> None:
+    file = InputFile(kind=kind, media_type="image/webp", sha256="a" * 64, path="uploads/ada/a.webp")
+    [event] = queued(1).job
+    assert isinstance(event, JobQueued)
+    event = event.model_copy(update={"recipe": event.recipe.model_copy(update={"files": {"media:1": file}})})
+    if kind == "image":
+        require_bounds(event)
+    else:
+        with pytest.raises(InvalidInput, match=f"files: must be a type of {kind}"):
             require_bounds(event)
 
 

@@ -20,6 +20,7 @@ from domain.errors import (
 from domain.events import WARNING_CHARACTERS_MAX, JobHandedOver, JobQueued, JobStarted, JobWarned
 from domain.generation import Generation, pending_indexes
 from domain.job import Finished, NotSubmitted, Running, Waiting
+from domain.media import EXTENSIONS
 from tests.spec import (
     CANCELED,
     ENHANCED,
@@ -36,6 +37,7 @@ from tests.spec import (
     canceled,
     completed,
     failed,
+    file_of,
     given,
     job_failed,
     note,
@@ -192,6 +194,18 @@ def test_a_report_on_an_asset_that_the_job_does_not_have_names_those_it_has(inde
     for command in (report_completed(index), report_failed(index)):
         [problem] = why_not(InvalidInput, job, command).problems
         assert (problem.path, problem.detail) == ("index", f"the job has assets 0 to 2, not {index}")
+
+
+@pytest.mark.parametrize("media_type", EXTENSIONS)
+def test_a_file_of_another_kind_than_the_output_is_refused(media_type: str) -> None:
+    job = given(queued(1), started(1))
+    report = replace(report_completed(0), completed=file_of(0, 1).model_copy(update={"media_type": media_type}))
+    if media_type.startswith("image/"):
+        assert when(job, report)
+    else:
+        [problem] = why_not(InvalidInput, job, report).problems
+        assert (problem.path, problem.detail) == ("media_type", f"must be a type of image, not {media_type!r}")
+        assert when(job, report_completed(0))  # the asset is still owed
 
 
 # Reporting again, and too late.

@@ -143,6 +143,8 @@ WRONG_FILES: tuple[dict[str, Any], ...] = (
     {"media_type": "IMAGE/PNG"},
     {"media_type": "application/octet-stream"},
     {"media_type": ""},
+    {"media_type": "video/mp4"},
+    {"media_type": "audio/mpeg"},
     {"media_type": MEGABYTE},
     {"worker_versions": {"torch": MEGABYTE}},
     {"worker_versions": {str(number): "1" for number in range(10_000)}},
