@@ -3,21 +3,24 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final
 
-import av
 from PIL import Image, PngImagePlugin
 
 from domain.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
-from gpu_worker.mp4 import encode_mp4, remux_mp4
+from gpu_worker.mp4 import encode_mp4
 from services.media import UnreadableMedia, picture_sha256
-from services.media.bounded import probe, read_image
+from services.media.bounded import probe, read_image, remuxed_mp4
 
 COMPRESS_LEVEL = 1
 """Of zlib, the fastest that compresses: photographs grow by a sixth over level 6, and take a third of its time."""
 
 Origin = Mapping[str, str | int]
+
+NAMES: Final = {Kind.IMAGE: "PNG", Kind.VIDEO: "MP4"}
+MEDIA_TYPES: Final = {Kind.IMAGE: "image/png", Kind.VIDEO: "video/mp4"}
+"""What every output is stored as."""
 
 
 class BrokenFile(Exception):
@@ -65,9 +68,9 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
         case RenderedFile(content=given), Kind.VIDEO:
             read(given, kind)
             try:
-                content = remux_mp4(given, origin)
-            except (av.FFmpegError, ValueError) as error:
-                raise BrokenFile(f"The video cannot be put into an MP4: {error}") from None
+                content = remuxed_mp4(given, origin)
+            except UnreadableMedia as error:
+                raise BrokenFile(str(error)) from None
             return content, read(content, kind)
         case _:
             raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
@@ -75,31 +78,20 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
 
 def read(content: bytes, kind: Kind) -> Picture:
     """Decode a whole PNG or MP4. Raises `BrokenFile`."""
-    match kind:
-        case Kind.IMAGE:
-            return picture_of(read_png(content))
-        case Kind.VIDEO:
-            return read_mp4(content)
-        case _:
-            assert_never(kind)
+    try:
+        media = probe(content)
+    except UnreadableMedia as error:
+        raise BrokenFile(f"These {len(content)} bytes are no whole {NAMES[kind]}: {error}") from None
+    if media.media_type != MEDIA_TYPES[kind] or media.width is None or media.height is None:
+        raise BrokenFile(f"These {len(content)} bytes are no {NAMES[kind]} but {media.media_type}.")
+    if media.pixels_sha256 is None:
+        raise BrokenFile("The video's format of pixels cannot be read; it has to be yuv420p.")
+    return Picture(media.media_type, media.width, media.height, media.pixels_sha256, media.frames, media.fps)
 
 
 def picture_of(image: Image.Image) -> Picture:
     """Return what a PNG of this image shows."""
     return Picture("image/png", image.width, image.height, picture_sha256(image.convert("RGB")))
-
-
-def read_mp4(content: bytes) -> Picture:
-    """Decode an MP4 to its last frame. Raises `BrokenFile`."""
-    try:
-        media = probe(content)
-    except UnreadableMedia as error:
-        raise BrokenFile(f"These {len(content)} bytes are no whole MP4: {error}") from None
-    if media.media_type != "video/mp4" or media.width is None or media.height is None:
-        raise BrokenFile(f"These {len(content)} bytes are no MP4 but {media.media_type}.")
-    if media.pixels_sha256 is None:
-        raise BrokenFile("The video's format of pixels cannot be read; it has to be yuv420p.")
-    return Picture(media.media_type, media.width, media.height, media.pixels_sha256, media.frames, media.fps)
 
 
 def encode_png(image: Image.Image, origin: Origin) -> bytes:
@@ -114,14 +106,3 @@ def encode_png(image: Image.Image, origin: Origin) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=chunks, compress_level=COMPRESS_LEVEL)
     return file.getvalue()
-
-
-def read_png(content: bytes) -> Image.Image:
-    """Decode a PNG to its last row. Raises `BrokenFile`."""
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            image.load()
-            return image.copy()
-    # Pillow raises OSError for what is cut off or no image, SyntaxError for a broken chunk, ValueError for a bad one.
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BrokenFile(f"These {len(content)} bytes are no whole PNG: {error}.") from None

@@ -1,14 +1,8 @@
-"""Videos as MP4: H.264, yuv420p, ready to play before all of it is there, with their origin inside.
+"""Videos as MP4: H.264, yuv420p, ready to play before all of it is there, with their origin inside."""
 
-The muxer moves the index to the front by reading back what it wrote, so that it needs a real file for a moment.
-"""
-
-import io
 import platform
-import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -18,10 +12,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import NDArray
 
 from gpu_worker.sound import SoundTrack
+from services.media.muxing import muxed_mp4
 from services.media.sounds import Sound
-
-MUXING = {"movflags": "faststart+use_metadata_tags"}
-"""The index before the pictures, and metadata under any name, not those alone that QuickTime knew."""
 
 REPEATABLE = {"x264-params": "cpu-independent=1:asm=sse4.2"} if platform.machine() in {"x86_64", "AMD64"} else {}
 """Measured with the libx264 that PyAV 18.1 brings: where the CPU has AVX-512, the same frames give other bytes from run
@@ -55,47 +47,27 @@ def encode_mp4(
         raise ValueError(f"A video needs frames and a rate, but these are {count} at {fps:g} a second.")
     if height % 2 or width % 2:
         raise ValueError(f"A video in yuv420p has an even width and height, but these are {width} x {height}.")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "video.mp4"
-        with _opened(file, origin) as container:
-            stream = container.add_stream("libx264", rate=rate, options=QUALITY)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            codec = stream.codec_context
-            codec.thread_count = THREADS
-            codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
-            codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-            track = None if sound is None else SoundTrack(container, sound.lasting(count / float(rate)))
-            to_yuv = _Yuv(width, height)
-            for number, pixels in enumerate(frames):
-                frame = to_yuv(pixels)
-                frame.pts, frame.time_base = number, 1 / rate
-                container.mux(stream.encode(frame))
-                if track is not None:
-                    track.write(until_s=number / float(rate))
-            container.mux(stream.encode(None))
+
+    def write(container: OutputContainer) -> None:
+        stream = container.add_stream("libx264", rate=rate, options=QUALITY)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        codec = stream.codec_context
+        codec.thread_count = THREADS
+        codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        track = None if sound is None else SoundTrack(container, sound.lasting(count / float(rate)))
+        to_yuv = _Yuv(width, height)
+        for number, pixels in enumerate(frames):
+            frame = to_yuv(pixels)
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
             if track is not None:
-                track.write()
-        return file.read_bytes()
+                track.write(until_s=number / float(rate))
+        container.mux(stream.encode(None))
+        if track is not None:
+            track.write()
 
-
-def remux_mp4(content: bytes, origin: Mapping[str, str | int]) -> bytes:
-    """Return the same video, and its sound, untouched in a file of ours. Raises ValueError and `av.FFmpegError`."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "video.mp4"
-        with av.open(io.BytesIO(content), "r") as source, _opened(file, origin) as target:
-            taken = [*source.streams.video[:1], *source.streams.audio[:1]]
-            streams = {stream.index: target.add_stream_from_template(stream) for stream in taken}
-            for packet in source.demux(*taken):
-                if packet.dts is not None:  # the last one of a stream is empty
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
-        return file.read_bytes()
-
-
-def _opened(file: Path, origin: Mapping[str, str | int]) -> OutputContainer:
-    container = av.open(str(file), "w", format="mp4", options=MUXING)
-    container.metadata.update({"Software": "Darkroom", **{key: str(value) for key, value in origin.items()}})
-    return container
+    return muxed_mp4(origin, write)
 
 
 class _Yuv:

@@ -52,6 +52,9 @@ ENDING_S: Final = 0.5
 SMALL_BYTES_MAX: Final = 16 * MIB
 """The largest small picture."""
 
+REMUX_GROWTH: Final = 2
+"""A video grows by the size of its tables when it is moved into another container."""
+
 ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """Instead of ours, which holds secrets: each thread and arena would take address space, which is limited."""
 
@@ -121,6 +124,16 @@ def read_sound(content: bytes) -> tuple[Sound | None, int]:
         return None, 0
     held = np.frombuffer(samples, dtype=np.float32).reshape(header["shape"])
     return Sound(held, int(header["rate"]), str(header["layout"])), int(header["others"])
+
+
+def remuxed_mp4(content: bytes, origin: Mapping[str, str | int]) -> bytes:
+    """Return the same video and its first sound, untouched, as an MP4 of this origin.
+
+    Raises `UnreadableMedia` and `DecodingUnavailable`.
+    """
+    bytes_max = REMUX_GROWTH * len(content) + SMALL_BYTES_MAX
+    _, made = DECODERS.ask("remux", content, {"origin": dict(origin)}, bytes_max=bytes_max)
+    return bytes(made)
 
 
 def small_picture(content: bytes, *, is_video: bool, side_max: int, quality: int) -> SmallPicture:
@@ -234,6 +247,8 @@ class Decoders:
             memory_bytes += VIDEO_BYTES_MAX
         if task == "sound":
             memory_bytes += 3 * SOUND_BYTES_MAX  # its pieces, and those put together
+        if task == "remux":
+            memory_bytes += 2 * bytes_max  # what is written, and its copy for the answer
         question = {
             "task": task,
             "options": options or {},

@@ -124,6 +124,11 @@ def _sound(content: bytes, _: Mapping[str, Any]) -> Answer:
     return {**told, "bytes": samples.nbytes}, (samples.data,)
 
 
+def _remux(content: bytes, options: Mapping[str, Any]) -> Answer:
+    made = reading.remuxed_mp4(content, options["origin"])
+    return {"bytes": len(made)}, (made,)
+
+
 def _small(content: bytes, options: Mapping[str, Any]) -> Answer:
     small = reading.read_small(content, **options)
     return {"width": small.width, "height": small.height, "bytes": len(small.content)}, (small.content,)
@@ -135,6 +140,7 @@ TASKS: Final[Mapping[str, Callable[[bytes, Mapping[str, Any]], Answer]]] = {
     "image": _image,
     "video": _video,
     "sound": _sound,
+    "remux": _remux,
     "small": _small,
 }
 

@@ -1,6 +1,7 @@
 """What a file is and shows, by decoding it in this process. For bytes of others see services.media.bounded."""
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from services.media.claims import refuse_impossible
 from services.media.containers import opened, video_of
 from services.media.formats import ALLOWED, IMAGE_TYPES, VIDEO_TYPES, Format, format_of
 from services.media.kinds import Media, UnreadableMedia
+from services.media.muxing import remuxed
 from services.media.pictures import Picture, open_picture, sha256_of, shown, shown_small
 from services.media.sounds import Sound, probe_sound, sound_of
 from services.media.videos import ShownVideo, frame_of, probe_video, shown_video
@@ -74,6 +76,11 @@ def read_sound(content: bytes) -> tuple[Sound | None, int]:
         if not tracks:
             return None, 0
         return sound_of(container, tracks[0], video_of(container)), len(tracks) - 1
+
+
+def remuxed_mp4(content: bytes, origin: Mapping[str, str | int]) -> bytes:
+    """Return the same video and its first sound, untouched, as an MP4 of this origin. Raises `UnreadableMedia`."""
+    return remuxed(content, _video_format(content), origin)
 
 
 def read_frame(content: bytes) -> Image.Image:

@@ -19,9 +19,9 @@ from domain.commands import ReportAssetCompleted
 from domain.recipe import Kind, Recipe
 from gpu_worker.encode import encode
 from gpu_worker.engines import RenderedImage, RenderedVideo
-from gpu_worker.mp4 import remux_mp4
 from gpu_worker.storing import origin_of
 from services.media import read_origin
+from services.media.bounded import remuxed_mp4
 from services.wire import Output, WorkOrder
 from tests.api.serving import TOKEN, AServer, Json, Site, completed_with
 from tests.api.test_cli import assert_one_line, darkroom, free_port
@@ -122,7 +122,7 @@ def written_again(picture: bytes, image: Image.Image) -> bytes:
 async def test_a_file_that_was_written_again_has_the_same_pixels(desk: Desk) -> None:
     _, picture, video = await desk.job()
     texts = {key: text for key, text in read_origin(video).items() if key[0].isupper()}
-    for content in (written_again(picture, IMAGE), remux_mp4(video, texts | {"Comment": "moved"})):
+    for content in (written_again(picture, IMAGE), remuxed_mp4(video, texts | {"Comment": "moved"})):
         shown = await desk.show(content)
         assert shown.returncode == 0
         assert "in a file that was written again" in shown.stdout

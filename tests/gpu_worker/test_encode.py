@@ -1,6 +1,9 @@
 """PNG and MP4 files say where they come from and what they show, and a broken one is noticed."""
 
+import ast
 import io
+import resource
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,13 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gpu_worker
 from domain.recipe import Kind
-from gpu_worker.encode import BrokenFile, encode, encode_png, read, read_png
+from gpu_worker.encode import BrokenFile, encode, encode_png, read
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4
-from services.media import UnreadableMedia, probe, read_origin, read_video
+from services.media import UnreadableMedia, probe, read_image, read_origin, read_video
 from services.media.bounded import read_sound
 from services.media.sounds import Sound
+from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
+from tests.services.media_files import png_that_claims
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
 
@@ -39,7 +45,8 @@ def test_the_origin_comes_back_in_any_script() -> None:
 
 
 def test_a_whole_png_has_its_size() -> None:
-    assert read_png(encode_png(IMAGE, {})).size == (48, 32)
+    picture = read(encode_png(IMAGE, {}), Kind.IMAGE)
+    assert (picture.width, picture.height) == (48, 32)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +62,14 @@ def test_a_whole_png_has_its_size() -> None:
 )
 def test_what_does_not_decode_is_a_broken_png(harm) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(BrokenFile, match="no whole PNG"):
-        read_png(harm(encode_png(IMAGE, {})))
+        read(harm(encode_png(IMAGE, {})), Kind.IMAGE)
 
 
 def test_a_jpeg_is_no_png() -> None:
     file = io.BytesIO()
     IMAGE.save(file, "JPEG")
     with pytest.raises(BrokenFile):
-        read_png(file.getvalue())
+        read(file.getvalue(), Kind.IMAGE)
 
 
 def frames(count: int = 5, height: int = 32, width: int = 48) -> "np.ndarray[Any, np.dtype[np.uint8]]":
@@ -194,7 +201,7 @@ def test_a_picture_that_came_as_a_file_becomes_a_png_of_ours(form: str) -> None:
     content, picture = encode(RenderedFile(0, file.getvalue(), 1), Kind.IMAGE, {"Job": "5f0c"})
     assert read_origin(content) == {"Software": "Darkroom", "Job": "5f0c"}
     with Image.open(file) as given:
-        assert read_png(content).tobytes() == given.convert("RGB").tobytes()
+        assert read_image(content).tobytes() == given.convert("RGB").tobytes()
     assert read(content, Kind.IMAGE) == picture
 
 
@@ -229,6 +236,55 @@ def test_a_video_that_came_as_a_file_is_moved_not_encoded_again() -> None:
     with av.open(io.BytesIO(content)) as container:
         assert len(container.streams.audio) == 1
         assert sum(packet.size for packet in container.demux(container.streams.audio[0])) > 0
+
+
+def test_the_worker_opens_pictures_and_videos_in_decoders_alone() -> None:
+    """What a provider sends, or lies in the object store, may be made to harm: this process only writes files."""
+    opening = {"av.open", "Image.open"}
+    sources = list(Path(gpu_worker.__file__).parent.rglob("*.py"))
+    assert len(sources) > 30
+    calls = [
+        f"{source.name}:{node.lineno}"
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in opening
+    ]
+    assert calls == []
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize(
+    "content",
+    [
+        mp4_that_claims(2**26),
+        mp4_that_claims(2**26, tracks=3),
+        jpeg_with_scans(2_662),
+        png_that_claims(100_000, 100_000),
+    ],
+    ids=["samples", "tracks", "scans", "pixels"],
+)
+def test_a_hostile_file_of_a_provider_costs_the_worker_nothing(content: bytes, kind: Kind) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.process_time()
+    with pytest.raises(BrokenFile):
+        encode(RenderedFile(0, content, 1), kind, {})
+    assert time.process_time() - began < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_a_video_whose_sound_is_of_no_known_kind_is_refused_by_name() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        sound = container.add_stream("ac3", rate=48_000, layout="mono")
+        for pixels in frames(4):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1536), dtype=np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 48_000
+        container.mux([*sound.encode(silence), *video.encode(None), *sound.encode(None)])
+    with pytest.raises(BrokenFile, match="encoded as ac3"):
+        encode(RenderedFile(0, file.getvalue(), 1), Kind.VIDEO, {})
 
 
 @pytest.mark.parametrize("kind", list(Kind))

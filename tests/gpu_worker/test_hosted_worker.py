@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from domain.events import ErrorClass, JobHandedOver
-from gpu_worker.encode import read_png
 from services import wire
+from services.media import read_image
 from services.wire import (
     AnyReport,
     AssetCompletedReport,
@@ -133,7 +133,7 @@ async def test_three_images_of_a_provider_become_files(
     ]
     reports = {report.index: report for report in peer.reports if isinstance(report, AssetCompletedReport)}
     for output in order.outputs:
-        image = read_png((worker.files / output.path).read_bytes())
+        image = read_image((worker.files / output.path).read_bytes())
         assert image.getpixel((0, 0)) == (output.seed, 0, 99)
         fact = reports[output.index].completed
         assert (fact.width, fact.height, fact.media_type, fact.render_ms) == (64, 64, "image/png", 1250)

@@ -17,7 +17,6 @@ from domain.events import ErrorClass, JobMemoryLowered
 from domain.recipe import InputFile, Reference, Task
 from gpu_worker.attempt import Attempt
 from gpu_worker.connection import connect
-from gpu_worker.encode import read_png
 from gpu_worker.engines.sdxl import SdxlEngine
 from gpu_worker.loop import Worker
 from gpu_worker.reporting import FAILURES_MAX
@@ -25,6 +24,7 @@ from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
 from services import wire
 from services.blobs import Blobs
+from services.media import read_image
 from services.wire import (
     AnyReport,
     AssetCompletedReport,
@@ -143,7 +143,7 @@ async def test_three_images_become_files_and_each_is_reported(
         content = (files / order.outputs[index].path).read_bytes()
         fact = report.completed
         assert (fact.sha256, fact.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
-        assert (fact.width, fact.height) == read_png(content).size == (64, 64)
+        assert (fact.width, fact.height) == read_image(content).size == (64, 64)
         assert (fact.attempt, fact.media_type) == (1, "image/png")
         assert sorted(fact.worker_versions) == ["darkroom", "diffusers", "model", "torch"]
         assert fact.peak_memory_bytes is not None
@@ -450,7 +450,7 @@ async def test_a_composition_from_the_object_store_decides_the_picture(
         for each in (order, plain):
             await peer.dispatch(each)
             await peer.until_acked()
-    image, other = (read_png((files / each.outputs[0].path).read_bytes()) for each in (order, plain))
+    image, other = (read_image((files / each.outputs[0].path).read_bytes()) for each in (order, plain))
     assert image.size == (64, 64)
     assert image.tobytes() != other.tobytes()
 

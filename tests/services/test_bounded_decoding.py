@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from services import media
-from services.media import UnreadableMedia, bounded
+from services.media import UnreadableMedia, bounded, reading
 from services.media.bounded import DECODERS, DecodingUnavailable, Limits
 from services.media.formats import format_of, weight_of
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims, png_of_one_colour, webp_of_one_colour
@@ -40,6 +40,9 @@ WHOLE: dict[str, bytes] = {
 }
 
 
+ORIGIN = {"Job": "5f0c", "Prompt": "fog " * 2_000}
+
+
 @pytest.fixture(autouse=True)
 def fresh_decoders() -> Iterator[None]:
     """Of this test alone; decoding goes on after it."""
@@ -57,6 +60,14 @@ def told(read: Callable[[bytes], object], content: bytes) -> object:
         return str(refused)
 
 
+def remuxed(content: bytes) -> bytes:
+    return bounded.remuxed_mp4(content, ORIGIN)
+
+
+def remuxed_here(content: bytes) -> bytes:
+    return reading.remuxed_mp4(content, ORIGIN)
+
+
 def test_a_process_tells_of_every_format_what_this_one_would() -> None:
     """It can open no file: whatever a library loads late would be missed here."""
     for name, content in WHOLE.items():
@@ -72,6 +83,8 @@ def test_a_process_tells_of_every_format_what_this_one_would() -> None:
         if media.probe(content).kind != "audio":
             small = bounded.small_picture(content, is_video=weight == "video", side_max=32, quality=80)
             assert max(small.width, small.height) == 32, name
+        if weight == "video":
+            assert told(remuxed, content) == told(remuxed_here, content), name
         damaged = content[: len(content) // 2]
         assert told(bounded.probe, damaged) == told(media.probe, damaged), name
 
@@ -100,6 +113,8 @@ def test_what_a_file_cannot_hold_is_refused_before_it_is_decoded(content: bytes)
     began = time.process_time()
     with pytest.raises(UnreadableMedia, match=r"more than fits|too many scans"):
         media.probe(content)
+    with pytest.raises(UnreadableMedia, match=r"more than fits|too many scans"):
+        remuxed(content)
     assert time.process_time() - began < 2
 
 
@@ -165,8 +180,9 @@ def test_whoever_ends_waits_for_no_file() -> None:
     bounded.end()
     thread.join(20)
     assert len(caught) == 1
-    with pytest.raises(DecodingUnavailable):
-        bounded.probe(encoded(picture()))
+    for read in (bounded.probe, remuxed):
+        with pytest.raises(DecodingUnavailable):
+            read(WHOLE["MP4"])
     bounded.begin()
     assert bounded.probe(encoded(picture())).width == 64
 
