@@ -115,10 +115,10 @@ class Story:
         execute(command, Context("admin"))
         self._then()
 
-    def finished(self, quantity: int = 1, **about: Any) -> UUID:
+    def finished(self, quantity: int = 1, kind: Kind = Kind.IMAGE, **about: Any) -> UUID:
         """A new job that a worker took and completed; its id."""
-        job_id = self.submit(quantity, **about)
-        self.tell(job_id, start(1), *(report_completed(index) for index in range(quantity)))
+        job_id = self.submit(quantity, kind=kind, **about)
+        self.tell(job_id, start(1), *(report_completed(index, kind=kind) for index in range(quantity)))
         return job_id
 
     def compared(self, *models: str, owner: str = OWNER, quantity: int = 1, **about: Any) -> tuple[UUID, list[UUID]]:

@@ -177,13 +177,13 @@ def noted(note: JobNote) -> Decision:
     return Decision(job=(note,))
 
 
-def file_of(index: int, attempt: int) -> AssetCompleted:
+def file_of(index: int, attempt: int, kind: Kind = Kind.IMAGE) -> AssetCompleted:
     """The file that `attempt` made for `index`."""
     return AssetCompleted(
         attempt=attempt,
         sha256=f"{index % 256:02x}" * 32,
         pixels_sha256=f"{index % 256:02x}" * 32,
-        media_type="image/png",
+        media_type="image/png" if kind is Kind.IMAGE else "video/mp4",
         bytes=81_234,
         width=256,
         height=256,
@@ -284,9 +284,9 @@ def start(attempt: int, worker: str = WORKER, *, now: datetime = NOW, held: Held
     return StartAttempt(attempt=attempt, worker=worker, now=now, held=held or Held())
 
 
-def report_completed(index: int, attempt: int = 1) -> ReportAssetCompleted:
+def report_completed(index: int, attempt: int = 1, kind: Kind = Kind.IMAGE) -> ReportAssetCompleted:
     """The file of one asset exists."""
-    return ReportAssetCompleted(index=index, completed=file_of(index, attempt), now=NOW)
+    return ReportAssetCompleted(index=index, completed=file_of(index, attempt, kind), now=NOW)
 
 
 def report_failed(index: int, attempt: int = 1, error: Failure = INVALID_INPUT) -> ReportAssetFailed:

@@ -93,9 +93,13 @@ class Site:
     async def complete(self, job: Json, index: int, attempt: int = 1) -> None:
         """A worker wrote one file."""
         content = picture(index)
-        path = f"{job['job_type']}/{self.owner}/{job['id']}_{index}.png"
+        is_video = job["assets"][index]["kind"] == "video"
+        path = f"{job['job_type']}/{self.owner}/{job['id']}_{index}.{'mp4' if is_video else 'png'}"
         await asyncio.to_thread(self.parts.blobs.put_once, path, content)
-        await self.report(job, ReportAssetCompleted(index, completed_with(content, attempt), self.clock.tick()))
+        made = completed_with(content, attempt)
+        if is_video:
+            made = made.model_copy(update={"media_type": "video/mp4"})
+        await self.report(job, ReportAssetCompleted(index, made, self.clock.tick()))
 
     async def thumbnail(self, asset: Json) -> bytes:
         """The service made its thumbnail; what stands for a WebP."""

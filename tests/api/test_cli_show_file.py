@@ -41,32 +41,42 @@ def origin(job: Json, index: int) -> dict[str, str | int]:
         params=job["params"],
         seeds=tuple(job["seed"] + n for n in range(job["quantity"])),
     )
-    output = Output(index=index, seed=job["seed"] + index, kind=Kind.IMAGE, path="here.png")
+    output = Output(index=index, seed=job["seed"] + index, kind=Kind.IMAGE, path="here")
     order = WorkOrder(job_id=job["id"], owner="admin", attempt=1, pool="sdxl", recipe=recipe, outputs=(output,))
     return origin_of(order, output, "a revision")
 
 
+@dataclass(frozen=True)
+class Made:
+    """A job, and its only file."""
+
+    job: Json
+    content: bytes
+
+
 @dataclass
 class Desk:
-    """A job whose first file is a picture and whose second is a video, and a command line that knows the server."""
+    """A job whose file is a picture and one whose file is a video, and a command line that knows the server."""
 
     site: Site
     server: AServer
     folder: Path
 
-    async def job(self) -> tuple[Json, bytes, bytes]:
-        job = await self.site.submit()
+    async def picture(self) -> Made:
+        return await self._made(Kind.IMAGE, RenderedImage(0, IMAGE, 1), job_type="sdxl_image_fast")
+
+    async def video(self) -> Made:
+        return await self._made(Kind.VIDEO, RenderedVideo(0, FRAMES, 8.0, 1), job_type="video_fast", params={})
+
+    async def _made(self, kind: Kind, rendered: RenderedImage | RenderedVideo, **asked: Any) -> Made:
+        job = await self.site.submit(**asked, quantity=1)
         await self.site.start(job)
-        files = []
-        for index, rendered in enumerate((RenderedImage(0, IMAGE, 1), RenderedVideo(0, FRAMES, 8.0, 1))):
-            kind = Kind.IMAGE if index == 0 else Kind.VIDEO
-            content, picture = encode(rendered, kind, origin(job, index))
-            facts = {"pixels_sha256": picture.pixels_sha256, "media_type": picture.media_type}
-            completed = completed_with(content, 1).model_copy(update=facts)
-            await self.site.report(job, ReportAssetCompleted(index, completed, self.site.clock.tick()))
-            files.append(content)
+        content, picture = encode(rendered, kind, origin(job, 0))
+        facts = {"pixels_sha256": picture.pixels_sha256, "media_type": picture.media_type}
+        completed = completed_with(content, 1).model_copy(update=facts)
+        await self.site.report(job, ReportAssetCompleted(0, completed, self.site.clock.tick()))
         await asyncio.to_thread(self.site.project)
-        return job, files[0], files[1]
+        return Made(job, content)
 
     async def show(self, content: bytes, *arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
         file = self.folder / "found"
@@ -84,18 +94,18 @@ def desk(site: Site, server: AServer, tmp_path: Path) -> Desk:
 
 
 async def test_a_file_found_anywhere_leads_back_to_its_job(desk: Desk) -> None:
-    job, picture, video = await desk.job()
-    for content in (picture, video):
-        shown = await desk.show(content)
+    for made in (await desk.picture(), await desk.video()):
+        shown = await desk.show(made.content)
         assert (shown.returncode, shown.stderr) == (0, ""), shown.stderr
-        assert f"job       {job['id']}" in shown.stdout
-        assert f"prompt    {job['prompt']}" in shown.stdout
+        assert f"job       {made.job['id']}" in shown.stdout
+        assert f"prompt    {made.job['prompt']}" in shown.stdout
         assert "pixels    unchanged since " in shown.stdout
         assert ", the very file" in shown.stdout
 
 
 async def test_a_file_says_all_of_it_as_json(desk: Desk) -> None:
-    job, _, video = await desk.job()
+    made = await desk.video()
+    job, video = made.job, made.content
     shown = await desk.show(video, "--json")
     document: dict[str, Any] = json.loads(shown.stdout)
     assert document["job"]["id"] == document["origin"]["Job"] == job["id"]
@@ -120,7 +130,7 @@ def written_again(picture: bytes, image: Image.Image) -> bytes:
 
 
 async def test_a_file_that_was_written_again_has_the_same_pixels(desk: Desk) -> None:
-    _, picture, video = await desk.job()
+    picture, video = (await desk.picture()).content, (await desk.video()).content
     texts = {key: text for key, text in read_origin(video).items() if key[0].isupper()}
     for content in (written_again(picture, IMAGE), remuxed_mp4(video, texts | {"Comment": "moved"})):
         shown = await desk.show(content)
@@ -129,17 +139,17 @@ async def test_a_file_that_was_written_again_has_the_same_pixels(desk: Desk) -> 
 
 
 async def test_pixels_that_were_changed_are_noticed(desk: Desk) -> None:
-    job, picture, _ = await desk.job()
+    made = await desk.picture()
     retouched = IMAGE.copy()
     retouched.putpixel((3, 3), (255, 0, 0))
-    shown = await desk.show(written_again(picture, retouched))
+    shown = await desk.show(written_again(made.content, retouched))
     assert shown.returncode == 1
     assert "pixels    CHANGED" in shown.stdout
-    assert job["id"] in shown.stdout
+    assert made.job["id"] in shown.stdout
 
 
 async def test_a_job_that_the_server_does_not_know_is_told_from_the_file(desk: Desk) -> None:
-    job, _, _ = await desk.job()
+    job = (await desk.picture()).job
     stranger = str(uuid4())
     said = origin(job, 0) | {"Job": stranger}
     shown = await desk.show(encode(RenderedImage(0, IMAGE, 1), Kind.IMAGE, said)[0])
@@ -151,7 +161,7 @@ async def test_a_job_that_the_server_does_not_know_is_told_from_the_file(desk: D
 
 
 async def test_an_asset_that_its_job_does_not_have_is_said(desk: Desk) -> None:
-    job, _, _ = await desk.job()
+    job = (await desk.picture()).job
     said = origin(job, 0) | {"Asset": str(UUID(int=7))}
     shown = await desk.show(encode(RenderedImage(0, IMAGE, 1), Kind.IMAGE, said)[0])
     assert shown.returncode == 1
@@ -160,16 +170,16 @@ async def test_an_asset_that_its_job_does_not_have_is_said(desk: Desk) -> None:
 
 
 async def test_without_a_server_the_file_speaks_for_itself(desk: Desk) -> None:
-    job, picture, video = await desk.job()
     url = f"http://127.0.0.1:{free_port()}"
-    for content in (picture, video):
-        shown = await desk.show(content, url=url)
+    picture = await desk.picture()
+    for made in (picture, await desk.video()):
+        shown = await desk.show(made.content, url=url)
         assert shown.returncode == 1
         assert f"{url} cannot be reached" in shown.stderr
         assert "what the file itself says" in shown.stderr
-        assert f"  Job: {job['id']}" in shown.stdout
+        assert f"  Job: {made.job['id']}" in shown.stdout
         assert "  Recipe fingerprint: " in shown.stdout
-    document = json.loads((await desk.show(picture, "--json", url=url)).stdout)
+    document = json.loads((await desk.show(picture.content, "--json", url=url)).stdout)
     assert (document["job"], document["pixels"], document["origin"]["Seed"]) == (None, "unknown", "42")
     assert "cannot be reached" in document["problem"]
 

@@ -31,7 +31,7 @@ def uploaded(ledger: Ledger, kind: MediaKind = "image", owner: str = OWNER, sha2
 def generated(ledger: Ledger, kind: Kind = Kind.IMAGE) -> list[str]:
     """The sources of two assets: the first completed, the second still owed."""
     ledger.execute(JOB_ID, replace(spec.submit(2), kind=kind), Context(OWNER, OWNER))
-    for command in (spec.start(1), spec.report_completed(0)):
+    for command in (spec.start(1), spec.report_completed(0, kind=kind)):
         ledger.execute(JOB_ID, command, Context("gpu-1"))
     return [f"asset:{asset_id(JOB_ID, index)}" for index in range(2)]
 
