@@ -18,8 +18,10 @@ from typing import Final
 import psycopg
 from pydantic import SecretStr
 
+from api.cli.environment import OF_WORKERS
 from api.local_workers import LocalWorker, gpus_here, groups_of, planned
 from api.run import SERVICES, Core, PortTaken, listen, open_core, run_on_loop, serve, stop_on_signals, watch_of
+from domain.setting_names import NO_SETTINGS, PREFIX
 from services.database import Unavailable
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
@@ -199,9 +201,12 @@ async def _keep_worker(core: Core, folder: Path, worker: LocalWorker, stop: asyn
 
 def worker_environment(settings: Settings) -> dict[str, str]:
     """What every worker is told: NATS and the object store. No database, no token."""
-    secret = ("POSTGRES_DSN", "POSTGRES_API_DSN", "WORKER_NATS_URL", "ADMIN_TOKEN", "TOKEN")
-    hidden = {f"DARKROOM_{name}" for name in secret}
-    given = {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("PG")}
+    of_workers = OF_WORKERS | NO_SETTINGS
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PG") and (name in of_workers or not name.startswith(PREFIX))
+    }
     nats_url = settings.worker_nats_url.get_secret_value() if settings.worker_nats_url else ""
     return {
         **given,

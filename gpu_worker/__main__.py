@@ -76,6 +76,8 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
     """The parts of each worker in this process. Raises `SettingsError` when one cannot be had."""
     log_to_stderr("WARNING", settings.log_format)  # what libraries have to say
     log_to_stderr(settings.log_level, settings.log_format, LOG)
+    if (warning := WorkerSettings.warning_about(os.environ)) is not None:
+        LOG.warning(warning)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back
     try:

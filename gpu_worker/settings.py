@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.setting_names import PREFIX, unread
 from domain.validation_words import words_for
 from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
@@ -19,7 +20,6 @@ from gpu_worker.tuning import Tuning
 from services.redaction import without_credentials
 from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
 
-PREFIX = "DARKROOM_"
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 NATS_USER = re.compile(r"[A-Za-z0-9_-]+")
@@ -202,6 +202,14 @@ class WorkerSettings(BaseSettings):
             variable = cls.variable(str(first["loc"][0]))
             reason = words_for(first)
             raise SettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
+
+    @classmethod
+    def warning_about(cls, names: Iterable[str]) -> str | None:
+        """A sentence about variables that no worker reads; None where there are none."""
+        named = unread(names, {cls.variable(field) for field in cls.model_fields})
+        if named is None:
+            return None
+        return f"no setting of a worker is called {named}; ignored. `python -m gpu_worker --settings` lists them."
 
     @classmethod
     def variable(cls, field: str) -> str:

@@ -151,8 +151,10 @@ async def test_a_second_signal_ends_a_worker_that_cannot_give_its_job_back(broke
 def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, tmp_path: Path) -> None:
     nowhere = Broker(tmp_path)
     settings = {"nats_url": nowhere.url, "blobs_url": (tmp_path / "blobs").as_uri(), "models": f"m={tmp_path}/nowhere"}
+    settings["modles"] = "misspelled"
     process = Process(tmp_path / "worker.log", settings)
     try:
+        process.until_it_says("called DARKROOM_MODLES (did you mean DARKROOM_MODELS?); ignored")
         process.until_it_says("NATS is away")
         process.until_it_says("jobs of the model m will fail: There is no model at")
         process.tell(signal.SIGTERM)
@@ -160,6 +162,14 @@ def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, t
         assert process.log().count("NATS is away") == 1
     finally:
         process.end()
+
+
+def test_variables_that_a_worker_reads_and_those_of_others_are_not_named() -> None:
+    read = [WorkerSettings.variable(field) for field in WorkerSettings.model_fields]
+    assert WorkerSettings.warning_about([*read, "PATH", "DARKROOM_CRASH_AT", "REPLICATE_API_TOKEN"]) is None
+    said = WorkerSettings.warning_about(["DARKROOM_POOL", "DARKROOM_QUITE_ANOTHER"])
+    assert said is not None
+    assert "DARKROOM_POOL (did you mean DARKROOM_POOLS?), DARKROOM_QUITE_ANOTHER; ignored" in said
 
 
 @pytest.mark.parametrize(
