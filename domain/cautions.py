@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from domain.warning_codes import WarningCode
+
 STRONG: Final = 0.8
 """Strength from which a character reference outweighs the prompt's description of the character."""
 
@@ -33,7 +35,7 @@ ALTERNATIVES: Final = re.compile(r"\{[^{}|]*\|[^{}]*\}|\[[^\[\]|]*\|[^\[\]]*\]|(
 class Caution:
     """A stable code, and a sentence."""
 
-    code: str
+    code: WarningCode
     detail: str
 
 
@@ -68,15 +70,15 @@ def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
     if not characters:
         return
     yield Caution(
-        "character_reference",
+        WarningCode.CHARACTER_REFERENCE,
         "A character reference carries over how one figure looks, not who it is: take a picture of one clear "
         "face, and of nobody who would mind.",
     )
     if len(characters) > 1:
-        yield Caution("character_references_mix", "Several character references mix into one figure.")
+        yield Caution(WarningCode.CHARACTER_REFERENCES_MIX, "Several character references mix into one figure.")
     if any(reference["strength"] > STRONG for reference in characters):
         yield Caution(
-            "character_reference_strong",
+            WarningCode.CHARACTER_REFERENCE_STRONG,
             f"Above a strength of {STRONG:g} the picture counts for more than the prompt's words.",
         )
 
@@ -85,9 +87,17 @@ def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
     """Prompt syntax that other programs interpret and Darkroom passes to the model as text."""
     text = f"{recipe['prompt']}\n{recipe.get('negative_prompt') or ''}"
     for code, pattern, what in (
-        ("prompt_weights_ignored", WEIGHTS, "Weights in brackets are not applied; the model reads them as words"),
-        ("adapter_tag_ignored", ADAPTER_TAGS, "A tag loads no adapter; the model reads it as words"),
-        ("prompt_alternatives_ignored", ALTERNATIVES, "Nothing is chosen of alternatives; the model reads them all"),
+        (
+            WarningCode.PROMPT_WEIGHTS_IGNORED,
+            WEIGHTS,
+            "Weights in brackets are not applied; the model reads them as words",
+        ),
+        (WarningCode.ADAPTER_TAG_IGNORED, ADAPTER_TAGS, "A tag loads no adapter; the model reads it as words"),
+        (
+            WarningCode.PROMPT_ALTERNATIVES_IGNORED,
+            ALTERNATIVES,
+            "Nothing is chosen of alternatives; the model reads them all",
+        ),
     ):
         found = dict.fromkeys(match.group() for match in pattern.finditer(text))
         if found:
@@ -98,7 +108,7 @@ def _about_guidance(recipe: Mapping[str, Any]) -> Iterator[Caution]:
     negative = recipe.get("negative_prompt")
     if negative and negative.strip() and not reads_negative_prompt(recipe["params"]):
         yield Caution(
-            "negative_prompt_ignored",
+            WarningCode.NEGATIVE_PROMPT_IGNORED,
             f"At a guidance of {GUIDANCE_OFF:g} and below the model reads no negative prompt; this changes nothing: "
             f"{quoted(negative)}. Ask for more guidance, or leave it out.",
         )
@@ -124,7 +134,7 @@ def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[Caution]:
         sides = "left and right" if ratio > 1 else "top and bottom"
         into = f"{width} x {height}" if (width, height) != (1, 1) else "square"
         yield Caution(
-            "picture_cropped",
+            WarningCode.PICTURE_CROPPED,
             f"{source} is {file['width']} x {file['height']} and is cut to {into}: its {sides} are lost, "
             f"{1 - min(ratio, 1 / ratio):.0%} of it. The parameter fit can be pad or stretch instead of crop.",
         )

@@ -15,6 +15,7 @@ from domain.negative_prompt import is_made_by_rule
 from domain.params import Param, in_order
 from domain.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
 from domain.stored_recipe import StoredRecipe, read_stored
+from domain.warning_codes import WarningCode
 
 
 def inputs_of(
@@ -78,7 +79,9 @@ class _Reading:
             self.use(None, found[1])
         if stored.job_type is not None:
             instead = f"{found[0]} has its model and does {stored.task} too" if found else "choose another one"
-            self._warn("job_type_unknown", f"The catalog has no job type {stored.job_type} any more; {instead}.")
+            self._warn(
+                WarningCode.JOB_TYPE_UNKNOWN, f"The catalog has no job type {stored.job_type} any more; {instead}."
+            )
         if stored.model is not None and stored.model not in catalog.models:
             self._warn_of_model(stored.model, "")
 
@@ -105,7 +108,7 @@ class _Reading:
         self._inputs.append(Input("seed", seeds[0]))
         if count and seeds != seeds_from(seeds[0], count):
             had = ", ".join(map(str, seeds))
-            self._warn("seeds_changed", f"The seeds were {had}; those of a new job count up from the first.")
+            self._warn(WarningCode.SEEDS_CHANGED, f"The seeds were {had}; those of a new job count up from the first.")
 
     def take_negative_prompt(self) -> None:
         """Only one written by the owner; one made by rule is made again."""
@@ -164,18 +167,21 @@ class _Reading:
                 self._skip(f"media.{medium}", unusable[f"media.{medium}"])
                 gone.append(source)
         if gone:
-            self._warn("media_gone", f"Nothing can start from {', '.join(dict.fromkeys(gone))} any more.")
+            self._warn(WarningCode.MEDIA_GONE, f"Nothing can start from {', '.join(dict.fromkeys(gone))} any more.")
         if self._entry is not None:
             self._task = self._fitted(self._entry)
             lost = len(self._references) + len(self._media) < len(self._stored.references) + len(self._stored.media)
             if lost and self._stored.task not in {None, self._task}:
-                self._warn("task_changed", f"The job did {self._stored.task}; with these inputs it does {self._task}.")
+                self._warn(
+                    WarningCode.TASK_CHANGED,
+                    f"The job did {self._stored.task}; with these inputs it does {self._task}.",
+                )
 
     def judge(self) -> None:
         """Warn about stored values that cannot be read."""
         if self._stored.unread:
             unread = ", ".join(self._stored.unread)
-            self._warn("options_invalid", f"What the job stored cannot be read whole; left away: {unread}.")
+            self._warn(WarningCode.OPTIONS_INVALID, f"What the job stored cannot be read whole; left away: {unread}.")
 
     def result(self) -> Inputs:
         """All inputs found."""
@@ -222,14 +228,14 @@ class _Reading:
     def _skip(self, name: str, reason: str) -> None:
         self._skipped.append(Skipped(name, reason))
 
-    def _warn(self, code: str, detail: str) -> None:
+    def _warn(self, code: WarningCode, detail: str) -> None:
         self._warnings.append(Caution(code, detail))
 
     def _warn_of_model(self, model: str, now: str) -> None:
         if model in self._catalog.models:
-            self._warn("model_changed", f"The job ran on the model {model}{now}.")
+            self._warn(WarningCode.MODEL_CHANGED, f"The job ran on the model {model}{now}.")
         else:
-            self._warn("model_unknown", f"The catalog has no model {model} any more{now}.")
+            self._warn(WarningCode.MODEL_UNKNOWN, f"The catalog has no model {model} any more{now}.")
 
 
 def _shown(value: object) -> str:

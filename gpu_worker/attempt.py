@@ -127,6 +127,8 @@ class Attempt:
             forget_peak_memory()
             self._order = order = self._with_enhanced_prompt()
             request = request_of(order, workshop.blobs)
+            for loss in request.losses:
+                self._take(loss)
             with telemetry.job_span("load model", order.job_id, {"darkroom.model": order.recipe.model}):
                 engine = workshop.engine(order.recipe.model)
             self._revision = engine.model_revision
@@ -157,7 +159,7 @@ class Attempt:
                 reached(Point.WORKER_AFTER_HAND_OVER)
             case Warned(code=code, detail=detail):
                 said = cut(redacted(detail), WARNING_CHARACTERS_MAX)
-                self._note(JobWarned(attempt=self._order.attempt, code=code, detail=said))
+                self._note(JobWarned(attempt=self._order.attempt, code=str(code), detail=said))
             case OutputFailed(position=position, error=error):
                 failed: Future[Stored] = Future()
                 failed.set_exception(error)

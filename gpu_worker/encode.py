@@ -66,12 +66,17 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
                 raise BrokenFile(str(error)) from None
             return encode_png(image, origin), picture_of(image)
         case RenderedFile(content=given), Kind.VIDEO:
-            read(given, kind)
+            shown = read(given, kind)
             try:
                 content = remuxed_mp4(given, origin)
             except UnreadableMedia as error:
                 raise BrokenFile(str(error)) from None
-            return content, read(content, kind)
+            moved = read(content, kind)
+            if moved != shown:
+                raise BrokenFile(
+                    "The video is cut by an edit list or shown in part, and would be another one as our MP4."
+                )
+            return content, moved
         case _:
             raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
@@ -10,12 +11,12 @@ from typing import Protocol
 from PIL import Image
 
 from domain.recipe import Recipe
-from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest
+from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.storing import FileRecipe
 from services.blobs import Blobs
 from services.media import UnreadableMedia
-from services.media.bounded import read_image
+from services.media.bounded import read_picture
 from services.wire import AnnouncedModel, WorkOrder
 
 
@@ -96,7 +97,7 @@ def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
     recipe = order.recipe
     inputs = Inputs(recipe, blobs)
     try:
-        return RenderRequest(
+        request = RenderRequest(
             prompt=order.enhanced_prompt or recipe.prompt,
             negative_prompt=recipe.negative_prompt,
             width=int(recipe.params["width"]),
@@ -112,6 +113,7 @@ def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
             video=inputs.video(),
             provider_ids={n: output.provider_id for n, output in enumerate(order.outputs) if output.provider_id},
         )
+        return replace(request, losses=tuple(inputs.losses))
     except KeyError as error:
         raise InvalidRequest(f"The recipe lacks the parameter {error}.") from None
     except ValueError as error:
@@ -124,6 +126,8 @@ class Inputs:
     def __init__(self, recipe: Recipe, blobs: Blobs) -> None:
         self._recipe = recipe
         self._blobs = blobs
+        self.losses: list[Warned] = []
+        """What the pictures that were read so far say of themselves and is not so read."""
 
     def references(self) -> tuple[GivenReference, ...]:
         """The pictures that guide the result."""
@@ -144,9 +148,11 @@ class Inputs:
 
     def _image(self, source: str) -> Image.Image:
         try:
-            return read_image(self._content(source))
+            image, losses = read_picture(self._content(source))
         except UnreadableMedia as error:
             raise InvalidRequest(f"{source}: {error}") from None
+        self.losses += (Warned(loss.code, f"{source} {loss.detail}") for loss in losses)
+        return image
 
     def _content(self, source: str) -> bytes:
         file = self._recipe.files.get(source)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from domain.recipe import Kind, ParamValue, Task
+from domain.warning_codes import WarningCode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,8 @@ class RenderRequest:
     """The finished video, an MP4 file, that goes on."""
     provider_ids: Mapping[int, str] = field(default_factory=dict)
     """What a provider has in work already, by position: see HandedOver."""
+    losses: tuple[Warned, ...] = ()
+    """What the pictures above say of themselves and are not so read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class MemoryLowered:
 class Warned:
     """Something that was asked for is lost on the way; `detail` is a sentence for whoever submitted the job."""
 
-    code: str
+    code: WarningCode
     detail: str
 
 

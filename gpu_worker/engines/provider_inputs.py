@@ -13,6 +13,7 @@ from PIL import Image
 from domain.cautions import quoted
 from domain.negative_prompt import is_made_by_rule
 from domain.recipe import Kind, ParamValue
+from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted
 from gpu_worker.engines.provider import Inputs
@@ -106,9 +107,29 @@ def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
 def losses_of(source: str, request: RenderRequest) -> Iterator[Warned]:
     """What the owner asked for and the model of `source` does not take, as far as the table knows."""
     negative = request.negative_prompt
-    takes_negative = _names_of(source, request.kind).negative_prompt is not None
-    if negative and not takes_negative and not is_made_by_rule(negative, request.prompt):
-        yield Warned("negative_prompt_ignored", f"{source} takes no negative prompt: {quoted(negative)}.")
+    names = _names_of(source, request.kind)
+    if negative and names.negative_prompt is None and not is_made_by_rule(negative, request.prompt):
+        yield Warned(WarningCode.NEGATIVE_PROMPT_IGNORED, f"{source} takes no negative prompt: {quoted(negative)}.")
+    ignored = list(_ignored(request, names))
+    if ignored:
+        yield Warned(
+            WarningCode.PARAMETERS_IGNORED,
+            f"{source} does not take these, and they change nothing: {'; '.join(ignored)}.",
+        )
+
+
+def _ignored(request: RenderRequest, names: Names) -> Iterator[str]:
+    """Parameters of the recipe that are not sent, as they are."""
+    unsent = {"steps": names.steps is None, "guidance": names.guidance is None, "frames": True, "fps": True}
+    for name, value in request.params.items():
+        if unsent.get(name, False):
+            yield f"{name} {value}"
+    if names.size == "aspect_ratio" and {"width", "height"} <= request.params.keys():
+        ratio = nearest_ratio(request.width, request.height, names.ratios)
+        yield f"the size {request.width} x {request.height}, of which the ratio {ratio} is asked for"
+    if names.loose is None:
+        for reference in request.references:
+            yield f"the strength {reference.strength:g} of the {reference.type} reference"
 
 
 def _names_of(source: str, kind: Kind) -> Names:

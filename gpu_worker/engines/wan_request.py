@@ -11,6 +11,7 @@ from PIL import Image
 
 from domain.continuation import OLD_FRAMES_MAX
 from domain.recipe import Kind, Task
+from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted
 from services.media import UnreadableMedia
@@ -174,8 +175,8 @@ def old_sound(video: bytes) -> tuple[Sound | None, tuple[Warned, ...]]:
     try:
         sound, others = read_sound(video)
     except UnreadableMedia as error:
-        return None, (Warned("sound_lost", f"The sound of the video that goes on is lost. {error}"),)
+        return None, (Warned(WarningCode.SOUND_LOST, f"The sound of the video that goes on is lost. {error}"),)
     if not others:
         return sound, ()
     detail = f"Of the {others + 1} sounds of the video that goes on the first one alone is kept."
-    return sound, (Warned("sound_tracks_lost", detail),)
+    return sound, (Warned(WarningCode.SOUND_TRACKS_LOST, detail),)

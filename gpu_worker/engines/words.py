@@ -6,6 +6,7 @@ from typing import Any
 
 from domain.cautions import GUIDANCE_OFF, quoted
 from domain.negative_prompt import is_made_by_rule
+from domain.warning_codes import WarningCode
 from gpu_worker.engines import RenderRequest, Warned
 
 
@@ -35,17 +36,19 @@ def unread_words(request: RenderRequest, readers: Sequence[Reader], *, reads_neg
     tokens_max = min(reader.tokens_max for reader in readers)
     cut = shortest(reader.unread(request.prompt) for reader in readers)
     if cut:
-        yield Warned("prompt_cut_off", f"The model reads {tokens_max} tokens of a prompt and ignores its end: {cut}.")
+        yield Warned(
+            WarningCode.PROMPT_CUT_OFF, f"The model reads {tokens_max} tokens of a prompt and ignores its end: {cut}."
+        )
     negative = request.negative_prompt
     if not negative or request.guidance <= GUIDANCE_OFF or is_made_by_rule(negative, request.prompt):
         return
     if not reads_negative:
-        yield Warned("negative_prompt_ignored", f"This model reads no negative prompt: {quoted(negative)}.")
+        yield Warned(WarningCode.NEGATIVE_PROMPT_IGNORED, f"This model reads no negative prompt: {quoted(negative)}.")
         return
     cut = shortest(reader.unread(negative) for reader in readers)
     if cut:
         detail = f"The model reads {tokens_max} tokens of a negative prompt and ignores its end: {cut}."
-        yield Warned("negative_prompt_cut_off", detail)
+        yield Warned(WarningCode.NEGATIVE_PROMPT_CUT_OFF, detail)
 
 
 def shortest(ends: Iterator[str]) -> str:

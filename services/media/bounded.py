@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from domain.warning_codes import WarningCode
 from services.media.child import HEADER_BYTES_MAX
 from services.media.formats import Weight, format_of, pixels_claimed, weight_of
-from services.media.kinds import PIXELS_MAX, SOUND_BYTES_MAX, VIDEO_BYTES_MAX, Media, UnreadableMedia
+from services.media.kinds import PIXELS_MAX, SOUND_BYTES_MAX, VIDEO_BYTES_MAX, Loss, Media, UnreadableMedia
 from services.media.reading import SmallPicture
 from services.media.sounds import Sound
 
@@ -101,8 +102,15 @@ def read_origin(content: bytes) -> dict[str, str]:
 
 def read_image(content: bytes) -> Image.Image:
     """Return the picture as it is shown, in RGB. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    image, _ = read_picture(content)
+    return image
+
+
+def read_picture(content: bytes) -> tuple[Image.Image, tuple[Loss, ...]]:
+    """Return the picture as it is shown, in RGB, and what of it is not as the file says. Raises as `read_image`."""
     header, pixels = DECODERS.ask("image", content, bytes_max=PIXELS_MAX * 3)
-    return Image.frombytes("RGB", (header["width"], header["height"]), pixels)
+    image = Image.frombytes("RGB", (header["width"], header["height"]), pixels)
+    return image, tuple(Loss(WarningCode(each["code"]), each["detail"]) for each in header["losses"])
 
 
 def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:

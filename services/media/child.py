@@ -105,7 +105,7 @@ def _origin(content: bytes, _: Mapping[str, Any]) -> Answer:
 def _image(content: bytes, _: Mapping[str, Any]) -> Answer:
     picture = reading.read_picture(content)
     size = {"width": picture.width, "height": picture.height, "bytes": picture.width * picture.height * 3}
-    return size, (band.data for band in picture.bands())
+    return {**size, "losses": [asdict(loss) for loss in picture.losses]}, (band.data for band in picture.bands())
 
 
 def _video(content: bytes, options: Mapping[str, Any]) -> Answer:

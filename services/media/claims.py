@@ -39,6 +39,9 @@ PARENTS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"
 TABLES: Final = {b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8, b"stss": 4, b"stps": 4, b"elst": 12}
 """Bytes of an entry of a table; one of `elst` may have 20."""
 
+ONE: Final = b"\0\1\0\0"
+"""As a fixed-point number: the speed of an edit that is played as it is."""
+
 NEVER: Final = "says that it holds more than fits into its"
 
 
@@ -141,6 +144,8 @@ def _refuse_iso(content: bytes) -> None:
                 raise _impossible(name)
             if name == b"elst" and entries > EDITS_MAX:
                 raise UnreadableMedia(f"A track of the file has more than {EDITS_MAX} edits.")
+            if name == b"elst":
+                _refuse_speeds(content, start, stop, entries)
             if name in {b"stts", b"ctts"}:
                 _refuse_times(content, start + 8, entries)
         elif name == b"stsz" and size >= 12:
@@ -155,6 +160,14 @@ def _refuse_iso(content: bytes) -> None:
             (samples,) = struct.unpack_from(">I", content, start + 4)
             if samples > len(content):
                 raise _impossible(name)
+
+
+def _refuse_speeds(content: bytes, start: int, stop: int, entries: int) -> None:
+    """The speed of each edit is the last thing that it says; FFmpeg plays all at their own."""
+    entry_bytes = 20 if content[start] == 1 else 12
+    for at in range(start + 8, min(start + 8 + entries * entry_bytes, stop - entry_bytes + 1), entry_bytes):
+        if content[at + entry_bytes - 4 : at + entry_bytes] != ONE:
+            raise UnreadableMedia("A track of the file is played at another speed, which is not read here; export it.")
 
 
 def _refuse_times(content: bytes, at: int, entries: int) -> None:

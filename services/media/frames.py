@@ -9,7 +9,9 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
+from services.media.apertures import Aperture, video_aperture
 from services.media.colour import HLG, PQ, encoding_of, to_srgb
+from services.media.formats import Format
 from services.media.kinds import FRAME_PIXELS_MAX, UnreadableMedia, too_large
 
 EXACTLY: Final = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -30,40 +32,62 @@ UNKNOWN: Final = frozenset({2, 3})
 
 
 @dataclass(frozen=True, slots=True)
+class Display:
+    """What a container says of every frame: the shape of its pixels, width by height, and the part that is shown."""
+
+    aspect: Fraction | None
+    aperture: Aperture | None
+
+    @classmethod
+    def of(cls, stream: Any, content: bytes, found: Format) -> Self:
+        """Of a video stream. Raises `UnreadableMedia`."""
+        context = stream.codec_context  # None for a codec that is not read, of which `decoded` says so
+        size = (0, 0) if context is None else (context.width, context.height)
+        return cls(stream.sample_aspect_ratio, video_aperture(content, found, size))
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
-    """How decoded pixels become shown ones: stretched to width and height, then turned.
+    """How decoded pixels become shown ones: stretched to width and height, cut to the part that is shown, then turned.
 
     Turned: rows and columns are exchanged where `is_lying`, then mirrored left to right and top to bottom.
     """
 
     width: int
     height: int
+    part: Aperture
     is_lying: bool
     mirrored_x: bool
     mirrored_y: bool
 
     @classmethod
-    def of(cls, frame: Any, aspect: Fraction | None) -> Self:
-        """Of a frame and the shape of its pixels, width by height. Raises `UnreadableMedia` for one too large."""
-        width, height = frame.width, frame.height
+    def of(cls, frame: Any, display: Display) -> Self:
+        """Of a frame. Raises `UnreadableMedia` for one too large."""
+        width, height, aspect = frame.width, frame.height, display.aspect
         if aspect and aspect > 1:
             width = round(width * aspect)
         elif aspect and aspect > 0:
             height = round(height / aspect)
         if width * height > FRAME_PIXELS_MAX:
             raise UnreadableMedia(too_large(f"A frame of {width} x {height}", FRAME_PIXELS_MAX))
+        part = (display.aperture or Aperture(0, 0, frame.width, frame.height)).scaled(
+            Fraction(width, frame.width), Fraction(height, frame.height)
+        )
         across, down, aslant, along = _matrix_of(frame)  # x' = across x + aslant y; y' = down x + along y
         if abs(across) + abs(along) >= abs(down) + abs(aslant):
-            return cls(width, height, is_lying=False, mirrored_x=across < 0, mirrored_y=along < 0)
-        return cls(width, height, is_lying=True, mirrored_x=aslant < 0, mirrored_y=down < 0)
+            return cls(width, height, part, is_lying=False, mirrored_x=across < 0, mirrored_y=along < 0)
+        return cls(width, height, part, is_lying=True, mirrored_x=aslant < 0, mirrored_y=down < 0)
 
     @property
     def shown_size(self) -> tuple[int, int]:
         """Width and height as they are shown."""
-        return (self.height, self.width) if self.is_lying else (self.width, self.height)
+        width, height = self.part.width, self.part.height
+        return (height, width) if self.is_lying else (width, height)
 
     def turned(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pixels upright."""
+        """The part that is shown, upright."""
+        part = self.part
+        pixels = pixels[part.top : part.top + part.height, part.left : part.left + part.width]
         if self.is_lying:
             pixels = pixels.swapaxes(0, 1)
         if self.mirrored_x:
@@ -71,9 +95,9 @@ class Geometry:
         return np.ascontiguousarray(pixels[::-1] if self.mirrored_y else pixels)
 
 
-def shown_frame(frame: Any, aspect: Fraction | None) -> NDArray[np.uint8]:
+def shown_frame(frame: Any, display: Display) -> NDArray[np.uint8]:
     """The pixels of a frame, [height, width, 3] in sRGB. Raises `UnreadableMedia`."""
-    geometry = Geometry.of(frame, aspect)
+    geometry = Geometry.of(frame, display)
     transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
     is_bright = transfer in {PQ, HLG}
     pixels = np.asarray(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from domain.warning_codes import WarningCode
+
 PIXELS_MAX: Final = 8192 * 8192
 """Pixels of one picture; more is a mistake, or meant to fill the memory."""
 
@@ -28,6 +30,14 @@ class UnreadableMedia(Exception):
     """The bytes are no picture, video or sound that is read here, are cut off or damaged, or are too large."""
 
     code = "media_unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What of a file is not read as it says, though the file is read. `detail` is a sentence without its subject."""
+
+    code: WarningCode
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from domain.warning_codes import WarningCode
+from services.media.apertures import picture_aperture
 from services.media.claims import boxes, chunks
-from services.media.colour import PRIMARIES, SRGB, Encoding, encoding_of, to_srgb
+from services.media.colour import HLG, PQ, PRIMARIES, SRGB, Encoding, encoding_of, to_srgb
 from services.media.formats import IMAGE_TYPES, Format
-from services.media.kinds import PIXELS_MAX, UnreadableMedia, one_line, too_large
+from services.media.kinds import PIXELS_MAX, Loss, UnreadableMedia, one_line, too_large
 
 PLUGINS: Final = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 """Imported for what they register: the only decoders of pictures."""
@@ -56,6 +58,7 @@ class Picture:
     image: Image.Image
     media_type: str
     colours: "Colours"
+    losses: tuple[Loss, ...] = ()
 
     @property
     def width(self) -> int:
@@ -82,10 +85,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """What the numbers of a picture mean, and how they become sRGB."""
+    """What the numbers of a picture mean, and how they become sRGB. `unread`: it has a profile that is of no use."""
 
     profile: bytes | None = None
     encoding: Encoding = SRGB_ENCODING
+    unread: bool = False
 
     def shown(self, band: Image.Image) -> NDArray[np.uint8]:
         """A part of the picture in sRGB; what is transparent is white: colours hidden in it are no part of it."""
@@ -134,12 +138,16 @@ def open_picture(content: bytes, found: Format) -> Picture:
     try:
         image.load()
         colours = _colours(image, content, found)
+        if found is Format.AVIF and (part := picture_aperture(content, image.size)) is not None:
+            exif = image.getexif()
+            image = image.crop((part.left, part.top, part.left + part.width, part.top + part.height))
+            image.info["exif"] = exif.tobytes()
         ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
+    except (MemoryError, UnreadableMedia):
         raise
     except Exception as error:
         raise _damaged(error) from None
-    return Picture(image, IMAGE_TYPES[found], colours)
+    return Picture(image, IMAGE_TYPES[found], colours, tuple(_losses(colours)))
 
 
 def shown(picture: Picture) -> Image.Image:
@@ -192,13 +200,35 @@ def _colours(image: Image.Image, content: bytes, found: Format) -> Colours:
     if code_points is not None:
         return Colours(encoding=encoding_of(*code_points))
     profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes) and (code_points := _profile_code_points(profile)) is not None:
+        return Colours(encoding=encoding_of(*code_points))
     if isinstance(profile, bytes) and profile:
-        return Colours(_known_profile(profile))
+        return Colours(_known_profile(profile), unread=not _fits(profile, image.mode))
     if found is Format.AVIF and (code_points := _avif_code_points(content)) is not None:
         return Colours(encoding=encoding_of(*code_points))
     if found is Format.PNG and "srgb" not in image.info:
         return Colours(encoding=_png_encoding(image.info))
     return Colours()
+
+
+def _losses(colours: Colours) -> Iterator[Loss]:
+    """What does not come out as the file says."""
+    if colours.unread:
+        yield Loss(
+            WarningCode.COLOUR_PROFILE_IGNORED,
+            "has a colour profile that is broken, or not for its kind of pixels. Its colours are read as sRGB.",
+        )
+    if colours.encoding.transfer in {PQ, HLG}:
+        yield Loss(
+            WarningCode.HIGH_DYNAMIC_RANGE_REDUCED,
+            "is in high dynamic range (HDR). It is read in sRGB: what is brighter than white is toned down.",
+        )
+
+
+def _fits(profile: bytes, mode: str) -> bool:
+    """Whether LittleCMS converts pictures of this mode, or of the one that they become, by this profile."""
+    modes = {mode, "RGB", "L"} if mode != "CMYK" else {mode}
+    return any(_transform(profile, each) is not None for each in modes)
 
 
 def _png_code_points(content: bytes) -> tuple[int, int] | None:
@@ -208,6 +238,16 @@ def _png_code_points(content: bytes) -> tuple[int, int] | None:
             return data[0], data[1]
         if name == b"IDAT":
             break
+    return None
+
+
+def _profile_code_points(profile: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer of a profile of high dynamic range, which its curves cannot describe; ICC.1, `cicp`."""
+    count = int.from_bytes(profile[128:132], "big")
+    for at in range(132, min(132 + 12 * count, len(profile) - 11), 12):
+        name, start, size = struct.unpack_from(">4sII", profile, at)
+        if name == b"cicp" and size >= 12 and start + 12 <= len(profile) and profile[start + 9] in {PQ, HLG}:
+            return profile[start + 8], profile[start + 9]
     return None
 
 

@@ -36,7 +36,7 @@ def probe(content: bytes) -> Media:
     with opened(content, found) as container:
         video = video_of(container)
         if video is not None and found in VIDEO_TYPES:
-            return probe_video(container, video, found)
+            return probe_video(container, video, content, found)
         if video is None and container.streams.audio:
             return probe_sound(container, container.streams.audio[0], found)
     raise UnreadableMedia(f"The file holds neither video nor sound in a format that is read here: {ALLOWED}.")

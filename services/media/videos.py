@@ -12,7 +12,7 @@ from PIL import Image
 
 from services.media.containers import decoded, decoder_of, opened, video_of
 from services.media.formats import VIDEO_TYPES, Format
-from services.media.frames import Geometry, shown_frame
+from services.media.frames import Display, Geometry, shown_frame
 from services.media.kinds import (
     FRAMES_MAX,
     SECONDS_MAX,
@@ -86,11 +86,11 @@ class ShownVideo:
         return (self.pictures[place] for place in self.places)
 
 
-def probe_video(container: Any, stream: Any, found: Format) -> Media:
+def probe_video(container: Any, stream: Any, content: bytes, found: Format) -> Media:
     """Decode a video to its end and say what it is. Raises `UnreadableMedia`."""
     is_quicktime = found is Format.ISO and container.metadata.get("major_brand", "qt").startswith("qt")
     times = Times(stream)
-    aspect = stream.sample_aspect_ratio
+    display = Display.of(stream, content, found)
     count, geometry = 0, None
     digest: Any = hashlib.sha256()
     for frame in decoded(container, stream, found):
@@ -98,7 +98,7 @@ def probe_video(container: Any, stream: Any, found: Format) -> Media:
         refuse_frame(frame, count)
         times.add(frame)
         digest = _updated(digest, frame)
-        geometry = Geometry.of(frame, aspect)
+        geometry = Geometry.of(frame, display)
     if geometry is None:
         raise UnreadableMedia("The video has no frames.")
     timing = times.timing(count)
@@ -116,12 +116,13 @@ def shown_video(content: bytes, found: Format, *, frames_max: int) -> ShownVideo
     with opened(content, found) as container:
         stream = _video(container)
         times = Times(stream)
+        display = Display.of(stream, content, found)
         for frame in decoded(container, stream, found):
             refuse_frame(frame, len(pictures) + 1)
             if len(pictures) == frames_max:
                 raise UnreadableMedia(f"The video has more than {frames_max} frames.")
             times.add(frame)
-            pictures.append(shown_frame(frame, stream.sample_aspect_ratio))
+            pictures.append(shown_frame(frame, display))
             held += pictures[-1].nbytes
             if held > VIDEO_BYTES_MAX:
                 raise UnreadableMedia(f"The frames of the video fill more than {VIDEO_BYTES_MAX} bytes; cut it.")
@@ -156,7 +157,7 @@ def frame_of(content: bytes, found: Format) -> Image.Image:
             chosen = frame
         if chosen is None:
             raise UnreadableMedia("The video has no frames.")
-        return Image.fromarray(shown_frame(chosen, stream.sample_aspect_ratio))
+        return Image.fromarray(shown_frame(chosen, Display.of(stream, content, found)))
 
 
 def refuse_frame(frame: Any, number: int) -> None:

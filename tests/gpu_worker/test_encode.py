@@ -22,8 +22,10 @@ from gpu_worker.mp4 import encode_mp4
 from services.media import UnreadableMedia, probe, read_image, read_origin, read_video
 from services.media.bounded import read_sound
 from services.media.sounds import Sound
+from tests.services.boxed_files import clap, with_aperture, with_edits
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
 from tests.services.media_files import png_that_claims
+from tests.services.test_media_as_shown import clip, shades
 
 IMAGE = Image.effect_noise((48, 32), 80).convert("RGB")
 
@@ -270,6 +272,13 @@ def test_a_hostile_file_of_a_provider_costs_the_worker_nothing(content: bytes, k
         encode(RenderedFile(0, content, 1), kind, {})
     assert time.process_time() - began < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_a_video_that_is_cut_by_its_container_is_not_moved_without_the_cut() -> None:
+    with pytest.raises(BrokenFile, match="would be another one"):
+        encode(RenderedFile(0, with_edits(shades(), (250, 3 * 2_048, 1, 0)), 1), Kind.VIDEO, {})
+    content, picture = encode(RenderedFile(0, with_aperture(clip(), clap(32, 24)), 1), Kind.VIDEO, {})
+    assert (picture.width, picture.height) == (probe(content).width, probe(content).height) == (32, 24)
 
 
 def test_a_video_whose_sound_is_of_no_known_kind_is_refused_by_name() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -10,7 +11,14 @@ from PIL import Image
 from domain.negative_prompt import negative_prompt_for
 from domain.recipe import Kind, Task
 from gpu_worker.engines import GivenReference, InvalidRequest, RenderRequest
-from gpu_worker.engines.provider_inputs import DATA_URI_PNG_BYTES_MAX, data_uri, inputs_of, losses_of, nearest_ratio
+from gpu_worker.engines.provider_inputs import (
+    DATA_URI_PNG_BYTES_MAX,
+    TABLE,
+    data_uri,
+    inputs_of,
+    losses_of,
+    nearest_ratio,
+)
 
 IMAGE = Image.new("RGB", (32, 16), (200, 30, 30))
 NOISE = Image.effect_noise((1024, 1024), 80).convert("RGB")
@@ -159,3 +167,46 @@ def test_a_picture_goes_in_the_shape_that_its_job_says(fit: str | None, size: tu
     inputs = inputs_of("replicate:stability-ai/sdxl", request, 0)
     sent = Image.open(io.BytesIO(base64.b64decode(str(inputs["image"]).partition(",")[2])))
     assert (sent.size, "fit" in inputs) == (size, False)
+
+
+IMAGE_PARAMS = {"width": 1280, "height": 720, "steps": 20, "guidance": 3.5}
+VIDEO_PARAMS = {**IMAGE_PARAMS, "frames": 81, "fps": 16}
+BY_RATIO = "the size 1280 x 720, of which the ratio 16:9 is asked for"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "ignored"),
+    [
+        ("replicate:black-forest-labs/flux-schnell", Kind.IMAGE, ["guidance 3.5", BY_RATIO]),
+        ("replicate:black-forest-labs/flux-dev", Kind.IMAGE, [BY_RATIO]),
+        ("replicate:stability-ai/sdxl", Kind.IMAGE, []),
+        ("fal:fal-ai/flux/schnell", Kind.IMAGE, []),
+        ("replicate:any/video", Kind.VIDEO, ["steps 20", "guidance 3.5", "frames 81", "fps 16", BY_RATIO]),
+        ("fal:any/video", Kind.VIDEO, ["steps 20", "guidance 3.5", "frames 81", "fps 16", BY_RATIO]),
+    ],
+)
+def test_what_is_not_sent_is_told(source: str, kind: Kind, ignored: list[str]) -> None:
+    params = VIDEO_PARAMS if kind is Kind.VIDEO else IMAGE_PARAMS
+    request = asked(params=params, kind=kind, negative_prompt=None)
+    told = [each.detail for each in losses_of(source, request) if each.code == "parameters_ignored"]
+    start = f"{source} does not take these, and they change nothing: "
+    assert told == ([f"{start}{'; '.join(ignored)}."] if ignored else [])
+
+
+@pytest.mark.parametrize("source", sorted({pattern.replace("*", "any") for pattern, _, _ in TABLE}))
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_parameter_is_sent_or_told(source: str, kind: Kind) -> None:
+    """Whatever a row of the table leaves out: each value is among the inputs, or in the warning."""
+    if not any(made is kind and fnmatchcase(source, pattern) for pattern, made, _ in TABLE):
+        pytest.skip("this provider has no such models")
+    params = VIDEO_PARAMS | {"sampler": "euler"}
+    request = asked(params=params, kind=kind, negative_prompt=None)
+    sent = str(inputs_of(source, request, 0))
+    told = " ".join(each.detail for each in losses_of(source, request))
+    assert [name for name, value in params.items() if str(value) not in sent and str(value) not in told] == []
+
+
+def test_a_strength_that_is_not_sent_is_told() -> None:
+    request = asked(params=VIDEO_PARAMS, kind=Kind.VIDEO, references=(composition(0.4),))
+    [told] = [each for each in losses_of("fal:any/video", request) if each.code == "parameters_ignored"]
+    assert "the strength 0.4 of the composition reference" in told.detail

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from domain.errors import AssetEnded
-from domain.events import ErrorClass, JobMemoryLowered
+from domain.events import ErrorClass, JobMemoryLowered, JobWarned
 from domain.recipe import InputFile, Reference, Task
 from gpu_worker.attempt import Attempt
 from gpu_worker.connection import connect
@@ -424,11 +425,11 @@ async def test_a_job_outlives_a_crash_of_nats(broker: Broker, peer: Peer, worksh
         await peer.until_acked()
 
 
-def guided(files: Path, *references: Reference, quantity: int = 1) -> WorkOrder:
-    """An order whose references are one picture that lies in the object store."""
+def guided(files: Path, *references: Reference, quantity: int = 1, **saved: Any) -> WorkOrder:
+    """An order whose references are one picture that lies in the object store; `saved` goes into its file."""
     picture = files / "uploads" / "ada" / "red.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (90, 60), (200, 30, 30)).save(picture)
+    Image.new("RGB", (90, 60), (200, 30, 30)).save(picture, **saved)
     file = InputFile(
         kind="image",
         media_type="image/png",
@@ -453,6 +454,22 @@ async def test_a_composition_from_the_object_store_decides_the_picture(
     image, other = (read_image((files / each.outputs[0].path).read_bytes()) for each in (order, plain))
     assert image.size == (64, 64)
     assert image.tobytes() != other.tobytes()
+
+
+async def test_what_a_picture_says_and_is_not_read_so_is_in_the_ledger_before_it_is_rendered(
+    broker: Broker, peer: Peer, workshop: Workshop, files: Path
+) -> None:
+    composition = Reference(type="composition", source="media:1", strength=0.8)
+    async with working(broker, workshop):
+        await peer.dispatch(guided(files, composition, icc_profile=b"no profile at all"))
+        await peer.until_acked()
+    assert peer.kinds() == ["started", "note", "asset_completed"]
+    [note] = [report.note for report in peer.reports if isinstance(report, NoteReport)]
+    assert isinstance(note, JobWarned)
+    assert (note.code, note.detail.startswith("media:1 has a colour profile that is broken")) == (
+        "colour_profile_ignored",
+        True,
+    )
 
 
 async def test_a_reference_that_changed_since_fails_the_job_for_good(

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from domain.recipe import Kind
-from services.media import UnreadableMedia, probe, read_frame, read_image, read_video
+from services.media import UnreadableMedia, bounded, probe, read_frame, read_image, read_video
 from services.media.colour import PRIMARIES, Encoding, encoding_of, to_srgb
 from services.media.timing import beat_of, shown_at_beat, timing_of
 from services.thumbnails import thumbnail_of
+from tests.services.boxed_files import avif_grid, clap, webm_that_shows, with_aperture, with_edits
 from tests.services.media_files import chunk, encoded, picture, turned
 
 RED = (220, 20, 20)
@@ -139,6 +140,72 @@ def test_what_is_read_carries_nothing_of_its_file() -> None:
     assert (image.info, dict(image.getexif())) == ({}, {})
     again = encoded(image)
     assert not [each for each in (b"iCCP", b"eXIf", b"tEXt", b"iTXt") if each in again]
+
+
+# What is said when colours cannot be read as a file says.
+
+
+def told(content: bytes) -> list[str]:
+    """The codes of what a picture loses."""
+    return [loss.code for loss in bounded.read_picture(content)[1]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_profile_that_cannot_be_read_is_told(kind: str) -> None:
+    whole = profile_of(12)
+    damaged = (b"no profile at all", whole[:100], whole[:128] + bytes(len(whole) - 128))
+    for profile in damaged:
+        assert told(encoded(picture(), kind, icc_profile=profile)) == ["colour_profile_ignored"]
+    assert told(encoded(picture(), kind, icc_profile=whole)) == []
+    assert told(encoded(picture(), kind)) == []
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert told(encoded(picture(), kind, icc_profile=srgb)) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
+def test_a_profile_that_is_of_use_is_not_told_in_any_mode(mode: str) -> None:
+    assert told(encoded(picture().convert(mode), icc_profile=profile_of(12))) == []
+
+
+def test_a_profile_of_another_kind_of_pixels_is_told() -> None:
+    cmyk = encoded(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", icc_profile=profile_of(12))
+    assert told(cmyk) == ["colour_profile_ignored"]
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_profile_of_high_dynamic_range_is_toned_down_and_told(kind: str, transfer: int) -> None:
+    """Its curves say nothing of use; the code points in it do."""
+    white = {16: 148, 18: 191}[transfer]  # 203 nits
+    options: dict[str, Any] = {"quality": 100} if kind != "PNG" else {}
+    content = encoded(Image.new("RGB", (64, 64), (white,) * 3), kind, icc_profile=bright_profile(transfer), **options)
+    image, losses = bounded.read_picture(content)
+    shown = image.getpixel((30, 30))
+    assert isinstance(shown, tuple)
+    assert 225 <= min(shown) <= max(shown) <= 255
+    assert [loss.code for loss in losses] == ["high_dynamic_range_reduced"]
+
+
+def bright_profile(transfer: int) -> bytes:
+    """BT.2020 with PQ or HLG, as its tag `cicp` says; ICC.1:2022."""
+    base = profile_of(9)
+    (count,) = struct.unpack(">I", base[128:132])
+    table = base[132 : 132 + 12 * count]
+    moved = b"".join(
+        struct.pack(">4sII", name, start + 12, size) for name, start, size in struct.iter_unpack(">4sII", table)
+    )
+    tag = b"cicp\0\0\0\0" + bytes([9, transfer, 0, 1])
+    end = len(base) + 12
+    made = base[:128] + struct.pack(">I", count + 1) + moved + struct.pack(">4sII", b"cicp", end, 12)
+    made += base[132 + 12 * count :] + tag
+    return struct.pack(">I", len(made)) + made[4:]
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_code_points_of_high_dynamic_range_are_told(transfer: int) -> None:
+    pixels = np.full((8, 8, 3), 99, dtype=np.uint8)
+    assert told(with_chunks(pixels, (b"cICP", bytes([9, transfer, 0, 1])))) == ["high_dynamic_range_reduced"]
+    assert told(with_chunks(pixels, (b"cICP", bytes([12, 13, 0, 1])))) == []
 
 
 # What a PNG says by itself.
@@ -286,6 +353,78 @@ def test_pixels_that_are_no_squares_are_stretched(aspect: Fraction, width: int, 
     assert read_frame(content).size == (width, height)
 
 
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+@pytest.mark.parametrize(
+    ("elements", "width", "height"),
+    [
+        ("54b0815554ba8130", 85, 48),  # shown as 85 x 48
+        ("54b0814054ba8160", 64, 96),
+        ("54b0818054ba8160", 64, 48),  # twice as large: that is no shape
+        ("54aa810854dd8110", 48, 40),  # 8 pixels cut away below and 16 on the right
+        ("54bb810854cc8110", 48, 40),  # above and on the left
+    ],
+)
+def test_what_a_webm_says_of_its_shape_decides(codec: str, elements: str, width: int, height: int) -> None:
+    content = webm_that_shows(clip("webm", codec), elements)
+    assert (probe(content).width, probe(content).height) == (width, height)
+    assert read_video(content, frames_max=9)[0].shape[1:3] == (height, width)
+    assert read_frame(content).size == (width, height)
+
+
+@pytest.mark.parametrize("elements", ["54aa8130ec820000", "54dd8140ec820000"])
+def test_a_webm_that_cuts_everything_away_is_refused(elements: str) -> None:
+    with pytest.raises(UnreadableMedia):
+        probe(webm_that_shows(clip("webm", "libvpx"), elements))
+
+
+def test_a_clean_aperture_is_what_is_shown() -> None:
+    """Of 64 x 48 with a dark corner of 16 x 12, without it: 32 x 24 pixels around the middle, or from a place on."""
+    whole, _ = read_video(clip(), frames_max=9)
+    for aperture, left, top in ((clap(32, 24), 16, 12), (clap(32, 24, -16, 12), 0, 24), (clap(32, 24, 16, -12), 32, 0)):
+        content = with_aperture(clip(), aperture)
+        shown, _ = read_video(content, frames_max=9)
+        assert np.array_equal(shown, whole[:, top : top + 24, left : left + 32])
+        assert (probe(content).width, probe(content).height) == read_frame(content).size == (32, 24)
+    assert probe(with_aperture(clip(), clap(64, 48))) == probe(clip())
+
+
+def test_a_clean_aperture_is_cut_before_the_video_is_stretched_and_turned() -> None:
+    content = with_matrix(with_aperture(clip(aspect=Fraction(2)), clap(32, 24, -16, -12)), *MATRICES[6])
+    shown, _ = read_video(content, frames_max=9)
+    assert shown.shape[1:3] == (64, 24)
+    assert (probe(content).width, probe(content).height) == (24, 64)
+    assert dark_corner(shown[0]) == SIDES[6]
+
+
+@pytest.mark.parametrize("aperture", [clap(66, 48), clap(64, 48, 2), clap(0, 48), clap(-8, 8)])
+def test_a_clean_aperture_outside_the_picture_is_refused(aperture: bytes) -> None:
+    with pytest.raises(UnreadableMedia, match="not inside"):
+        probe(with_aperture(clip(), aperture))
+
+
+def test_a_grid_of_tiles_is_one_picture() -> None:
+    content = avif_grid(("red", "green", "blue", "white"), 2, (100, 120))
+    assert (probe(content).width, probe(content).height) == (100, 120)
+    image = read_image(content)
+    for place, colour in (
+        ((5, 5), (255, 0, 0)),
+        ((90, 5), (0, 128, 0)),
+        ((5, 110), (0, 0, 255)),
+        ((90, 110), (255,) * 3),
+    ):
+        assert near(image.getpixel(place), colour)
+
+
+def test_a_clean_aperture_of_a_picture_is_what_is_shown() -> None:
+    content = avif_grid(("red", "green", "blue", "white"), 2, (100, 120), clap(64, 64, 18, 28))
+    assert (probe(content).width, probe(content).height) == (64, 64)
+    image = read_image(content)
+    assert near(image.getpixel((5, 5)), (255, 0, 0))
+    assert near(image.getpixel((60, 60)), (255, 255, 255))
+    with pytest.raises(UnreadableMedia, match="not inside"):
+        probe(avif_grid(("red", "green"), 2, (128, 64), clap(130, 64)))
+
+
 # Its colours, as a video.
 
 
@@ -380,6 +519,47 @@ def test_a_video_that_begins_later_is_as_long_as_it_shows() -> None:
     found = probe(content)
     assert (found.frames, found.fps) == (4, pytest.approx(8.0))
     assert found.duration_s == pytest.approx(0.5, abs=0.01)
+
+
+def shades() -> bytes:
+    """Eight frames at 8 a second, each lighter than the one before."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=8, options={"crf": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for place in range(8):
+            pixels = np.full((48, 64, 3), 20 + 25 * place, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+FRAME = 2_048
+"""Ticks of the track for each frame of `shades`."""
+
+
+@pytest.mark.parametrize(
+    ("edits", "places"),
+    [
+        ([(500, 3 * FRAME, 1, 0)], [3, 4, 5, 6]),
+        ([(500, -1, 1, 0), (1_000, 0, 1, 0)], [0, 1, 2, 3, 4, 5, 6, 7]),
+        ([(500, 4 * FRAME, 1, 0), (500, 0, 1, 0)], [4, 5, 6, 7, 0, 1, 2, 3]),
+        ([(250, 0, 1, 0), (250, 4 * FRAME, 1, 0)], [0, 1, 4, 5]),
+        ([(250, 0, 1, 0), (250, 0, 1, 0)], [0, 1, 0, 1]),
+    ],
+)
+def test_an_edit_list_decides_which_frames_show(edits: list[Any], places: list[int]) -> None:
+    content = with_edits(shades(), *edits)
+    shown, fps = read_video(content, frames_max=99)
+    assert [round((frame.mean() - 20) / 25) for frame in shown] == places
+    found = probe(content)
+    assert (found.frames, found.fps, found.duration_s) == (len(places), fps, pytest.approx(len(places) / 8))
+
+
+@pytest.mark.parametrize("speed", [(0, 0), (0, 0x8000), (2, 0), (0xFFFF, 0)])
+def test_an_edit_at_another_speed_is_refused(speed: tuple[int, int]) -> None:
+    with pytest.raises(UnreadableMedia, match="another speed"):
+        probe(with_edits(shades(), (1_000, 0, *speed)))
 
 
 def test_a_slow_video_of_few_frames_does_not_become_too_many() -> None:
