@@ -34,7 +34,7 @@ from gpu_worker.engines.wan import WanEngine, from_folder
 from gpu_worker.engines.wan_request import plan_of
 from gpu_worker.mp4 import encode_mp4
 from gpu_worker.residency import Residency
-from services.media import read_video
+from services.media import probe, read_video
 from services.media.bounded import read_sound
 from services.media.sounds import Sound
 from tests.gpu_worker.tiny_wan import build_tiny_wan_i2v
@@ -194,6 +194,53 @@ def test_a_video_that_goes_on_keeps_its_sound_and_is_silent_where_it_is_new(wan:
         assert np.abs(old - tone(0.5).samples[0, 2_000 : 22_050 - 2_000]).max() < 0.05
         assert np.abs(sound.samples[0, 22_050 + 2_500 :]).max() < 0.01
         assert sound.samples.shape[1] / sound.rate == pytest.approx(extended.frames.shape[0] / 12, abs=0.05)
+
+
+def blocks(width: int, height: int, frames: int = 6) -> np.ndarray:
+    """A red block and a blue one on grey, with edges at odd and even columns: [frames, height, width, 3]."""
+    pixels = np.full((frames, height, width, 3), 200, np.uint8)
+    pixels[:, height // 4 : height // 2, width // 4 : width // 2 - 1] = (210, 40, 40)
+    pixels[:, height // 2 :, width // 2 + 1 : width - 6] = (40, 60, 200)
+    return pixels
+
+
+def middle_of(colour: int, image: np.ndarray) -> float:
+    """The column around which this colour, 0 … 2 for red, green, blue, exceeds the others."""
+    others = np.delete(image.astype(float), colour, axis=-1).mean(axis=-1)
+    excess = (image[..., colour] - others).clip(min=0).sum(axis=0)
+    return float((excess * np.arange(excess.size)).sum() / excess.sum())
+
+
+@pytest.mark.parametrize(
+    ("size", "fps", "rate"), [((48, 32), 12.0, 44_100), ((64, 48), 30_000 / 1_001, 48_000), ((32, 96), 8.0, 16_000)]
+)
+def test_ten_extensions_in_a_row_keep_colour_size_rate_and_sound(
+    wan: WanEngine, size: tuple[int, int], fps: float, rate: int
+) -> None:
+    first = blocks(*size)
+    seconds = len(first) / fps
+    video = encode_mp4(first, fps, {}, tone(seconds, rate))
+    for number in range(1, 11):
+        (extended,) = everything(wan, a_request(number, task=Task.EXTEND, video=video, steps=1))
+        video = encode(extended, Kind.VIDEO, {})[0]
+        found = probe(video)
+        assert (found.width, found.height, found.frames) == (*size, len(first) + number * (FRAMES - 1))
+        assert found.fps == pytest.approx(fps, rel=1e-6)
+        sound, others = read_sound(video)
+        assert sound is not None
+        assert (sound.rate, sound.layout, others) == (rate, "mono", 0)
+        assert sound.samples.shape[1] / rate == pytest.approx(len(extended.frames) / fps, abs=2_048 / rate)
+    last, _ = read_video(video, frames_max=99)
+    for frame in (0, len(first) - 1):
+        shown = last[frame]
+        assert np.abs(shown.mean(axis=(0, 1)) - first[frame].mean(axis=(0, 1))).max() < 1.5, "no colour fades"
+        assert abs(middle_of(0, shown) - middle_of(0, first[frame])) < 0.2, "red stays where it is"
+        assert abs(middle_of(2, shown) - middle_of(2, first[frame])) < 0.2, "and so does blue"
+    heard = sound.samples[0, : round(seconds * rate)]
+    asked = tone(seconds, rate).samples[0]
+    inner = slice(len(asked) // 10, -len(asked) // 10)
+    assert float(np.sqrt(np.mean((heard[inner] - asked[inner]) ** 2))) < 0.05, "neither quieter nor later"
+    assert np.abs(sound.samples[0, round((seconds + 0.1) * rate) :]).max() < 0.02, "silent where it is new"
 
 
 def test_a_sound_that_cannot_be_kept_is_told(wan: WanEngine) -> None:
