@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from api.local_workers import Group, WorkersInvalid, gpus_here, groups_of, planned
+from api.up import worker_environment
+from services.settings import Settings
 
 POOLS = ("sdxl", "wan")
 
@@ -86,3 +88,15 @@ def test_the_driver_says_which_gpus_there_are(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert gpus_here({}) == found
+
+
+def test_workers_are_told_what_they_read_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    for name in ("DARKROOM_POSTGRES_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_PORT", "DARKROOM_MODLES", "PGPASSWORD"):
+        monkeypatch.setenv(name, "hidden")
+    for name in ("DARKROOM_MODELS", "DARKROOM_CRASH_AT", "REPLICATE_API_TOKEN", "PATH"):
+        monkeypatch.setenv(name, "shown")
+    told = worker_environment(settings)
+    assert "hidden" not in told.values()
+    assert [told[name] for name in ("DARKROOM_MODELS", "DARKROOM_CRASH_AT", "REPLICATE_API_TOKEN")] == ["shown"] * 3
+    assert told["DARKROOM_DATA_DIR"] == str(tmp_path)
