@@ -1,8 +1,8 @@
-"""`python -m gpu_worker`: one worker, with hosted models as many as asked for.
+"""`python -m gpu_worker`: one worker, or several if all models are hosted.
 
-`--settings` lists what it reads, `--check` what is wrong.
+`--settings` lists its settings, `--check` reports problems.
 
-Exit status 0 after SIGTERM or SIGINT, 1 when it had to leave without giving its job back, 2 for a bad setting.
+Exit status 0 after SIGTERM or SIGINT, 1 if it had to exit without giving its job back, 2 for an invalid setting.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from services.telemetry import TelemetryMissing, exporting
 LOG = logging.getLogger("darkroom.worker")
 
 STOP_S_MAX = 5.0
-"""A worker that cannot give its job back for so long leaves hard; the job's lease brings it to another."""
+"""Maximum seconds to give the job back; after that the worker exits, and the job's lease expires."""
 
 CLOSE_S_MAX = 2
 
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def main(arguments: list[str]) -> int:
-    """Run until told to stop. Returns the exit status."""
+    """Run until stopped. Returns the exit status."""
     if arguments not in ([], ["--settings"], ["--check"]):
         sys.stderr.write("usage: python -m gpu_worker [--settings | --check]\n")
         return 2
@@ -73,16 +73,16 @@ def main(arguments: list[str]) -> int:
 
 
 def compose(settings: WorkerSettings) -> Sequence[Workshop]:
-    """The parts of each worker in this process. Raises `SettingsError` when one cannot be had."""
-    log_to_stderr("WARNING", settings.log_format)  # what libraries have to say
+    """The parts of each worker in this process. Raises `SettingsError` if one cannot be created."""
+    log_to_stderr("WARNING", settings.log_format)  # for the logs of libraries
     log_to_stderr(settings.log_level, settings.log_format, LOG)
     if (warning := WorkerSettings.warning_about(os.environ)) is not None:
         LOG.warning(warning)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is nothing to give back
+        signal.signal(number, lambda *_: os._exit(0))  # importing torch takes seconds; there is no job to give back
     try:
         blobs = Blobs(settings.blobs())
-    except Exception as error:  # the library raises ValueError, OSError or its own, by what is wrong
+    except Exception as error:  # the library raises ValueError, OSError or its own exceptions
         reason = without_credentials((str(error).splitlines() or [""])[0])
         raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
@@ -95,7 +95,7 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
 
 
 def engines_of(settings: WorkerSettings) -> Engines:
-    """Where engines come from: with hosted models alone, nothing that imports torch. Raises `SettingsError`."""
+    """The engines of a worker; with only hosted models, nothing imports torch. Raises `SettingsError`."""
     accounts = {
         replicate.NAME: Account(settings.replicate_url, settings.replicate_api_token),
         fal.NAME: Account(settings.fal_url, settings.fal_key),
@@ -118,7 +118,7 @@ def engines_of(settings: WorkerSettings) -> Engines:
 
 
 async def serve(settings: WorkerSettings, workshops: Sequence[Workshop]) -> int:
-    """Connect, load the first model, work until told to stop. Returns the exit status."""
+    """Connect, load the first model, work until stopped. Returns the exit status."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     heed_signals(loop, stop)
@@ -136,14 +136,14 @@ async def serve(settings: WorkerSettings, workshops: Sequence[Workshop]) -> int:
         LOG.error("NATS closed the connection for good: check DARKROOM_NATS_URL and the permissions of its user")  # noqa: TRY400
         return 1
     finally:
-        bounded.end()  # the render thread may wait for one
+        bounded.end()  # the render thread may be waiting for a decoder
         await close(connection)
     LOG.info("stopped")
     return 0
 
 
 def load(workshop: Workshop, model: str) -> None:
-    """Load a model before its first job, and say at once when it cannot be had: its jobs will fail."""
+    """Load a model before its first job, and log immediately if that fails: its jobs will fail too."""
     began = time.perf_counter()
     try:
         engine = workshop.engine(model)
@@ -154,7 +154,7 @@ def load(workshop: Workshop, model: str) -> None:
 
 
 def heed_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """SIGTERM or SIGINT sets `stop`; the same signal again, or no success within 5 s, ends the process hard."""
+    """SIGTERM or SIGINT sets `stop`; the same signal again, or 5 s without an exit, ends the process immediately."""
     heard: set[signal.Signals] = set()
 
     def leave(why: str) -> None:
@@ -162,7 +162,7 @@ def heed_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         os._exit(1)
 
     def told(number: signal.Signals) -> None:
-        if number in heard:  # Ctrl-C followed by a supervisor's SIGTERM is one wish, not two
+        if number in heard:  # Ctrl-C followed by a supervisor's SIGTERM is one request, not two
             leave(f"{number.name} came twice")
         heard.add(number)
         if not stop.is_set():
@@ -175,7 +175,7 @@ def heed_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 async def close(connection: Client) -> None:
-    """Send what is still to be sent, within a bound, and close."""
+    """Flush pending messages, within a time limit, and close."""
     with suppress(nats.errors.Error, TimeoutError):
         if connection.is_connected:
             await connection.flush(CLOSE_S_MAX)
@@ -184,7 +184,7 @@ async def close(connection: Client) -> None:
 
 
 async def unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T | None:
-    """Its result, or None when `stop` is set first: then it is canceled."""
+    """The result of `wanted`; None if `stop` is set first, which cancels it."""
     doing = asyncio.create_task(wanted)
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -205,5 +205,5 @@ if __name__ == "__main__":
     status = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Without waiting for the render thread: a model that is loading cannot be interrupted, and nothing is in hand.
+    # Without waiting for the render thread: loading a model cannot be interrupted, and there is no job to give back.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Says every few seconds that this worker is there and what it has, and hears whether it may take jobs."""
+"""Announces this worker and its models every few seconds, and learns whether it may take jobs."""
 
 import asyncio
 import logging
@@ -17,17 +17,17 @@ from services.wire import Announcement, AnnouncementReply, announce_subject
 LOG = logging.getLogger("darkroom.worker")
 
 REPLY_S_MAX: Final = 2.0
-"""How long one announcement waits for its answer. The first one is waited for before the first order is taken."""
+"""Seconds to wait for the answer to an announcement. The first answer is awaited before the first order is taken."""
 
 MODELS_MAX: Final = 64
 POOLS_MAX: Final = 32
-"""What an announcement has room for."""
+"""Maximum number of pools in an announcement."""
 
 
 class Announcing:
-    """What a worker says of itself, and whether an operator holds it back.
+    """The worker's description of itself, and whether an operator holds it.
 
-    Services that know no announcements do not answer: then nothing holds it back.
+    Older services do not answer announcements; without an answer the worker is not held.
     """
 
     def __init__(self, connection: Client, workshop: Workshop, pools: Sequence[str], every_s: float) -> None:
@@ -43,32 +43,32 @@ class Announcing:
 
     @property
     def is_held(self) -> bool:
-        """Whether it must not take a further job."""
+        """Whether it must not take further jobs."""
         return self._hold.hold is not None
 
     def begin(self) -> None:
-        """A job is in hand. It is told with the next announcement: jobs that take no time cost no message."""
+        """A job has started. Sent with the next announcement, so that short jobs cost no message."""
         self._is_busy = True
 
     def end(self) -> None:
-        """It is over."""
+        """The job has ended."""
         self._is_busy, self._idle_since = False, time.monotonic()
         if self.is_held:
             self._say()
 
     def soon(self) -> None:
-        """Announce it at once: something changed."""
+        """Announce immediately: something changed."""
         self._due.set()
 
     async def heard(self, seconds: float) -> None:
-        """Return at the next answer, at the latest after so long."""
+        """Return at the next answer, at the latest after `seconds`."""
         self._heard.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._heard.wait()
 
     async def run(self) -> None:
-        """Announce it until `leave`, and say that it ends. Raises nothing: a worker works as well unheard."""
+        """Announce until `leave`, then announce the end. Never raises: a worker also works without announcements."""
         while not self._leaving:
             self._due.clear()
             await self.announce()
@@ -78,12 +78,12 @@ class Announcing:
         await self._ask(leaving=True)
 
     def leave(self) -> None:
-        """It ends. A flag, and not a cancellation, which a request of Python 3.11 can swallow."""
+        """End `run`. A flag instead of a cancellation, which a request of Python 3.11 can swallow."""
         self._leaving = True
         self._due.set()
 
     async def announce(self) -> None:
-        """Say it once, and heed the answer."""
+        """Announce once and apply the answer."""
         reply = await self._ask(leaving=False)
         if reply is None:
             return

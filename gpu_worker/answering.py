@@ -1,4 +1,4 @@
-"""Answers the API's requests for richer prompts, between jobs: in the thread that renders, so one thing at a time."""
+"""Answers the API's requests for enhanced prompts between jobs, in the render thread, one at a time."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from services.wire import ENHANCE, ENHANCE_S_MAX, ENHANCERS, EnhanceReply, Enhan
 LOG = logging.getLogger("darkroom.worker")
 
 WAITING_MAX: Final = 16
-"""Requests that wait for the thread; more get no answer, and the API goes by the rules."""
+"""Maximum number of requests that wait for the thread; others get no answer, and the API uses the rules."""
 
 
 class Answering:
-    """Where a worker has a language model, it takes its share of the requests."""
+    """Takes a share of the requests if the worker has a language model."""
 
     def __init__(self, connection: Client, enhancing: Enhancing, rendering: ThreadPoolExecutor) -> None:
         self._connection = connection
@@ -29,7 +29,7 @@ class Answering:
         self._answers: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
-        """Hear requests from now on, until the connection is closed; never without a language model."""
+        """Subscribe to requests until the connection closes; does nothing without a language model."""
         if self._enhancing.source is not None:
             await self._connection.subscribe(ENHANCE, ENHANCERS, self._hear)
             await self._connection.flush()
@@ -52,7 +52,7 @@ class Answering:
                 made = await asyncio.wrap_future(making)
             reply = EnhanceReply(enhanced=made.text, enhancer=made.enhancer)
             await message.respond(reply.model_dump_json().encode())
-        except TimeoutError:  # what has not begun is canceled: nobody waits for it any more
+        except TimeoutError:  # a request that has not begun is canceled: the API no longer waits for it
             LOG.info("a prompt was not made richer in time: the worker is busy")
         except nats.errors.Error as error:
             LOG.warning("a richer prompt was lost, the API goes by the rules: %s", error)

@@ -1,4 +1,4 @@
-"""One attempt of one job: start, render, store, report each asset, say how it ended."""
+"""One attempt of one job: start, render, store, report each asset, and report the end."""
 
 import asyncio
 import contextvars
@@ -53,15 +53,15 @@ from services.wire import (
 LOG = logging.getLogger("darkroom.worker")
 
 PROGRESS_S_MIN = 0.05
-"""At most 20 progress messages a second: no person sees more."""
+"""Minimum seconds between progress messages: 20 a second are enough for people."""
 
 STEP_S_MAX = 5.0
-"""A worker that was told to end waits this long for the step that is running, and then gives the job back anyway."""
+"""Seconds for which a stopping worker waits for the current step before it gives the job back anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An output that the render thread has finished, or given up, and that is on its way into the object store."""
+    """An output that the render thread has finished or given up, on its way into the object store."""
 
     position: int
     render_ms: int
@@ -71,13 +71,13 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The render thread is done with the order."""
+    """The render thread has finished the order."""
 
     error: BaseException | None = None
 
 
 class Attempt:
-    """An order in work."""
+    """An order in progress."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Attempt:
         self._who = {"job_id": order.job_id, "attempt": order.attempt}
 
     async def run(self) -> ReportReply:
-        """Work on it until the ledger has the end of the attempt, or refuses to hear of it; what the start was told."""
+        """Work until the ledger has the end of the attempt or refuses it; returns the answer to the start."""
         started = await self._reporter.settle(StartedReport.model_validate(self._who))
         if not started.accepted:
             LOG.info("not started: %s", started.detail or started.code)
@@ -114,13 +114,13 @@ class Attempt:
         rendering = self._loop.run_in_executor(self._workshop.rendering, contextvars.copy_context().run, self._render)
         failure = await self._report_arrivals()
         if self._keep_alive.interrupt is not Interrupt.STOPPING:
-            await rendering  # it has said that it ended: the thread is free for the next order
+            await rendering  # it has reported its end: the thread is free for the next order
         await self._end(failure, seconds=time.perf_counter() - began)
         await self._settle_unreported()
         return started
 
     def _render(self) -> None:
-        """Runs in the render thread. Every error travels to the loop."""
+        """Runs in the render thread. Every error is passed to the event loop."""
         workshop = self._workshop
         ended = Ended()
         try:
@@ -135,7 +135,7 @@ class Attempt:
             with telemetry.job_span("render", order.job_id, {"darkroom.outputs": len(order.outputs)}):
                 for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
                     self._take(rendering)
-        except BaseException as error:  # one that ended in this thread would leave the job hanging
+        except BaseException as error:  # an exception that ended this thread would leave the job hanging
             ended = Ended(error)
         self._arrived(ended)
 
@@ -146,7 +146,7 @@ class Attempt:
         )
 
     def _take(self, rendering: Rendering) -> None:
-        """Runs in the render thread, which goes on once the ledger has a note; outputs are stored beside it."""
+        """Runs in the render thread. It waits until the ledger has a note; outputs are stored in parallel."""
         match rendering:
             case MemoryLowered(profile=profile, error=error):
                 self._workshop.ran_out(self._order.recipe.model)
@@ -179,9 +179,9 @@ class Attempt:
                 self._arrived(Arrival(rendering.position, rendering.render_ms, peak_memory_bytes(), stored))
 
     def _note(self, note: JobNote) -> None:
-        """Bring a note into the ledger, and wait until it is there. Raises RenderCanceled when it is refused.
+        """Append a note to the ledger and wait for it. Raises RenderCanceled when it is refused.
 
-        Raises ReportRefused for a note that no attempt could bring into the ledger.
+        Raises ReportRefused for a note that no attempt could append.
         """
         report = NoteReport(**self._who, note=note)
         reply = asyncio.run_coroutine_threadsafe(self._reporter.settle(report), self._loop).result()
@@ -193,14 +193,14 @@ class Attempt:
             raise RenderCanceled(reply.detail or "Another attempt has the job.")
 
     def _arrived(self, arrival: Arrival | Ended) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is leaving
+        with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is stopping
             self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
 
     def _canceled(self) -> bool:
         """Runs in the render thread: see `Engine.render`."""
         interrupt = self._keep_alive.interrupt
         if interrupt in {Interrupt.STOPPING, Interrupt.SUPERSEDED}:
-            # What a provider has in work goes on as well: the other attempt asks for it by its id.
+            # Outputs at a provider continue as well: the next attempt asks for them by their ids.
             raise RenderCanceled("The job goes on in another attempt.")
         return interrupt is Interrupt.CANCELED
 
@@ -216,7 +216,7 @@ class Attempt:
             self._loop.call_soon_threadsafe(self._publish_soon, progress)
 
     def _publish_soon(self, progress: Progress) -> None:
-        if self._connection.is_connected:  # progress is worth nothing later
+        if self._connection.is_connected:  # progress is worthless later
             task = self._loop.create_task(self._publish(progress))
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
@@ -227,7 +227,7 @@ class Attempt:
             await self._connection.publish(subject, progress.model_dump_json().encode())
 
     async def _report_arrivals(self) -> Failure | None:
-        """Report each image as it comes. Returns why the attempt failed; None when it did not, or was stopped."""
+        """Report each image as it arrives. Returns why the attempt failed; None if it did not fail or was stopped."""
         failure = None
         while isinstance(arrival := await self._next_arrival(), Arrival):
             if self._keep_alive.interrupt in {Interrupt.CANCELED, Interrupt.SUPERSEDED}:
@@ -236,11 +236,11 @@ class Attempt:
             output = self._order.outputs[arrival.position]
             try:
                 stored = await asyncio.wrap_future(arrival.stored)
-            except Exception as error:  # the encoder raises what it likes
+            except Exception as error:  # the encoder may raise anything
                 why = self._failure_of(error)
                 if why.error_class is ErrorClass.TRANSIENT:
-                    failure = why  # the object store is to blame: the next attempt makes what is still owed
-                else:  # one image that cannot become a file does not fail its siblings
+                    failure = why  # the object store is at fault: the next attempt makes the remaining assets
+                else:  # one image that cannot be encoded does not fail the others
                     await self._report(AssetFailedReport(**self._who, index=output.index, error=why))
                 continue
             completed = self._completed(arrival, stored)
@@ -256,7 +256,7 @@ class Attempt:
         return failure_of(error, LOG, worker=self._workshop.worker, versions=self._versions())
 
     def _versions(self) -> dict[str, str]:
-        """What the worker runs on; no model before one is loaded."""
+        """The versions that the worker runs on; without a model until one is loaded."""
         return {**library_versions(), **({"model": self._revision} if self._revision else {})}
 
     async def _next_arrival(self) -> Arrival | Ended:
@@ -287,19 +287,19 @@ class Attempt:
                 await self._delete_file(report.index)
 
     async def _settle_unreported(self) -> None:
-        """Files that were made while the work was being stopped: the ledger says of each whether anybody wants it.
+        """Report files that were finished while stopping; the ledger answers for each whether it is unwanted.
 
-        Only of one that nobody ever will: another attempt may be about to report the file of this one as its own.
+        Only files that no attempt will report are deleted: another attempt may be about to report this file as its own.
         """
         for arrival in self._unreported:
             if await self._loop.run_in_executor(None, arrival.stored.exception) is not None:
-                continue  # it did not become a file
+                continue  # it was not stored
             index = self._order.outputs[arrival.position].index
             completed = self._completed(arrival, arrival.stored.result())
             await self._report(AssetCompletedReport(**self._who, index=index, completed=completed))
 
     async def _delete_file(self, index: int) -> None:
-        """What fails here is made up for by the sweeper."""
+        """A failure here is left to the sweeper."""
         (path,) = (output.path for output in self._order.outputs if output.index == index)
         try:
             await self._loop.run_in_executor(self._workshop.storing, self._workshop.blobs.delete, path)
@@ -307,7 +307,7 @@ class Attempt:
             LOG.warning("the file of asset %d stays for now: %s", index, error)
 
     async def _end(self, failure: Failure | None, *, seconds: float) -> None:
-        """Tell the ledger how it ended; not needed where every asset is reported: that ended the job."""
+        """Report the end; not needed if every asset was reported, because that ended the job."""
         report: CancelConfirmedReport | AttemptReleasedReport | AttemptFailedReport
         interrupt = self._keep_alive.interrupt
         if not self._owed:
@@ -348,5 +348,5 @@ class Attempt:
 
 
 def _refused(what: str, reply: ReportReply) -> str:
-    """For the ledger: why this part of the work counts as failed."""
+    """The failure of this part of the work, for the ledger."""
     return f"The ledger does not take what the worker reported ({what}): {reply.detail or reply.code}"

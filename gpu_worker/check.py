@@ -1,4 +1,4 @@
-"""`python -m gpu_worker --check`: what keeps a worker with these settings from its jobs, without loading any model."""
+"""`python -m gpu_worker --check`: problems with these settings, found without loading a model."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -9,11 +9,11 @@ from gpu_worker.engines.hosted import is_hosted
 from gpu_worker.settings import WorkerSettings
 
 LOCAL_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
-"""Of the extra `worker`; hosted models need none of them."""
+"""Packages of the extra `worker`; hosted models need none of them."""
 
 
 def faults(settings: WorkerSettings) -> Iterator[tuple[str, str]]:
-    """What is wrong and how to mend it, a sentence each."""
+    """Each problem and its fix, as sentences."""
     local = {name: source for name, source in settings.models.items() if not is_hosted(source)}
     missing = [package for package in LOCAL_PACKAGES if find_spec(package) is None]
     if local and missing:
@@ -34,7 +34,7 @@ def faults(settings: WorkerSettings) -> Iterator[tuple[str, str]]:
 
 
 def require_whole_model(source: str) -> None:
-    """Raise ModelUnavailable where a folder or file is not a whole model. A hub id is not looked up."""
+    """Raise ModelUnavailable if a folder or file is not a complete model. A hub id is not checked."""
     from gpu_worker.engines import model_files  # noqa: PLC0415 - brings safetensors, of the extra
 
     path = Path(source).expanduser()

@@ -1,4 +1,4 @@
-"""The connection to NATS: it comes back by itself for ever, and says once when it goes and when it is back."""
+"""The connection to NATS: it reconnects forever, and logs once when it is lost and once when it is back."""
 
 import logging
 
@@ -15,7 +15,7 @@ CONNECT_S_MAX = 2
 
 
 async def connect(servers: list[str], worker: str) -> Client:
-    """Connect, however long NATS is away. Cancel it to give up."""
+    """Connect, however long NATS is down. Cancel it to give up."""
     outage = Outage(LOG, "NATS")
 
     async def failed(error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Prompts made richer on a worker: by its language model where it has one that works, else by the rules."""
+"""Enhance prompts on a worker: with its language model if it works, else by the rules."""
 
 import logging
 import time
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("darkroom.worker")
 
 FAILURE_KEPT_S: Final = 300.0
-"""A language model that cannot be had is not tried again for so long: each try may cost the loaded image models."""
+"""Seconds before a failed language model is tried again: each try may evict the loaded image models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    """A richer prompt, and who made it."""
+    """An enhanced prompt, and its enhancer."""
 
     text: str
     enhancer: str
 
 
 class Enhancing:
-    """The enhancer of a worker, loaded on first use. One thread at a time: the one that renders."""
+    """The enhancer of a worker, loaded on first use. Used by one thread at a time, the render thread."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Enhancing:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a folder or hub id; None for the rules alone. `make_room` drops every image model from memory."""
+        """Take a folder or hub id; None for only the rules. `make_room` drops every image model from memory."""
         self.source = source
         self._device = device
         self._make_room = make_room
@@ -51,7 +51,7 @@ class Enhancing:
         self._why = ""
 
     def enhance(self, prompt: str, kind: Kind, canceled: Callable[[], bool] = lambda: False) -> Enhanced:
-        """The prompt made richer. Raises RenderCanceled alone: the rules step in for a model that fails."""
+        """The enhanced prompt. Raises only RenderCanceled: if the model fails, the rules are used."""
         if self.source is None:
             return Enhanced(enhance(prompt, kind), RULES)
         if self._clock() - self._failed_at_s < FAILURE_KEPT_S:
@@ -60,7 +60,7 @@ class Enhancing:
             return self._by_model(self.source, prompt, kind, canceled)
         except RenderCanceled:
             raise
-        except Exception as error:  # whatever it is, the picture is worth more than a richer prompt
+        except Exception as error:  # the image matters more than an enhanced prompt, whatever failed
             name = self.source.rstrip("/").rpartition("/")[2]
             self._why = f"{name} failed: {one_line(error)}"
             LOG.warning("the rules make the prompt richer: %s", self._why)
@@ -92,9 +92,9 @@ def with_enhanced_prompt(
     note: Callable[[JobPromptEnhanced], None],
     canceled: Callable[[], bool],
 ) -> WorkOrder:
-    """The order with the prompt that is to be rendered: what an earlier attempt made stays, a new one is noted first.
+    """The order with the prompt to render: an earlier enhancement is kept, a new one is first recorded as a note.
 
-    Raises RenderCanceled, and what `note` raises.
+    Raises RenderCanceled, and exceptions of `note`.
     """
     recipe = order.recipe
     if not recipe.enhance or order.enhanced_prompt is not None:

@@ -1,4 +1,4 @@
-"""Errors of a render to what the ledger keeps of them."""
+"""Convert rendering errors to what the ledger records."""
 
 import logging
 import traceback
@@ -21,19 +21,19 @@ from services.media.bounded import DecodingUnavailable
 from services.redaction import redacted
 
 MESSAGE_CHARS_MAX = 500
-"""An error's sentence in the ledger; libraries append pages to theirs."""
+"""Maximum characters of an error's message in the ledger; libraries append pages to theirs."""
 
 STACK_CHARS_MAX = 4_000
-"""About forty frames: of a stack of libraries, those where it happened, and the engine that called them."""
+"""Maximum characters of a stack, about forty frames: the innermost ones, and the engine that called them."""
 
 CAUSES_MAX = 4
 LINE_CHARS_MAX = 300
 
 
 def failure_of(error: BaseException, log: logging.Logger, *, worker: str, versions: Mapping[str, str]) -> Failure:
-    """Its class, one sentence and its context for the ledger; no secret is in them.
+    """Error class, message and context for the ledger, without secrets.
 
-    The log gets a line, and the stack of what nobody foresaw.
+    Logs a line, with the stack if the error was unexpected.
     """
     context = ErrorContext(
         exception=name_of(error),
@@ -51,7 +51,7 @@ def failure_of(error: BaseException, log: logging.Logger, *, worker: str, versio
 
 
 def class_of(error: BaseException) -> ErrorClass:
-    """What the retry policy decides by."""
+    """The error class for the retry policy."""
     match error:
         case ModelUnavailable():
             return ErrorClass.MODEL_UNAVAILABLE
@@ -72,15 +72,15 @@ def one_line(error: BaseException) -> str:
 
 
 def name_of(error: BaseException) -> str:
-    """Its class with its module."""
+    """The exception's class with its module."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def stack_of(error: BaseException) -> str:
-    """The frames that the error passed, innermost last, its cause's first; bounded by leaving out outer frames.
+    """The frames of the error, innermost last, its cause's first; outer frames are dropped beyond the limit.
 
-    Files are named from their package on: where that is installed says more about the machine than about the error.
+    File names start at their package: the installation path says more about the machine than about the error.
     """
     lines = [without_home(redacted(line))[:LINE_CHARS_MAX] for line in lines_of(error)]
     chars = 0
@@ -92,7 +92,7 @@ def stack_of(error: BaseException) -> str:
 
 
 def without_home(line: str) -> str:
-    """The line with `~` for the home folder of whoever runs the worker."""
+    """The line with `~` for the home folder of the worker's user."""
     home = str(Path.home())
     return line if home == "/" else line.replace(home, "~")
 

@@ -1,4 +1,4 @@
-"""What happens beside the work on one order: the lease is renewed, and word to stop comes in."""
+"""Runs alongside the work on one order: renews the lease and receives requests to stop."""
 
 import asyncio
 import logging
@@ -22,19 +22,20 @@ class Interrupt(StrEnum):
     """Why the work on an order stops early."""
 
     CANCELED = "canceled"
-    """Its owner wants it stopped."""
+    """The owner canceled the job."""
     SUPERSEDED = "superseded"
-    """Another attempt has the job: whatever this one makes is worth nothing."""
+    """Another attempt has the job: results of this one are discarded."""
     GIVING_BACK = "giving back"
-    """The ledger has decided otherwise on something that the next order says: that attempt goes on with it."""
+    """The ledger has another decision on something in the order, so the next attempt continues with that."""
     STOPPING = "stopping"
-    """This worker was told to end."""
+    """This worker is stopping."""
 
 
 class KeepAlive:
-    """Around the work on one order, from its receipt to its ack, however busy the render thread is.
+    """Wraps the work on one order, from its receipt to its ack, even while the render thread is busy.
 
-    The broker hears that the message is in work from the start; the recorder gets heartbeats once `lease` was called.
+    The broker is notified that the message is in progress from the start; the recorder gets heartbeats after `lease` is
+    called.
     """
 
     def __init__(
@@ -58,17 +59,17 @@ class KeepAlive:
 
     @property
     def interrupt(self) -> Interrupt | None:
-        """Why to stop; None: go on. The render thread reads it after every step."""
+        """Why to stop; None: continue. The render thread reads it after every step."""
         return self._interrupt
 
     def interrupted(self, why: Interrupt) -> None:
-        """Stop the work. The first reason stays, except that a superseded attempt has nothing left to say."""
+        """Stop the work. The first reason is kept, except that a superseded attempt has nothing more to report."""
         if self._interrupt is None or (why is Interrupt.SUPERSEDED and self._interrupt is not why):
             LOG.info("interrupted: %s", why)
             self._interrupt = why
 
     def lease(self, started: ReportReply) -> None:
-        """The ledger accepted the start: heartbeats begin."""
+        """The ledger accepted the start: begin heartbeats."""
         self._leased = True
         self._heed(started)
 
@@ -100,12 +101,12 @@ class KeepAlive:
             return
         with suppress(nats.errors.ConnectionClosedError):
             reply = await self._reporter.ask(self._heartbeat, min(self._heartbeat_s, REPLY_S_MAX))
-            if isinstance(reply, ReportReply):  # one that got no answer is made up for by the next
+            if isinstance(reply, ReportReply):  # a heartbeat without an answer is followed by the next
                 self._heed(reply)
 
     def _heed(self, reply: ReportReply) -> None:
         if reply.code in UNACCEPTABLE:
-            return  # the heartbeat itself was at fault, and says nothing of who has the attempt
+            return  # the heartbeat itself was at fault; this says nothing about who has the attempt
         if not reply.accepted:
             self.interrupted(Interrupt.SUPERSEDED)
         elif reply.cancel_requested:

@@ -1,4 +1,4 @@
-"""Pull an order, work on it, ack it; the next one only then."""
+"""Pull an order, work on it, ack it; only then pull the next one."""
 
 import asyncio
 import logging
@@ -43,39 +43,39 @@ from services.wire import (
 LOG = logging.getLogger("darkroom.worker")
 
 PULL_S = 5.0
-"""How long one pull waits for an order. NATS forgets a pull when it restarts: that costs no more than this."""
+"""Seconds that one pull waits for an order. NATS forgets a pull when it restarts, so that costs at most this."""
 
 FIRST_S = 0.25
-"""How long the first pull waits, which tells whether there is a queue: a worker is ready soon after it began."""
+"""Seconds that the first pull waits. It shows whether there is a queue, so a worker is ready soon after its start."""
 
 HELD_LOOK_S = 1.0
-"""How often a worker that is held back looks whether it is to end."""
+"""Seconds after which a held worker checks whether it should stop."""
 
 LOOK_S = 0.5
-"""How long a worker looks for an order of what is loaded before it loads a model, which costs seconds."""
+"""Seconds that a worker looks for an order of a loaded model before it loads one, which takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A message that was pulled, and the order in it, or why it cannot be read."""
+    """A pulled message, and its order or why it cannot be read."""
 
     message: Msg
     order: WorkOrder | ValidationError
 
     @classmethod
     def of(cls, message: Msg) -> Self:
-        """Read it."""
+        """Parse the message."""
         try:
             return cls(message, WorkOrder.model_validate_json(message.data))
         except ValidationError as error:
             return cls(message, error)
 
     def since(self) -> datetime:
-        """When it was handed out."""
+        """The time at which it was handed out."""
         return self.message.metadata.timestamp
 
     def waiting(self) -> Waiting:
-        """What decides whether it is taken now. One that cannot be read is due: it is dropped at once."""
+        """Input of the decision whether to take it now. An unreadable one is due: it is dropped immediately."""
         if isinstance(self.order, ValidationError):
             return Waiting("", float("inf"), 0)
         waited_s = (datetime.now(UTC) - self.since()).total_seconds()
@@ -83,7 +83,7 @@ class Held:
 
 
 class Worker:
-    """Takes one order at a time from its pools, until it is told to stop."""
+    """Takes one order at a time from its pools until it is stopped."""
 
     def __init__(self, connection: Client, workshop: Workshop, pools: Sequence[str], heartbeat_s: float) -> None:
         self._connection = connection
@@ -99,13 +99,13 @@ class Worker:
         self._outage = Outage(LOG, f"The work queue of {', '.join(pools)}")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; what is in hand then is given back first.
+        """Work until `stop` is set; a job in progress is given back first.
 
-        Raises `nats.errors.ConnectionClosedError` when NATS refuses this worker for good.
+        Raises `nats.errors.ConnectionClosedError` when NATS refuses this worker permanently.
         """
-        # Before any start is reported: a cancel that the ledger accepts afterwards is heard.
+        # Before the first report of a start: from then on a cancel must be received.
         await self._connection.subscribe(cancels_of(self._workshop.worker), cb=self._canceled)
-        # Before any order is taken: an operator may hold this worker back since before it started.
+        # Before taking any order: an operator may have held this worker before it started.
         await self._announcing.announce()
         leaving = asyncio.create_task(self._leave_at(stop))
         announcing = asyncio.create_task(self._announcing.run())
@@ -115,7 +115,7 @@ class Worker:
                 if self._announcing.is_held:
                     await self._announcing.heard(HELD_LOOK_S)
                     continue
-                wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool holds up those with work
+                wait_s = LOOK_S if busy else PULL_S / len(self._pools)  # an empty pool delays the others
                 busy = False
                 for pool in self._pools:
                     message = None if stop.is_set() else await self._next(pool, wait_s)
@@ -128,7 +128,7 @@ class Worker:
             await announcing
 
     async def _leave_at(self, stop: asyncio.Event) -> None:
-        """What waits then is cut short, and what is in hand is interrupted."""
+        """Cut a waiting pull short, and interrupt the job in progress."""
         await stop.wait()
         if self._pulling is not None:
             self._pulling.reschedule(0)
@@ -136,7 +136,7 @@ class Worker:
             self._in_hand.interrupted(Interrupt.STOPPING)
 
     async def _next(self, pool: str, wait_s: float) -> Msg | None:
-        """The next order of the pool; None when there was none for so long, or the worker is told to end."""
+        """The next order of the pool; None if there is none within `wait_s`, or if the worker is stopping."""
         try:
             async with asyncio.timeout(None) as self._pulling:
                 return await self._pull(pool, wait_s)
@@ -146,17 +146,17 @@ class Worker:
             self._pulling = None
 
     async def _preferred(self, first: Held, stop: asyncio.Event) -> Held:
-        """The order to work on: before a model is loaded for it, a moment goes into looking for one that needs none.
+        """The order to work on: before loading a model for it, look briefly for one that needs no loading.
 
-        The others are given back before the work begins: every worker can take them at once, and their owners can
+        The others are given back before the work begins: any worker can take them immediately, and their owners can
         cancel them. See gpu_worker.preference.
         """
         if isinstance(first.order, WorkOrder) and self._workshop.is_loaded(first.order.recipe.model):
-            return first  # as `preferred` has it, whatever its age
+            return first  # same result as `preferred`, whatever its age
         held, deadline_s = [first], time.monotonic() + LOOK_S
         while (index := preferred([one.waiting() for one in held], self._workshop.is_loaded)) is None:
             more = len(held) < LOOKED_AT_MAX and time.monotonic() < deadline_s and not stop.is_set()
-            # Never cut short: the broker would give what we give back to the pull that nobody reads any more.
+            # Never cut short: the broker would send the orders that we give back to a pull without a reader.
             message = await self._look_further() if more else None
             if message is None:
                 index = 0
@@ -177,11 +177,11 @@ class Worker:
         return None
 
     async def _pull(self, pool: str, wait_s: float) -> Msg | None:
-        """The next order of the pool, or None when there was none for so long. Every wait in here is bounded."""
+        """The next order of the pool, or None if there is none within `wait_s`. Every wait in here is bounded."""
         if self._connection.is_closed:
             raise nats.errors.ConnectionClosedError
         if not self._connection.is_connected:
-            # nats-py would keep each pull and send them all at once later, for more orders than one can work on.
+            # nats-py would buffer each pull and send them all later, requesting more orders than this worker can take.
             await asyncio.sleep(self._outage.missed("NATS is away"))
             return None
         try:
@@ -189,7 +189,7 @@ class Worker:
             messages = await pull.fetch(1, timeout=wait_s if pool in self._answered else FIRST_S)
         except nats.errors.ConnectionClosedError:
             raise
-        except TimeoutError:  # nats-py's own is one of these: nothing to do
+        except TimeoutError:  # includes nats-py's own: no order
             if self._connection.is_connected:
                 self._is_there(pool)
         except nats.errors.Error as error:
@@ -200,9 +200,9 @@ class Worker:
         return None
 
     async def _bind(self, pool: str) -> JetStreamContext.PullSubscription:
-        """The consumer that the dispatcher makes, by name: one that is made anew serves as well.
+        """Bind to the dispatcher's consumer by name, so that a recreated one works too.
 
-        Whether it is there shows when it is pulled from: a worker may ask nothing else of JetStream.
+        A missing consumer is noticed when pulling: a worker has no right to ask JetStream for anything else.
         """
         pull = await self._connection.jetstream().pull_subscribe_bind(work_consumer(pool), WORK_STREAM)
         return self._pulls.setdefault(pool, pull)
@@ -236,12 +236,12 @@ class Worker:
             await self._attempt(held.message, order, stop)
 
     async def _fail_unread(self, subject: str, why: str) -> None:
-        """End the attempt of an order that cannot be read: only dropped, it would be handed out again without end."""
+        """Fail the attempt of an unreadable order: if it were only dropped, it would be handed out again forever."""
         *_, job_id, attempt = subject.split(".")
         try:
             started = StartedReport.model_validate({"job_id": job_id, "attempt": attempt})
         except ValidationError:
-            return  # it is nobody's order
+            return  # not an order
         if (await self._reporter.settle(started)).accepted:
             message = f"This worker cannot read the order of the job; is it of another version? {why}"
             error = Failure(error_class=ErrorClass.TRANSIENT, message=message)
@@ -251,7 +251,7 @@ class Worker:
 
     async def _attempt(self, message: Msg, order: WorkOrder, stop: asyncio.Event) -> None:
         if stop.is_set() or self._announcing.is_held:
-            await message.nak()  # it came in the moment of leaving: another worker gets it at once
+            await message.nak()  # it arrived while stopping: another worker gets it immediately
             return
         self._announcing.begin()
         try:
@@ -275,13 +275,13 @@ class Worker:
                 await self._announcing.announce()  # first, so that this worker does not get it again
                 await message.nak()
                 return
-            # Last, after the ledger has the end of the attempt: a worker that dies before leaves it to another.
+            # Last, after the ledger has the end of the attempt: if the worker dies before, another one gets the order.
             reached(Point.WORKER_BEFORE_ACK)
             await message.ack()
         reached(Point.WORKER_AFTER_ACK)
 
     async def _canceled(self, message: Msg) -> None:
-        """Of an order that is not in hand, or not any more, nothing is left to stop."""
+        """A cancel of another order is ignored: there is nothing to stop."""
         if message.data == HAIL and message.subject == hail_subject(self._workshop.worker):
             self._announcing.soon()
         held = self._in_hand

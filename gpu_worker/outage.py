@@ -1,15 +1,16 @@
-"""Waiting for something that does not answer: how long, and one line in the log when it stops and when it is back."""
+"""Waits for a service that does not answer; logs once when it stops answering and once when it is back."""
 
 import logging
 import random
 
 WAIT_FIRST_S = 0.2
 WAIT_MAX_S = 5.0
-"""Exponential, doubling, with jitter over the upper half: a fleet of workers does not come back in step."""
+"""Maximum seconds between tries: exponential, doubling, with jitter over the upper half, so that a fleet of workers
+does not return in step."""
 
 
 class Outage:
-    """One thing that is asked again until it answers."""
+    """A service that is called again until it answers."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
         """`what` begins a sentence: "NATS", "The recorder"."""
@@ -19,11 +20,11 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether it was away when it was last asked."""
+        """Whether the last call failed."""
         return self._misses > 0
 
     def missed(self, why: object) -> float:
-        """It did not answer. Returns the seconds to wait before the next try."""
+        """The call failed. Returns the seconds to wait before the next try."""
         if not self.lasts:
             self._log.warning("%s is away, trying again until it is back: %s", self._what, why)
         wait_s: float = min(WAIT_MAX_S, WAIT_FIRST_S * 2.0 ** min(self._misses, 10))
@@ -31,7 +32,7 @@ class Outage:
         return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
     def over(self) -> None:
-        """It answered."""
+        """The call succeeded."""
         if self.lasts:
             self._log.info("%s is back", self._what)
         self._misses = 0

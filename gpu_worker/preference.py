@@ -1,17 +1,17 @@
-"""Which of the waiting orders a worker takes: one whose model is loaded, within a bound that starves nobody. Pure."""
+"""Which waiting order a worker takes: preferably one of a loaded model, within a limit that starves none. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LOOKED_AT_MAX = 4
-"""So many orders are looked at before one is taken; those that are not taken are given back at once."""
+"""Maximum number of orders considered before one is taken; the others are given back immediately."""
 
 PASSED_OVER_MAX = 4
-"""An order that was given back so often is taken next, whatever is loaded."""
+"""Number of returns after which an order is taken next, whatever is loaded."""
 
 WAITED_S_MAX = 30.0
-"""So is one that was handed out so long ago. Where jobs take minutes that is first come, first served: beside them,
-loading a model costs little, and waiting for one more of them costs much."""
+"""Seconds since its dispatch after which an order is taken next. For jobs of minutes this means first come, first
+served: there, loading a model costs little in comparison, and waiting for one more job costs much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,17 @@ class Waiting:
     waited_s: float
     """Seconds since it was handed out, by the broker's clock and this machine's: they should agree."""
     passed_over: int
-    """How often a worker, this one or another, had it in hand and gave it back."""
+    """How often this worker or another one pulled it and gave it back."""
 
     @property
     def is_due(self) -> bool:
-        """Whether it must not be passed over any more."""
+        """Whether it must be taken next."""
         return self.passed_over >= PASSED_OVER_MAX or self.waited_s >= WAITED_S_MAX
 
 
 def preferred(orders: Sequence[Waiting], is_loaded: Callable[[str], bool]) -> int | None:
-    """Return the index of the order to take: the first that is due or needs no loading. They are sorted, oldest first.
+    """The index of the order to take: the first that is due or needs no loading. They are sorted, oldest first.
 
-    None: taking any of them means loading a model first. Then it is the oldest's turn, unless more orders can be seen.
+    None: any of them needs loading. Then the oldest is next, unless more orders can be pulled.
     """
     return next((n for n, order in enumerate(orders) if order.is_due or is_loaded(order.model)), None)

@@ -1,4 +1,4 @@
-"""Reports to the recorder, by request and reply: sent again until the ledger has them or refuses them."""
+"""Reports to the recorder, by request and reply, repeated until the ledger accepts or refuses them."""
 
 import asyncio
 import logging
@@ -14,19 +14,19 @@ from services.wire import INVALID_REPORT, RECORDER_FAILED, UNAVAILABLE, AnyRepor
 LOG = logging.getLogger("darkroom.worker")
 
 REPLY_S_MAX = 5.0
-"""How long one try waits for the recorder; its commit takes milliseconds."""
+"""Seconds that one try waits for the recorder; a commit takes milliseconds."""
 
 
 FAILURES_MAX = 10
-"""Times that one report may make the recorder fail before it is given up: some half a minute."""
+"""Number of recorder failures after which a report is given up: about half a minute."""
 
 
 class ReportRefused(Exception):
-    """The ledger does not take what was reported, whoever reports it: this part of the work failed."""
+    """The ledger will never accept the report, from any worker: this part of the work failed."""
 
 
 class Reporter:
-    """The way to the ledger. Every report may be sent twice: the ledger takes the second one for the first."""
+    """Sends reports. A report may be sent twice: the ledger recognises the repeat."""
 
     def __init__(self, connection: Client, worker: str) -> None:
         self._connection = connection
@@ -34,10 +34,10 @@ class Reporter:
         self._outage = Outage(LOG, "The recorder")
 
     async def settle(self, report: AnyReport) -> ReportReply:
-        """Send it until it is accepted or refused, however long the recorder is away.
+        """Send a report until it is accepted or refused, however long the recorder is down.
 
-        A report that makes the recorder fail again and again, or that NATS does not carry, counts as refused.
-        Raises `nats.errors.ConnectionClosedError` when the connection is closed for good.
+        A report that makes the recorder fail repeatedly, or that is too large for NATS, counts as refused. Raises
+        `nats.errors.ConnectionClosedError` when the connection is closed permanently.
         """
         with telemetry.job_span(f"report {report.kind}", report.job_id):
             failures = 0
@@ -52,11 +52,11 @@ class Reporter:
                 await asyncio.sleep(self._outage.missed(why))
 
     async def ask(self, report: AnyReport, timeout_s: float = REPLY_S_MAX) -> ReportReply | str:
-        """Send it once. Returns the verdict, or why there is none. Raises as `settle` does."""
+        """Send a report once. Returns the reply, or why there is none. Raises the same as `settle`."""
         if self._connection.is_closed:
             raise nats.errors.ConnectionClosedError
         if not self._connection.is_connected:
-            return "NATS is away"  # nats-py would keep every try and send them all after it is back
+            return "NATS is away"  # nats-py would buffer every try and send them all later
         try:
             message = await self._connection.request(
                 self._subject, report.model_dump_json().encode(), timeout=timeout_s, headers=telemetry.headers()
@@ -64,7 +64,7 @@ class Reporter:
             reply = ReportReply.model_validate_json(message.data)
         except nats.errors.ConnectionClosedError:
             raise
-        except nats.errors.MaxPayloadError:  # it never will be
+        except nats.errors.MaxPayloadError:  # it will always be too large
             return ReportReply(accepted=False, code=INVALID_REPORT, detail="The report is larger than NATS carries.")
         except nats.errors.NoRespondersError:
             return "no recorder is running"

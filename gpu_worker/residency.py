@@ -1,4 +1,4 @@
-"""Which models are in memory: loaded on first use, within a budget; the one unused for longest leaves first."""
+"""The models in memory: loaded on first use, within a budget; the least recently used one is evicted first."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ LOG = logging.getLogger("darkroom.worker")
 MB = 1_000_000
 
 FAILURE_KEPT_S = 30.0
-"""Jobs of a broken model fail at once for so long, and then it is tried again: somebody may have repaired it."""
+"""Seconds for which jobs of a broken model fail immediately; then it is tried again in case it was repaired."""
 
 
 class LocalEngine(Engine, Protocol):
@@ -36,21 +36,21 @@ class LocalEngine(Engine, Protocol):
 
     @property
     def weights_bytes(self) -> int:
-        """What its weights take now; it grows when a part is added, as an IP-Adapter is."""
+        """Bytes of its weights now; grows when a part is added, such as an IP-Adapter."""
 
 
 class Load(Protocol):
-    """How an engine is loaded from a source. Raises ModelUnavailable or OutOfMemory."""
+    """Loads an engine from a source. Raises ModelUnavailable or OutOfMemory."""
 
     def __call__(self, source: str, /, *, device: str | None, tuning: Tuning) -> LocalEngine: ...
 
 
 LOADERS: Mapping[str, Load] = {"StableDiffusionXL": SdxlEngine.load, "Wan": WanEngine.load}
-"""By what the name of a model's pipeline begins with."""
+"""Loaders by the prefix of a model's pipeline class."""
 
 
 class Residency:
-    """The loaded engines of a worker. One thread at a time."""
+    """The loaded engines of a worker. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Residency:
         hosted: HostedEngines | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take model names with their folder, file or hub id, and how much their weights may take together.
+        """Take model names with their folder, file or hub id, and the maximum bytes of all weights together.
 
-        By default that is what `default_budget_bytes` says. Hosted models take no room. Raises TuningRefused.
+        The default is `default_budget_bytes`. Hosted models take no memory. Raises TuningRefused.
         """
         self._models = dict(models)
         self._hosted = hosted or HostedEngines(models, {})
@@ -78,13 +78,13 @@ class Residency:
 
     @property
     def device_name(self) -> str:
-        """The device, of a GPU with the name of its card."""
+        """The device; for a GPU with the name of its card."""
         if not self._device.startswith("cuda"):
             return self._device
         return f"{self._device} {torch.cuda.get_device_name(self._device)}"
 
     def engine(self, model_name: str) -> Engine:
-        """Return the engine of a model, loading it if need be. Raises ModelUnavailable or OutOfMemory."""
+        """The engine of a model, loaded if needed. Raises ModelUnavailable or OutOfMemory."""
         if model_name in self._hosted:
             return self._hosted.engine(model_name)
         if model_name in self._loaded:
@@ -105,11 +105,14 @@ class Residency:
         return self._loaded[model_name]
 
     def is_loaded(self, model_name: str) -> bool:
-        """Whether its next job begins without loading anything. Any thread may ask."""
+        """Whether its next job starts without loading. Thread-safe."""
         return model_name in self._loaded or model_name in self._hosted
 
     def ran_out(self, model_name: str) -> None:
-        """Memory ran out while this model rendered: drop the others, and never keep as many bytes loaded again."""
+        """Memory ran out while rendering with this model: drop the others and lower the budget accordingly.
+
+        The new budget is below the bytes that were loaded then.
+        """
         others = [name for name in self._loaded if name != model_name]
         if model_name in self._loaded and others:
             self._budget_bytes = min(self._budget_bytes, self._taken_bytes() - 1)
@@ -119,12 +122,12 @@ class Residency:
             free_memory()
 
     def release(self) -> None:
-        """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
+        """Drop every loaded engine because the memory is needed elsewhere. The next job loads its own again."""
         self._loaded.clear()
         free_memory()
 
     def _load(self, model_name: str) -> None:
-        """Make room by what the files say, load, and make room again by what the model then takes."""
+        """Make room according to the file sizes, load, and make room again according to the actual size."""
         source = self._models[model_name]
         load = loader_of(source)
         estimate = estimated_bytes(source, dtype_on(self._device, self._tuning, torch.float16).itemsize)
@@ -142,7 +145,7 @@ class Residency:
         self._loaded[model_name] = engine
 
     def _make_room(self, wanted_bytes: int) -> None:
-        """Drop the engines unused for longest until so much fits beside the others, or none is left."""
+        """Drop the least recently used engines until `wanted_bytes` fit, or none is left."""
         dropped = False
         while self._loaded and wanted_bytes + self._taken_bytes() > self._budget_bytes:
             model_name, _ = self._loaded.popitem(last=False)
@@ -156,16 +159,16 @@ class Residency:
 
 
 def default_budget_bytes(device: str) -> int:
-    """Return 90 % of a GPU's memory, and elsewhere half of the machine's, which other programs need as well."""
+    """90 % of a GPU's memory; on a CPU half of the machine's, which other programs need too."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_properties(device).total_memory * 9 // 10
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def loader_of(source: str) -> Load:
-    """Return what loads a source, by what lies there; the SDXL engine where nothing says, or it can say what is wrong.
+    """The loader for a source, by its files; the SDXL engine if unclear, or if it gives the better error.
 
-    Raises ModelUnavailable for a folder that is no model.
+    Raises ModelUnavailable for a folder that is not a model.
     """
     path = Path(source).expanduser()
     kind = ""
@@ -177,9 +180,9 @@ def loader_of(source: str) -> Load:
 
 
 def hub_pipeline_class(hub_id: str) -> str:
-    """Return which of diffusers' pipelines a hub model is for; empty where the hub does not say."""
+    """The diffusers pipeline class of a hub model; empty if the hub does not say."""
     try:
         index = json.loads(Path(hf_hub_download(hub_id, "model_index.json")).read_text(encoding="utf-8"))
         return str(index["_class_name"])
-    except Exception:  # offline, unknown, closed, or no such file: loading it says which, in one sentence
+    except Exception:  # offline, unknown, private, or no such file: loading it reports which
         return ""

@@ -24,19 +24,19 @@ POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 NATS_USER = re.compile(r"[A-Za-z0-9_-]+")
 USER_UNKNOWN = "worker"
-"""Who a worker is to a NATS server without users."""
+"""The name of a worker's user for a NATS server without users."""
 
 TOKENS = frozenset({"replicate_api_token", "fal_key"})
-"""Secret as a whole; of a URL the credentials alone are."""
+"""Settings that are entirely secret; in a URL only the credentials are."""
 
 JOBS_AT_ONCE_MAX = 256
-"""Each costs up to three threads while it is in hand."""
+"""Maximum number of concurrent jobs; each uses up to three threads."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(Exception):
-    """A setting has a bad value; the sentence names the variable and what is allowed."""
+    """A setting has an invalid value; the message names the variable and what is allowed."""
 
     code = "settings_invalid"
 
@@ -47,12 +47,12 @@ def default_data_dir() -> Path:
 
 
 def default_worker_name() -> str:
-    """The host and the process: two workers of one machine differ."""
+    """The host and the process id, so that two workers on one machine differ."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', socket.gethostname()) or 'worker'}-{os.getpid()}"
 
 
 class WorkerSettings(BaseSettings):
-    """What `python -m gpu_worker` reads from the environment."""
+    """The environment variables of `python -m gpu_worker`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
@@ -185,7 +185,7 @@ class WorkerSettings(BaseSettings):
     @field_validator("jobs_at_once")
     @classmethod
     def _only_hosted_at_once(cls, jobs: int, info: ValidationInfo) -> int:
-        """After `models` and `enhancer`; one of these with a bad value is missing here, and is what is told."""
+        """Runs after `models` and `enhancer`. If one of these is invalid, it is missing here and reported instead."""
         local = [name for name, source in info.data.get("models", {}).items() if not is_hosted(source)]
         if jobs > 1 and (local or info.data.get("enhancer") is not None):
             runs_here = f"the model {local[0]}" if local else "the language model of DARKROOM_ENHANCER"
@@ -213,24 +213,24 @@ class WorkerSettings(BaseSettings):
 
     @classmethod
     def variable(cls, field: str) -> str:
-        """The environment variable of a setting: providers have given their tokens' variables names of their own."""
+        """The environment variable of a setting. Providers' tokens use the providers' own names."""
         alias = cls.model_fields[field].validation_alias if field in cls.model_fields else field
         return alias if isinstance(alias, str) else PREFIX + field.upper()
 
     @property
     def nats_servers(self) -> list[str]:
-        """Every server's URL, with its credentials: not for logs."""
+        """The URLs of all servers, with credentials: not for logs."""
         return nats_servers(self.nats_url.get_secret_value())
 
     @property
     def worker(self) -> str:
-        """What the ledger calls this worker: see `services.wire.worker_name`."""
+        """The worker's name in the ledger: see `services.wire.worker_name`."""
         users = [_user_of(urlsplit(server)) for server in self.nats_servers]
         return worker_name(next((user for user in users if user), USER_UNKNOWN), self.worker_name)
 
     @property
     def workers(self) -> Sequence[str]:
-        """The same for each job that it has in hand at a time: a worker of the ledger has one."""
+        """The names in the ledger, one per concurrent job: a worker of the ledger has one job."""
         if self.jobs_at_once == 1:
             return [self.worker]
         return [f"{self.worker}.{number}" for number in range(1, self.jobs_at_once + 1)]
@@ -241,7 +241,7 @@ class WorkerSettings(BaseSettings):
         return Tuning(dtype=self.dtype, channels_last=self.channels_last, compiled=self.compile)
 
     def blobs(self) -> str:
-        """The object store's URL, the default filled in."""
+        """The object store's URL, or its default."""
         return self.blobs_url or (self.data_dir.absolute() / "blobs").as_uri()
 
     def listing(self) -> list[str]:
@@ -260,7 +260,7 @@ class WorkerSettings(BaseSettings):
 
 
 def _user_of(parts: SplitResult) -> str | None:
-    """The user of a NATS URL; a name without a password is a token, which is a secret and nobody's name."""
+    """The user of a NATS URL. A name without a password is a token: a secret, not a name."""
     return unquote(parts.username) if parts.username and parts.password is not None else None
 
 

@@ -1,4 +1,4 @@
-"""The sound of a video on its way into a file."""
+"""Encode the sound of a video into a file."""
 
 from fractions import Fraction
 from typing import Any, Final
@@ -11,11 +11,12 @@ from services.media.sounds import Sound
 
 CODEC: Final = "aac"
 BITS_A_SECOND_PER_CHANNEL: Final = 128_000
-"""Above what listening tests call transparent: a video that goes on several times is encoded as often."""
+"""Bits per second and channel. Above the rate that listening tests call transparent: a video that is extended
+repeatedly is encoded as often."""
 
 
 class SoundTrack:
-    """A sound on its way into a container; add it before anything is muxed."""
+    """A sound track of a container; create it before anything is muxed."""
 
     def __init__(self, container: OutputContainer, sound: Sound) -> None:
         self._container = container
@@ -26,7 +27,7 @@ class SoundTrack:
         self._done = 0
 
     def write(self, until_s: float | None = None) -> None:
-        """Encode up to there, or all that is left: pieces between the frames, so that a player need not seek."""
+        """Encode up to `until_s`, or the rest. Interleaved with the frames, so that a player need not seek."""
         samples, rate = self._sound.samples, self._sound.rate
         step = self._stream.codec_context.frame_size or 1024
         end = samples.shape[1] if until_s is None else min(samples.shape[1], round(until_s * rate))

@@ -1,4 +1,4 @@
-"""What was rendered becomes a file in the object store, once."""
+"""Write a rendered output to the object store, once."""
 
 import hashlib
 import time
@@ -14,13 +14,13 @@ from services.crash_points import Point, reached
 from services.wire import Output, WorkOrder
 
 FileRecipe = Literal["full", "minimal"]
-"""What a file says of how it was made: all of it, or only which job and asset it is."""
+"""What a file records about its origin: the full recipe, or only job and asset."""
 
 OF_FILES: Final = frozenset(
     {"software", "major_brand", "minor_version", "compatible_brands", "encoder", "handler_name", "creation_time"}
     | {"title", "author", "artist", "description", "comment", "copyright", "disclaimer", "warning", "source", "date"}
 )
-"""Names, in lower case, under which PNG and MP4 files say something of themselves; MP4 does not tell A from a."""
+"""Metadata names, in lower case, that PNG and MP4 files use themselves; MP4 ignores case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ def store(
     model_revision: str,
     file_recipe: FileRecipe = "full",
 ) -> Stored:
-    """Encode and write it. A file that an earlier attempt left there stays, and is what gets described.
+    """Encode and write an output. If an earlier attempt left a file, that one is kept and described.
 
-    Raises `BlobStoreUnavailable` or `BlobMissing` when the store is to blame, `BrokenFile` when the file that is there
-    cannot be decoded, and whatever the encoder raises.
+    Raises `BlobStoreUnavailable` or `BlobMissing` if the store is at fault, `BrokenFile` if the existing file cannot be
+    decoded, and exceptions of the encoder.
     """
     with telemetry.job_span("store", order.job_id, {"darkroom.index": output.index}):
         return _stored(blobs, output, rendered, origin_of(order, output, model_revision, file_recipe))
@@ -67,11 +67,11 @@ def _stored(blobs: Blobs, output: Output, rendered: Rendered, origin: Origin) ->
 
 
 def origin_of(order: WorkOrder, output: Output, model_revision: str, file_recipe: FileRecipe = "full") -> Origin:
-    """What the file says about itself. Nothing of the attempt: each attempt writes the same bytes.
+    """The metadata of the file. It does not depend on the attempt: each attempt writes the same bytes.
 
     `Recipe` is the canonical JSON, and `Recipe fingerprint` the SHA-256 of that text. A parameter has its own name, or
-    `Parameter NAME` where the file says something else under that. A minimal origin leads back to the job and says
-    nothing of what it was asked for.
+    `Parameter NAME` if the file uses that name itself. A minimal origin identifies the job and says nothing about its
+    recipe.
     """
     recipe = order.recipe
     canonical = recipe.canonical()

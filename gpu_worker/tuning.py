@@ -1,28 +1,28 @@
-"""How models run on the device, by configuration. No torch here: the settings come before it."""
+"""Configuration of how models run on the device. Imports no torch: settings are read before it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 
 class TuningRefused(Exception):
-    """The device cannot do what was configured; the sentence says what to change."""
+    """The device does not support the configuration; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Numbers, memory layout and compilation of every local model of a worker.
+    """Number format, memory layout and compilation of every local model of a worker.
 
-    Attention needs no choice: diffusers takes torch's scaled_dot_product_attention, which is fused on CUDA.
+    Attention needs no setting: diffusers uses torch's scaled_dot_product_attention, which is fused on CUDA.
     """
 
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """`auto`: on cuda what the architecture was made for, fp16 for SDXL and bf16 for Wan; elsewhere fp32."""
+    """Number format. `auto`: on cuda the architecture's own, fp16 for SDXL and bf16 for Wan; elsewhere fp32."""
     channels_last: bool = False
     compiled: bool = False
-    """torch.compile of the UNet or transformer; each new size of a picture is compiled once, for minutes."""
+    """Whether to use torch.compile on the UNet or transformer; each new image size is compiled once, for minutes."""
 
     def refuse_impossible(self, device: str) -> None:
-        """Raise TuningRefused for what this device cannot do."""
+        """Raise TuningRefused for a configuration that this device does not support."""
         if self.compiled and not device.startswith("cuda"):
             raise TuningRefused(
                 f"DARKROOM_COMPILE: models are compiled on cuda alone, but this worker's device is {device}; "

@@ -1,4 +1,4 @@
-"""What every attempt of a worker shares, and what an order means to an engine."""
+"""Parts shared by all attempts of a worker, and the conversion of an order to a render request."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -21,27 +21,27 @@ from services.wire import AnnouncedModel, WorkOrder
 
 
 class Engines(Protocol):
-    """Where engines come from; asked only in the render thread, except for what is loaded."""
+    """Source of engines; used only in the render thread, except for `is_loaded`."""
 
     @property
     def device_name(self) -> str:
-        """Where models run, for people: `cpu`, `cuda NVIDIA H200`, `hosted`."""
+        """The device for display: `cpu`, `cuda NVIDIA H200`, `hosted`."""
 
     def engine(self, model_name: str) -> Engine:
-        """Load it if need be. Raises ModelUnavailable or OutOfMemory."""
+        """The engine of a model, loaded if needed. Raises ModelUnavailable or OutOfMemory."""
 
     def is_loaded(self, model_name: str) -> bool:
-        """Whether its next job begins without loading anything. Any thread may ask."""
+        """Whether its next job starts without loading. Thread-safe."""
 
     def ran_out(self, model_name: str) -> None:
-        """Memory ran out while this model rendered: those that lie idle beside it leave."""
+        """Memory ran out while rendering with this model: drop the idle ones."""
 
     def release(self) -> None:
-        """Drop every loaded engine: somebody else needs the memory. The next job loads its own again."""
+        """Drop every loaded engine because the memory is needed elsewhere. The next job loads its own again."""
 
 
 class Workshop:
-    """What every attempt of a worker shares: engines, object store, and the one thread that renders."""
+    """Parts shared by all attempts of a worker: engines, object store, and the single render thread."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Workshop:
         file_recipe: FileRecipe = "full",
         device: str = "cpu",
     ) -> None:
-        """Take an enhancer, or none for the rules alone, and what files say of how they were made.
+        """Take an enhancer, or None for only the rules, and how much files record about their origin.
 
-        `device` is where models run, as operators read it.
+        `device` is the device as shown to operators.
         """
         self.file_recipe = file_recipe
         self.worker = worker
@@ -77,22 +77,22 @@ class Workshop:
         return self._engines.engine(model)
 
     def models(self) -> Iterator[AnnouncedModel]:
-        """What it can render, and what is loaded."""
+        """The models that it can render, and which are loaded."""
         return (AnnouncedModel(name=name, loaded=self._engines.is_loaded(name)) for name in self._models)
 
     def ran_out(self, model: str) -> None:
-        """Memory ran out while this model rendered; call it in the render thread, before it goes on."""
+        """Memory ran out while rendering with this model; call it in the render thread, before continuing."""
         self._engines.ran_out(model)
 
     def is_loaded(self, model: str) -> bool:
-        """Whether a job of this model makes the worker load nothing: it is loaded, or the job fails at once."""
+        """Whether a job of this model needs no loading: it is loaded, or the job fails immediately."""
         return model not in self._models or self._engines.is_loaded(model)
 
 
 def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
-    """What the engine shall make: the outputs that are still owed, in their order, from the files they start from.
+    """The request to the engine: the remaining outputs, in order, with their input files.
 
-    Raises InvalidRequest; `BlobMissing` and `BlobStoreUnavailable` when a file cannot be had.
+    Raises InvalidRequest; `BlobMissing` and `BlobStoreUnavailable` if a file cannot be read.
     """
     recipe = order.recipe
     inputs = Inputs(recipe, blobs)
@@ -121,7 +121,7 @@ def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
 
 
 class Inputs:
-    """The files that a recipe starts from, fetched and checked against the hash that the recipe was accepted with."""
+    """The input files of a recipe, fetched and checked against the hashes in the recipe."""
 
     def __init__(self, recipe: Recipe, blobs: Blobs) -> None:
         self._recipe = recipe
@@ -130,19 +130,19 @@ class Inputs:
         """What the pictures that were read so far say of themselves and is not so read."""
 
     def references(self) -> tuple[GivenReference, ...]:
-        """The pictures that guide the result."""
+        """The images that guide the result."""
         return tuple(
             GivenReference(reference.type, self._image(reference.source), reference.strength)
             for reference in self._recipe.references
         )
 
     def image(self) -> Image.Image | None:
-        """The picture that the result starts from."""
+        """The image that the result starts from."""
         source = self._recipe.media.get("image")
         return None if source is None else self._image(source)
 
     def video(self) -> bytes | None:
-        """The video that goes on."""
+        """The video to extend."""
         source = self._recipe.media.get("video")
         return None if source is None else self._content(source)
 
@@ -166,7 +166,7 @@ class Inputs:
 
 @cache
 def library_versions() -> Mapping[str, str]:
-    """What is installed, without importing it; `unknown` where Darkroom runs from its sources."""
+    """Installed versions, without importing the packages; `unknown` if Darkroom runs from its sources."""
 
     def installed(package: str) -> str:
         try:

@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 SQL = load("projector.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 4_000
-"""Events read and projected at a time: enough to be set-wise, few enough that a view is never long behind."""
+"""Maximum number of events read and projected at a time: enough for set-wise SQL, few enough to keep views current."""
 
 LIVE: Final = "live"
 
 
 class View(Protocol):
-    """A projection, as the projector sees it."""
+    """The part of a projection that the projector uses."""
 
     @property
     def name(self) -> str:
@@ -46,29 +46,29 @@ class View(Protocol):
 
     @property
     def tables(self) -> Sequence[str]:
-        """Its tables."""
+        """The view's tables."""
         ...
 
     @property
     def kinds(self) -> Sequence[str]:
-        """The aggregates or single events that it takes, as `domain.codec.of_kinds` has them; empty for all."""
+        """The aggregates or event names that it takes (see `domain.codec.of_kinds`); empty for all."""
         ...
 
     @property
     def version(self) -> int:
-        """Of the code that makes its rows."""
+        """Version of the code that makes the rows."""
         ...
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """Take events in ledger order."""
+        """Apply events in ledger order."""
         ...
 
 
 class Projector:
     """All views of an installation. Several projectors may run; a row lock lets one work at a time.
 
-    A view goes on only in the version of its code that made its rows: rows of two versions never mix. One that another
-    version made stays as it is, and can be read, until it is rebuilt.
+    A view advances only in the version of the code that made its rows: rows of two versions never mix. A view of
+    another version stays readable and unchanged until it is rebuilt.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class Projector:
         views: Sequence[View],
         rebuild_outdated: Callable[[Callable[[], bool]], bool] = lambda _: True,
     ) -> None:
-        """`rebuild_outdated` rebuilds what another version made, until it is told to stop; False: not all of it yet."""
+        """`rebuild_outdated` rebuilds views of another version until its argument returns true.
+
+        It returns whether all are up to date.
+        """
         self._database = database
         self._ledger = ledger
         self._views = {view.name: view for view in views}
@@ -86,7 +89,7 @@ class Projector:
         self._reading: tuple[tuple[Sequence[str], int, int], Future[list[Recorded | Unreadable]]] | None = None
 
     async def run(self, broker: Broker, stop: asyncio.Event) -> None:
-        """Project until stopped; an outage of Postgres is waited out. Views of another version are rebuilt."""
+        """Project until stopped; waits out an outage of Postgres. Views of another version are rebuilt."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rebuild_others(broker, stop))
             await self._follow(broker, stop)
@@ -112,7 +115,7 @@ class Projector:
                     released = True
                 began = time.monotonic()
                 if taken := await asyncio.to_thread(self.step):
-                    broker.wake(0)  # whoever reads views: they moved
+                    broker.wake(0)  # for readers of views: they advanced
                     if taken < BATCH_EVENTS_MAX:
                         await asyncio.sleep(pause_after(time.monotonic() - began))
                     said.looked()
@@ -124,7 +127,7 @@ class Projector:
             await follower.woken()
 
     def step(self) -> int:
-        """Project the next batch into every view; how many events. 0: all views of our version are at the end."""
+        """Project the next batch into every view; returns the number of events, 0 if all current views are complete."""
         with self._database.connection() as connection:
             progress = connection.execute(SQL["progress"], (list(self._views),), prepare=True).fetchall()
             if len(progress) < len(self._views):
@@ -137,7 +140,7 @@ class Projector:
             return sum(self._advance(connection, names, position, len(groups) == 1) for position, names in groups)
 
     def release(self) -> int:
-        """Try parked streams again: after a fix they go on where they stopped. How many were released."""
+        """Try parked streams again: after a fix they continue where they stopped. Returns the number released."""
         with self._database.connection() as connection:
             return sum(self._release_view(connection, view) for view in self._views.values())
 
@@ -146,7 +149,7 @@ class Projector:
         connection.cursor().executemany(SQL["register"], rows)
 
     def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int, read_ahead: bool) -> int:
-        """Take the next batch into views that are all at `position`."""
+        """Apply the next batch to views that are all at `position`."""
         kinds = [self._views[name].kinds for name in names]
         read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
         upto, batch = self._read(read, position, read_ahead)
@@ -179,7 +182,7 @@ class Projector:
         if ahead and following <= head:
             reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
             self._reading = (kinds, upto, following), reader.submit(self._ledger.read_of, kinds, upto, following)
-            reader.shutdown(wait=False)  # its thread ends with the reading
+            reader.shutdown(wait=False)  # its thread ends after the current read
         return upto, batch
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
@@ -214,12 +217,12 @@ class Projector:
 
 
 def use_schema(connection: Connection[TupleRow], schema: str) -> None:
-    """For this transaction, unqualified table names mean the tables of `schema`; times read as UTC."""
+    """Within this transaction, resolve unqualified table names in `schema`, and return times in UTC."""
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
 def take_into(views: Sequence[View], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
-    """Bring a batch into live views: into all at once when they can, else into each as it can."""
+    """Apply a batch to live views: to all at once if possible, else to each separately."""
     shares = [(view, wanted(view, batch)) for view in views]
     readable = [(view, share) for view, share in shares if is_readable(share)]
     names = [view.name for view in views]
@@ -236,15 +239,15 @@ def is_readable(events: Sequence[Recorded | Unreadable]) -> TypeGuard[Sequence[R
 
 
 def wanted(view: View, events: Sequence[Recorded | Unreadable]) -> Sequence[Recorded | Unreadable]:
-    """Those of the events that are of the view's kinds."""
+    """The events of the view's kinds."""
     kinds = tuple(view.kinds)
     return [event for event in events if of_kinds(event.name, kinds)] if kinds else events
 
 
 def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
-    """Bring a batch of its kinds into a view: at once when it can, else one by one, parking what the view cannot take.
+    """Apply a batch to a view: at once if possible, else one by one, parking events that the view cannot apply.
 
-    A parked stream stays as it was before its poisoned event; all its later events are parked too, none is skipped.
+    A parked stream keeps its state before the poisoned event; all its later events are parked too, none is skipped.
     """
     parked = {stream for (stream,) in cursor.execute(SQL["parked_streams"], (view.name, slot), prepare=True).fetchall()}
     if not parked and is_readable(batch):
@@ -269,22 +272,22 @@ def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) 
 
 
 def _refusal(shares: Sequence[tuple[View, Sequence[Recorded]]], cursor: Cursor[TupleRow]) -> str | None:
-    """Why one of the views cannot take its events, all undone; None when each took them."""
+    """Why one of the views cannot apply its events, after a rollback; None if all of them did."""
     try:
         with cursor.connection.transaction():
             for view, events in shares:
                 view.project(events, cursor)
     except (psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as error:
-        return f"{type(error).__name__}: {error}"  # an OperationalError by its class, but the event's own fault
+        return f"{type(error).__name__}: {error}"  # an OperationalError by class, but caused by the event
     except (psycopg.OperationalError, psycopg.InterfaceError):
-        raise  # Postgres is in trouble, not the event
+        raise  # Postgres is at fault, not the event
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def checksum(connection: Connection[TupleRow], tables: Iterable[str]) -> tuple[int, str]:
-    """Rows and an order-independent checksum over tables of the current search path; equal rows give equal sums."""
+    """Row count and checksum over tables of the current search path; equal rows, in any order, give equal sums."""
     total, sums = 0, []
     for table in tables:
         query = sql.SQL(SQL["checksum"])

@@ -1,15 +1,15 @@
-"""The one protocol that every engine speaks, and the ways in which a render can end badly.
+"""The protocol of every engine, and the exceptions with which a render can end.
 
 Exception
-├── RenderCanceled     somebody canceled the job between two steps
+├── RenderCanceled     the job was canceled between two steps
 ├── ModelUnavailable   the model is missing, of another kind, or broken
-├── OutOfMemory        not even one image fits, with the smallest memory profile
-├── InvalidRequest     the model refuses these sizes, steps or references
-├── UnusableOutput     what came out of the model for one output is no picture; never raised, see OutputFailed
-├── ProviderUnavailable   a hosted model cannot be reached now, or its fate is unknown
-└── PredictionFailed   a hosted model gave up this one output
+├── OutOfMemory        a single image does not fit, even with the smallest memory profile
+├── InvalidRequest     the model does not support these sizes, steps or references
+├── UnusableOutput     the model's output is not a valid image; never raised, see OutputFailed
+├── ProviderUnavailable   a hosted model cannot be reached now, or the state of its order is unknown
+└── PredictionFailed   a hosted model gave up this output
 
-The text of each is one sentence for the person who submitted the job. After any of them the engine can render again.
+The text of each is one sentence for the owner of the job. After any of them the engine can render again.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class RenderCanceled(Exception):
-    """`canceled()` turned true; images that were yielded before are good."""
+    """`canceled()` returned true; images yielded before are valid."""
 
 
 class ModelUnavailable(Exception):
-    """The model is missing, of another kind, or broken; the same request fails until somebody repairs it."""
+    """The model is missing, of another kind, or broken; the same request fails until it is repaired."""
 
 
 class OutOfMemory(Exception):
-    """The model, or one image of this size at a time, does not fit into memory."""
+    """The model, or a single image of this size, does not fit into memory."""
 
 
 class InvalidRequest(Exception):
@@ -54,12 +54,12 @@ class PredictionFailed(Exception):
 
 
 class UnusableOutput(Exception):
-    """What came out of the model for one output is no picture or video."""
+    """The model's output is not a valid image or video."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """What decides the pixels: the same request on the same machine and model gives the same images."""
+    """Everything that determines the pixels: the same request on the same machine and model gives the same images."""
 
     prompt: str
     negative_prompt: str | None
@@ -69,27 +69,27 @@ class RenderRequest:
     steps: int
     """Denoising steps, at least 1."""
     guidance: float
-    """How strongly the prompt pulls; 1.0 and below turn guidance, and the negative prompt with it, off."""
+    """Strength of the prompt; at 1.0 and below, guidance and the negative prompt are off."""
     seeds: tuple[int, ...]
-    """One output per seed, in this order; a seed alone decides its output's first noise."""
+    """One output per seed, in this order; the initial noise of an output depends only on its seed."""
     task: Task = Task.TEXT_TO_IMAGE
     kind: Kind = Kind.IMAGE
     params: Mapping[str, ParamValue] = field(default_factory=dict)
-    """All parameters of the recipe, by the catalog's names: those above, and those that one engine alone knows."""
+    """All parameters of the recipe, by their names in the catalog, including those specific to one engine."""
     references: tuple[GivenReference, ...] = ()
     image: Image.Image | None = None
-    """The picture that a video starts from."""
+    """The image that a video starts from."""
     video: bytes | None = None
-    """The finished video, an MP4 file, that goes on."""
+    """The video to extend, an MP4 file."""
     provider_ids: Mapping[int, str] = field(default_factory=dict)
-    """What a provider has in work already, by position: see HandedOver."""
+    """Ids of outputs that a provider is already making, by position: see HandedOver."""
     losses: tuple[Warned, ...] = ()
-    """What the pictures above say of themselves and are not so read."""
+    """Warnings about properties of the images above that are not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenReference:
-    """A picture that guides the result; `strength` is 0.1 … 1.0, and more pulls harder."""
+    """An image that guides the result; `strength` is 0.1 … 1.0, and higher is stronger."""
 
     type: Literal["style", "composition", "character"]
     image: Image.Image
@@ -103,9 +103,9 @@ class RenderedImage:
     position: int
     """The index of its seed in the request."""
     image: Image.Image
-    """RGB, of the requested size."""
+    """The image in RGB, of the requested size."""
     render_ms: int
-    """Wall milliseconds of the pipeline call that painted it, divided by that call's images."""
+    """Wall milliseconds of the pipeline call that made it, divided by the images of the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +115,17 @@ class RenderedVideo:
     position: int
     """The index of its seed in the request."""
     frames: NDArray[np.uint8]
-    """[frames, height, width, 3], red, green, blue."""
+    """Array [frames, height, width, 3] in RGB."""
     fps: float
-    """Frames a second."""
+    """Frames per second."""
     render_ms: int
     sound: Sound | None = None
-    """That of the video that goes on, from its first frame on."""
+    """The sound of the extended video, from its first frame on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedFile:
-    """One finished output that came as a file: PNG, JPEG or WebP for an image, MP4 for a video."""
+    """One finished output as a file: PNG, JPEG or WebP for an image, MP4 for a video."""
 
     position: int
     content: bytes
@@ -134,7 +134,7 @@ class RenderedFile:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLowered:
-    """Memory ran out; the engine has freed what it could and goes on with a smaller profile."""
+    """Memory ran out; the engine has freed memory and continues with a smaller profile."""
 
     profile: str
     error: str
@@ -142,7 +142,7 @@ class MemoryLowered:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that was asked for is lost on the way; `detail` is a sentence for whoever submitted the job."""
+    """Part of the request has no effect; `detail` is a sentence for the job's owner."""
 
     code: WarningCode
     detail: str
@@ -150,7 +150,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A provider has this output in work, under its own id; the engine does not poll before the ledger has it."""
+    """A provider is making this output under its own id; the engine does not poll until the ledger has the id."""
 
     position: int
     provider: str
@@ -159,7 +159,7 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class OutputFailed:
-    """This one output cannot be made; its siblings go on."""
+    """This output cannot be made; the others continue."""
 
     position: int
     error: Exception
@@ -167,24 +167,24 @@ class OutputFailed:
 
 Rendered = RenderedImage | RenderedVideo | RenderedFile
 Rendering = Rendered | MemoryLowered | HandedOver | Warned | OutputFailed
-"""What an engine yields: outputs as they are finished, and what is worth keeping in between."""
+"""What an engine yields: finished outputs, and notes in between."""
 
 
 class Engine(Protocol):
-    """A loaded model. One thread at a time."""
+    """A loaded model. Used by one thread at a time."""
 
     @property
     def model_revision(self) -> str:
-        """Changes when the model's files change: a hub commit, or a fingerprint of the local files."""
+        """A revision that changes with the model's files: a hub commit, or a fingerprint of the local files."""
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
     ) -> Iterator[Rendering]:
-        """Yield each output as soon as it exists, and notes in between; local models go in the order of the seeds.
+        """Yield each output as soon as it is finished, and notes in between; local models follow the seeds' order.
 
-        The caller asks for the next one after a note only when the ledger has that note. `on_step(done, total)` is
-        called after every step, counted over all pipeline calls of the request; `total` grows when memory forces more
-        calls. `canceled()` is asked after every step: true when the job was given up, so that a provider may drop it as
-        well; it raises RenderCanceled, to be let through, when the job goes on in another attempt. The work, and every
-        error, happens while the caller iterates.
+        After a note, the caller requests the next item only when the ledger has that note. `on_step(done, total)` is
+        called after every step, counted over all pipeline calls of the request; `total` grows when low memory forces
+        more calls. `canceled()` is called after every step. It returns true when the job was given up, so that a
+        provider may drop it as well; it raises RenderCanceled, which must propagate, when another attempt continues the
+        job. The work, and every error, happens while the caller iterates.
         """

@@ -1,4 +1,4 @@
-"""What a language model says, made into the prompt that it was asked for; or the reason why that is none."""
+"""Extract the prompt from a language model's answer, or the reason why there is none."""
 
 import re
 from typing import Final
@@ -9,10 +9,10 @@ INTRODUCTION: Final = re.compile(
     r"(?:(?:sure|certainly|of course|okay|here is|here[\u2019']s)\b[^:\n]{0,100}|(?:\w+ ){0,3}prompt\s*):\s*",
     re.IGNORECASE,
 )
-"""What stands before a prompt though it was not asked for: `Here is a richer prompt:`, `Enhanced prompt:`."""
+"""Introductions before the prompt in an answer: `Here is a richer prompt:`, `Enhanced prompt:`."""
 
 REMARK: Final = re.compile(r"(?:note|explanation|remark|changes|this (?:version|prompt|rewrite))\b", re.IGNORECASE)
-"""How a paragraph begins that speaks of the prompt."""
+"""Beginnings of a paragraph about the prompt."""
 
 REFUSAL: Final = re.compile(
     r"(?:i['\u2019]m sorry|i am sorry|sorry,|i can(?:not|['\u2019]t)|as an ai)\b", re.IGNORECASE
@@ -24,13 +24,13 @@ SENTENCE: Final = re.compile(r".*[.!?。！？](?=\s|$)", re.DOTALL)  # noqa: RU
 
 
 class NoAnswer(Exception):
-    """What the model said cannot be used. The text goes on after `failed:`."""
+    """The model's answer cannot be used. The text is a continuation of `failed:`."""
 
 
 def cleaned(answer: str, prompt: str, *, cut_off: bool) -> str:
-    """One paragraph: the prompt in an answer, without what a model says around it. Raises NoAnswer.
+    """The prompt in an answer as one paragraph, without the model's comments. Raises NoAnswer.
 
-    `cut_off`: the answer had to end before the model did; its last, unfinished sentence goes.
+    `cut_off`: the answer reached its limit; its last, unfinished sentence is removed.
     """
     text = MARKUP.sub("", answer).strip()
     if cut_off and (whole := SENTENCE.match(text)):
@@ -51,7 +51,7 @@ def cleaned(answer: str, prompt: str, *, cut_off: bool) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes around all of it; quotes inside stay."""
+    """The text without quotes around all of it; quotes inside stay."""
     while len(text) > 1 and text[-1] == QUOTED.get(text[0]) and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text

@@ -1,9 +1,9 @@
 """fal's queue API (https://docs.fal.ai/model-endpoints/queue) as a provider of hosted models.
 
 An order is `POST /OWNER/APP/ENDPOINT`; state, result and cancel are under `/OWNER/APP/requests/ID`, without the
-endpoint. fal says to take those addresses from its answer; they are made here, because a later attempt has the id alone
-and the token must not follow an address out of an answer. The queue takes any order: what a model refuses shows in the
-result.
+endpoint. fal recommends the URLs in its answer. They are built here instead, because a later attempt knows only the id,
+and because the token must not be sent to a URL from an answer. The queue accepts any order: a model's refusal appears
+in the result.
 """
 
 import re
@@ -38,7 +38,7 @@ class Fal:
     name = NAME
 
     def __init__(self, model: str, account: Account, pace: Pace) -> None:
-        """Raises ModelUnavailable for a name that is none, and without a key."""
+        """Raises ModelUnavailable for an invalid name, and without a key."""
         found = MODEL.fullmatch(model)
         if found is None:
             raise ModelUnavailable(f"fal:{model} is not fal:OWNER/APP or fal:OWNER/APP/ENDPOINT.")
@@ -88,12 +88,12 @@ class Fal:
             return Failed(InvalidRequest(f"{self.model} at fal refuses the request: {said}."))
         if answer.headers.get("x-fal-retryable", "true").lower() == "false":
             return Failed(PredictionFailed(f"{self.model} at fal failed: {said}."))
-        # fal has tried it up to ten times, and does not bill it: another attempt of the job orders it again.
+        # fal has tried it up to ten times and does not bill it: another attempt of the job orders it again.
         return Failed(ProviderUnavailable(f"fal could not run {self.model}: {said}."))
 
     def _succeeded(self, fields: dict[str, Any], seconds: float | None) -> Prediction:
         filtered = fields.get("has_nsfw_concepts")
-        if isinstance(filtered, list) and filtered and filtered[0] is True:  # the picture is black then
+        if isinstance(filtered, list) and filtered and filtered[0] is True:  # then the image is black
             return Failed(InvalidRequest(f"The content filter of {self.model} at fal refused this output."))
         images = fields.get("images")
         found = [fields.get("video"), *(images if isinstance(images, list) else []), fields.get("image")]
@@ -104,5 +104,5 @@ class Fal:
 
 
 def _is_of_the_model(answer: Answer) -> bool:
-    """An error that is the result, and not one of the queue: asking again gives the same."""
+    """Whether an error is the result of the model and not of the queue: asking again gives the same."""
     return "x-fal-error-type" in answer.headers or "x-fal-retryable" in answer.headers

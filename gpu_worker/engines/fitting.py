@@ -1,4 +1,4 @@
-"""A picture of another shape than the output's: cut, with bars around it, or distorted, as the parameter `fit` says."""
+"""Fit an image to the shape of the output: crop, add bars or stretch, as the parameter `fit` says."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ NEAREST: Final = Image.Resampling.LANCZOS
 
 
 def fit_of(params: Mapping[str, ParamValue]) -> str:
-    """What a request says; recipes of before say nothing, and mean `crop`. Raises InvalidRequest."""
+    """The value of `fit`; older recipes have none, which means `crop`. Raises InvalidRequest."""
     fit = str(params.get("fit", FITS[0]))
     if fit not in FITS:
         raise InvalidRequest(f"The fit has to be one of {', '.join(FITS)}, but is {fit!r}.")
@@ -22,7 +22,7 @@ def fit_of(params: Mapping[str, ParamValue]) -> str:
 
 
 def fitted(image: Image.Image, width: int, height: int, fit: str) -> Image.Image:
-    """The picture in RGB, of this size: cut around its middle, or whole on its average colour, or distorted."""
+    """The image in RGB, of this size: cropped at its centre, or whole on its average colour, or stretched."""
     image = image.convert("RGB")
     match fit:
         case "pad":
@@ -38,7 +38,7 @@ def fitted(image: Image.Image, width: int, height: int, fit: str) -> Image.Image
 
 
 def squared(image: Image.Image, fit: str) -> Image.Image:
-    """The picture as a square, for an image encoder, which would cut it to one by itself."""
+    """The image as a square, for an image encoder that would otherwise crop it."""
     if fit == "crop" or image.width == image.height:
         return image
     side = max(image.size)
@@ -46,6 +46,6 @@ def squared(image: Image.Image, fit: str) -> Image.Image:
 
 
 def average_of(image: Image.Image) -> tuple[int, int, int]:
-    """The average colour of a picture in RGB."""
+    """The average colour of an image in RGB."""
     red, green, blue = image.resize((1, 1), Image.Resampling.BOX).tobytes()
     return red, green, blue

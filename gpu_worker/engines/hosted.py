@@ -1,12 +1,12 @@
-"""Models that a provider runs: order each output, note its id, poll, fetch. Nothing here needs torch.
+"""Models that a provider runs: order each output, record its id, poll, fetch. Nothing here needs torch.
 
-What is promised: an output whose order was answered is ordered once. Its id is in the ledger before the first poll, so
-a worker that dies afterwards, stops, or loses the provider for a while costs nothing: the next attempt asks for that
-id. Only where the provider says that it failed, was stopped, or is unknown there, it is ordered anew.
+Guaranteed: an output is ordered only once if its order was answered. Its id is in the ledger before the first poll, so
+nothing is lost if the worker dies or stops or cannot reach the provider for a while: the next attempt asks for that id.
+It is ordered again only if the provider says that it failed, was stopped, or is unknown.
 
-What is not: no provider takes an idempotency key. A worker that dies between the provider's answer and the ledger's,
-or an order whose answer never came, may have been paid for, and the next attempt orders again. Within one attempt such
-an order is never repeated.
+Not guaranteed: no provider accepts an idempotency key. If a worker dies between the provider's answer and the ledger's,
+or if the answer to an order never arrives, the order may have been paid for, and the next attempt orders again. Within
+one attempt such an order is never repeated.
 """
 
 import logging
@@ -36,24 +36,24 @@ from gpu_worker.engines.provider_outputs import OutputGone, Outputs
 LOG = logging.getLogger("darkroom.worker")
 
 PAUSE_S_MAX = 1.0
-"""How long a wait goes on before a cancel is noticed."""
+"""Maximum seconds of a wait before a cancel is noticed."""
 
 POLLS_RARER = 1.5
-"""Each round of polls comes so much later than the one before."""
+"""Factor by which the interval between polls grows in each round."""
 
 REFUSALS = (InvalidRequest, ModelUnavailable, ProviderUnavailable)
 
 
 def is_hosted(source: str) -> bool:
-    """Whether a source of DARKROOM_MODELS, as in `replicate:owner/name`, is a provider's."""
+    """Whether a source of DARKROOM_MODELS, as in `replicate:owner/name`, is hosted."""
     return source.partition(":")[0] in {replicate.NAME, fal.NAME} and ":" in source
 
 
 class HostedEngines:
-    """The hosted models of a process, opened on first use. Any thread may ask for one, and render with it."""
+    """The hosted models of a process, opened on first use. Thread-safe, also for rendering."""
 
     def __init__(self, sources: Mapping[str, str], accounts: Mapping[str, Account], pace: Pace | None = None) -> None:
-        """Take model names with their sources, of which the hosted ones count, and accounts by provider."""
+        """Take model names with their sources, of which only hosted ones are used, and accounts by provider."""
         self._sources = {name: source for name, source in sources.items() if is_hosted(source)}
         self._accounts = accounts
         self._pace = pace or Pace()
@@ -62,15 +62,15 @@ class HostedEngines:
 
     @property
     def device_name(self) -> str:
-        """Nothing runs here."""
+        """A constant: nothing runs on this machine."""
         return "hosted"
 
     def __contains__(self, model_name: str) -> bool:
-        """Whether this model is a hosted one."""
+        """Whether this model is hosted."""
         return model_name in self._sources
 
     def engine(self, model_name: str) -> "HostedEngine":
-        """The engine of a model. Raises ModelUnavailable for a bad source or a missing token."""
+        """The engine of a model. Raises ModelUnavailable for an invalid source or a missing token."""
         if model_name not in self._sources:
             known = ", ".join(sorted(self._sources)) or "none"
             raise ModelUnavailable(f"This worker has no hosted model called {model_name}; its models are: {known}.")
@@ -88,14 +88,14 @@ class HostedEngines:
         return HostedEngine(provider, Outputs(account.url, self._pace), self._pace)
 
     def is_loaded(self, model_name: str) -> bool:
-        """True of every hosted model: there is nothing to load."""
+        """True for every hosted model: there is nothing to load."""
         return model_name in self
 
     def ran_out(self, model_name: str) -> None:
-        """Nothing, as below."""
+        """Does nothing, like `release`."""
 
     def release(self) -> None:
-        """Nothing: a hosted model takes no memory here."""
+        """Does nothing: a hosted model takes no memory here."""
 
 
 class HostedEngine:
@@ -108,19 +108,19 @@ class HostedEngine:
 
     @property
     def model_revision(self) -> str:
-        """The provider's name of the model: what is behind it may change, unless it names a version."""
+        """The provider's name of the model. The model behind it may change, unless the name includes a version."""
         return f"{self._provider.name}:{self._provider.model}"
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
     ) -> Iterator[Rendering]:
-        """See `Engine`. One prediction for each seed, all in work at once; each is yielded when it is done."""
+        """See `Engine`. One prediction for each seed, all at the same time; each is yielded when it is finished."""
         return _Work(self._provider, self._outputs, self._pace, request, on_step, canceled).run()
 
 
 @dataclass(slots=True)
 class _Order:
-    """An output that the provider has in work. `resumed`: an earlier attempt ordered it."""
+    """An output that the provider is making. `resumed`: an earlier attempt ordered it."""
 
     position: int
     prediction_id: str
@@ -130,7 +130,7 @@ class _Order:
 
 
 class _Work:
-    """One request in work."""
+    """One request in progress."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Work:
         self._source = f"{provider.name}:{provider.model}"
 
     def run(self) -> Iterator[Rendering]:
-        """Order, or take up, every output; then poll until none is left. A refused order is raised at the end."""
+        """Order or resume every output, then poll until none is left. A refused order is raised at the end."""
         yield from losses_of(self._source, self._request)
         for position, prediction_id in sorted(self._request.provider_ids.items()):
             self._orders[position] = _Order(position, prediction_id, resumed=True, began_s=time.monotonic())
@@ -171,7 +171,7 @@ class _Work:
             raise self._refusal
 
     def _order(self, position: int) -> Iterator[Rendering]:
-        """Order an output. After a refusal none is ordered: what is in work is paid for and goes on first."""
+        """Order an output. After a refusal no more are ordered: outputs in progress are paid for and finish first."""
         if self._refusal is not None:
             return
         self._pause(0.0)
@@ -184,7 +184,7 @@ class _Work:
         self._orders[position] = _Order(position, prediction_id, resumed=False, began_s=time.monotonic())
         try:
             yield HandedOver(position, self._provider.name, prediction_id)
-        except GeneratorExit:  # the ledger refused the note: nobody will ever ask for this one
+        except GeneratorExit:  # the ledger refused the note: no later attempt will ask for this output
             self._drop(self._orders[position])
             raise
 
@@ -199,7 +199,8 @@ class _Work:
             case Succeeded(url=url, seconds=seconds):
                 yield from self._fetch(order, url, seconds)
             case Failed(error=error):
-                # A filter that refused it once refuses it again; any other failure of an earlier attempt's is retried.
+                # A content filter refuses the same order again; other failures of an earlier attempt's order are
+                # retried.
                 yield from self._lost(order, error, again=not isinstance(error, InvalidRequest))
             case Unknown():
                 gone = f"The provider has no prediction {order.prediction_id}, or has deleted its output."
@@ -241,7 +242,7 @@ class _Work:
         self._on_step(int((self._ended + in_work) * steps), len(self._request.seeds) * steps)
 
     def _pause(self, seconds: float) -> None:
-        """Wait; when the job is canceled, so is everything in work. Raises RenderCanceled."""
+        """Wait; if the job is canceled, cancel everything in progress. Raises RenderCanceled."""
         until_s = time.monotonic() + seconds
         while True:
             if self._canceled():
@@ -254,7 +255,7 @@ class _Work:
             time.sleep(min(left_s, PAUSE_S_MAX))
 
     def _drop(self, order: _Order) -> None:
-        """Cancel it at the provider, as far as that can be had."""
+        """Cancel it at the provider, best effort."""
         try:
             self._provider.cancel(order.prediction_id, time.sleep)
         except ProviderUnavailable as error:

@@ -1,7 +1,7 @@
-"""Which model it is: a hash of all content that is loaded, and where the hashes of large files are kept.
+"""Identity of a model: a hash of all loaded files, and a cache of the hashes of large files.
 
-A model of 7 GB is hashed once, beside loading it. Later its files count by what the file system says of them, so that a
-worker that starts again reads nothing twice.
+A model of 7 GB is hashed once, in parallel with loading it. Later its files are identified by their file system
+metadata, so that a restarted worker reads nothing twice.
 """
 
 import hashlib
@@ -17,32 +17,32 @@ from typing import Final, TypeVar
 LOG = logging.getLogger("darkroom.worker")
 
 LOADED: Final = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
-"""Endings of what a model is made of: weights, configuration, vocabularies, the template of a chat."""
+"""File extensions of a model: weights, configuration, vocabularies, the template of a chat."""
 
 VERSION: Final = b"darkroom model 2\0"
-"""Ahead of everything that is hashed. The first version left out the middle of large files."""
+"""Prefix of all hashed content. The first version left out the middle of large files."""
 
 KEPT_BYTES_MIN: Final = 1 << 20
-"""A smaller file is hashed each time: that takes as long as looking its hash up."""
+"""Minimum bytes of a file in the cache; hashing a smaller one takes as long as the lookup."""
 
 SETTLED_NS: Final = 2_000_000_000
-"""A file that changed so lately may change again within one tick of the file system's clock."""
+"""Nanoseconds after a change during which a file may change again within one tick of the file system's clock."""
 
 THREADS_MAX: Final = 4
-"""Disks and memory give no more than so many hashes at a time."""
+"""Maximum number of parallel hashes; disks and memory do not support more."""
 
 T = TypeVar("T")
 
 
 class KnownHashes:
-    """Hashes of files by their path, size, times and inode; in a folder, or in memory alone."""
+    """Hashes of files by path, size, times and inode; stored in a folder, or only in memory."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._known: dict[str, dict[str, str | int]] = {}
 
     def keep_in(self, folder: Path) -> None:
-        """From now on hashes outlive the process there."""
+        """Store the hashes in a folder from now on, beyond the life of the process."""
         self._folder = folder
 
     def of(self, file: Path) -> str:
@@ -87,11 +87,11 @@ class KnownHashes:
 
 
 KNOWN: Final = KnownHashes()
-"""Those of this process."""
+"""The hashes of this process."""
 
 
 def fingerprint(model: Path, known: KnownHashes = KNOWN) -> str:
-    """Return 64 hex digits of everything that is loaded from a folder or file: every name and every byte of content.
+    """64 hex digits for everything that is loaded from a folder or file: every name and every byte of content.
 
     Raises OSError for a file that cannot be read.
     """
@@ -105,7 +105,7 @@ def fingerprint(model: Path, known: KnownHashes = KNOWN) -> str:
 
 
 def loaded_and_identified(model: Path, load: Callable[[], T]) -> tuple[T, str]:
-    """Load a model, and hash it beside that. Raises what `load` does, and OSError."""
+    """Load a model and hash it in parallel. Raises exceptions of `load`, and OSError."""
     with ThreadPoolExecutor(1, thread_name_prefix="identify") as beside:
         identity = beside.submit(fingerprint, model)
         return load(), identity.result()
@@ -117,7 +117,7 @@ def _each(files: Sequence[Path], known: KnownHashes) -> list[str]:
 
 
 def _seen(file: Path) -> dict[str, int]:
-    """What changes with a file; its change time as well, which nobody can put back."""
+    """Metadata that changes with a file, including its change time, which users cannot set."""
     stat = file.stat()
     return {
         "size": stat.st_size,

@@ -1,4 +1,4 @@
-"""The IP-Adapter of an SDXL model: what its folder holds, and when it is in the pipeline."""
+"""The IP-Adapter of an SDXL model: the files in its folder, and when it is in the pipeline."""
 # mypy: allow-untyped-calls
 
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from gpu_worker.engines.pipelines import one_line
 from gpu_worker.engines.sdxl_references import scale_of
 
 ADAPTER_FOLDER = "ip_adapter"
-"""In the model's folder: the weights, in safetensors, and `image_encoder/`, as load_ip_adapter of diffusers has it."""
+"""Folder in the model's folder: the weights, in safetensors, and `image_encoder/`, as in load_ip_adapter of
+diffusers."""
 
 
 class Adapters:
-    """The IP-Adapter of a model: none in the pipeline unless a request needs it, so that it changes no other's pixels.
+    """The IP-Adapter of a model, in the pipeline only for requests that need it: other pixels stay the same.
 
-    Each reference has an adapter of its own, because each has its own scale; they share the image encoder.
+    Each reference has an adapter of its own because each has its own scale; they share the image encoder.
     """
 
     def __init__(self, pipeline: Any, folder: Path | None) -> None:
@@ -28,7 +29,7 @@ class Adapters:
     def files(self, references: Sequence[GivenReference]) -> tuple[str, ...]:
         """The weights of each reference: `style.safetensors` or `character.safetensors`, else the one for both.
 
-        Raises InvalidRequest where the model has none.
+        Raises InvalidRequest if the model has none.
         """
         if not references:
             return ()
@@ -49,10 +50,10 @@ class Adapters:
         return tuple(chosen)
 
     def use(self, files: tuple[str, ...], references: Sequence[GivenReference]) -> None:
-        """Bring these weights into the pipeline, one for each reference, and set their scales; none takes all out.
+        """Load these weights into the pipeline, one for each reference, and set their scales; none removes all.
 
-        The pipeline's parts must be where they were loaded to, with no offloading. Raises ModelUnavailable, and what
-        torch raises when memory runs out.
+        The pipeline's parts must be where they were loaded, without offloading. Raises ModelUnavailable, and torch's
+        exceptions when memory runs out.
         """
         if files != self.loaded:
             self._load(files)
@@ -72,8 +73,8 @@ class Adapters:
                 image_encoder_folder="image_encoder",
                 local_files_only=True,
             )
-        except Exception as error:  # whatever broken weights make the libraries raise
-            self._unload()  # half of an adapter would break the next request
+        except Exception as error:  # broken weights may raise anything
+            self._unload()  # a partly loaded adapter would break the next request
             if is_out_of_memory(error):
                 raise
             names = ", ".join(dict.fromkeys(files))

@@ -1,8 +1,8 @@
-"""Memory profiles: what to try, in which order, when a request does not fit. Pure; engines do what is said here.
+"""Memory profiles: what to try, in which order, when a request does not fit. Pure; the engines apply them.
 
 All images in one call → half as many, again and again → one image a call → the VAE in tiles → on a GPU, models wait in
 the machine's memory → their layers, too → given up. Each step needs less memory than the one before, and takes longer;
-only tiles change the picture, by blending where they meet.
+only tiles change the image, by blending where they meet.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class Offload(IntEnum):
-    """What waits in the machine's memory until the GPU needs it."""
+    """Parts that wait in the machine's memory until the GPU needs them."""
 
     NOTHING = 0
     MODELS = 1
@@ -20,7 +20,7 @@ class Offload(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How the images of a request are painted."""
+    """How the images of a request are rendered."""
 
     images_per_call: int
     tiled: bool = False
@@ -28,7 +28,7 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """How the ledger calls it."""
+        """The profile's name in the ledger."""
         parts = [f"{self.images_per_call} image{'' if self.images_per_call == 1 else 's'} a call"]
         if self.tiled:
             parts.append("VAE in tiles")
@@ -37,7 +37,7 @@ class Profile:
         return ", ".join(parts)
 
     def lower(self, *, can_offload: bool) -> "Profile | None":
-        """The next smaller profile; None where there is none. The ladder has an end, and so has every recovery."""
+        """The next smaller profile; None if there is none. The sequence is finite, so recovery always ends."""
         if self.images_per_call > 1:
             return replace(self, images_per_call=self.images_per_call // 2)
         if not self.tiled:
@@ -49,10 +49,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """What running out of memory has taught about a model on a device: what fits less does not fit more.
+    """What earlier out-of-memory errors showed about a model on a device.
 
-    `pixels_per_call_max` counts those of all images of a call; the others are the pixels of the smallest image that
-    needed the VAE in tiles, and models or layers offloaded. None: it never came to that.
+    `pixels_per_call_max` counts the pixels of all images of a call; the others are the pixels of the smallest image
+    that needed the VAE in tiles, and models or layers offloaded. None: this never happened.
     """
 
     can_offload: bool
@@ -62,7 +62,7 @@ class Experience:
     layers_offloaded_from_pixels: int | None = None
 
     def profile(self, images: int, pixels: int) -> Profile:
-        """How to paint so many images of so many pixels each, as far as is known."""
+        """The profile for `images` images of `pixels` pixels each, according to experience."""
         fitting = images if self.pixels_per_call_max is None else max(self.pixels_per_call_max // pixels, 1)
         offload = Offload.NOTHING
         if reaches(pixels, self.layers_offloaded_from_pixels):
@@ -72,7 +72,7 @@ class Experience:
         return Profile(min(fitting, images), reaches(pixels, self.tiled_from_pixels), offload)
 
     def lowered(self, failed: Profile, pixels: int) -> Self | None:
-        """Learn that a call with this profile ran out of memory; None when nothing smaller is left to try."""
+        """Record that a call with this profile ran out of memory; None if there is no smaller profile."""
         lower = failed.lower(can_offload=self.can_offload)
         if lower is None:
             return None

@@ -1,4 +1,4 @@
-"""What lies in a model's folder or file, seen without loading it."""
+"""Inspect a model's folder or file without loading it."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,15 @@ from safetensors import SafetensorError, safe_open
 from gpu_worker.engines import ModelUnavailable
 
 SECOND_TEXT_ENCODER = "conditioner.embedders.1."
-"""Every single-file SDXL checkpoint has weights under this name, and no other Stable Diffusion does."""
+"""Prefix of weights in every single-file SDXL checkpoint and in no other Stable Diffusion."""
 
 
 WAN_PIPELINES = ("WanPipeline", "WanImageToVideoPipeline")
-"""Whose folders are read: from words, and from a picture. The others of Wan take what no recipe of ours has."""
+"""Supported pipelines: from text, and from an image. Wan's others need inputs that our recipes do not have."""
 
 
 def require_sdxl(folder: Path) -> None:
-    """Raise ModelUnavailable unless the folder says that it is SDXL, and holds every part that it names."""
+    """Raise ModelUnavailable unless the folder is an SDXL model with all its parts."""
     kind = pipeline_class(folder)
     if not kind.startswith("StableDiffusionXL"):
         raise ModelUnavailable(f"The model in {folder} is not SDXL but {kind}; give a StableDiffusionXL folder.")
@@ -25,7 +25,7 @@ def require_sdxl(folder: Path) -> None:
 
 
 def require_wan(folder: Path) -> str:
-    """Return which of WAN_PIPELINES the folder is for; raise ModelUnavailable unless it is, and is whole."""
+    """Which of WAN_PIPELINES the folder is for. Raises ModelUnavailable if it is none of them or incomplete."""
     kind = pipeline_class(folder)
     if kind not in WAN_PIPELINES:
         known = " or ".join(WAN_PIPELINES)
@@ -35,12 +35,12 @@ def require_wan(folder: Path) -> str:
 
 
 def pipeline_class(folder: Path) -> str:
-    """Return which of diffusers' pipelines a folder is for. Raises ModelUnavailable."""
+    """The diffusers pipeline class of a folder. Raises ModelUnavailable."""
     return str(index_of(folder)["_class_name"])
 
 
 def index_of(folder: Path) -> dict[str, Any]:
-    """Return a folder's model_index.json. Raises ModelUnavailable."""
+    """A folder's model_index.json. Raises ModelUnavailable."""
     index = folder / "model_index.json"
     try:
         parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def index_of(folder: Path) -> dict[str, Any]:
 
 
 def require_whole(folder: Path) -> None:
-    """Raise ModelUnavailable unless a folder holds every part that its index names, and no weights are cut off."""
+    """Raise ModelUnavailable unless a folder has every part in its index, with no weights cut off."""
     for name, made_by in index_of(folder).items():
         if isinstance(made_by, list) and any(made_by):
             if not is_there(folder / name):
@@ -65,26 +65,26 @@ def require_whole(folder: Path) -> None:
 
 
 def is_there(part: Path) -> bool:
-    """Tell whether a part has its files; without them transformers makes a tokenizer that knows no word, silently."""
+    """Whether a part has its files; without them transformers silently makes a tokenizer without words."""
     if part.name.startswith("tokenizer"):
         return any((part / name).is_file() for name in ("tokenizer.json", "vocab.json", "spiece.model"))
     return part.is_dir()
 
 
 def weights_variant(folder: Path, part: str = "unet") -> str | None:
-    """Return "fp16" where the folder holds that part in that variant alone: many people keep that half of a model."""
+    """The variant `fp16` if the folder has the part only in it: many users keep only that half of a model."""
     weights = {file.name for file in (folder / part).glob("diffusion_pytorch_model*.safetensors")}
     return "fp16" if weights and all(".fp16" in name for name in weights) else None
 
 
 def require_sdxl_file(file: Path) -> None:
-    """Raise ModelUnavailable unless the file is a whole SDXL checkpoint in safetensors."""
+    """Raise ModelUnavailable unless the file is a complete SDXL checkpoint in safetensors."""
     if not any(name.startswith(SECOND_TEXT_ENCODER) for name in weight_names(file)):
         raise ModelUnavailable(f"The model file {file} is not SDXL: it lacks the second text encoder.")
 
 
 def weight_names(file: Path) -> list[str]:
-    """Return the names of the weights in a file, without reading them; raise ModelUnavailable where it is cut off."""
+    """The names of the weights in a file, without reading them. Raises ModelUnavailable if it is cut off."""
     try:
         with safe_open(file, framework="pt") as weights:
             return list(weights.keys())

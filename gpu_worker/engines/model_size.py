@@ -1,4 +1,4 @@
-"""How much memory a model will need, from the headers of its weights files, without loading it."""
+"""Memory that a model will need, from the headers of its weights files, without loading it."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from gpu_worker.engines.model_files import index_of, weights_variant
 from gpu_worker.engines.pipelines import HUB_ID
 
 HEADER_BYTES_MAX = 100_000_000
-"""As safetensors has it: a longer header is none."""
+"""Maximum bytes of a safetensors header; a longer one is invalid."""
 
 
 def estimated_bytes(source: str, item_bytes: int) -> int | None:
-    """Return the bytes of a model's weights, each number taking `item_bytes`; in the autoencoder of Wan, 4.
+    """Bytes of a model's weights with `item_bytes` per number; Wan's autoencoder takes 4.
 
-    0 for what cannot be read: loading it says what is wrong. None for a hub model that is not on this machine yet.
+    0 for an unreadable model: loading it reports the problem. None for a hub model that is not on this machine yet.
     """
     path = Path(source).expanduser()
     if not path.exists() and HUB_ID.fullmatch(source):
@@ -32,7 +32,7 @@ def estimated_bytes(source: str, item_bytes: int) -> int | None:
 
 
 def _of_folder(folder: Path, item_bytes: int) -> int:
-    """Only the parts that the index names, and of each only the variant that is loaded: a hub folder has more."""
+    """Only the parts in the index, and only the variant that is loaded: a hub folder has more."""
     index = index_of(folder)
     is_wan = str(index["_class_name"]).startswith("Wan")
     variant = weights_variant(folder, "transformer" if is_wan else "unet")
@@ -46,7 +46,7 @@ def _of_folder(folder: Path, item_bytes: int) -> int:
 
 
 def numbers_in(file: Path) -> int:
-    """Return how many numbers a safetensors file holds. Raises OSError and ValueError for one that is cut off."""
+    """The number of values in a safetensors file. Raises OSError, and ValueError if it is cut off."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > HEADER_BYTES_MAX:

@@ -1,4 +1,4 @@
-"""How much memory an attempt took, for the figures. Imports no torch: a worker with hosted models alone has none."""
+"""Peak memory of an attempt. Imports no torch: a worker with only hosted models has none."""
 
 import re
 import resource
@@ -6,14 +6,14 @@ import sys
 from typing import Any
 
 HIGH_WATER_KIB = re.compile(rb"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
-"""The largest resident set of a process in Linux's proc(5)."""
+"""The peak resident set of a process in Linux's proc(5)."""
 
 RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
-"""In what `ru_maxrss` counts: kibibytes on Linux, bytes on macOS (getrusage(2) of each)."""
+"""Bytes per unit of `ru_maxrss`: kibibytes on Linux, bytes on macOS (getrusage(2) of each)."""
 
 
 def forget_peak_memory() -> None:
-    """Begin to measure anew, as far as that is possible: the peak of a process cannot be forgotten."""
+    """Reset the measurement as far as possible: the peak of a process cannot be reset."""
     cuda = _cuda_in_use()
     if cuda is not None:
         for device in range(cuda.device_count()):
@@ -21,9 +21,9 @@ def forget_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The most that torch had allocated on the GPUs since `forget_peak_memory`, weights included.
+    """Peak memory allocated by torch on the GPUs since `forget_peak_memory`, weights included.
 
-    Where no GPU is in use, the largest resident set of this process since it began.
+    Without a GPU in use, the peak resident set of this process since it started.
     """
     cuda = _cuda_in_use()
     if cuda is not None:
@@ -32,12 +32,12 @@ def peak_memory_bytes() -> int:
         with open("/proc/self/status", "rb", buffering=0) as status:
             return int(HIGH_WATER_KIB.findall(status.read())[0]) * 1024
     except (OSError, IndexError):
-        # Right as well, unless this process is smaller than its parent: on Linux it begins with the parent's peak.
+        # Also correct, unless this process is smaller than its parent: on Linux it starts with the parent's peak.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT_BYTES
 
 
 def _cuda_in_use() -> Any | None:
-    """`torch.cuda` once something is on a GPU; asking is not a reason to load torch or to occupy a GPU."""
+    """`torch.cuda` if something is on a GPU; never imports torch or occupies a GPU."""
     torch = sys.modules.get("torch")
     cuda = getattr(torch, "cuda", None)  # None also while another thread is importing torch
     return cuda if cuda is not None and cuda.is_initialized() else None

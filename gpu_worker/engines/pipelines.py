@@ -1,4 +1,4 @@
-"""What every pipeline of diffusers needs here: quiet libraries, steps that are heard of, errors in one line."""
+"""Common needs of all diffusers pipelines: quiet libraries, step callbacks, errors in one line."""
 # mypy: allow-untyped-calls
 
 import re
@@ -16,16 +16,16 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def keep_quiet() -> None:
-    """Keep the bars and notes of the libraries out of the worker's log."""
+    """Keep progress bars and messages of the libraries out of the worker's log."""
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    # diffusers calls this deprecated method of its own in every half-precision call.
+    # diffusers itself calls this deprecated method in every half-precision call.
     warnings.filterwarnings("ignore", message=".*upcast_vae.*", category=FutureWarning)
 
 
 @dataclass(slots=True)
 class StepsOfCalls:
-    """Called by the pipeline after each step: counts over all calls of a request, and ends it when it is canceled."""
+    """Step callback of a pipeline: counts over all calls of a request, and ends it when it is canceled."""
 
     on_step: Callable[[int, int], None]
     canceled: Callable[[], bool]
@@ -41,6 +41,6 @@ class StepsOfCalls:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error, at most 200 characters."""
+    """The first line of an error, at most 200 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]

@@ -1,4 +1,4 @@
-"""A provider of hosted models: what each adapter can do, and how patient it is."""
+"""The interface of a provider of hosted models, and its timeouts."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,40 +10,41 @@ from pydantic import SecretStr
 from domain.recipe import ParamValue
 
 Pause = Callable[[float], None]
-"""Waits so many seconds; raises RenderCanceled when the job is canceled meanwhile."""
+"""Waits a number of seconds; raises RenderCanceled when the job is canceled meanwhile."""
 
 Inputs = Mapping[str, ParamValue | Mapping[str, int]]
-"""What a model is given, by the provider's names."""
+"""The inputs of a model, by the provider's names."""
 
 SUBMITTED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
-"""What may stand for a prediction in a path."""
+"""Valid ids of a prediction in a path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long to wait, and how much to take. Seconds and bytes."""
+    """Waits and limits, in seconds and bytes."""
 
     poll_s_min: float = 0.5
     poll_s_max: float = 5.0
-    """Polls of what is in work: half a second at first, for models that take one, then less often."""
+    """Maximum seconds between polls: half a second at first, for fast models, then less often."""
     retry_s_first: float = 0.5
     retry_s_max: float = 30.0
-    """Between tries: exponential with full jitter, doubling from the first to the most."""
+    """Maximum seconds between tries: exponential with full jitter, doubling."""
     retry_after_s_max: float = 60.0
-    """A provider that asks to wait longer is left alone: another attempt of the job comes back later."""
+    """Maximum seconds of a wait that a provider asks for. After a longer one, another attempt of the job returns
+    later."""
     tries_max: int = 12
-    """Of one call: about a minute and a half in the mean."""
+    """Maximum number of tries of one call: about a minute and a half on average."""
     answer_s_max: float = 30.0
     answer_bytes_max: int = 4 * 2**20
     output_s_max: float = 300.0
     output_bytes_max: int = 256 * 2**20
     work_s_max: float = 3600.0
-    """A prediction that has no end by then is canceled. Replicate gives up a run after 30 minutes by itself."""
+    """Seconds after which an unfinished prediction is canceled. Replicate itself gives up a run after 30 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where a provider's API is, and the token that it is asked with."""
+    """The URL of a provider's API, and its token."""
 
     url: str
     token: SecretStr | None
@@ -51,14 +52,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """In the queue or in work; `progress` is 0 … 1."""
+    """Queued or in progress; `progress` is 0 … 1."""
 
     progress: float
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The output can be fetched. `seconds` is what the model took, where the provider says so."""
+    """The output can be fetched. `seconds` is the model's run time, if the provider reports it."""
 
     url: str
     seconds: float | None
@@ -84,22 +85,24 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """What the ledger calls the provider."""
+        """The provider's name in the ledger."""
 
     @property
     def model(self) -> str:
-        """What the provider calls the model."""
+        """The provider's name of the model."""
 
     def submit(self, inputs: Inputs, pause: Pause) -> str:
-        """Order one output; the id of the prediction. It costs from here on. Raises InvalidRequest as well.
+        """Order one output; returns the id of the prediction.
 
-        No API of a provider takes an idempotency key, so it is sent once more only when it is certain that it was not
-        accepted: no connection, 429, or 503 with the time to come back. Anything else that brings no id is
-        ProviderUnavailable: perhaps the provider works on an order whose id nobody knows.
+        It costs money from here on. Raises InvalidRequest as well.
+
+        No provider's API accepts an idempotency key, so the order is repeated only when it was certainly not accepted:
+        no connection, 429, or 503 with the time to come back. Any other answer without an id raises
+        ProviderUnavailable: the provider may be working on an order with an unknown id.
         """
 
     def poll(self, prediction_id: str, pause: Pause) -> Prediction:
-        """What has become of it. A repeat is safe."""
+        """The state of the prediction. Safe to repeat."""
 
     def cancel(self, prediction_id: str, pause: Pause) -> None:
-        """Ask to stop it; one that has ended stays as it is. A repeat is safe."""
+        """Request cancellation; a finished prediction stays as it is. Safe to repeat."""

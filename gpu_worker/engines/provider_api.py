@@ -1,4 +1,4 @@
-"""The HTTP that all providers share: tokens, tries, and what their errors mean."""
+"""HTTP common to all providers: tokens, retries and the meaning of errors."""
 
 import email.utils
 import json
@@ -20,15 +20,15 @@ from gpu_worker.engines.provider import Account, Pace, Pause
 
 TOKEN = re.compile(r"[!-~]+")
 WORDS_MAX = 300
-"""Of what a provider says about an error."""
+"""Maximum characters of a provider's error message."""
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses after which the same question may be answered."""
+"""HTTP statuses after which a request may be repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     headers: httpx.Headers
@@ -36,16 +36,16 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """It is what was asked for."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 300
 
     @property
     def unknown(self) -> bool:
-        """What was asked for is not there, or its id is none of this provider's."""
+        """Whether the resource does not exist, or its id is not of this provider."""
         return self.status in {400, 404, 410, 422}
 
     def fields(self) -> dict[str, Any]:
-        """The JSON object in it; empty when it holds none."""
+        """The JSON object in the body; empty if there is none."""
         try:
             found = json.loads(self.content)
         except ValueError:
@@ -61,12 +61,15 @@ class _Trouble:
 
 
 class Api:
-    """A provider's HTTP API. The token goes to its host alone: no redirect is followed, no other host is asked."""
+    """A provider's HTTP API.
+
+    The token is sent only to its host: no redirect is followed, no other host is contacted.
+    """
 
     def __init__(self, title: str, variable: str, scheme: str, account: Account, pace: Pace) -> None:
         """Take the provider's name, the variable that holds the token, and how the token is sent.
 
-        Raises ModelUnavailable when there is no token, or one that cannot be sent.
+        Raises ModelUnavailable without a token, or with one that cannot be sent.
         """
         token = "" if account.token is None else account.token.get_secret_value().strip()
         if not TOKEN.fullmatch(token):
@@ -81,21 +84,24 @@ class Api:
             verify=certificates(),
             headers={"Authorization": f"{scheme} {token}"},
             timeout=httpx.Timeout(pace.answer_s_max, connect=10.0),
-            # None is kept: an order over a connection that the provider is just closing would have an unknown fate.
+            # No connection is kept: an order on a connection that the provider is closing would have an unknown fate.
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def order(self, path: str, body: Mapping[str, Any], pause: Pause) -> Answer:
-        """POST what costs money: see `Provider.submit`. The answer is ok; anything else is raised."""
+        """POST of an order that costs money: see `Provider.submit`.
+
+        Returns only an answer that is ok; raises otherwise.
+        """
         answer = self._send("POST", path, pause, body=body, repeatable=False)
         if not answer.ok:
             raise self._refusal(answer)
         return answer
 
     def ask(self, path: str, pause: Pause, *, final: Callable[[Answer], bool] | None = None) -> Answer:
-        """GET. The answer is ok, or says what is wrong with the one thing that was asked for.
+        """GET. The answer is ok, or describes an error of the requested resource.
 
-        `final` tells answers that stay as they are whatever their status is.
+        `final` recognises answers that are final despite a status that is otherwise retried.
         """
         answer = self._send("GET", path, pause, final=final)
         if answer.status in {401, 402, 403} or 300 <= answer.status < 400:
@@ -103,11 +109,14 @@ class Api:
         return answer
 
     def stop(self, method: str, path: str, pause: Pause) -> None:
-        """Cancel something, with few tries: somebody waits. Refusals are as good: it has ended or never was."""
+        """Cancel something, with few tries, because the caller waits.
+
+        A refusal is fine: it has ended or never existed.
+        """
         self._send(method, path, pause, tries_max=3)
 
     def words(self, answer: Answer) -> str:
-        """What the provider says of an error: one line, bounded, without the token."""
+        """The provider's error message: one line, bounded, without the token."""
         said = " ".join(_words_in(answer.fields()).split()) or f"status {answer.status}"
         return said.replace(self._token.get_secret_value(), "***")[:WORDS_MAX]
 
@@ -176,12 +185,12 @@ class Api:
 
 @cache
 def certificates() -> ssl.SSLContext:
-    """Whom to trust; reading them takes long enough to do it once."""
+    """The trusted certificates; loaded once because that is slow."""
     return httpx.create_ssl_context()
 
 
 class TooMuch(Exception):
-    """More bytes than are taken."""
+    """The answer exceeds the maximum size."""
 
 
 def read_all(
@@ -189,7 +198,7 @@ def read_all(
 ) -> bytes:
     """Read a streamed answer to its end; `between` is called after every part.
 
-    Raises `TooMuch`, `httpx.HTTPError`, and what `between` raises.
+    Raises `TooMuch`, `httpx.HTTPError`, and exceptions of `between`.
     """
     give_up_at_s = time.monotonic() + seconds_max
     content = bytearray()
@@ -205,7 +214,7 @@ def read_all(
 
 
 def backoff_s(tried: int, pace: Pace) -> float:
-    """How long to wait after so many tries: full jitter."""
+    """Seconds to wait after `tried` tries: full jitter."""
     return random.uniform(0.0, min(pace.retry_s_max, pace.retry_s_first * 2.0 ** (tried - 1)))  # noqa: S311 - no secret
 
 
@@ -228,6 +237,6 @@ def _words_in(fields: Mapping[str, Any]) -> str:
         match fields.get(key):
             case str(said) if said.strip():
                 return said.rstrip(". \n")
-            case [*found] if found:  # the list of pydantic's errors, which fal's models answer with
+            case [*found] if found:  # pydantic's list of errors, which fal's models return
                 return "; ".join(str(one.get("msg", one)) if isinstance(one, dict) else str(one) for one in found)
     return ""

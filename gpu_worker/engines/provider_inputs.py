@@ -1,4 +1,4 @@
-"""What a render request means to a hosted model: one table of names, one row for each family of models."""
+"""Convert a render request to the inputs of a hosted model: a table of names with one row per family of models."""
 
 import base64
 import io
@@ -19,11 +19,11 @@ from gpu_worker.engines.fitting import fit_of, fitted
 from gpu_worker.engines.provider import Inputs
 
 DATA_URI_PNG_BYTES_MAX = 256 * 1024
-"""Replicate asks for no larger data URIs; a picture whose PNG is larger goes as a JPEG."""
+"""Maximum bytes of a PNG in a data URI, as Replicate recommends; a larger one is sent as JPEG."""
 
 JPEG_QUALITY = 95
 LOOSE_MIN = 0.05
-"""Of 1: less would give the very picture back."""
+"""Minimum of `loose`, 0 … 1: less would return the input image itself."""
 
 IMAGE_RATIOS = ("1:1", "16:9", "21:9", "3:2", "2:3", "4:5", "5:4", "3:4", "4:3", "9:16", "9:21")
 VIDEO_RATIOS = ("16:9", "9:16", "1:1")
@@ -31,10 +31,10 @@ VIDEO_RATIOS = ("16:9", "9:16", "1:1")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a model calls the parts of a request; None for a part that it does not take.
+    """A model's names of the parts of a request; None for a part that it does not accept.
 
-    `loose` is how freely a picture is painted over, 0 … 1: the contrary of a reference's strength. `fixed` goes with
-    every request.
+    `loose` is how freely an image is changed, 0 … 1: the opposite of a reference's strength. `fixed` is sent with every
+    request.
     """
 
     size: Literal["width and height", "image_size", "aspect_ratio"] = "aspect_ratio"
@@ -47,7 +47,7 @@ class Names:
     fixed: Mapping[str, ParamValue] = field(default_factory=dict)
 
 
-# Without go_fast the same seed gives the same picture, and PNG loses nothing of it.
+# Without go_fast the same seed gives the same image, and PNG is lossless.
 FLUX_AT_REPLICATE: Mapping[str, ParamValue] = {"num_outputs": 1, "output_format": "png", "go_fast": False}
 ONE_PNG_AT_FAL: Mapping[str, ParamValue] = {"num_images": 1, "output_format": "png"}
 
@@ -70,17 +70,20 @@ TABLE: tuple[tuple[str, Kind, Names], ...] = (
     ("fal:*", Kind.IMAGE, Names("image_size", image="image_url", loose="strength", fixed=ONE_PNG_AT_FAL)),
     ("fal:*", Kind.VIDEO, Names(ratios=VIDEO_RATIOS, steps=None, guidance=None, image="image_url")),
 )
-"""By `provider:model` and what comes out; the first row that fits counts.
+"""Names by `provider:model` and kind of output; the first matching row counts.
 
-Video models agree on little: they get the prompt, the seed, the ratio and the picture. Whatever parameter a recipe has
-beyond the common ones goes under its own name, so a job type can name what its model alone knows.
+Video models have little in common: they get the prompt, the seed, the ratio and the image. Other parameters of a recipe
+are sent under their own names, so a job type can have parameters of its model.
 """
 
 COMMON = frozenset({"width", "height", "steps", "guidance", "frames", "fps", "fit"})
 
 
 def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
-    """What the model of `source` is given for one output. Raises InvalidRequest for what no hosted model takes."""
+    """The inputs of the model of `source` for one output.
+
+    Raises InvalidRequest for a request that no hosted model accepts.
+    """
     names = _names_of(source, request.kind)
     inputs: dict[str, ParamValue | Mapping[str, int]] = {
         **{name: value for name, value in request.params.items() if name not in COMMON},
@@ -105,7 +108,7 @@ def inputs_of(source: str, request: RenderRequest, position: int) -> Inputs:
 
 
 def losses_of(source: str, request: RenderRequest) -> Iterator[Warned]:
-    """What the owner asked for and the model of `source` does not take, as far as the table knows."""
+    """Parts of the request that the model of `source` ignores, as far as the table knows."""
     negative = request.negative_prompt
     names = _names_of(source, request.kind)
     if negative and names.negative_prompt is None and not is_made_by_rule(negative, request.prompt):
@@ -137,7 +140,7 @@ def _names_of(source: str, kind: Kind) -> Names:
 
 
 def _shaped(request: RenderRequest, image: Image.Image) -> Image.Image:
-    """The picture in the shape of the output, where the job says how; else whole, and the provider decides."""
+    """The image in the shape of the output, if the job says how; else unchanged, and the provider decides."""
     if "fit" not in request.params:
         return image
     return fitted(image, request.width, request.height, fit_of(request.params))
@@ -168,7 +171,7 @@ def _name_of_image(source: str, names: Names) -> str:
 
 
 def nearest_ratio(width: int, height: int, ratios: tuple[str, ...]) -> str:
-    """The ratio, as in `16:9`, that distorts least."""
+    """The ratio, as in `16:9`, with the least distortion."""
 
     def distortion(ratio: str) -> float:
         wide, _, high = ratio.partition(":")
@@ -178,7 +181,7 @@ def nearest_ratio(width: int, height: int, ratios: tuple[str, ...]) -> str:
 
 
 def data_uri(image: Image.Image) -> str:
-    """The picture as text: a PNG, or a JPEG where that would be large."""
+    """The image as a data URI: a PNG, or a JPEG if that would be large."""
     file = io.BytesIO()
     media_type = "image/png"
     image.save(file, "PNG")

@@ -1,4 +1,4 @@
-"""The files that providers made, fetched from wherever they put them. No token is known here."""
+"""Fetch the output files of providers from their URLs. No token is used here."""
 
 from urllib.parse import urlsplit
 
@@ -13,11 +13,11 @@ TRIES_MAX = 5
 
 
 class OutputGone(Exception):
-    """There is no such file any more: providers delete them, after an hour at the earliest."""
+    """The file no longer exists: providers delete them, after an hour at the earliest."""
 
 
 class Outputs:
-    """Fetches over https alone; over http as well from the API's own host, where the API itself is asked so."""
+    """Fetches only over https; also over http from the API's own host if the API itself uses http."""
 
     def __init__(self, api_url: str, pace: Pace) -> None:
         self._api = urlsplit(api_url)
@@ -27,12 +27,15 @@ class Outputs:
             timeout=httpx.Timeout(pace.answer_s_max, connect=10.0),
             follow_redirects=True,
             max_redirects=REDIRECTS_MAX,
-            event_hooks={"request": [self._require_safe]},  # called for every redirect as well
+            event_hooks={"request": [self._require_safe]},  # called for every redirect too
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     def fetch(self, url: str, pause: Pause) -> bytes:
-        """Return the whole file. Raises OutputGone, ProviderUnavailable, and PredictionFailed for what is not taken."""
+        """The whole file.
+
+        Raises OutputGone, ProviderUnavailable, and PredictionFailed for a file that is not accepted.
+        """
         try:
             where = httpx.URL(url)
         except httpx.InvalidURL:
@@ -48,7 +51,10 @@ class Outputs:
             pause(backoff_s(tried, self._pace))
 
     def _try(self, where: httpx.URL, pause: Pause) -> bytes | str:
-        """The file, or why there is none yet. Of an address the host alone is told: a signed one is worth a token."""
+        """The file, or why it is not available yet.
+
+        Messages name only the host: a signed URL is as secret as a token.
+        """
         try:
             with self._client.stream("GET", where) as response:
                 if response.status_code in AGAIN:

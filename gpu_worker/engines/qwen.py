@@ -1,7 +1,7 @@
-"""A language model that makes prompts richer: Qwen2.5-7B-Instruct, or any other with a chat template, by transformers.
+"""A language model that enhances prompts: Qwen2.5-7B-Instruct, or another one with a chat template, by transformers.
 
-On a GPU it borrows the memory for the length of one answer and then lies in the machine's: a picture needs that room.
-The parts of transformers are `Any` here: their types depend on the model.
+It is on the GPU only during an answer and otherwise in the machine's memory: rendering needs that room. The parts of
+transformers are `Any` here: their types depend on the model.
 """
 # mypy: allow-untyped-calls
 
@@ -27,13 +27,13 @@ from gpu_worker.failures import one_line
 HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]
 
 NEW_TOKENS_MAX: Final = 384
-"""About 280 words: a prompt of that length has said everything."""
+"""Maximum number of tokens of an answer: about 280 words, enough for a prompt."""
 
 ANSWER_S_MAX: Final = 120.0
-"""An answer that takes longer is cut off: on a CPU, 7 billion weights are slow."""
+"""Seconds after which an answer is cut off: on a CPU, 7 billion weights are slow."""
 
 GREEDY: Final = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
-"""In place of the model's own settings, with which each attempt would say something else."""
+"""Replaces the model's own settings, which would give another answer in each attempt."""
 
 OUT_OF_MEMORY: Final = (torch.OutOfMemoryError, MemoryError)
 
@@ -50,11 +50,11 @@ ASPECTS: Final = {
 
 
 class QwenEnhancer:
-    """A loaded language model. One thread at a time."""
+    """A loaded language model. Used by one thread at a time."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str, device: str) -> None:
         self.name = name
-        """Of the model, with its revision."""
+        """Name of the model with its revision."""
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._device = device
@@ -63,9 +63,9 @@ class QwenEnhancer:
 
     @classmethod
     def load(cls, source: str, *, device: str | None = None) -> Self:
-        """Load a folder that save_pretrained wrote, or a hub id. A folder never asks the network.
+        """Load a folder that save_pretrained wrote, or a hub id. A folder never accesses the network.
 
-        Without a device: `cuda` where there is one, else `cpu`. Raises ModelUnavailable, or OutOfMemory.
+        Without a device: `cuda` if available, else `cpu`. Raises ModelUnavailable, or OutOfMemory.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder, name = folder_of(source)
@@ -78,7 +78,7 @@ class QwenEnhancer:
             loaded = cls(model, tokenizer, name, device)
         except OUT_OF_MEMORY:
             raise OutOfMemory(f"The language model {source} does not fit into memory.") from None
-        # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
+        # The libraries pass on the exceptions of a broken part: OSError, ValueError, KeyError, SafetensorError, others.
         except Exception as error:
             raise ModelUnavailable(f"The language model {source} cannot be loaded: {one_line(error)}") from None
         if not tokenizer.chat_template:
@@ -86,9 +86,9 @@ class QwenEnhancer:
         return loaded
 
     def enhance(self, prompt: str, kind: Kind, canceled: Callable[[], bool]) -> str:
-        """The richer prompt; the same for the same prompt, for the model always says what is likeliest.
+        """The enhanced prompt; deterministic, because the model always gives the likeliest answer.
 
-        Raises NoAnswer when what it says is no prompt, OutOfMemory, and RenderCanceled once `canceled()` turned true.
+        Raises NoAnswer for an unusable answer, OutOfMemory, and RenderCanceled once `canceled()` returned true.
         """
         asked = self._tokenizer.apply_chat_template(
             messages_for(prompt, kind), add_generation_prompt=True, return_dict=True, return_tensors="pt"
@@ -126,7 +126,7 @@ class QwenEnhancer:
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Bring the weights to the GPU, and take them away again, also when they do not fit."""
+        """Move the weights to the GPU and back, also when they do not fit."""
         if not self._device.startswith("cuda"):
             yield
             return
@@ -140,7 +140,7 @@ class QwenEnhancer:
 
 
 class StopWhen(StoppingCriteria):
-    """Ends an answer between two of its words."""
+    """Ends an answer between two tokens."""
 
     def __init__(self, canceled: Callable[[], bool]) -> None:
         self._canceled = canceled
@@ -151,7 +151,7 @@ class StopWhen(StoppingCriteria):
 
 
 def messages_for(prompt: str, kind: Kind) -> list[dict[str, str]]:
-    """What the model is told, and the prompt."""
+    """The instructions to the model, and the prompt."""
     what = "pictures" if kind is Kind.IMAGE else "short videos"
     return [
         {"role": "system", "content": INSTRUCTION.format(what=what, aspects=ASPECTS[kind])},
@@ -160,7 +160,7 @@ def messages_for(prompt: str, kind: Kind) -> list[dict[str, str]]:
 
 
 def folder_of(source: str) -> tuple[Path, str]:
-    """Return where the model lies on this machine, fetched from the hub if need be, and its name with its revision."""
+    """The model's folder on this machine, downloaded from the hub if needed, and its name with its revision."""
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

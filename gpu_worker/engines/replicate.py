@@ -1,7 +1,7 @@
 """Replicate's predictions API (https://replicate.com/docs/reference/http) as a provider of hosted models.
 
-An order is `POST /v1/models/OWNER/NAME/predictions`, or `POST /v1/predictions` for a version; its state is
-`GET /v1/predictions/ID`. Outputs are deleted after an hour, and a run is given up after 30 minutes.
+An order is `POST /v1/models/OWNER/NAME/predictions`, or `POST /v1/predictions` for a version; its state is `GET
+/v1/predictions/ID`. Outputs are deleted after an hour, and a run is given up after 30 minutes.
 """
 
 import re
@@ -28,10 +28,10 @@ TOKEN_VARIABLE: Final = "REPLICATE_API_TOKEN"  # noqa: S105 - its name
 
 MODEL = re.compile(r"(?P<path>\w[\w.-]*/\w[\w.-]*)(:(?P<version>[0-9a-f]{64}))?", re.ASCII)
 PERCENT = re.compile(r"\b(\d{1,3})%\|")
-"""What tqdm, which most models count their steps with, writes into the logs."""
+"""The progress of tqdm, which most models use to count steps, in the logs."""
 
 FILTERED = re.compile(r"nsfw|flagged as sensitive|\(E005\)", re.IGNORECASE)
-"""How models of Replicate say that their content filter has struck."""
+"""Messages of Replicate's models after their content filter has refused an output."""
 
 
 class Replicate:
@@ -40,7 +40,7 @@ class Replicate:
     name = NAME
 
     def __init__(self, model: str, account: Account, pace: Pace) -> None:
-        """Raises ModelUnavailable for a name that is none, and without a token."""
+        """Raises ModelUnavailable for an invalid name, and without a token."""
         found = MODEL.fullmatch(model)
         if found is None:
             raise ModelUnavailable(f"replicate:{model} is not replicate:OWNER/NAME or replicate:OWNER/NAME:VERSION.")

@@ -1,4 +1,4 @@
-"""The sampler that a request names, as a diffusers scheduler for the model at hand."""
+"""The sampler of a request, as a diffusers scheduler for the model."""
 # mypy: allow-untyped-calls
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ EULER, DPM = "euler", "dpm++"
 
 
 def scheduler_for(own: Any, params: Mapping[str, ParamValue]) -> Any:
-    """The scheduler of `sampler` ("euler", "dpm++") and `karras`; the model's own where none is named.
+    """The scheduler of `sampler` ("euler", "dpm++") and `karras`; the model's own if none is named.
 
-    Everything else about it, above all what the model predicts and whether its noise ends at zero SNR, is taken from
-    the configuration of the model's own scheduler. Raises InvalidRequest.
+    Its other settings, above all the prediction type and zero-SNR noise, are those of the model's own scheduler. Raises
+    InvalidRequest.
     """
     sampler, karras = params.get("sampler"), params.get("karras", False)
     if sampler not in {None, EULER, DPM}:

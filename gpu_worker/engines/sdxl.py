@@ -1,4 +1,4 @@
-"""Stable Diffusion XL through diffusers' own pipelines: the tiny demo model and a full one take the same path.
+"""Stable Diffusion XL through diffusers' own pipelines, for the tiny demo model and full ones alike.
 
 The pipeline is `Any` here, because diffusers shows type checkers a placeholder.
 """
@@ -45,14 +45,14 @@ NOT_FINITE = "The model's arithmetic overflowed: the image has pixels that are n
 
 
 class SdxlEngine:
-    """One loaded model, and what is known of how many pixels fit into one call of it."""
+    """One loaded model, and its experience of how many pixels fit into a call."""
 
     def __init__(
         self, pipeline: Any, model_revision: str, folder: Path | None = None, *, can_offload: bool | None = None
     ) -> None:
-        """Take the pipeline where it shall run; `folder` is where its IP-Adapter may lie.
+        """Take the pipeline on its device; `folder` is where its IP-Adapter may be.
 
-        Without `can_offload`, models may wait in the machine's memory where they run on a GPU of its own.
+        `can_offload` by default: models may wait in the machine's memory if the GPU has a memory of its own.
         """
         self.model_revision = model_revision
         self._pipeline = pipeline
@@ -64,15 +64,15 @@ class SdxlEngine:
 
     @property
     def weights_bytes(self) -> int:
-        """What the model's parts take in memory now."""
+        """Bytes of the model's parts in memory now."""
         return weights_bytes(self._pipeline)
 
     @classmethod
     def load(cls, source: str, *, device: str | None = None, tuning: Tuning = TUNING) -> Self:
         """Load an SDXL folder, a single .safetensors file or a hub id; on `cuda` in half precision, unless tuned.
 
-        Without a device: `cuda` where there is one, else `cpu`. A folder never asks the network; a single file asks the
-        hub for the configuration that it lacks. Raises ModelUnavailable, or OutOfMemory.
+        Without a device: `cuda` if available, else `cpu`. A folder never accesses the network; a single file downloads
+        the configuration that it lacks from the hub. Raises ModelUnavailable, or OutOfMemory.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         keep_quiet()
@@ -82,7 +82,7 @@ class SdxlEngine:
             return cls(pipeline.to(device), revision, folder)
         except ModelUnavailable:
             raise
-        # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
+        # The libraries pass on the exceptions of a broken part: OSError, ValueError, KeyError, SafetensorError, others.
         except Exception as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(f"The model {source} does not fit into the memory of {device}.") from None
@@ -94,7 +94,7 @@ class SdxlEngine:
         """See Engine.render. The references decide what is done, not the name of the task.
 
         Starts with all images in one call, and goes down the profiles of engines.memory whenever they do not fit. When
-        a call fails for another reason, its images are painted one by one: those that fail then, fail alone, unless
+        a call fails for another reason, its images are rendered one by one: those that fail again fail alone, unless
         none is left.
         """
         self._refuse_impossible(request)
@@ -133,7 +133,7 @@ class SdxlEngine:
         yield from failed.outputs()
 
     def _lowered(self, request: RenderRequest, failed: Profile, error: str) -> MemoryLowered:
-        """Free what the last call held, and go one profile down; raise OutOfMemory where that was the last one."""
+        """Free the memory of the last call and go one profile down; raises OutOfMemory after the last one."""
         free_memory()
         pixels = request.width * request.height
         learned = self._experience.lowered(failed, pixels)
@@ -146,12 +146,12 @@ class SdxlEngine:
         return MemoryLowered(learned.profile(failed.images_per_call, pixels).name, error)
 
     def _readers(self) -> list[Reader]:
-        """Both text encoders; a model that lacks the first one has the second alone."""
+        """Both text encoders; a model without the first one has only the second."""
         tokenizers = [self._pipeline.tokenizer, self._pipeline.tokenizer_2]
         return [Reader(each, each.model_max_length) for each in tokenizers if each is not None]
 
     def _reads_negative(self) -> bool:
-        """False of a model that was taught to do without guidance: diffusers leaves the negative prompt out."""
+        """False for a model trained to work without guidance: diffusers ignores the negative prompt."""
         return self._pipeline.unet.config.time_cond_proj_dim is None
 
     def _refuse_impossible(self, request: RenderRequest) -> None:
@@ -169,24 +169,24 @@ class SdxlEngine:
 
 @dataclass(slots=True)
 class Failed:
-    """Images that failed for a reason of their own; it takes a good sibling to tell that from a broken engine."""
+    """Images that failed individually; only a successful one shows that the engine itself is not broken."""
 
     errors: dict[int, Exception] = field(default_factory=dict)
     apart: bool = False
     siblings_are_good: bool = False
 
     def take(self, error: Exception, positions: Sequence[int]) -> None:
-        """Keep what one image raised, or ask for those of a call one by one. Raises what concerns them all."""
+        """Record the error of one image, or ask for the images of a call one by one. Raises errors that concern all."""
         if isinstance(error, RenderCanceled | ModelUnavailable | torch.AcceleratorError):
             raise error
         self.apart = True
         if len(positions) == 1:
-            # Where it happened is kept, what its frames held is not: tensors of a whole call.
+            # Keep the traceback without the variables of its frames: tensors of a whole call.
             traceback.clear_frames(error.__traceback__)
             self.errors[positions[0]] = error
 
     def outputs(self) -> Iterator[OutputFailed]:
-        """Each failed image. Raises the first one's error where no image is good."""
+        """Each failed image. Raises the first one's error if no image succeeded."""
         if self.errors and not self.siblings_are_good:
             raise next(iter(self.errors.values()))
         for position, error in self.errors.items():

@@ -1,4 +1,4 @@
-"""An SDXL folder, file or hub id, opened as diffusers' pipeline. The pipeline is `Any`: see engines.sdxl."""
+"""Open an SDXL folder, file or hub id as a diffusers pipeline. The pipeline is `Any`: see engines.sdxl."""
 # mypy: allow-untyped-calls
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from gpu_worker.engines.pipelines import HUB_ID, one_line
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:
-    """Return the pipeline of a folder, a file or a hub id, its revision, and its folder where it has one."""
+    """The pipeline of a folder, a file or a hub id, its revision, and its folder if it has one."""
     path = Path(source).expanduser()
     if path.is_dir():
         pipeline, revision = loaded_and_identified(path, lambda: from_folder(path, dtype))
@@ -51,7 +51,7 @@ def from_file(file: Path, dtype: torch.dtype) -> Any:
 
 
 def download(hub_id: str) -> Path:
-    """Return the folder of a hub model in the cache on this machine, after fetching what it lacks."""
+    """The folder of a hub model in the cache on this machine, after downloading missing files."""
     try:
         return Path(StableDiffusionXLPipeline.download(hub_id, use_safetensors=True))
     except Exception as error:

@@ -1,4 +1,4 @@
-"""One call of an SDXL pipeline: what has to be in place before it, and what comes out of it."""
+"""One call of an SDXL pipeline: its preparation and its result."""
 # mypy: allow-untyped-calls
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ OnStep = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one call shall paint: the images at `positions` of the request, in the way that the profile says."""
+    """The images of one call: those at `positions` of the request, rendered with the profile."""
 
     request: RenderRequest
     guidance: Guidance
@@ -40,13 +40,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The call did not fit into memory; `error` is the line that said so."""
+    """The call did not fit into memory; `error` is the line of the error."""
 
     error: str
 
 
 class Painter:
-    """A loaded pipeline, made ready for each call and put back after it."""
+    """A loaded pipeline, prepared for each call and restored after it."""
 
     def __init__(self, pipeline: Any, adapters: Adapters) -> None:
         self._pipeline = pipeline
@@ -55,24 +55,24 @@ class Painter:
         self._vae_dtype = pipeline.vae.dtype
         self._offload = Offload.NOTHING
         pipeline.set_progress_bar_config(disable=True)
-        # Decoding the images of a call one by one takes a fraction of the memory and no longer.
+        # Decoding the images of a call one by one takes a fraction of the memory and no more time.
         pipeline.vae.enable_slicing()
 
     def paint(self, work: Work, on_step: OnStep) -> list[Image.Image | None] | TooLarge:
-        """Paint these images in one call; None stands for one whose pixels are not finite.
+        """Render these images in one call; None for one with pixels that are not finite.
 
-        Raises ModelUnavailable for a broken IP-Adapter, whatever `on_step` raises, and whatever the pipeline does.
+        Raises ModelUnavailable for a broken IP-Adapter, and exceptions of `on_step` and of the pipeline.
         """
         try:
             return [image_of(pixels) for pixels in self._painted(work, on_step)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            # Only its line: the error's frames hold the tensors that have to go.
+            # Only its line: the error's frames hold the tensors that must be freed.
             return TooLarge(one_line(error))
 
     def _painted(self, work: Work, on_step: OnStep) -> NDArray[np.float32]:
-        """Return [images, height, width, 3], from 0 to 1, or NaN where half precision overflowed."""
+        """An array [images, height, width, 3], from 0 to 1, or NaN where half precision overflowed."""
         request, guidance, own_scheduler = work.request, work.guidance, self._pipeline.scheduler
         self._pipeline.scheduler = work.scheduler
         try:
@@ -108,25 +108,26 @@ class Painter:
         return pixels
 
     def _ready(self, work: Work) -> None:
-        """Put the IP-Adapter in or take it out, and set the VAE up."""
+        """Add or remove the IP-Adapter, and configure the VAE."""
         vae = self._pipeline.vae
         if work.adapter_files != self._adapters.loaded:
-            self._place(self._pipeline, Offload.NOTHING)  # an adapter is loaded to where the rest is
+            self._place(self._pipeline, Offload.NOTHING)  # an adapter is loaded to the device of the rest
         self._adapters.use(work.adapter_files, work.guidance.adapted)
         if vae.dtype != self._vae_dtype:
-            # A call that broke off while it decoded left the half-precision VAE in full precision.
+            # A call that failed while decoding left the half-precision VAE in full precision.
             vae.to(dtype=self._vae_dtype)
         vae.use_tiling = work.profile.tiled
         if work.profile.tiled:
             scale = self._pipeline.vae_scale_factor
             half = max(work.request.width, work.request.height) // scale // 2
-            # By itself the VAE takes tiles as large as what it was trained on: an image of 1024 would be one tile.
-            # A quarter of a tile blends into the next: latents that no four divide would give an image of another size.
+            # The VAE's default tiles are as large as its training images: an image of 1024 would be one tile. A quarter
+            # of a tile blends into the next: latents that are not a multiple of four would give an image of another
+            # size.
             vae.tile_latent_min_size = min(max(half // 4 * 4, TILE_LATENTS_MIN), TILE_LATENTS_MAX)
             vae.tile_sample_min_size = vae.tile_latent_min_size * scale
 
     def _image_to_image(self) -> Any:
-        """Return a pipeline of the same parts, also of those that came with an IP-Adapter: nothing is loaded twice."""
+        """A pipeline of the same parts, including those of the IP-Adapter: nothing is loaded twice."""
         pipeline: Any = StableDiffusionXLImg2ImgPipeline(
             **self._pipeline.components,
             force_zeros_for_empty_prompt=self._pipeline.config.force_zeros_for_empty_prompt,
@@ -136,7 +137,7 @@ class Painter:
         return pipeline
 
     def _place(self, pipeline: Any, offload: Offload) -> None:
-        """Put the parts where this offloading has them; what hands them to the GPU belongs to this pipeline."""
+        """Move the parts as this offloading requires; the hooks that move them to the GPU belong to this pipeline."""
         if offload is Offload.NOTHING and self._offload is Offload.NOTHING:
             return
         self._pipeline.remove_all_hooks()
@@ -150,9 +151,9 @@ class Painter:
 
 
 def image_of(pixels: NDArray[np.float32]) -> Image.Image | None:
-    """Return the image of [height, width, 3] from 0 to 1, as diffusers rounds them; None where one is not finite.
+    """The image of [height, width, 3] from 0 to 1, rounded as in diffusers; None if a pixel is not finite.
 
-    Cast to bytes, such pixels would be black and nobody the wiser: "invalid value encountered in cast" is all there is.
+    Cast to bytes, such pixels would be black, with only the warning "invalid value encountered in cast".
     """
     if not np.isfinite(pixels).all():
         return None

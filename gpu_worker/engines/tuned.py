@@ -1,4 +1,7 @@
-"""A pipeline's numbers, memory layout and size. Pipelines are `Any`: diffusers shows type checkers a placeholder."""
+"""A pipeline's number format, memory layout and size.
+
+Pipelines are `Any`: diffusers shows type checkers a placeholder.
+"""
 
 from typing import Any
 
@@ -10,14 +13,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def dtype_on(device: str, tuning: Tuning, on_cuda: torch.dtype) -> torch.dtype:
-    """Return what the weights are loaded in; `on_cuda` is the architecture's own choice for a GPU."""
+    """The number format of the weights; `on_cuda` is the architecture's default on a GPU."""
     if tuning.dtype != "auto":
         return DTYPES[tuning.dtype]
     return on_cuda if device.startswith("cuda") else torch.float32
 
 
 def tune(pipeline: Any, tuning: Tuning) -> None:
-    """Lay out the weights of the convolutions and compile what runs once a step, as configured."""
+    """Set the memory layout of the convolutions and compile the part that runs once per step, as configured."""
     networks = [pipeline.components.get(name) for name in ("unet", "transformer", "transformer_2")]
     if tuning.channels_last:
         for network in filter(None, (*networks, pipeline.vae)):
@@ -28,7 +31,10 @@ def tune(pipeline: Any, tuning: Tuning) -> None:
 
 
 def channels_come_last(network: torch.nn.Module) -> None:
-    """Lay out the weights of its convolutions so; what they are given follows. Pixels may differ in the last bits."""
+    """Store the weights of the convolutions in channels-last order; activations follow.
+
+    The last bits of pixels may differ.
+    """
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for weights in network.parameters():
         if weights.dim() in formats:
@@ -36,7 +42,7 @@ def channels_come_last(network: torch.nn.Module) -> None:
 
 
 def weights_bytes(pipeline: Any) -> int:
-    """Return the bytes of all parameters and buffers of a pipeline's parts; what two parts share counts once."""
+    """Bytes of all parameters and buffers of a pipeline's parts; shared ones count once."""
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     tensors = {id(tensor): tensor for part in parts for tensor in (*part.parameters(), *part.buffers())}
     return sum(tensor.nbytes for tensor in tensors.values())

@@ -1,9 +1,9 @@
-"""Wan through diffusers' own pipelines: videos from words, from a picture, and from the end of a video; single frames.
+"""Wan through diffusers' own pipelines: videos from text, from an image, and from the end of a video; single frames.
 
-Which of these a model can do is decided by what its folder contains:
+The files in a model's folder decide which of these it supports:
 
-- a transformer that takes noise alone: from words (Wan 2.1 T2V);
-- one that takes a picture's latents beside the noise: from a picture (Wan 2.1 and 2.2 I2V);
+- a transformer that takes only noise: from text (Wan 2.1 T2V);
+- one that takes an image's latents in addition to the noise: from an image (Wan 2.1 and 2.2 I2V);
 - `expand_timesteps`, a timestep for each token, so that a first frame can be given: both (Wan 2.2 TI2V).
 
 The pipelines are `Any` here, because diffusers shows type checkers a placeholder.
@@ -45,14 +45,14 @@ from gpu_worker.tuning import Tuning
 TUNING = Tuning()
 
 TOKENS_MAX = 512
-"""Tokens of a prompt that Wan was made to read, the mark of its end among them."""
+"""Maximum tokens of a prompt that Wan was trained with, including the end token."""
 
 VAE_TILING, CPU_OFFLOAD = "vae_tiling", "cpu_offload"
-"""Memory profiles, in this order: the frames decoded tile by tile; then each part on the GPU only while it works."""
+"""Memory profiles, in this order: frames decoded tile by tile; then each part on the GPU only while it works."""
 
 
 class WanEngine:
-    """One loaded model, and how it is kept in memory."""
+    """One loaded model and its memory profile."""
 
     def __init__(self, pipeline: Any, model_revision: str, device: str = "cpu") -> None:
         """Take a pipeline on the CPU. Raises torch's errors when it does not fit onto the device, even in parts."""
@@ -76,15 +76,15 @@ class WanEngine:
 
     @property
     def weights_bytes(self) -> int:
-        """What the model's parts take in memory, both pipelines sharing them."""
+        """Bytes of the model's parts in memory; both pipelines share them."""
         return weights_bytes(self._from_words or self._from_picture)
 
     @classmethod
     def load(cls, source: str, *, device: str | None = None, tuning: Tuning = TUNING) -> Self:
-        """Load a Wan folder or a hub id; on `cuda` in bfloat16, the autoencoder in full precision as Wan asks for it.
+        """Load a Wan folder or a hub id; on `cuda` in bfloat16, the autoencoder in full precision as Wan requires.
 
-        Without a device: `cuda` where there is one, else `cpu`. A folder never asks the network. Raises
-        ModelUnavailable, or OutOfMemory.
+        Without a device: `cuda` if available, else `cpu`. A folder never accesses the network. Raises ModelUnavailable,
+        or OutOfMemory.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         keep_quiet()
@@ -94,7 +94,7 @@ class WanEngine:
             return cls(pipeline, revision, device)
         except ModelUnavailable:
             raise
-        # The libraries let through what a broken part raised: OSError, ValueError, KeyError, SafetensorError, others.
+        # The libraries pass on the exceptions of a broken part: OSError, ValueError, KeyError, SafetensorError, others.
         except Exception as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(f"The model {source} does not fit into the memory of {device}.") from None
@@ -103,7 +103,7 @@ class WanEngine:
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
     ) -> Iterator[RenderedImage | RenderedVideo | MemoryLowered | Warned]:
-        """See Engine.render. One pipeline call for each output; one that does not fit is tried in less memory."""
+        """See Engine.render. One pipeline call for each output; one that does not fit is retried with less memory."""
         plan = plan_of(request, self._abilities)
         pipeline = self._from_words if plan.start is None else self._from_picture
         yield from unread_words(request, [Reader(pipeline.tokenizer, TOKENS_MAX)])
@@ -129,7 +129,7 @@ class WanEngine:
             steps.calls_done += 1
 
     def _make(self, request: RenderRequest, plan: Plan, position: int, steps: StepsOfCalls) -> NDArray[np.uint8] | str:
-        """Return the frames of one pipeline call; or what did not fit into memory, in words that hold no memory."""
+        """The frames of one pipeline call; or the out-of-memory error as text, which holds no tensors."""
         pipeline = self._from_words if plan.start is None else self._from_picture
         pipeline.scheduler = plan.scheduler()
         try:
@@ -158,7 +158,7 @@ class WanEngine:
         return np.asarray((made * 255).round(), dtype=np.uint8)
 
     def _lowered(self, plan: Plan, error: str) -> MemoryLowered:
-        """Free what the last call held, and go on with the next profile; raise OutOfMemory after the last one."""
+        """Free the memory of the last call and go to the next profile; raises OutOfMemory after the last one."""
         free_memory()
         if not self._profiles_left:
             raise OutOfMemory(
@@ -175,7 +175,7 @@ class WanEngine:
 
 
 def pipelines_of(pipeline: Any) -> tuple[Any, Any]:
-    """Return the pipeline from words and the one from a picture, on the same weights; None for what they cannot do."""
+    """The pipelines from text and from an image, sharing the weights; None for one that the model does not support."""
     parts = pipeline.components
     takes_picture = channels_of_pictures(pipeline) > 0
     shared = {name: part for name, part in parts.items() if name not in {"image_encoder", "image_processor"}}
@@ -187,7 +187,7 @@ def pipelines_of(pipeline: Any) -> tuple[Any, Any]:
 
 
 def abilities_of(pipeline: Any, *, words: bool, picture: bool) -> Abilities:
-    """Return what a request can ask of the model."""
+    """What a request can ask of the model."""
     tokens = transformer_of(pipeline).config.patch_size
     return Abilities(
         words=words,
@@ -200,17 +200,17 @@ def abilities_of(pipeline: Any, *, words: bool, picture: bool) -> Abilities:
 
 
 def channels_of_pictures(pipeline: Any) -> int:
-    """Return how many channels the transformer takes beside those of the noise: a picture's latents and their mask."""
+    """The number of channels that the transformer takes in addition to the noise: an image's latents and their mask."""
     return int(transformer_of(pipeline).config.in_channels) - int(pipeline.vae.config.z_dim)
 
 
 def transformer_of(pipeline: Any) -> Any:
-    """Return the transformer; of a model in two stages, either."""
+    """The transformer; either one for a model in two stages."""
     return pipeline.transformer or pipeline.transformer_2
 
 
 def moved(pipeline: Any, device: str) -> str | None:
-    """Put the model onto the device; where a GPU is too small, back onto the CPU, and return what did not fit."""
+    """Move the model to the device; if a GPU is too small, move it back to the CPU and return the error."""
     try:
         pipeline.to(device)
     except RuntimeError as error:
@@ -225,14 +225,14 @@ def moved(pipeline: Any, device: str) -> str | None:
 
 
 def free_memory() -> None:
-    """Give back what no tensor holds any more."""
+    """Free memory that no tensor holds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:
-    """Return the pipeline of a folder or a hub id, and its revision."""
+    """The pipeline of a folder or a hub id, and its revision."""
     path = Path(source).expanduser()
     if path.is_dir():
         return loaded_and_identified(path, lambda: from_folder(path, dtype))
@@ -255,7 +255,7 @@ def from_folder(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def download(hub_id: str) -> Path:
-    """Return the folder of a hub model in the cache on this machine, after fetching what it lacks."""
+    """The folder of a hub model in the cache on this machine, after downloading missing files."""
     try:
         return Path(WanPipeline.download(hub_id, use_safetensors=True))
     except Exception as error:

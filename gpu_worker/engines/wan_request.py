@@ -1,4 +1,4 @@
-"""What a request means to a Wan model: checked, before the first step, and made into a pipeline's arguments."""
+"""Check a request for a Wan model before the first step, and convert it to a pipeline's arguments."""
 # mypy: allow-untyped-calls
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from services.media.bounded import read_sound, read_video
 from services.media.sounds import Sound
 
 FPS, SHIFT, SOLVER = 16.0, 5.0, "unipc"
-"""Where a recipe says nothing: what Wan was made with, and the shift and solver of the catalog's job types."""
+"""Defaults if a recipe has none: Wan's own frame rate, and the shift and solver of the catalog's job types."""
 
 SOLVERS = {"unipc": UniPCMultistepScheduler, "dpm++": DPMSolverMultistepScheduler}
 
 PIPELINE_STEP = 16
-"""Wan's pipelines refuse a width or height that is no multiple of this, whatever the model could do."""
+"""Wan's pipelines refuse a width or height that is not a multiple of this, whatever the model supports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a model can be asked for. Sizes are multiples of their steps in pixels, frames one more than a multiple."""
+    """What a model supports. Sizes are multiples of their steps in pixels, frames one more than a multiple."""
 
     words: bool
     picture: bool
@@ -41,9 +41,9 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all outputs of a request have in common. `start` is the first frame, `before` the frames that it follows.
+    """What all outputs of a request have in common. `start` is the first frame, `before` the frames to extend.
 
-    `sound` is that of these frames, `losses` what of the old video is not kept.
+    `sound` is that of these frames, `losses` warns of parts of the old video that are not kept.
     """
 
     width: int
@@ -59,7 +59,7 @@ class Plan:
     losses: tuple[Warned, ...] = ()
 
     def scheduler(self) -> Any:
-        """A new one: it counts its steps."""
+        """A new scheduler for each call, because it counts its steps."""
         return SOLVERS[self.solver](
             num_train_timesteps=self.timesteps,
             prediction_type="flow_prediction",
@@ -68,14 +68,14 @@ class Plan:
         )
 
     def joined(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The whole video. The first new frame repeats the last old one, and is left out."""
+        """The whole video. The first new frame repeats the last old one and is left out."""
         return frames if self.before is None else np.concatenate([self.before, frames[1:]])
 
 
 def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
-    """Return what to make. Raises InvalidRequest.
+    """The plan for a request. Raises InvalidRequest.
 
-    A picture is brought to the shape of the video. A video that goes on keeps its size, its rate and its sound.
+    An image is fitted to the shape of the video. An extended video keeps its size, frame rate and sound.
     """
     refuse_impossible(request, abilities)
     width, height, fps = request.width, request.height, number(request, "fps", FPS)
@@ -100,7 +100,7 @@ def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
 
 
 def refuse_impossible(request: RenderRequest, abilities: Abilities) -> None:
-    """Raise InvalidRequest for a task, an input or steps that the model cannot take."""
+    """Raise InvalidRequest for a task, an input or steps that the model does not support."""
     match request.task:
         case Task.TEXT_TO_VIDEO | Task.TEXT_TO_IMAGE:
             possible, missing = abilities.words, None
@@ -127,7 +127,7 @@ def refuse_impossible(request: RenderRequest, abilities: Abilities) -> None:
 
 
 def refuse_size(width: int, height: int, abilities: Abilities) -> None:
-    """Raise InvalidRequest for a size that the pipeline refuses, or would change without a word."""
+    """Raise InvalidRequest for a size that the pipeline refuses or would silently change."""
     width_step, height_step = (
         int(np.lcm(step, PIPELINE_STEP)) for step in (abilities.width_step, abilities.height_step)
     )
@@ -139,7 +139,7 @@ def refuse_size(width: int, height: int, abilities: Abilities) -> None:
 
 
 def frames_of(request: RenderRequest, abilities: Abilities) -> int:
-    """Return how many frames to make: one for an image, else what the request says. Raises InvalidRequest."""
+    """The number of frames: one for an image, else as requested. Raises InvalidRequest."""
     if request.kind is Kind.IMAGE:
         return 1
     step = abilities.frames_step
@@ -151,7 +151,7 @@ def frames_of(request: RenderRequest, abilities: Abilities) -> int:
 
 
 def number(request: RenderRequest, name: str, default: float | None) -> float:
-    """Return a parameter. Raises InvalidRequest where it is no finite number, or missing without a default."""
+    """A parameter. Raises InvalidRequest if it is not a finite number, or missing without a default."""
     value = request.params.get(name, default)
     try:
         found = float("nan" if value is None else value)
@@ -163,7 +163,7 @@ def number(request: RenderRequest, name: str, default: float | None) -> float:
 
 
 def old_frames(video: bytes) -> tuple[NDArray[np.uint8], float]:
-    """Return the frames and the rate of a video that goes on. Raises InvalidRequest."""
+    """The frames and frame rate of a video to extend. Raises InvalidRequest."""
     try:
         return read_video(video, frames_max=OLD_FRAMES_MAX)
     except UnreadableMedia as error:
@@ -171,7 +171,7 @@ def old_frames(video: bytes) -> tuple[NDArray[np.uint8], float]:
 
 
 def old_sound(video: bytes) -> tuple[Sound | None, tuple[Warned, ...]]:
-    """Return the first sound of a video that goes on, and what is said about the others, or about one that is lost."""
+    """The first sound of a video to extend, and warnings about the others, or about one that is lost."""
     try:
         sound, others = read_sound(video)
     except UnreadableMedia as error:

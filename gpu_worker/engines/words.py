@@ -1,4 +1,4 @@
-"""Words that a text encoder does not read: each reads so many tokens and ignores, without a word, what comes after."""
+"""Words that a text encoder does not read: each reads a number of tokens and silently ignores the rest."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from gpu_worker.engines import RenderRequest, Warned
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A tokenizer, and how many tokens its text encoder reads, the marks of beginning and end among them."""
+    """A tokenizer, and the tokens that its text encoder reads, including those for begin and end."""
 
     tokenizer: Any
     tokens_max: int
 
     def unread(self, text: str) -> str:
-        """The end of the text that is not read, from the word on that is not read whole; empty where all of it is."""
+        """The part of the text that is not read, from the first incompletely read word on; empty if all is read."""
         if not self.tokenizer.is_fast:
             tokens = self.tokenizer(text, verbose=False)["input_ids"]
             return str(self.tokenizer.decode(tokens[self.tokens_max - 1 :], skip_special_tokens=True)).strip()
         places = self.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
         if len(places) <= self.tokens_max:
             return ""
-        end = places[self.tokens_max - 2][1]  # the last token that is read is the mark of the end
+        end = places[self.tokens_max - 2][1]  # the last token is the end token
         while 0 < end < len(text) and not (text[end - 1].isspace() or text[end].isspace()):
             end -= 1
         return text[end:].strip()
 
 
 def unread_words(request: RenderRequest, readers: Sequence[Reader], *, reads_negative: bool = True) -> Iterator[Warned]:
-    """Warnings of what the owner wrote and a model does not read; the rule's own negative prompt is nobody's loss."""
+    """Warnings about the owner's words that a model does not read; a negative prompt made by rule causes none."""
     tokens_max = min(reader.tokens_max for reader in readers)
     cut = shortest(reader.unread(request.prompt) for reader in readers)
     if cut:
@@ -52,6 +52,6 @@ def unread_words(request: RenderRequest, readers: Sequence[Reader], *, reads_neg
 
 
 def shortest(ends: Iterator[str]) -> str:
-    """What the reader that reads least leaves out, in quotation marks; empty where nothing is left out."""
+    """The quoted words that the reader with the shortest limit leaves out; empty if there are none."""
     longest = max(ends, key=len)
     return quoted(longest) if longest else ""
