@@ -168,7 +168,7 @@ def _change(command: AssetCommand, asset: Completed) -> list[AssetEvent]:
 
 
 def _change_tags(tags: tuple[str, ...], add: tuple[str, ...], remove: tuple[str, ...]) -> list[AssetEvent]:
-    """Raises `InvalidInput` where there would be too many. Some can be taken away however many there are."""
+    """Raises `InvalidInput` if there would be too many. Removing tags is always possible."""
     wanted = tuple(sorted({*tags, *add} - {*remove}))
     if len(wanted) > max(TAGS_MAX, len(tags)):
         raise InvalidInput([FieldProblem("add_tags", f"makes {len(wanted)} tags; at most {TAGS_MAX} are possible")])
@@ -212,7 +212,7 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
 
 
 def require_file_of(reserved: AssetReserved, completed: AssetCompleted) -> None:
-    """Raises `InvalidInput` for a file of another kind than the output that was reserved: a video for an image."""
+    """Raises `InvalidInput` if the file's kind differs from the reserved output: a video for an image."""
     if kind_of(completed.media_type) != reserved.kind:
         raise InvalidInput([FieldProblem("media_type", unfit_type(completed.media_type, reserved.kind))])
 

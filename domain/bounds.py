@@ -56,7 +56,7 @@ VALUE_CHARACTERS_MAX: Final = 10_000
 
 OUTPUTS_MAX: Final = 1_000
 TAGS_MAX: Final = 20
-"""Of what its owner tags. A list in an event may have more: `ENTRIES_MAX`."""
+"""Maximum number of tags that an owner can set. A list in an event may have more: `ENTRIES_MAX`."""
 
 ENTRIES_MAX: Final = 200
 """Maximum entries of a list or table in an event: tags, parameters, references, versions."""
@@ -186,7 +186,7 @@ def _media_type(problems: Problems, path: str, value: str) -> None:
 
 
 def _media_type_of(problems: Problems, path: str, value: str, kind: str) -> None:
-    """A type that files of this kind may have."""
+    """Check for a media type of this kind."""
     _media_type(problems, path, value)
     if value in EXTENSIONS and kind_of(value) != kind:
         problems.append(FieldProblem(path, unfit_type(value, kind)))
@@ -285,7 +285,7 @@ def _measured(problems: Problems, event: AssetCompleted | MediaUploaded) -> None
 
 
 def _completed(problems: Problems, event: AssetCompleted) -> None:
-    _media_type(problems, "media_type", event.media_type)  # which kind it must be of, only its reservation knows
+    _media_type(problems, "media_type", event.media_type)  # only its reservation knows the kind
     _measured(problems, event)
     _number(problems, "render_ms", event.render_ms)
     _number(problems, "store_ms", event.store_ms)

@@ -223,7 +223,7 @@ class TagAsset:
 
 @dataclass(frozen=True, slots=True)
 class ChangeTags:
-    """Add tags and take tags away; all others stay, whoever gave them and however lately."""
+    """Add and remove tags; all others stay, including those from concurrent changes."""
 
     add: tuple[str, ...]
     remove: tuple[str, ...]

@@ -31,12 +31,12 @@ EXTENSIONS: Final = {
 
 
 def kind_of(media_type: str) -> str:
-    """`image`, `video` or `audio`: what a file of this type shows."""
+    """The kind of files of this type: `image`, `video` or `audio`."""
     return media_type.partition("/")[0]
 
 
 def unfit_type(media_type: str, kind: str) -> str:
-    """What is said about a file whose type is of another kind than the file has to be."""
+    """The error message for a media type that is not of the required kind."""
     return f"must be a type of {kind}, not {media_type!r}"
 
 

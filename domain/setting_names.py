@@ -1,18 +1,18 @@
-"""Names of settings: which ones nothing reads, and what was probably meant."""
+"""Find environment variables that no setting reads, and suggest what was meant."""
 
 from collections.abc import Iterable, Set
 from difflib import get_close_matches
 from typing import Final
 
 PREFIX: Final = "DARKROOM_"
-"""Of the environment variable of each setting."""
+"""Prefix of the environment variable of each setting."""
 
 NO_SETTINGS: Final = frozenset({"DARKROOM_CRASH_AT"})
-"""What else begins so: `services.crash_points` says what it is."""
+"""Variables with the prefix that are not settings: see `services.crash_points`."""
 
 
 def unread(names: Iterable[str], known: Set[str]) -> str | None:
-    """The variables that are not among the known ones, with what may be meant; None where there are none."""
+    """The unknown variables with suggestions; None if all are known."""
     unknown = sorted(name for name in names if name.startswith(PREFIX) and name not in known | NO_SETTINGS)
     return ", ".join(_with_advice(name, known) for name in unknown) or None
 

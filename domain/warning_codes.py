@@ -1,12 +1,12 @@
-"""The code of every warning of a job, and of its inputs when it is run again. docs/warnings.md explains each."""
+"""The codes of all warnings of a job, and of its inputs when it is run again. docs/warnings.md explains each."""
 
 from enum import StrEnum
 
 
 class WarningCode(StrEnum):
-    """Stable: programs decide by it. What is meant in a case, the sentence next to it says."""
+    """Stable codes for programs. The detail of a warning explains the single case."""
 
-    # What was written.
+    # About the prompts and parameters.
     PROMPT_CUT_OFF = "prompt_cut_off"
     PROMPT_WEIGHTS_IGNORED = "prompt_weights_ignored"
     PROMPT_ALTERNATIVES_IGNORED = "prompt_alternatives_ignored"
@@ -15,7 +15,7 @@ class WarningCode(StrEnum):
     NEGATIVE_PROMPT_IGNORED = "negative_prompt_ignored"
     PARAMETERS_IGNORED = "parameters_ignored"
 
-    # What a job starts from.
+    # About the input files.
     PICTURE_CROPPED = "picture_cropped"
     COLOUR_PROFILE_IGNORED = "colour_profile_ignored"
     HIGH_DYNAMIC_RANGE_REDUCED = "high_dynamic_range_reduced"
@@ -25,7 +25,7 @@ class WarningCode(StrEnum):
     CHARACTER_REFERENCES_MIX = "character_references_mix"
     CHARACTER_REFERENCE_STRONG = "character_reference_strong"
 
-    # What changed since a job that is run again.
+    # About changes since the job that is run again.
     JOB_TYPE_UNKNOWN = "job_type_unknown"
     MODEL_CHANGED = "model_changed"
     MODEL_UNKNOWN = "model_unknown"

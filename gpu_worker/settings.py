@@ -205,7 +205,7 @@ class WorkerSettings(BaseSettings):
 
     @classmethod
     def warning_about(cls, names: Iterable[str]) -> str | None:
-        """A sentence about variables that no worker reads; None where there are none."""
+        """A sentence about variables that no worker reads; None if there are none."""
         named = unread(names, {cls.variable(field) for field in cls.model_fields})
         if named is None:
             return None

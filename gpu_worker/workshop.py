@@ -127,7 +127,7 @@ class Inputs:
         self._recipe = recipe
         self._blobs = blobs
         self.losses: list[Warned] = []
-        """What the pictures that were read so far say of themselves and is not so read."""
+        """Warnings about properties of the images read so far that are not used."""
 
     def references(self) -> tuple[GivenReference, ...]:
         """The images that guide the result."""

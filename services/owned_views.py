@@ -25,7 +25,7 @@ POOLED_BY_STATEMENT: Final = "statement pooling mode"
 
 
 class OwnedViews:
-    """Reads of the live views, each for one owner. A query without an owner filter finds no rows of others."""
+    """Reads of the live views, each for one owner. With no owner set, a query finds no rows."""
 
     def __init__(self, dsn: str) -> None:
         """`dsn` logs in as `ROLE`, or as a user who may become it."""

@@ -32,8 +32,8 @@ LOOK_S: Final = 10.0
 """Seconds between two checks."""
 
 AFTER_S: Final = (60.0, 86_400.0)
-"""Seconds after its end at which an asset's file is deleted: once when its last worker has stopped, and a day later for
-a worker that was delayed and died before it could ask about the file."""
+"""Seconds after its end at which an asset's file is searched for and deleted: once its last worker has stopped, and a
+day later for a worker that was delayed and died before it could ask about the file."""
 
 UNFINISHED_S: Final = 3_600.0
 """Maximum seconds to write a file."""

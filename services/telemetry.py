@@ -49,7 +49,7 @@ _spans: "Spans | None" = None
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
-    """Whether the environment names a collector and does not disable the SDK."""
+    """Whether the environment names a collector and does not disable tracing."""
     off = (
         environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none"
     )

@@ -122,7 +122,7 @@ def losses_of(source: str, request: RenderRequest) -> Iterator[Warned]:
 
 
 def _ignored(request: RenderRequest, names: Names) -> Iterator[str]:
-    """Parameters of the recipe that are not sent, as they are."""
+    """The parameters, size and strengths that the model does not accept, each as text."""
     unsent = {"steps": names.steps is None, "guidance": names.guidance is None, "frames": True, "fps": True}
     for name, value in request.params.items():
         if unsent.get(name, False):
