@@ -30,9 +30,12 @@ class Point(StrEnum):
         point.meaning = meaning
         return point
 
-    COMMIT_BEFORE = ("commit.before", "A group commit is decided and not sent.")
-    COMMIT_AFTER = ("commit.after", "It is in the ledger; nobody has heard of it.")
-    COMMIT_BEFORE_WAKE = ("commit.before_wake", "Its writers are answered; the followers of the ledger are not woken.")
+    COMMIT_BEFORE = ("commit.before", "A group commit is decided but not sent.")
+    COMMIT_AFTER = ("commit.after", "The commit is in the ledger; no writer has an answer.")
+    COMMIT_BEFORE_WAKE = (
+        "commit.before_wake",
+        "The writers have their answers; the followers of the ledger are not woken.",
+    )
 
     UPLOAD_AFTER_FILE = ("upload.after_file", "The file is in the object store; no event names it.")
     UPLOAD_AFTER_DELETION = (
@@ -43,74 +46,77 @@ class Point(StrEnum):
     PURGE_AFTER_EVENT = ("purge.after_event", "The ledger says that an asset is purged; its file is still there.")
 
     RELAY_BETWEEN_EVENTS = ("relay.between_events", "Some events of a batch are sent.")
-    RELAY_AFTER_PUBLISH = ("relay.after_publish", "The stream has the batch; the relay has not read where it goes on.")
-    RELAY_AFTER_DELETE = ("relay.after_delete", "The damaged stream is deleted; it is not filled again.")
+    RELAY_AFTER_PUBLISH = ("relay.after_publish", "The stream has the batch; the relay has not read its new end.")
+    RELAY_AFTER_DELETE = ("relay.after_delete", "The damaged stream is deleted but not filled again.")
 
-    DISPATCHER_AFTER_STREAM = ("dispatcher.after_stream", "WORK was made; its consumers were not.")
-    DISPATCHER_BEFORE_HAND_OUT = ("dispatcher.before_hand_out", "An order is made and not published.")
-    DISPATCHER_AFTER_HAND_OUT = ("dispatcher.after_hand_out", "Orders are published; nothing is remembered of them.")
+    DISPATCHER_AFTER_STREAM = ("dispatcher.after_stream", "WORK is created; its consumers are not.")
+    DISPATCHER_BEFORE_HAND_OUT = ("dispatcher.before_hand_out", "An order is made but not published.")
+    DISPATCHER_AFTER_HAND_OUT = (
+        "dispatcher.after_hand_out",
+        "Orders are published; the dispatcher has not noted them.",
+    )
 
-    RECORDER_BEFORE_LEASE = ("recorder.before_lease", "The ledger has the report; the lease is as it was.")
+    RECORDER_BEFORE_LEASE = ("recorder.before_lease", "The ledger has the report; the lease is unchanged.")
     RECORDER_BEFORE_ANSWER = ("recorder.before_answer", "Ledger and lease are written; the worker has no answer.")
 
     PROJECTOR_BEFORE_CHECKPOINT = (
         "projector.before_checkpoint",
         "The rows of a batch are written to every view; the checkpoint is not.",
     )
-    PROJECTOR_BEFORE_COMMIT = ("projector.before_commit", "The checkpoint is written as well; the transaction is open.")
-    PROJECTOR_AFTER_COMMIT = ("projector.after_commit", "The views moved; who reads them was not told.")
+    PROJECTOR_BEFORE_COMMIT = ("projector.before_commit", "The checkpoint is written too; the transaction is open.")
+    PROJECTOR_AFTER_COMMIT = ("projector.after_commit", "The views are updated; their readers are not notified.")
 
-    REBUILD_AFTER_TABLES = ("rebuild.after_tables", "The new tables are there, and empty.")
+    REBUILD_AFTER_TABLES = ("rebuild.after_tables", "The new tables exist and are empty.")
     REBUILD_AFTER_BATCH = ("rebuild.after_batch", "A batch is folded into the new tables.")
-    REBUILD_IN_SWAP = ("rebuild.in_swap", "The old table has left the live schema; the new one has not come.")
+    REBUILD_IN_SWAP = ("rebuild.in_swap", "The old table has left the live schema; the new one is not in it yet.")
     REBUILD_AFTER_SWAP = ("rebuild.after_swap", "The new tables are live; the lock of the rebuild is held.")
 
     REAPER_AFTER_REQUEUE = ("reaper.after_requeue", "One job that lost its worker is requeued; the next one is not.")
 
-    SWEEPER_BEFORE_DELETE = ("sweeper.before_delete", "A file that nobody wants is found.")
+    SWEEPER_BEFORE_DELETE = ("sweeper.before_delete", "A file that is no longer needed is found.")
     SWEEPER_BEFORE_CHECKPOINT = (
         "sweeper.before_checkpoint",
-        "The files of a stretch of the ledger are deleted; the checkpoint is not moved.",
+        "The files of a range of the ledger are deleted; the checkpoint is not advanced.",
     )
 
     THUMBNAILS_AFTER_CLAIM = ("thumbnails.after_claim", "A try is counted; nothing is made.")
-    THUMBNAILS_AFTER_FILE = ("thumbnails.after_file", "The small picture is in the object store; no event names it.")
+    THUMBNAILS_AFTER_FILE = ("thumbnails.after_file", "The thumbnail is in the object store; no event names it.")
 
-    WORKER_BEFORE_START = ("worker.before_start", "An order is pulled; the ledger does not know.")
-    WORKER_AFTER_START = ("worker.after_start", "The ledger has the start; no step is made.")
+    WORKER_BEFORE_START = ("worker.before_start", "An order is pulled; the ledger does not have the start.")
+    WORKER_AFTER_START = ("worker.after_start", "The ledger has the start; no step is done.")
     WORKER_AFTER_STEP = ("worker.after_step", "In the middle of the steps.")
     WORKER_BEFORE_HAND_OVER = (
         "worker.before_hand_over",
-        "A provider has taken the order of an output; the ledger does not know its id.",
+        "A provider has accepted the order of an output; the ledger does not have its id.",
     )
     WORKER_AFTER_HAND_OVER = (
         "worker.after_hand_over",
-        "A provider has an output in work, and the ledger its id; it was not asked for yet.",
+        "A provider works on an output and the ledger has its id; the worker has not polled it yet.",
     )
     WORKER_AFTER_FILE = ("worker.after_file", "A file is in the object store; it is not reported.")
     WORKER_AFTER_REPORT = (
         "worker.after_report",
         "The ledger has an asset; the next one is not reported, the order is not acked.",
     )
-    WORKER_BEFORE_DELETE = ("worker.before_delete", "The ledger said that nobody wants a file; it is still there.")
+    WORKER_BEFORE_DELETE = ("worker.before_delete", "The ledger said that a file is not needed; it is still there.")
     WORKER_BEFORE_ACK = ("worker.before_ack", "The ledger has the end of the attempt; the order is not acked.")
     WORKER_AFTER_ACK = ("worker.after_ack", "The order is acked; the next one is not pulled.")
 
     MIGRATE_BETWEEN_FILES = ("migrate.between_files", "One file is applied; the next one is not.")
-    MIGRATE_BEFORE_COMMIT = ("migrate.before_commit", "All are applied; the transaction is open.")
+    MIGRATE_BEFORE_COMMIT = ("migrate.before_commit", "All files are applied; the transaction is open.")
 
-    RESTORED_AFTER_FILE = ("restored.after_file", "The lost events are in a file; the ledger is as it was.")
-    RESTORED_BEFORE_COMMIT = ("restored.before_commit", "They are appended again; the transaction is open.")
+    RESTORED_AFTER_FILE = ("restored.after_file", "The lost events are in a file; the ledger is unchanged.")
+    RESTORED_BEFORE_COMMIT = ("restored.before_commit", "The lost events are appended again; the transaction is open.")
     RESTORED_AFTER_COMMIT = (
         "restored.after_commit",
-        "The ledger is in its next epoch; LEDGER holds the events of the one before.",
+        "The ledger is in a new epoch; LEDGER holds the events of the previous one.",
     )
 
     IMPORT_AFTER_FILES = ("import.after_files", "The files of a bundle are in the object store; no event is appended.")
-    IMPORT_BEFORE_COMMIT = ("import.before_commit", "All its events are appended; the transaction is open.")
+    IMPORT_BEFORE_COMMIT = ("import.before_commit", "All events of the bundle are appended; the transaction is open.")
     IMPORT_AFTER_COMMIT = (
         "import.after_commit",
-        "The events are in the ledger; files of uploads that it deletes are still there.",
+        "The events are in the ledger; files of uploads that the bundle deletes are still there.",
     )
 
 

@@ -216,9 +216,7 @@ LEFT_FILE: Final = Act("a canceled job left a file", before=_leave_a_file, after
 OLDER_BACKUP: Final = Act("an older backup of Postgres is in place")
 THUMBNAIL: Final = Act("an image is completed", _submit, after=_claims_run_out)
 WORK: Final = Act("a job of three images is worked on", _submit_three)
-LATE_CANCEL: Final = Act(
-    "a job is canceled whose files are stored", _cancel_while_files_are_reported, after=_reaper_goes_on
-)
+LATE_CANCEL: Final = Act("a job with stored files is canceled", _cancel_while_files_are_reported, after=_reaper_goes_on)
 
 HOSTED: Final = {"Replicate": "replicate:darkroom/demo", "fal": "fal:fal-ai/flux"}
 
