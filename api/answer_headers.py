@@ -21,7 +21,7 @@ DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
 
 
 class AnswerHeaders:
-    """The outermost layer: adds them to every answer."""
+    """Adds them to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

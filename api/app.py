@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from fastapi import FastAPI
+from starlette.types import Scope
 
 from api import (
     admin,
@@ -37,6 +38,7 @@ from api.answer_headers import AnswerHeaders
 from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
 from api.connections import connections_max
+from api.crowd import address_of
 from api.feed import Feed
 from api.handed_out import HandedOutBoard
 from api.head_requests import HeadRequests
@@ -44,12 +46,14 @@ from api.identity import Gate, Identities
 from api.known_query import KnownQuery
 from api.limits import BoundedRequests, RateLimit
 from api.observed import Observed
+from api.pacing import Company, Pacing
 from api.parts import Parts, Running
 from api.places import Places, places
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.rates import Rates
 from api.submission import SubmitBody
+from api.turns import Turns
 from api.web import docs
 from projections import ALL
 from projections.reads import RunningAttempt, running_attempts
@@ -93,8 +97,11 @@ def create_app(parts: Parts) -> FastAPI:
     receiving, decoding = uploads.receiving(parts.upload_bytes_max), uploads.decoding()
     watch = parts.watch or _watch(parts)
     positions, handed_out = ViewPositions(parts.database), HandedOutBoard(parts.broker)
-    batches = asyncio.Semaphore(1), asyncio.Semaphore(1)
-    running = Running(parts, identities, feed, board, positions, handed_out, receiving, decoding, *batches, watch)
+    company = Company()
+    batches = Pacing(company), Pacing(company)
+    running = Running(
+        parts, identities, feed, board, positions, handed_out, receiving, decoding, company, *batches, watch
+    )
     app = FastAPI(
         title="Darkroom",
         summary="A ledger for AI image and video generation.",
@@ -112,17 +119,23 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(module.router)
     app.add_middleware(KnownQuery, routes=[route for module in ROUTERS for route in module.router.routes])
     app.add_middleware(HeadRequests)
-    app.add_middleware(Places, bounds=places(connections_max()))
+    app.add_middleware(Places, bounds=places(connections_max()), company=company)
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))
     app.add_middleware(Gate, identities=identities)
     app.add_middleware(BoundedRequests)
     app.add_middleware(Observed)
-    app.add_middleware(AnswerHeaders)  # the last one added is the outermost
+    app.add_middleware(AnswerHeaders)
+    app.add_middleware(Turns, name_of=partial(_name_of, identities))  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
     openapi.install(
         app, *bodies, prompts.PromptBody, prompts.PromptPatch, everybodys_jobs.PriorityBody, fleet.ReasonBody
     )
     return app
+
+
+def _name_of(identities: Identities, scope: Scope) -> str:
+    owner = identities.remembered(scope)
+    return f"address {address_of(scope)}" if owner is None else f"owner {owner}"
 
 
 def _watch(parts: Parts) -> Watch:

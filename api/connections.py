@@ -65,6 +65,7 @@ class BoundedConnection(HttpToolsProtocol):
     _head_timer: TimerHandle | None = None
     _stall_timer: TimerHandle | None = None
     _end_timer: TimerHandle | None = None
+    _pause_timer: TimerHandle | None = None
     _line: asyncio.Transport
     _crowd: Crowd
     address = UNKNOWN
@@ -128,6 +129,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._unwanted_bytes = 0
         self._await_head()
         self.scope["darkroom.hang_up"] = self._line.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["darkroom.give_way"] = self._give_way  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -255,10 +257,24 @@ class BoundedConnection(HttpToolsProtocol):
         self._line.write_eof()
         self._end_timer = self.loop.call_later(LINGER_S_MAX, self._line.abort)
 
+    def _give_way(self) -> None:
+        """The request in work is refused in its turn: until then it keeps no place from others."""
+        self._crowd.waits(self)
+
     def _throw_away(self, size_bytes: int) -> None:
         self._unwanted_bytes += size_bytes
         if self._unwanted_bytes > UNWANTED_BYTES_MAX:
             self._line.abort()
+            return
+        wait_s = self._crowd.unwanted.wait_s(self.address, size_bytes)
+        if wait_s > 0 and self._pause_timer is None and not self._line.is_closing():
+            self._line.pause_reading()
+            self._pause_timer = self.loop.call_later(wait_s, self._read_on)
+
+    def _read_on(self) -> None:
+        self._pause_timer = None
+        if not self._line.is_closing():
+            self._line.resume_reading()
 
     def _end_of_unwanted(self) -> None:
         if self._end_timer is not None:
@@ -268,10 +284,10 @@ class BoundedConnection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _end_timers(self) -> None:
-        for timer in (self._head_timer, self._stall_timer, self._end_timer):
+        for timer in (self._head_timer, self._stall_timer, self._end_timer, self._pause_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._stall_timer = self._end_timer = None
+        self._head_timer = self._stall_timer = self._end_timer = self._pause_timer = None
 
 
 def _without_application(answer: Response) -> bytes:

@@ -11,10 +11,17 @@ from weakref import WeakKeyDictionary
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
+from api.rates import Line
+
 IPV6_NETWORK_BITS: Final = 64
 """What one customer of a provider has as a rule: its addresses count as one."""
 
 UNKNOWN: Final = "unknown"
+
+UNWANTED_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
+UNWANTED_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
+"""How fast bodies that nobody wants are read from one address, and what is read of them at once: a client that sends
+the next one as soon as it is answered would keep the event loop busy."""
 
 
 class Waiting(Protocol):
@@ -27,11 +34,15 @@ class Waiting(Protocol):
 
 
 class Crowd:
-    """The connections of one server. For one event loop alone."""
+    """The connections of one server. For one event loop alone.
+
+    `unwanted` are the bytes of bodies that nobody wants, in a line for each address.
+    """
 
     def __init__(self) -> None:
         self._connected: dict[str, int] = {}
         self._waiting: dict[str, dict[Waiting, None]] = {}
+        self.unwanted = Line(UNWANTED_BYTES_PER_S_MAX, UNWANTED_BYTES_AT_ONCE)
 
     def of(self, address: str) -> int:
         """How many connections the address has."""

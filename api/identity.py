@@ -89,6 +89,17 @@ class Identities:
             return Identity(ADMIN, is_admin=True)
         return await self._identified(given, address, can_be_ours=is_key(token))
 
+    def remembered(self, scope: Scope) -> str | None:
+        """Who sent a request, as far as that is remembered: enough to tell one from another, not to let anybody in."""
+        credential = token_of(scope) or session_of(scope)
+        if not credential:
+            return None
+        given = fingerprint(credential)
+        if hmac.compare_digest(given, self._admin):
+            return ADMIN
+        known = self._known.get(given)
+        return None if known is None else known.owner
+
     def is_admins(self, token: str | None) -> bool:
         """Whether this is the administrator's token."""
         return token is not None and hmac.compare_digest(fingerprint(token), self._admin)
@@ -126,11 +137,15 @@ class Identities:
         return await self._owner_among_all(given)
 
     async def _owner_among_all(self, given: bytes) -> str | None:
-        """Look among all keys and sessions that work: read once in `KNOWN_S`, however many wrong keys come."""
-        if time.monotonic() >= self._working_until:
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read_all())
-                self._reading.add_done_callback(_heard)
+        """Look among all keys and sessions that work: read twice in `KNOWN_S`, however many wrong keys come.
+
+        They are read again before they are too old, so that whoever has a right key waits for no database.
+        """
+        left_s = self._working_until - time.monotonic()
+        if left_s < KNOWN_S / 2 and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read_all())
+            self._reading.add_done_callback(_heard)
+        if left_s <= 0 and self._reading is not None:
             await asyncio.shield(self._reading)
         return self._working.get(given)
 

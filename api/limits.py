@@ -1,4 +1,5 @@
-"""What an owner and a request may cost: a token bucket for each owner, heads of bounded size, bodies that keep coming.
+"""What an owner and a request may cost: a token bucket for each owner, heads of bounded size, bodies that keep coming,
+refusals that wait in line.
 
 What a connection may cost before there is a request is bounded in api/connections.py.
 """
@@ -10,9 +11,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.crowd import address_of
 from api.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
 from api.identity import Identity
-from api.rates import Rates
+from api.rates import Line, Rates
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Address and headers; browsers send 2 kB with all their cookies."""
@@ -22,6 +24,21 @@ BODY_WAIT_S_MAX: Final = 15.0
 
 BODY_BYTES_PER_S_MIN: Final = 8 * 1024
 """What a body comes at least at: 64 kbit/s, a tenth of a bad mobile line."""
+
+
+REFUSED: Final = 400
+"""The first status of what is refused."""
+
+REFUSALS_PER_S_MAX: Final = 100.0
+REFUSALS_AT_ONCE_MAX: Final = 200.0
+"""Of one owner, or of one address where nobody knows who asks. A refusal takes about a millisecond of the event loop,
+and whoever sends the next request at once would keep it from everybody else."""
+
+BODY_BYTES_OF_A_REFUSAL: Final = 25_000
+"""A body that was read for nothing counts as one more refusal for each so many bytes: parsing it takes as long."""
+
+REFUSAL_WAIT_S_MAX: Final = 10.0
+"""The longest wait of a refusal."""
 
 
 class RateLimit:
@@ -43,29 +60,85 @@ class RateLimit:
 
 
 class BoundedRequests:
-    """Before the gate: refuses a head that is too large, and gives up on a body that trickles."""
+    """Before the gate: refuses a head that is too large, and gives up on a body that trickles.
+
+    What is refused here and behind it is answered in its turn; the administrator's requests wait for none.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._refusals = Line(REFUSALS_PER_S_MAX, REFUSALS_AT_ONCE_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _head_bytes(scope) > HEAD_BYTES_MAX:
-            await problem_of(HeadTooLarge(HEAD_BYTES_MAX))(scope, receive, send)
+            return
+        body, answer = _Patient(receive, scope), _Refusal(send)
+        if _head_bytes(scope) > HEAD_BYTES_MAX:
+            await problem_of(HeadTooLarge(HEAD_BYTES_MAX))(scope, body, answer)
         else:
-            await self._app(scope, _Patient(receive, scope), send)
+            await self._app(scope, body, answer)
+        if answer.kept:  # by now it holds no place for requests in work
+            await self._in_turn(scope, body.bytes)
+            await answer.send_kept()
+
+    async def _in_turn(self, scope: Scope, body_bytes: int) -> None:
+        identity: Identity | None = scope.get("darkroom.identity")
+        if identity is not None and identity.is_admin:
+            return
+        who = f"address {address_of(scope)}" if identity is None else f"owner {identity.owner}"
+        wait_s = self._refusals.wait_s(who, 1 + body_bytes / BODY_BYTES_OF_A_REFUSAL)
+        if wait_s > 0:
+            scope.get("darkroom.give_way", _nothing)()
+            await asyncio.sleep(min(wait_s, REFUSAL_WAIT_S_MAX))
+
+
+def _nothing() -> None:
+    """A connection of a test gives way to none."""
+
+
+class _Refusal:
+    """Sends an answer on, but keeps one that refuses until it is asked for."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._kept: list[Message] = []
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is one."""
+        return bool(self._kept)
+
+    async def __call__(self, message: Message) -> None:
+        """Send, or keep."""
+        if message["type"] == "http.response.start" and message["status"] >= REFUSED:
+            self._kept.append(message)
+        elif self._kept:
+            self._kept.append(message)
+            if message.get("more_body", False):  # longer than any refusal
+                await self.send_kept()
+        else:
+            await self._send(message)
+
+    async def send_kept(self) -> None:
+        """Send what was kept."""
+        kept, self._kept = self._kept, []
+        for message in kept:
+            await self._send(message)
 
 
 class _Patient:
-    """Receives a body; counts only the time that we wait for the client, not that in which it waits for us."""
+    """Receives a body; counts only the time that we wait for the client, not that in which it waits for us.
+
+    `bytes` is how much came so far.
+    """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
         self._receive = receive
         self._scope = scope
         self._waited_s = 0.0
-        self._bytes = 0
+        self.bytes = 0
         self._whole = False
 
     async def __call__(self) -> Message:
@@ -74,16 +147,18 @@ class _Patient:
             return await self._receive()
         if self._scope.get("darkroom.body_is_here"):
             self._whole = True  # in one message, and nothing to wait for
-            return await self._receive()
+            message = await self._receive()
+            self.bytes += len(message.get("body", b""))
+            return message
         began_s = time.monotonic()
-        left_s = BODY_WAIT_S_MAX + self._bytes / BODY_BYTES_PER_S_MIN - self._waited_s
+        left_s = BODY_WAIT_S_MAX + self.bytes / BODY_BYTES_PER_S_MIN - self._waited_s
         try:
             async with asyncio.timeout(left_s):
                 message = await self._receive()
         except TimeoutError:
             raise BodyTooSlow from None
         self._waited_s += time.monotonic() - began_s
-        self._bytes += len(message.get("body", b""))
+        self.bytes += len(message.get("body", b""))
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 

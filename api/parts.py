@@ -1,6 +1,5 @@
 """What the API is made of: the parts it is given, and what it keeps running while it serves."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from api.errors import BrokerUnavailable
 from api.feed import Feed
 from api.handed_out import HandedOutBoard
 from api.identity import Identities
+from api.pacing import Company, Pacing
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.slots import Slots
@@ -61,7 +61,8 @@ class Running:
     """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
 
     `watch` says how the installation is. `receiving` bounds the uploads that are on disk, `decoding` those that are in
-    memory and decoded at a time. One batch is written, and one is read, at a time: a large one keeps a processor busy.
+    memory and decoded at a time. `company` knows who asks lately. One batch is written, and one is read, at a time: a
+    large one keeps a processor busy.
     """
 
     parts: Parts
@@ -72,8 +73,9 @@ class Running:
     handed_out: HandedOutBoard
     receiving: Slots
     decoding: Slots
-    batches_written: asyncio.Semaphore
-    batches_read: asyncio.Semaphore
+    company: Company
+    batches_written: Pacing
+    batches_read: Pacing
     watch: Watch
 
 

@@ -18,6 +18,7 @@ from api.asked import wait_s
 from api.crowd import address_of
 from api.errors import Busy, TooManyInWork, problem_of
 from api.identity import Identity
+from api.pacing import Company
 
 OF_ONE_ADDRESS: Final = 0.75
 """The share of a kind's places that one address gets."""
@@ -75,8 +76,9 @@ def kind_of(scope: Scope, identity: Identity | None) -> str:
 class Places:
     """Behind the gate: refuses what finds no place. The administrator's requests take places as well."""
 
-    def __init__(self, app: ASGIApp, bounds: Mapping[str, Bound]) -> None:
+    def __init__(self, app: ASGIApp, bounds: Mapping[str, Bound], company: Company) -> None:
         self._app = app
+        self._company = company
         self._bounds = bounds
         self._in_work: Counter[tuple[str, str]] = Counter()
 
@@ -86,6 +88,8 @@ class Places:
             await self._app(scope, receive, send)
             return
         identity: Identity | None = scope.get("darkroom.identity")
+        if identity is not None:
+            self._company.asks(identity.owner)
         kind = kind_of(scope, identity)
         bound = self._bounds[kind]
         address = address_of(scope)

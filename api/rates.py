@@ -1,4 +1,4 @@
-"""Token buckets: how often somebody may do something."""
+"""How often somebody may do something: token buckets that refuse, and lines in which one waits."""
 
 import time
 from collections import OrderedDict
@@ -44,3 +44,26 @@ class Rates:
         bucket.tokens = min(self._burst, bucket.tokens + (now_s - bucket.at_s) * self._per_s)
         bucket.at_s = now_s
         return 0.0 if bucket.tokens >= 1 else (1 - bucket.tokens) / self._per_s
+
+
+class Line:
+    """A line for each name: what comes too often waits its turn. `burst` at once, then `per_s`.
+
+    Units are what callers count: requests, bytes. For one event loop alone.
+    """
+
+    def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._burst_s = burst / per_s
+        self._clock = clock
+        self._served_s: OrderedDict[str, float] = OrderedDict()
+
+    def wait_s(self, name: str, units: float = 1.0) -> float:
+        """Join the line with so many units: seconds until their turn, which follows all that joined before."""
+        now_s = self._clock()
+        turn_s = max(self._served_s.get(name, 0.0), now_s - self._burst_s)
+        self._served_s[name] = turn_s + units / self._per_s
+        self._served_s.move_to_end(name)
+        if len(self._served_s) > NAMES_MAX:
+            self._served_s.popitem(last=False)
+        return max(0.0, turn_s - now_s)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import groupby
 from typing import Any, Final, Protocol, TypeGuard
 from uuid import UUID
@@ -25,6 +26,7 @@ from services.database import Database, Unavailable
 from services.following import pause_after
 from services.ledger import Ledger
 from services.observability import progress
+from services.scheduling import short_turns
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ SQL = load("projector.sql", "services")
 
 BATCH_EVENTS_MAX: Final = 4_000
 """Maximum number of events read and projected at a time: enough for set-wise SQL, few enough to keep views current."""
+
+MANY_EVENTS: Final = 500
+"""From this number on, events are applied in short turns: users of the API in the same process wait meanwhile."""
 
 LIVE: Final = "live"
 
@@ -150,11 +155,19 @@ class Projector:
 
     def _advance(self, connection: Connection[TupleRow], names: Sequence[str], position: int, read_ahead: bool) -> int:
         """Apply the next batch to views that are all at `position`."""
-        kinds = [self._views[name].kinds for name in names]
-        read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
-        upto, batch = self._read(read, position, read_ahead)
+        head = self._ledger.head()
+        upto = min(head, position + BATCH_EVENTS_MAX)
         if upto <= position:
             return 0
+        with short_turns() if upto - position >= MANY_EVENTS else nullcontext():
+            return self._take(connection, names, position, upto, head if read_ahead else upto)
+
+    def _take(
+        self, connection: Connection[TupleRow], names: Sequence[str], position: int, upto: int, read_upto: int
+    ) -> int:
+        kinds = [self._views[name].kinds for name in names]
+        read = sorted({kind for some in kinds for kind in some}) if all(kinds) else []
+        batch = self._read(read, position, upto, read_upto)
         with telemetry.batch_span("project", batch), connection.transaction():
             use_schema(connection, "views")
             cursor = connection.cursor()
@@ -168,22 +181,20 @@ class Projector:
         reached(Point.PROJECTOR_AFTER_COMMIT)
         return upto - position
 
-    def _read(self, kinds: Sequence[str], position: int, ahead: bool) -> tuple[int, Sequence[Recorded | Unreadable]]:
-        """The next batch and its last position. A full one after it is read while Postgres stores this one."""
-        head = self._ledger.head()
-        upto = min(head, position + BATCH_EVENTS_MAX)
+    def _read(self, kinds: Sequence[str], position: int, upto: int, read_upto: int) -> Sequence[Recorded | Unreadable]:
+        """The batch after `position`. While Postgres stores it, a full one after it is read, if `read_upto` allows."""
         asked, reading = self._reading or (None, None)
         self._reading = None
         if reading is not None and asked == (kinds, position, upto):
             batch = reading.result()
         else:
-            batch = self._ledger.read_of(kinds, position, upto) if upto > position else []
+            batch = self._ledger.read_of(kinds, position, upto)
         following = upto + BATCH_EVENTS_MAX
-        if ahead and following <= head:
+        if following <= read_upto:
             reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="projector-reader")
             self._reading = (kinds, upto, following), reader.submit(self._ledger.read_of, kinds, upto, following)
             reader.shutdown(wait=False)  # its thread ends after the current read
-        return upto, batch
+        return batch
 
     def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
         released = 0

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 BATCH_EVENTS_MAX: Final = 1_000
 """Maximum number of messages sent before waiting for an ack."""
 
+TURN_EVENTS: Final = 25
+"""Messages made before others of the event loop have a turn: sending waits for nothing until NATS has enough."""
+
 ACK_S_MAX: Final = 10.0
 """Maximum seconds to wait for an ack. After that it is considered lost; the relay asks for the end of the stream and
 continues."""
@@ -127,7 +130,9 @@ class Relay:
     async def _publish(self, info: StreamInfo, batch: Sequence[RawEvent]) -> None:
         """Send a batch. The last ack covers all: each message is refused unless the one before it was stored."""
         position, bytes_max = info.state.last_seq, message_bytes_max(self._broker, info)
-        for event in batch:
+        for number, event in enumerate(batch, start=1):
+            if number % TURN_EVENTS == 0:
+                await asyncio.sleep(0)
             headers = {str(Header.EXPECTED_LAST_SEQUENCE.value): str(position)}
             message = message_of(event, bytes_max)
             if message.without_state:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -14,7 +15,6 @@ from api.asked import Asked, after_the_commit, asked_in
 from api.batches.bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
 from api.batches.commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
 from api.batches.documents import batch_document, batch_summary
-from api.batches.turns import short_turns
 from api.body import read_body, read_nothing, read_optional, read_unchecked
 from api.documents import Json
 from api.identity import identity_of
@@ -32,6 +32,7 @@ from projections.batch_reads import BatchFilter, BatchRow
 from services.database import Unavailable
 from services.flusher import OutcomeUnknown
 from services.ledger import Context
+from services.scheduling import short_turns
 
 router = APIRouter(tags=["batches"])
 
@@ -52,7 +53,7 @@ async def submit_batch(request: Request) -> Response:
     asked = asked_in(request)
     content = await read_unchecked(request, BATCH_BYTES_MAX)
     require_broker(here)
-    async with here.batches_written:
+    async with here.batches_written.turn(asked.owner):
         return _answered(await asyncio.to_thread(_opened, here, asked, content), 202)
 
 
@@ -92,7 +93,7 @@ async def get_batch(request: Request, batch_id: str) -> Response:
 
 
 async def _shown(here: Running, owner: str, found: UUID) -> bytes | None:
-    async with here.batches_read:
+    async with here.batches_read.turn(owner):
         return await asyncio.to_thread(_document, here, owner, found)
 
 
@@ -171,7 +172,8 @@ async def retry_batch(request: Request, batch_id: str) -> Response:
     asked = asked_in(request)
     body = await read_optional(request, RetryBody)
     require_broker(here)
-    return _answered(await asyncio.to_thread(run_again, here.parts, asked, found, body.items), 202)
+    async with here.batches_written.turn(asked.owner):
+        return _answered(await asyncio.to_thread(_run_again, here, asked, found, body.items), 202)
 
 
 @router.post(
@@ -215,6 +217,11 @@ def _row(here: Running, owner: str, batch_id: UUID) -> BatchRow | None:
 def _opened(here: Running, asked: Asked, content: Json) -> Answered:
     with short_turns():
         return open_batch(here.parts, asked, content)
+
+
+def _run_again(here: Running, asked: Asked, batch_id: UUID, indexes: Sequence[int] | None) -> Answered:
+    with short_turns():
+        return run_again(here.parts, asked, batch_id, indexes)
 
 
 def _document(here: Running, owner: str, batch_id: UUID) -> bytes | None:

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from api.batches.turns import TURN_S, short_turns
 from api.body import MEMBERS_MAX
 from api.submission import REFERENCES_MAX
 from domain.errors import PROBLEMS_TOLD_MAX, FieldProblem, InvalidInput
+from services.scheduling import TURN_S, short_turns
 from tests.api.serving import Site, body
 
 ANSWER_BYTES_MAX = 50_000
