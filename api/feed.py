@@ -259,11 +259,13 @@ class Feed:
                 self._position, self._last = head, None
                 self._started.set()
             return 0
-        known = 0 if self._last is None else 1  # what was read last is read again, to see that it is still there
+        known = min(1, self._position)  # what stands there is read again, to see that it is still there
         read = await asyncio.to_thread(self._ledger.read, self._position - known, PAGE_EVENTS + known)
-        if known and [_identity_of(event) for event in read[:known]] != [self._last]:
+        last = _identity_of(read[0]) if known and read else None
+        if known and (last is None or self._last not in {None, last}):
             await self._begin_again()
             return 0
+        self._last = last
         events = read[known:]
         for event in events:
             if event.name == "ledger.restored":  # from here on ids are of another epoch

@@ -37,7 +37,8 @@ class Parts:
 
     `views` is what owners read, each what is theirs; `database` is for what nobody owns, like the length of a queue.
     `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
-    `watch` looks at the installation; without one, at Postgres and NATS alone.
+    `watch` looks at the installation; without one, at Postgres and NATS alone. `is_compared`: whether this process has
+    held the ledger against LEDGER; until then nobody knows that it is not an older backup.
     `upload_bytes_max` bounds the body of an upload, `requests_per_s_max` and `…_at_once_max` what each owner asks.
     """
 
@@ -54,6 +55,7 @@ class Parts:
     requests_per_s_max: float = REQUESTS_PER_S_MAX
     requests_at_once_max: int = REQUESTS_AT_ONCE_MAX
     watch: Watch | None = None
+    is_compared: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)

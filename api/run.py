@@ -81,6 +81,7 @@ class Core:
     database: Database
     ledger: Ledger
     broker: Broker
+    is_compared: Callable[[], bool]
 
 
 @asynccontextmanager
@@ -99,7 +100,7 @@ async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
         await broker.hear_wakes()
         comparing = asyncio.create_task(admission.seek(ledger, broker))
         try:
-            yield Core(settings, catalog, database, ledger, broker)
+            yield Core(settings, catalog, database, ledger, broker, admission.is_given)
         finally:
             comparing.cancel()
             await asyncio.gather(comparing, return_exceptions=True)
@@ -361,6 +362,7 @@ async def _serve_app(
             requests_per_s_max=core.settings.requests_per_s_max,
             requests_at_once_max=core.settings.requests_at_once_max,
             watch=watch_of(core),
+            is_compared=core.is_compared,
         )
     )
     server = _Server(server_config(app, core.settings.trusted_proxies), started)

@@ -23,7 +23,7 @@ from api.parts import Running, running
 from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections import reads
-from services.database import Unavailable
+from services.database import Unavailable, WritesStopped
 from services.metrics import EVENT_STREAMS_CUT_OFF
 from services.restore.epochs import EventId, event_id_of
 
@@ -92,7 +92,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
 def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
     """The position after which the stream begins, and what the client is told first.
 
-    Raises `InvalidInput` for a position that the ledger has not reached.
+    Raises `InvalidInput` for a position that the ledger never had, and `Unavailable` for one that it may have lost.
     """
     epochs = here.feed.epochs = here.parts.ledger.epochs()
     head = here.parts.ledger.head()
@@ -104,8 +104,18 @@ def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
         epoch = "" if epochs.current is None else epochs.current.short
         return start, frame_of("restored", encoded({"epoch": epoch, "position": start}), epochs.label(start))
     if after.position > head:
+        _require_whole(here)
         raise InvalidInput([FieldProblem("Last-Event-ID", f"is beyond the ledger, which ends at {head}")])
     return after.position, b""
+
+
+def _require_whole(here: Running) -> None:
+    """Raises `Unavailable` while the ledger may lack what the client has heard: that is not the client's fault."""
+    reason = here.parts.ledger.stopped()
+    if reason is not None:
+        raise WritesStopped(reason)
+    if not here.parts.is_compared():
+        raise Unavailable("The ledger is not compared with NATS yet.", reason="not_compared")
 
 
 class EventStream(Response):

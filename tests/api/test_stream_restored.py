@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.app import Parts
 from services.restore.epochs import Epoch, Epochs, event_id_of
 from tests.api.serving import TOKEN, AServer, Site
 
@@ -105,6 +106,44 @@ async def test_a_live_stream_ends_when_the_ledger_turns_out_to_be_another(
         await asyncio.to_thread(replace)
         with pytest.raises(StopAsyncIteration):
             await take(events, 1)
+
+
+async def test_a_stream_that_has_heard_nothing_yet_ends_as_well(site: Site, server: AServer, dsn: str) -> None:
+    """Else it would be silent until the ledger is as long again, and then go on in the middle."""
+    for _ in range(2):
+        await site.submit(quantity=1)
+    async with stream(server, None) as events:
+
+        def put_back() -> None:
+            with psycopg.connect(dsn) as connection:
+                connection.execute("set session_replication_role = replica")
+                connection.execute("delete from ledger where notification_id > 2")
+                connection.execute("delete from ledger_commits where last_position > 2")
+
+        await asyncio.to_thread(put_back)
+        with pytest.raises(StopAsyncIteration):
+            await take(events, 1)
+
+
+async def test_who_knows_more_than_a_ledger_that_was_put_back_is_asked_to_come_again(
+    site: Site, server: AServer, parts: Parts
+) -> None:
+    await site.submit(quantity=1)
+    compared = [True]
+    object.__setattr__(parts, "is_compared", lambda: compared[0])
+
+    async def resumed() -> tuple[int, str]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=20, trust_env=False) as client:
+            headers = {"Authorization": f"Bearer {TOKEN}", "Last-Event-ID": "99"}
+            answer = await client.get("/v1/events", headers=headers)
+            return answer.status_code, answer.json()["code"]
+
+    assert await resumed() == (422, "invalid_input")  # nobody can have heard that
+    compared[0] = False
+    assert await resumed() == (503, "unavailable")
+    compared[0] = True
+    await asyncio.to_thread(site.ledger.stop, "The ledger lacks something.")
+    assert await resumed() == (503, "ledger_stopped")
 
 
 @given(parts=st.lists(st.integers(1, 50), max_size=4), position=st.integers(0, 60), number=st.integers(0, 4))
