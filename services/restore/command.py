@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,9 @@ from services.restore.restoring import (
     read_at,
     restore,
 )
-from services.wire import LEDGER_STREAM, nats_servers
+from services.wire import LEDGER_STREAM, WORK_STREAM, nats_servers
+
+log = logging.getLogger(__name__)
 
 FOLDER: Final = "restored"
 """Of the data folder: where the lost events and the report are kept."""
@@ -123,6 +126,7 @@ def _restored(
     lost = _find(connection, nats_url)
     saved = _saved(lost, folder)
     reached(Point.RESTORED_AFTER_FILE)
+    _take_orders_back(nats_url)
     plan, epoch = restore(connection, lost, discard=discard)
     if is_replaced(connection, lost.made):
         _delete_stream(nats_url)
@@ -157,6 +161,21 @@ def _find(connection: Connection[TupleRow], nats_url: str) -> Lost:
 
 def _is_needed(connection: Connection[TupleRow], lost: Lost, *, declare: bool) -> bool:
     return bool(lost.count or declare or stopped_reason(connection))
+
+
+def _take_orders_back(nats_url: str) -> None:
+    """Empty WORK: its orders are of the ledger that was lost. The dispatcher sends those of this one again."""
+
+    async def purge() -> None:
+        async with _connected(nats_url) as client:
+            try:
+                await client.jetstream(timeout=CONNECT_S_MAX).purge_stream(WORK_STREAM)
+            except NotFoundError:
+                return
+            except TimeoutError:  # no right to; workers drop an order of a job that is not there
+                log.warning("orders of what was lost may be left: run `nats stream purge %s`", WORK_STREAM)
+
+    asyncio.run(purge())
 
 
 def _delete_stream(nats_url: str) -> None:
