@@ -126,6 +126,7 @@ def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> t
         plan = plan_of(connection, lost, discard=discard)
         _append(connection, plan)
         _keep_keys(connection, lost)
+        _keep_epochs(connection, plan)
         goes_on = plan.how == "taken_back" or (plan.how == "declared" and plan.head == plan.shared)
         begun = connection.execute(
             SQL["begin_epoch"],
@@ -238,6 +239,17 @@ def _keep_keys(connection: Connection[TupleRow], lost: Lost) -> None:
             connection.execute(SQL["key_added"], row)
         elif isinstance(event, UserKeyRevoked):
             connection.execute(SQL["key_revoked"], {"key_id": event.key_id, "at": at})
+
+
+def _keep_epochs(connection: Connection[TupleRow], plan: Plan) -> None:
+    """Those that the backup did not know: clients have ids of them, and from the ones before them they parted early."""
+    if plan.how != "taken_back":
+        return  # elsewhere nothing of them came back at its position
+    for recorded in _readable(plan.back):
+        if isinstance(recorded.event, LedgerRestored):
+            event = recorded.event
+            row = {"epoch": event.epoch, "from": event.shared_position + 1, "reason": event.how}
+            connection.execute(SQL["keep_epoch"], row)
 
 
 def _tell(connection: Connection[TupleRow], plan: Plan, epoch: UUID) -> None:

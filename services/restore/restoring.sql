@@ -30,6 +30,13 @@ insert into epochs (number, from_position, reason, instead_of, replaced_stream)
 select coalesce(max(number), -1) + 1, %(from)s, %(reason)s, %(instead_of)s, %(replaced)s from epochs
 returning epoch
 
+-- name: keep_epoch
+insert into epochs (epoch, number, from_position, reason, instead_of)
+select %(epoch)s, coalesce(max(number), -1) + 1, %(from)s, %(reason)s,
+  (select epoch from epochs order by number desc limit 1)
+from epochs
+on conflict do nothing
+
 -- name: is_replaced
 select exists (select from epochs where replaced_stream = %s)
 

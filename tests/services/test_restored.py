@@ -354,8 +354,38 @@ def test_a_second_older_backup_is_noticed_by_the_epoch_s_events_too(
         with writing(lone_dsn) as ledger:
             epochs = ledger.epochs()
             assert epochs.current is not None
-            assert epochs.current.number == 1  # the backup knew of the first one alone
+            assert epochs.current.number == 2  # the backup knew of the first one, and LEDGER of the one that discarded
             assert epochs.shared_with(epochs.current.short) is None
+
+
+def test_epochs_that_the_backup_did_not_know_come_back_with_their_events(
+    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+) -> None:
+    """Else a client of the first epoch would not be told that the second one has other events at its positions."""
+    tell(lone_dsn, nats_url, finished(1))
+    with backup_of(lone_dsn) as backup:
+        tell(lone_dsn, nats_url, finished(2))  # 6 … 15, which are discarded
+        backup.restore()
+        first = restore(discard=True).epoch
+        tell(lone_dsn, nats_url, finished(2))  # 7 … 16 of the next epoch
+        backup.restore()
+        refused(lone_dsn, nats_url)
+        report = restore()
+    assert first is not None
+    assert report.epoch is not None
+    assert report.plan is not None
+    assert (report.plan.how, report.plan.shared, report.plan.lost) == ("taken_back", 5, 11)
+    with writing(lone_dsn) as ledger:
+        epochs = ledger.epochs()
+    assert [epochs.label(at).decode() for at in (5, 6, 16, 17)] == [
+        "5",
+        f"{first.hex[:8]}-6",
+        f"{first.hex[:8]}-16",
+        f"{report.epoch.hex[:8]}-17",
+    ]
+    assert epochs.shared_with("") == 5
+    assert epochs.shared_with(first.hex[:8]) == 16
+    is_right(lone_dsn, nats_url)
 
 
 def test_declaring_begins_an_epoch_where_nothing_differs(
