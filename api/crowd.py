@@ -20,8 +20,8 @@ UNKNOWN: Final = "unknown"
 
 UNWANTED_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
 UNWANTED_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
-"""How fast bodies that nobody wants are read from one address, and what is read of them at once: a client that sends
-the next one as soon as it is answered would keep the event loop busy."""
+"""How fast bodies of refused requests are read from one address, and how much of them at once. A client that sends the
+next one as soon as it is answered would keep the event loop busy."""
 
 
 class Waiting(Protocol):
@@ -36,7 +36,7 @@ class Waiting(Protocol):
 class Crowd:
     """The connections of one server. For one event loop alone.
 
-    `unwanted` are the bytes of bodies that nobody wants, in a line for each address.
+    `unwanted` is a line for each address, for the bytes of bodies of refused requests.
     """
 
     def __init__(self) -> None:

@@ -31,14 +31,14 @@ REFUSED: Final = 400
 
 REFUSALS_PER_S_MAX: Final = 100.0
 REFUSALS_AT_ONCE_MAX: Final = 200.0
-"""Of one owner, or of one address where nobody knows who asks. A refusal takes about a millisecond of the event loop,
-and whoever sends the next request at once would keep it from everybody else."""
+"""For one owner, or for one address if the owner is unknown. A refusal takes about a millisecond of the event loop, and
+a client that sends its next request at once would keep it busy."""
 
 BODY_BYTES_OF_A_REFUSAL: Final = 25_000
-"""A body that was read for nothing counts as one more refusal for each so many bytes: parsing it takes as long."""
+"""Bytes of a refused body that count as one more refusal: parsing them takes as long."""
 
 REFUSAL_WAIT_S_MAX: Final = 10.0
-"""The longest wait of a refusal."""
+"""Maximum seconds that a refusal waits."""
 
 
 class RateLimit:
@@ -62,7 +62,7 @@ class RateLimit:
 class BoundedRequests:
     """Before the gate: refuses a head that is too large, and gives up on a body that trickles.
 
-    What is refused here and behind it is answered in its turn; the administrator's requests wait for none.
+    Refusals are answered in turn, whichever layer refuses. The administrator never waits.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -95,11 +95,11 @@ class BoundedRequests:
 
 
 def _nothing() -> None:
-    """A connection of a test gives way to none."""
+    """For servers without connections that give way."""
 
 
 class _Refusal:
-    """Sends an answer on, but keeps one that refuses until it is asked for."""
+    """Sends answers on, but keeps a refusal until `send_kept`."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -34,7 +34,7 @@ UNROUTED: Final = "unrouted"
 
 
 class Observed:
-    """The outermost layer. Also answers what failed unexpectedly, so that this answer has an id as well."""
+    """Around all that answers. Also answers what failed unexpectedly, so that this answer has an id as well."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

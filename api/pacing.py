@@ -1,4 +1,4 @@
-"""Work that keeps a processor busy: one piece at a time, and one owner gets a share of the time while others ask."""
+"""Turns for work that keeps a processor busy: one request at a time, with pauses while other owners are active."""
 
 import asyncio
 import math
@@ -12,50 +12,50 @@ from weakref import WeakValueDictionary
 from api.errors import RateLimited
 
 SHARE_MAX: Final = 0.2
-"""The share of the time that one owner's work takes while others ask. What follows from a large batch, its views and
-its broadcast, takes as long again as the request itself."""
+"""Maximum share of the time for the work of one owner while others are active. Updating the views and broadcasting the
+events of a large batch takes as long again as the request itself."""
 
 FREE_S: Final = 0.05
-"""Work up to this needs no rest afterwards: a page shows several small batches at once."""
+"""Seconds of work that need no pause afterwards: a page may show several small batches."""
 
 REST_S_MAX: Final = 6.0
-"""The longest rest. A batch of the largest size takes one to two seconds."""
+"""Maximum seconds of a pause. The largest batch takes one to two seconds of work."""
 
 WAIT_S_MAX: Final = 30.0
-"""A request waits so long for its turn; then it is refused."""
+"""Seconds that a request waits for its turn before it is refused."""
 
 LOOK_S: Final = 0.5
-"""Who rests looks this often whether others still ask."""
+"""Seconds between two checks whether others are still active."""
 
 OTHERS_S: Final = 10.0
-"""Others ask as long as the last request of another owner is no older."""
+"""Seconds after its last request during which an owner counts as active."""
 
 OWNERS_MAX: Final = 1_000
-"""Owners remembered as asking; the one not heard of for longest is forgotten."""
+"""Maximum number of owners remembered; the one with the oldest request is forgotten first."""
 
 
 class Company:
-    """Which owners asked for anything lately. For one event loop."""
+    """The owners that sent a request recently. For one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._asked_s: OrderedDict[str, float] = OrderedDict()
 
     def asks(self, owner: str) -> None:
-        """A request of this owner came."""
+        """Record a request of this owner."""
         self._asked_s[owner] = self._clock()
         self._asked_s.move_to_end(owner)
         if len(self._asked_s) > OWNERS_MAX:
             self._asked_s.popitem(last=False)
 
     def others_ask(self, owner: str) -> bool:
-        """Whether anybody but this owner asked within `OTHERS_S`."""
+        """Whether another owner sent a request within `OTHERS_S`."""
         other = next((one for one in reversed(self._asked_s) if one != owner), None)
         return other is not None and self._clock() - self._asked_s[other] <= OTHERS_S
 
 
 class Pacing:
-    """Turns for one kind of work. An owner who is alone never rests. For one event loop."""
+    """Turns for one kind of work. There are no pauses while only one owner is active. For one event loop."""
 
     def __init__(self, company: Company, clock: Callable[[], float] = time.monotonic) -> None:
         self._company = company
@@ -66,7 +66,7 @@ class Pacing:
 
     @asynccontextmanager
     async def turn(self, owner: str) -> AsyncIterator[None]:
-        """Work inside the block. Raises `RateLimited` when the turn does not come within `WAIT_S_MAX`."""
+        """Do the work inside the block. Raises `RateLimited` if the turn does not come within `WAIT_S_MAX`."""
         own = self._of_owner.setdefault(owner, asyncio.Lock())
         try:
             async with asyncio.timeout(WAIT_S_MAX):
@@ -82,7 +82,7 @@ class Pacing:
             own.release()
 
     async def _take_turn(self, owner: str, own: asyncio.Lock) -> None:
-        """First among the owner's own requests, which rest one after the other, then among everybody's."""
+        """Wait for the other requests of the owner, then for the end of its pause, then for other owners."""
         await own.acquire()
         try:
             while (left_s := self._left_s(owner)) > 0 and self._company.others_ask(owner):  # noqa: ASYNC110 - time passes
@@ -93,7 +93,7 @@ class Pacing:
             raise
 
     def _left_s(self, owner: str) -> float:
-        """How long the owner still rests."""
+        """Seconds left of the owner's pause."""
         return self._rested_at_s.get(owner, 0.0) - self._clock()
 
     def _rest_after(self, owner: str, worked_s: float) -> None:

@@ -47,7 +47,7 @@ class Rates:
 
 
 class Line:
-    """A line for each name: what comes too often waits its turn. `burst` at once, then `per_s`.
+    """A line for each name, in which requests that come too often wait. `burst` pass at once, then `per_s`.
 
     Units are what callers count: requests, bytes. For one event loop alone.
     """

@@ -1,6 +1,7 @@
-"""Requests that come all at once begin in turn: a few in each pass of the event loop, of each who asks as many.
+"""Requests that arrive together start in turn: a few in each pass of the event loop, the same number for each owner.
 
-The event loop would begin a thousand requests that came together before it looks at the next one, a second later.
+Otherwise the event loop would start a thousand requests that arrived together before it looks at the next one, a second
+later.
 """
 
 import asyncio
@@ -11,20 +12,20 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 AT_ONCE_MAX: Final = 32
-"""Requests that begin in one pass while none waits. Most that come together are as few, and wait for nothing."""
+"""Maximum number of requests that start in one pass while none waits. Fewer than this never wait."""
 
 IN_TURN_MAX: Final = 8
-"""Requests that begin in one pass while some wait: ten milliseconds of work."""
+"""Maximum number of requests that start in one pass while some wait: about ten milliseconds of work."""
 
 
 class Turns:
-    """The outermost layer. `name_of` says who sends a request; it is asked only while requests wait."""
+    """The outermost layer. `name_of` says who sent a request; it is called only while requests wait."""
 
     def __init__(self, app: ASGIApp, name_of: Callable[[Scope], str]) -> None:
         self._app = app
         self._name_of = name_of
         self._begun = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # whose turn it is next stands first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next one stands first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
