@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --constraint requirements.lock $(if $(MAKE_T
 # A file's tests run one after the other in one process. More processes than cores, for most tests wait for something.
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(or $(PROCESSES),auto) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help setup up demo test test-all check bench soak fuzz demo-models eval-demo vendor lock clean
+.PHONY: help setup up demo test test-all check wheel bench soak fuzz demo-models eval-demo vendor lock clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,15 @@ check: setup  ## ruff, mypy --strict, import contracts, known vulnerabilities of
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.audit
+
+# As a user installs it: nothing of this folder is on its path, and the demo finds its models in the package.
+wheel: setup  ## build a wheel, install it into an empty environment, and run the demo with it
+	@rm -rf build/wheel
+	@$(PYTHON) -m venv build/wheel/venv
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	@for package in torch==2.13.0 "$$(ls $(CURDIR)/build/wheel/darkroom-*.whl)[embedded,worker]"; do \
+		build/wheel/venv/bin/python -m pip install --quiet --constraint requirements.lock "$$package" || exit; done
+	@cd build/wheel && venv/bin/python -P -m api.demo
 
 bench: setup  ## the benchmarks, as a table
 	@exec $(BIN)/python -m benchmarks

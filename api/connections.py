@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import httptools
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.answer_headers import DEFAULTS
 from api.crowd import UNKNOWN, Crowd, counted_as, crowd_of
@@ -58,7 +58,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     _in_head = True
     _heads = 0
-    _head_bytes = 0
+    _steps = 0
+    _idle_bytes = 0
     _unwanted_bytes = 0
     _lingers = False
     _refusal: Response | None = None
@@ -66,6 +67,7 @@ class BoundedConnection(HttpToolsProtocol):
     _stall_timer: TimerHandle | None = None
     _end_timer: TimerHandle | None = None
     _pause_timer: TimerHandle | None = None
+    _before: RequestResponseCycle | None = None
     _line: asyncio.Transport
     _crowd: Crowd
     address = UNKNOWN
@@ -89,19 +91,24 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse. The parser keeps what it has of a head, so that is counted: segments that hold nothing else."""
+        """Parse. The parser keeps parts of a head or of trailers, so segments that complete nothing are counted."""
         if self._lingers or self._refusal is not None:
             self._throw_away(len(data))
             return
-        began_in_head, heads = self._in_head, self._heads
-        if began_in_head and self._answered:
+        steps = self._steps
+        if self._in_head and self._answered:
             self._await_head()
         self._unset_keepalive_if_required()
         self._parse(data)
-        if began_in_head and heads == self._heads and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
+        if steps == self._steps and not self.transport.is_closing():
+            self._idle_bytes += len(data)
+            if self._idle_bytes > HEAD_BYTES_MAX:
                 self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX)))
+
+    def _steps_on(self) -> None:
+        """A head is whole, or a part of a body came, or its end."""
+        self._steps += 1
+        self._idle_bytes = 0
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -138,7 +145,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head = False
         self._crowd.works(self)
         self._heads += 1
-        self._head_bytes = 0
+        self._steps_on()
+        self._before = self.cycle
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -146,6 +154,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of a body, which is thrown away when its request has been answered."""
+        self._steps_on()
         if self._answered:
             self._throw_away(len(body))
         super().on_body(body)
@@ -155,6 +164,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._in_head = True
+        self._steps_on()
         self.scope["darkroom.body_is_here"] = True  # type: ignore[typeddict-unknown-key]
         if self._answered:  # uvicorn began to wait for the next request when it answered, and stopped when more came
             self._end_of_unwanted()
@@ -240,6 +250,18 @@ class BoundedConnection(HttpToolsProtocol):
         self._end_timers()
         self._refusal = answer
         if self._answered:
+            self._send_refusal()
+        elif not self._in_head:
+            self._give_up_body()
+
+    def _give_up_body(self) -> None:
+        """The body of the last request never ends: its application hears that the client is gone, if it has begun."""
+        if self.pipeline:
+            self.pipeline.popleft()
+            self.cycle = cast("RequestResponseCycle", self._before)
+        elif not self.cycle.response_started:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
             self._send_refusal()
 
     def _send_refusal(self) -> None:

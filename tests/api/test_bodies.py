@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
@@ -188,6 +188,50 @@ def test_what_is_no_http_is_refused_after_the_answers_before_it(echoing: tuple[s
         status, problem = _answer(answers)
         assert (status, problem["code"]) == (400, "bad_request")
         assert line.recv(1) == b""
+
+
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("broken", [b"zz\r\n", b"3\r\nabcdef\r\n", b"5\r\nhello\r\n-1\r\n", b"0\r\nno trailer\r\n\r\n"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_body_that_breaks_off_is_refused_at_once_after_the_answers_before_it(
+    echoing: tuple[str, int], received: Received, before: int, broken: bytes, at_once: bool
+) -> None:
+    received.start()
+    earlier = [Sent("/", b"x" * 9_000)] * before
+    head = b"".join(each.wire for each in earlier) + CHUNKED % b"/"
+    with connected(echoing) as (line, answers):
+        line.sendall(head + broken if at_once else head)
+        if not at_once:
+            received.wait_for(len(head))
+            line.sendall(broken)
+        assert [_answer(answers) for _ in earlier] == [each.answer for each in earlier]
+        status, problem = _answer(answers)
+        assert (status, problem["code"]) == (400, "bad_request")
+        assert line.recv(1) == b""
+
+
+@pytest.mark.parametrize("piece", [b"X-More: 1\r\n", b"x" * 20])
+def test_trailers_without_an_end_are_refused(echoing: tuple[str, int], received: Received, piece: bytes) -> None:
+    with connected(echoing) as (line, answers):
+        line.sendall(CHUNKED % b"/" + b"5\r\nhello\r\n0\r\nX-First: ")
+        for _ in range(5 * limits.HEAD_BYTES_MAX // len(piece)):
+            with suppress(ConnectionError):
+                line.sendall(piece)
+        status, problem = _answer(answers)
+        assert (status, problem["code"]) == (431, "head_too_large")
+
+
+def test_chunks_of_one_byte_and_trailers_are_no_fault(echoing: tuple[str, int], received: Received) -> None:
+    body = b"y" * 20_000
+    with connected(echoing) as (line, answers):
+        line.sendall(CHUNKED % b"/")
+        for _ in range(0, len(body), 100):
+            line.sendall(b"1;name=value\r\ny\r\n" * 100)
+        line.sendall(b"0\r\nX-More: 1\r\nX-Yet-More: 2\r\n\r\n")
+        assert _answer(answers) == Sent("/", body).answer
 
 
 @pytest.mark.parametrize("size", [0, 300_000])
