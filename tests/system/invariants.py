@@ -93,8 +93,9 @@ def what_is_wrong(
     """Run every check on an installation in which every job has ended and every follower is at the ledger's end.
 
     `made`: every other call that its clients made; None where nobody kept account of them. `moments`: at how many of
-    the past its views are looked at.
+    the past its views are looked at. `losses`: what restores of older backups took.
     """
+    losses = losses or Losses()
     found = Found(facts=facts_of(place.dsn))
     facts = found.facts
     found.wrong += order(facts)

@@ -1,6 +1,7 @@
 """The checks that the other tests rely on: one that was left alone passes, and damage is told by its name."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.system.facts import Fact
 from tests.system.folding import fold_all, shown
 from tests.system.installation import Installation
 from tests.system.invariants import Heard, Place, Submission, what_is_wrong
+from tests.system.losses import Losses
 from tests.system.stored import as_of, differences
 
 
@@ -75,7 +77,7 @@ def studio(installation: Installation) -> None:
 
 def held(installation: Installation) -> None:
     """A pool that is paused, and a worker that was drained and takes jobs again."""
-    for path in ("pools/nobodys/pause", "workers/nobody/drain", "workers/nobody/resume"):
+    for path in ("pools/wan/pause", "workers/nobody/drain", "workers/nobody/resume"):
         answer = installation.request("POST", f"/v1/admin/{path}", json={"reason": "to be looked at"})
         assert answer.is_success, answer.text
 
@@ -203,6 +205,39 @@ def test_calls_that_are_lost_doubled_or_nobodys_are_told(place: Place) -> None:
         early = replace(call, position=its.position - 1)
         assert len(list(calls.calls(facts, [*others, early]))) == 1
         assert len(list(calls.calls(facts, [*others, replace(call, stream="another")]))) == 1
+
+
+def test_what_a_restore_took_is_excused_and_nothing_else(place: Place) -> None:
+    facts = invariants.facts_of(place.dsn)
+    made = made_of(facts)
+    called = [fact for fact in facts if fact.name in MARKS]
+    for gone, other in pairwise(called):
+        after = [fact for fact in facts if fact is not gone]
+        losses = Losses()
+        assert losses.add(facts, after) == 1
+        assert list(calls.calls(after, made.calls, losses.marks)) == []
+        less = [fact for fact in after if fact is not other]
+        assert len(list(calls.calls(less, made.calls, losses.marks))) == 1, other
+    (again,) = made.retries
+    after = [fact for fact in facts if fact.stream not in again.jobs]
+    assert len(list(calls.retries(after, [again]))) == 1
+    assert list(calls.retries(after, [again], frozenset(again.jobs))) == []
+    queued = next(fact for fact in facts if fact.name == "job.queued" and fact.data["tags"] == ["job-0"])
+    said = [Submission("job-0", "accepted", queued.stream)]
+    after = [fact for fact in facts if fact is not queued]
+    assert len(list(invariants.submissions(after, said))) == 1
+    assert list(invariants.submissions(after, said, {queued.stream})) == []
+    doubled = [*facts, replace(queued, stream="another")]
+    assert len(list(invariants.submissions(doubled, said, {queued.stream}))) == 1
+
+
+def test_ids_of_another_epoch_are_told(place: Place) -> None:
+    facts = invariants.facts_of(place.dsn)
+    heard = heard_of(facts)
+    heard.ids = [f"{'ab12-' if position >= 5 else ''}{position}" for position, _ in heard.events]
+    assert list(invariants.event_streams(facts, [heard], [("", 1), ("ab12-", 5)])) == []
+    assert len(list(invariants.event_streams(facts, [heard], [("", 1), ("ab12-", 6)]))) == 1
+    assert len(list(invariants.event_streams(facts, [heard], [("", 1)]))) == len(facts) - 4
 
 
 def test_what_is_said_twice_and_jobs_that_nobody_asked_for_are_told(place: Place) -> None:
