@@ -41,6 +41,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self._connected: dict[str, int] = {}
+        self._here: set[Waiting] = set()
         self._waiting: dict[str, dict[Waiting, None]] = {}
         self.unwanted = Line(UNWANTED_BYTES_PER_S_MAX, UNWANTED_BYTES_AT_ONCE)
 
@@ -51,10 +52,13 @@ class Crowd:
     def joins(self, connection: Waiting) -> None:
         """It is new."""
         self._connected[connection.address] = self.of(connection.address) + 1
+        self._here.add(connection)
         self.waits(connection)
 
     def waits(self, connection: Waiting) -> None:
         """It has no request in work from now on."""
+        if connection not in self._here:  # its request ended after it was closed
+            return
         waiting = self._waiting.setdefault(connection.address, {})
         waiting.pop(connection, None)
         waiting[connection] = None
@@ -69,6 +73,7 @@ class Crowd:
 
     def leaves(self, connection: Waiting) -> None:
         """It is gone."""
+        self._here.discard(connection)
         self.works(connection)
         left = self.of(connection.address) - 1
         if left > 0:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from api import pacing
 from api.app import Parts
+from api.crowd import Crowd
 from api.errors import RateLimited
 from api.limits import REFUSALS_AT_ONCE_MAX, REFUSALS_PER_S_MAX
 from api.pacing import FREE_S, OTHERS_S, REST_S_MAX, SHARE_MAX, Company, Pacing
@@ -216,6 +217,23 @@ async def test_a_refusal_that_waits_gives_its_connection_to_others(
     finally:
         for line in guesses:
             line.close()
+
+
+def test_a_request_that_ends_after_its_connection_leaves_nothing_to_close() -> None:
+    class Closed:
+        address = "192.0.2.7"
+
+        def make_room(self) -> None:
+            raise AssertionError("it is closed already")
+
+    crowd, gone, newcomer = Crowd(), Closed(), Closed()
+    crowd.joins(gone)
+    crowd.works(gone)
+    crowd.leaves(gone)
+    crowd.waits(gone)
+    crowd.joins(newcomer)
+    assert not crowd.make_room(newcomer)
+    assert crowd.of(gone.address) == 1
 
 
 async def test_bodies_that_nobody_wants_are_read_slowly_and_others_are_answered(
