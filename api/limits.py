@@ -29,15 +29,15 @@ BODY_BYTES_PER_S_MIN: Final = 8 * 1024
 REFUSED: Final = 400
 """The first status of what is refused."""
 
-REFUSALS_PER_S_MAX: Final = 100.0
+REFUSALS_PER_S_MAX: Final = 40.0
 REFUSALS_AT_ONCE_MAX: Final = 200.0
 """For one owner, or for one address if the owner is unknown. A refusal takes about a millisecond of the event loop, and
 a client that sends its next request at once would keep it busy."""
 
-BODY_BYTES_OF_A_REFUSAL: Final = 25_000
+BODY_BYTES_OF_A_REFUSAL: Final = 5_000
 """Bytes of a refused body that count as one more refusal: parsing them takes as long."""
 
-REFUSAL_WAIT_S_MAX: Final = 10.0
+REFUSAL_WAIT_S_MAX: Final = 30.0
 """Maximum seconds that a refusal waits."""
 
 

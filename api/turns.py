@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 AT_ONCE_MAX: Final = 32
 """Maximum number of requests that start in one pass while none waits. Fewer than this never wait."""
 
-IN_TURN_MAX: Final = 8
-"""Maximum number of requests that start in one pass while some wait: about ten milliseconds of work."""
+IN_TURN_MAX: Final = 4
+"""Maximum number of requests that start in one pass while some wait: about five milliseconds of work."""
 
 
 class Turns:
