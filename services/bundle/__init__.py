@@ -1,5 +1,5 @@
-"""A part of the ledger with its files in one portable file: `export.py` writes it, `intake.py` takes it in.
+"""Export a part of the ledger with its files into one portable file (`export.py`), and import it (`intake.py`).
 
-`census.py` holds what must be true of the events of a bundle, and is asked on both sides: what was exported can be
-imported. `layout.py` is the format; docs/bundles.md describes it.
+`census.py` checks the events of a bundle on both sides: what was exported can be imported. `layout.py` is the format;
+docs/bundles.md describes it.
 """

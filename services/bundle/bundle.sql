@@ -6,7 +6,7 @@ select coalesce(max(notification_id), 0) from ledger
 
 -- name: events
 select notification_id, originator_id, originator_version, topic, state
-from ledger where split_part(topic, '.', 1) not in ('user', 'ledger') -- of this installation alone
+from ledger where split_part(topic, '.', 1) not in ('user', 'ledger') -- these belong to this installation only
 order by notification_id
 
 -- name: events_of
@@ -30,7 +30,8 @@ where q.topic like 'job.queued.v%%' and not exists (
   where e.originator_id = q.originator_id and regexp_replace(e.topic, '\.v[0-9]+$', '') = any(%s))
 
 -- name: lock
--- Other writers wait while this is held: a program that is stopped in the middle of it loses it, and nothing is kept.
+-- Other writers wait while this lock is held. A program that hangs while it holds the lock loses it, and nothing is
+-- stored.
 select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0)),
   set_config('idle_in_transaction_session_timeout', %(idle_ms)s, true),
   set_config('transaction_timeout', %(ms)s, true)

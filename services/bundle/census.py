@@ -1,8 +1,7 @@
-"""What must be true of the events of a bundle, and what they name: asked when one is written and when one is taken in.
+"""Checks the events of a bundle and the files that they name, when a bundle is written and when it is imported.
 
-A bundle is whole: each stream from its beginning, each job with all its assets, whatever a job starts from, and a file
-for each that its events name. And it is at home: a file's place follows from ids and owners, never from what a bundle
-would like to write to.
+A bundle is complete: each stream from its beginning, each job with all its assets, everything that a job starts from,
+and each file that its events name. The path of a file follows from ids and owners; a bundle cannot choose it.
 """
 
 import re
@@ -50,14 +49,14 @@ OPENINGS: Final[dict[str, type[Event]]] = {
     "prompt": PromptSaved,
     "enhancement": EnhancementMade,
 }
-"""What a stream begins with, by its kind."""
+"""The events that can open a stream, by the stream's kind."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
-"""Of an owner: it is a folder of the object store and a part of a subject."""
+"""The form of an owner's name: it is a folder of the object store and a token of a subject."""
 
 BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", re.ASCII)
 ENDINGS: Final = frozenset(EXTENSIONS.values())
-"""Of the names of files that are made or taken."""
+"""File name extensions of generated and uploaded files."""
 
 ACTOR: Final = re.compile(rf"[^\x00-\x1f\x7f]{{1,{NAME_CHARACTERS_MAX}}}")
 
@@ -68,16 +67,16 @@ NAMING: Final[dict[str, Role]] = {
     "asset.thumbnailed": "thumbnail",
     "media.uploaded": "upload",
 }
-"""The events that name a file, and what the file is to their stream."""
+"""The events that name a file, and the file's role in their stream."""
 
 
 class Unfit(Exception):
-    """The events are not what a bundle may hold. The sentence goes on after their place."""
+    """The events are not valid in a bundle. The message continues after their position."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that the events name: what it is (`role`) of which stream. `bytes` is its size."""
+    """A file that the events name, and its role in a stream. `bytes` is its size."""
 
     role: Role
     stream_id: UUID
@@ -91,7 +90,7 @@ class NamedFile:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """`conversation` is the correlation id of its events."""
+    """The `conversation` is the correlation id of its events."""
 
     kind: str
     version: int
@@ -104,7 +103,7 @@ _NEW: Final = _Stream("", 0, EMPTY, "", UUID(int=0))
 
 
 class Census:
-    """Takes events in order. Its memory grows with streams and files, by a few hundred bytes each, not with events."""
+    """Takes events in order. Memory: a few hundred bytes per stream and file, however many events there are."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -112,11 +111,11 @@ class Census:
         self.unfinished: set[UUID] = set()
         self.files: dict[tuple[Role, UUID], NamedFile] = {}
         self.deleted: set[str] = set()
-        """Where files of deleted uploads and purged assets were. Content that came again lies elsewhere."""
+        """Paths of files of deleted uploads and purged assets. Content that was uploaded again has another path."""
         self._streams: dict[UUID, _Stream] = {}
         self._owed: dict[UUID, AssetReserved] = {}
         self._inputs: dict[UUID, InputFile] = {}
-        """What jobs may start from, as their recipes have to describe it."""
+        """What jobs may start from, as their recipes must describe it."""
         self._in_batches: list[tuple[UUID, UUID]] = []
         self._uploaded: dict[UUID, int] = {}
         self._outputs = 0
@@ -124,7 +123,7 @@ class Census:
         self._jobs_of_batches: set[tuple[UUID, UUID]] = set()
 
     def take(self, recorded: Recorded, stored: NewEvent) -> None:
-        """The next event, decoded and as it is stored. Raises `Unfit`."""
+        """Add the next event, decoded and as it is stored. Raises `Unfit`."""
         kind = recorded.name.partition(".")[0]
         before = self._streams.get(stored.stream_id, _NEW)
         if stored.version != before.version + 1:
@@ -146,7 +145,7 @@ class Census:
             raise Unfit(f"belongs to the conversation {conversation} and names another one")
 
     def finish(self) -> None:
-        """Raises `Unfit` when something is missing."""
+        """Raises `Unfit` if something is missing."""
         if self._reserved != self._outputs:
             raise Unfit(f"they queue {self._outputs} outputs and reserve {self._reserved}")
         for batch_id, job_id in self._jobs_of_batches:
@@ -159,16 +158,16 @@ class Census:
                 raise Unfit(f"the batch of job {job_id} is not among them, or belongs to another owner")
 
     def streams(self) -> list[UUID]:
-        """All streams by id."""
+        """The ids of all streams, sorted."""
         return sorted(self._streams)
 
     def version_of(self, stream_id: UUID) -> int:
-        """How long a stream is."""
+        """The number of events of a stream."""
         return self._streams[stream_id].version
 
     @property
     def without_thumbnail(self) -> int:
-        """How many completed assets have none yet."""
+        """The number of completed assets without a thumbnail."""
         roles = [role for role, _ in self.files]
         return roles.count("asset") - roles.count("thumbnail")
 
@@ -178,7 +177,7 @@ class Census:
         return checksum(ends, (file.sha256 for file in self.files.values()))
 
     def _are_of_one_owner(self, *streams: UUID) -> bool:
-        """False as well for streams that are not there."""
+        """False also for streams that do not exist."""
         owners = {self._streams.get(each, _NEW).owner for each in streams}
         return len(owners) == 1 and "" not in owners
 
@@ -213,7 +212,7 @@ class Census:
             case BatchItemAdded(job_id=UUID() as job_id):
                 self._jobs_of_batches.add((stream_id, job_id))
             case _:
-                pass  # names nothing
+                pass  # names no file
 
     def _queue(self, job_id: UUID, queued: JobQueued) -> None:
         self.jobs += 1
@@ -293,7 +292,7 @@ class Census:
 
 
 def _require_what_any_event_may_be(recorded: Recorded, stored: NewEvent) -> None:
-    """The bounds that hold at every door of the ledger, and an envelope such as the ledger itself writes."""
+    """Check the bounds that every event of the ledger keeps, and an envelope as the ledger writes it."""
     if len(stored.state) > EVENT_BYTES_MAX:
         raise Unfit(f"has {len(stored.state)} bytes, more than the {EVENT_BYTES_MAX} that any event may have")
     try:
@@ -310,17 +309,17 @@ def _require_what_any_event_may_be(recorded: Recorded, stored: NewEvent) -> None
 
 
 def _conversation(opening: Recorded) -> UUID:
-    """What all events of a stream are part of: an asset's is its job."""
+    """The correlation id that all events of a stream share: an asset has that of its job."""
     return opening.event.job_id if isinstance(opening.event, AssetReserved) else opening.stream_id
 
 
 def sources_of(recipe: Recipe) -> set[str]:
-    """All that a job starts from, as `media:ID` and `asset:ID`."""
+    """Everything that a job starts from, as `media:ID` and `asset:ID`."""
     return {*recipe.files, *recipe.media.values(), *(reference.source for reference in recipe.references)}
 
 
 def read_source(source: str) -> tuple[str, UUID]:
-    """`media` or `asset`, and the id. Raises `Unfit`."""
+    """Returns `media` or `asset`, and the id. Raises `Unfit`."""
     kind, _, identifier = source.lower().partition(":")
     try:
         if kind in {"media", "asset"}:

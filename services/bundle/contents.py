@@ -1,4 +1,4 @@
-"""What goes into a bundle: a job with all that it starts from, a batch with all its jobs, or everything."""
+"""Selects the contents of a bundle: a job with everything it starts from, a batch with all its jobs, or everything."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +23,10 @@ from services.ledger import EventMapper
 SQL = load("bundle.sql", "services.bundle")
 
 STREAMS_AT_ONCE: Final = 1_000
-"""Read by one query."""
+"""Streams read by one query."""
 
 ROWS_AT_ONCE: Final = 2_000
-"""Fetched from a cursor of the server at a time."""
+"""Rows fetched from a server-side cursor at a time."""
 
 ENDINGS: Final = sorted(name_of(topic) for topic, event in CURRENT.items() if event in JobEnding.__args__)
 """The names of the events that end a job."""
@@ -36,7 +36,7 @@ MAPPER: Final = EventMapper()
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Streams of the ledger: these, or all (None) but `without`."""
+    """The given streams of the ledger, or all (None) except `without`."""
 
     what: Literal["job", "batch", "all"]
     id: UUID | None = None
@@ -45,7 +45,7 @@ class Contents:
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def events(self, connection: Connection[TupleRow]) -> Iterator[tuple[int, NewEvent]]:
-        """Position and event, in ledger order; only as many as the network brings at a time are in memory."""
+        """Positions and events, in ledger order; only the rows of one fetch are in memory."""
         if self.streams is not None:
             yield from _rows(connection, "events_of", list(self.streams))
         else:
@@ -54,17 +54,17 @@ class Contents:
                     yield position, event
 
     def count(self, connection: Connection[TupleRow]) -> int:
-        """How many events these are; the left out ones are counted in."""
+        """The number of events, including the ones left out."""
         query, *arguments = ("head",) if self.streams is None else ("count_of", list(self.streams))
         row = connection.execute(SQL[query], arguments).fetchone()
         return cast("int", row[0]) if row else 0
 
 
 def everything(connection: Connection[TupleRow], *, unfinished: bool) -> Contents:
-    """All streams; unless `unfinished`, those without which no other one names a job that is not there.
+    """All streams; unless `unfinished`, without jobs that have not ended and everything connected to them.
 
-    What hangs on a job that has not ended is left out with it: jobs that start from its assets, its batch, and all jobs
-    of that batch. A batch of which some jobs are missing would count them for ever.
+    Jobs that start from assets of such a job are left out too, and so are its batch and all jobs of that batch. A batch
+    with some jobs missing would count them forever.
     """
     running = {row[0] for row in connection.execute(SQL["unfinished"], (ENDINGS,))} if not unfinished else set()
     if not running:
@@ -78,9 +78,9 @@ def everything(connection: Connection[TupleRow], *, unfinished: bool) -> Content
 def of_one(connection: Connection[TupleRow], identifier: UUID) -> Contents:
     """The streams of a job or a batch, of what it starts from, and of the jobs that made that.
 
-    A batch is never torn apart: a job of one brings it whole. Were a job to arrive alone and its batch later, the
-    ledger there would say that the job joined the batch after it had ended. A parent that gave a job nothing but its
-    inputs stays: `parent_id` goes along as it is, and names the same job in every installation that has it.
+    A batch is never split: each of its jobs brings the whole batch. If a job arrived alone and its batch later, the
+    ledger there would say that the job joined the batch after it had ended. A parent that gave a job only its inputs is
+    not included: `parent_id` is exported unchanged, and names the same job in every installation that has it.
 
     Raises `NothingToExport`, `JobUnfinished` and `LedgerUnfit`.
     """
@@ -97,7 +97,7 @@ def of_one(connection: Connection[TupleRow], identifier: UUID) -> Contents:
 
 
 def decoded(position: int, stored: NewEvent) -> Recorded:
-    """The event of the ledger. Raises `LedgerUnfit` for one that this version cannot read."""
+    """The event of the ledger. Raises `LedgerUnfit` if this version cannot read it."""
     recorded = MAPPER.read(position, stored.stream_id, stored.version, stored.topic, stored.state)
     if isinstance(recorded, Unreadable):
         raise LedgerUnfit(f"The event at position {position} cannot be read: {recorded.reason}. Run `darkroom verify`.")
@@ -112,7 +112,7 @@ def commits(connection: Connection[TupleRow]) -> Iterator[tuple[int, int]]:
 
 
 def _hanging_together(connection: Connection[TupleRow], *, jobs: set[UUID], batches: set[UUID]) -> set[UUID]:
-    """The streams of these, of their assets and uploads, and of the jobs and batches that must go along."""
+    """The streams of these, of their assets and uploads, and of the jobs and batches that must be included."""
     streams: set[UUID] = set()
     known: set[UUID] = set()
     while jobs or batches:
@@ -159,7 +159,7 @@ def _uploads(sources: Iterable[str]) -> set[UUID]:
 
 
 def _hanging_on(connection: Connection[TupleRow], running: set[UUID]) -> tuple[set[UUID], set[UUID], dict[UUID, int]]:
-    """The jobs and batches that go with these jobs, these included, and how many outputs each job has."""
+    """The jobs and batches connected to these jobs, including these, and the number of outputs of each job."""
     outputs: dict[UUID, int] = {}
     starting_from: dict[UUID, list[UUID]] = defaultdict(list)
     batches_of: dict[UUID, set[UUID]] = defaultdict(set)

@@ -1,15 +1,15 @@
-"""Why a bundle was not written or not taken in. Either way everything is as it was before.
+"""Why a bundle was not exported or not imported. In both cases nothing was changed.
 
 BundleRefused
 ├── NothingToExport          the id is neither a job nor a batch
-├── JobUnfinished            a job that still runs would be run by both installations, and counted twice
+├── JobUnfinished            a running job would run in both installations and count twice
 ├── FileLost                 a file that the ledger names is missing or damaged in the object store
-├── FileExists               what is exported would replace a file
-├── FileUnusable             a file of this machine cannot be read or written
-├── LedgerUnfit              events of this ledger are not what a bundle may hold; carries which
-├── BundleDamaged            the file is not as it was written, or was never a bundle
-├── BundleTooNew             only a later Darkroom reads it
-└── BundleConflict           what is here already has another history under the same ids
+├── FileExists               the export would replace a file
+├── FileUnusable             a local file cannot be read or written
+├── LedgerUnfit              events of this ledger are not valid in a bundle; carries which
+├── BundleDamaged            the file was changed after the export, or is not a bundle
+├── BundleTooNew             only a later Darkroom can read it
+└── BundleConflict           this installation has another history under the same ids
 """
 
 from uuid import UUID
@@ -22,7 +22,7 @@ class BundleRefused(Exception):
 
 
 class NothingToExport(BundleRefused):
-    """Only jobs and batches have a bundle of their own."""
+    """Only jobs and batches can be exported alone."""
 
     code = "nothing_to_export"
 
@@ -31,7 +31,7 @@ class NothingToExport(BundleRefused):
 
 
 class JobUnfinished(BundleRefused):
-    """Export it once it has ended, or cancel it first."""
+    """Export it after it has ended, or cancel it first."""
 
     code = "job_unfinished"
 
@@ -44,43 +44,43 @@ class JobUnfinished(BundleRefused):
 
 
 class FileLost(BundleRefused):
-    """The object store does not have what the ledger says."""
+    """The object store does not have the file that the ledger names."""
 
     code = "file_lost"
 
 
 class FileExists(BundleRefused):
-    """Nothing is replaced unasked."""
+    """Files are replaced only on request."""
 
     code = "file_exists"
 
 
 class FileUnusable(BundleRefused):
-    """The operating system says why."""
+    """The operating system's message says why."""
 
     code = "file_unusable"
 
 
 class LedgerUnfit(BundleRefused):
-    """No whole and valid bundle can be made of these events."""
+    """No complete and valid bundle can be made of these events."""
 
     code = "ledger_unfit"
 
 
 class BundleDamaged(BundleRefused):
-    """Nothing of it was used. Copy or export it again."""
+    """Nothing in it was used. Copy or export it again."""
 
     code = "bundle_damaged"
 
 
 class BundleTooNew(BundleRefused):
-    """It holds what this version does not know."""
+    """It contains something that this version does not know."""
 
     code = "bundle_too_new"
 
 
 class BundleConflict(BundleRefused):
-    """`stream_id` and `version` say where the histories part, `path` which file differs."""
+    """`stream_id` and `version` say where the histories differ, `path` says which file differs."""
 
     code = "bundle_conflict"
 

@@ -1,4 +1,4 @@
-"""Writes a bundle: events as they are stored, then each file by its content, all or nothing."""
+"""Writes a bundle: the events as they are stored, then each distinct file once; all or nothing."""
 
 import hashlib
 import os
@@ -24,17 +24,17 @@ from services.database import Database
 from services.flusher import NewEvent
 
 COMPRESSION: Final = 3
-"""Of the events, 1 … 9: the sixth of the size, at three times the speed of the default."""
+"""Compression level of the events, 1 … 9: a sixth of the size, at three times the speed of the default."""
 
 Told = Callable[[str, int, int], None]
-"""Hears how far it is: what is done (`events checked`), to how many, and of how many."""
+"""Receives the progress: the step (`events checked`), the number done, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to export: the job or batch `id`, or everything (None), with jobs that have not ended when `unfinished`.
+    """What to export: the job or batch `id`, or everything (None), including unfinished jobs if `unfinished`.
 
-    `darkroom` is the version that does it, `now` the moment.
+    `darkroom` is the exporting version, `now` the time of the export.
     """
 
     id: UUID | None
@@ -44,9 +44,10 @@ class Asked:
 
 
 def export(database: Database, blobs: Blobs, asked: Asked, file: Path, *, force: bool, told: Told) -> Manifest:
-    """Write the bundle to `file`; it is there whole or not at all. What it replaces must be asked for with `force`.
+    """Write the bundle to `file`, completely or not at all. Replaces an existing file only with `force`.
 
-    Reads one snapshot, while everything goes on. Raises `BundleRefused`, `Unavailable` and `BlobStoreUnavailable`.
+    Reads one snapshot while the services keep running. Raises `BundleRefused`, `Unavailable` and
+    `BlobStoreUnavailable`.
     """
     if file.exists() and not force:
         raise FileExists(f"{file} exists; name another file, or --force to replace it.")
@@ -82,7 +83,7 @@ def export(database: Database, blobs: Blobs, asked: Asked, file: Path, *, force:
 
 @contextmanager
 def _snapshot(database: Database) -> Iterator[Connection[TupleRow]]:
-    """One state of the ledger for all queries. Whatever does not fit in it is `LedgerUnfit`."""
+    """One state of the ledger for all queries. Raises `LedgerUnfit` for invalid events."""
     with database.transaction() as connection:
         connection.execute(SQL["snapshot"])
         try:
@@ -93,9 +94,9 @@ def _snapshot(database: Database) -> Iterator[Connection[TupleRow]]:
 
 @contextmanager
 def _written(file: Path) -> Iterator[BinaryIO]:
-    """A file beside, which takes the place of `file` when the block ends well, and else is gone. Nobody else reads it.
+    """A temporary file next to `file`: it replaces `file` if the block succeeds, and is deleted otherwise. Mode 0600.
 
-    Raises `FileUnusable` for what the operating system refuses.
+    Raises `FileUnusable` for errors of the operating system.
     """
     part = None
     try:
@@ -115,7 +116,7 @@ def _written(file: Path) -> Iterator[BinaryIO]:
 def _write_events(
     connection: Connection[TupleRow], contents: Contents, zipped: ZipFile, told: Told
 ) -> tuple[Census, int]:
-    """What was written, and in how many commits."""
+    """Returns what was written, and the number of commits."""
     census = Census()
     commit = 0
     count = contents.count(connection)
@@ -137,9 +138,9 @@ def _write_events(
 def _by_commit(
     events: Iterable[tuple[int, NewEvent]], spans: Iterator[tuple[int, int]]
 ) -> Iterator[tuple[bool, int, NewEvent]]:
-    """The events with their positions; true with the first of each commit.
+    """The events with their positions; true for the first event of each commit.
 
-    The ledger itself says what landed together: events of one commit may carry several command ids.
+    The ledger itself records which events were committed together: they may have different command ids.
     """
     last = 0
     for position, stored in events:
@@ -150,7 +151,7 @@ def _by_commit(
 
 
 def _write_files(blobs: Blobs, files: list[NamedFile], zipped: ZipFile, told: Told) -> dict[str, int]:
-    """Sizes by hash. The same content is written once. Raises `FileLost`."""
+    """Returns sizes by hash. The same content is written once. Raises `FileLost`."""
     written: dict[str, int] = {}
     for number, file in enumerate(files, start=1):
         if file.sha256 not in written:

@@ -1,9 +1,9 @@
-"""Takes a bundle in: all of it or nothing, and what is here already stays as it is.
+"""Imports a bundle completely or not at all; existing streams and files stay unchanged.
 
-The events land in one transaction. They go through `ledger_append`, group by group, so that positions, commits and the
-chain are as those of any other events; but nobody sees the first one before the last one is there. Were they to land
-one group after the other, the services that run meanwhile would find a job queued whose ending is still to come, and
-run it; and a crash in between would leave it to them.
+The events are appended in one transaction. They go through `ledger_append`, group by group, so positions, commits and
+the chain are like those of any other events; but the first event becomes visible only together with the last. If groups
+were committed one by one, the running services would find a queued job whose end is still to come, and run it; a crash
+in between would leave it to them.
 """
 
 import hashlib
@@ -35,23 +35,26 @@ BUNDLES: Final = UUID("8c1f2f5e-6a55-4be3-9d0e-2f3f6a1f7c44")
 
 GROUP_EVENTS_MAX: Final = 5_000
 GROUP_BYTES_MAX: Final = 16 * 1024**2
-"""Appended or compared by one query, and in memory meanwhile; a larger commit travels alone."""
+"""Maximum bytes of events that one query appends or compares, held in memory; a larger commit is a group of its own."""
 
 HELD_IDLE_MS_MAX: Final = 30_000
-"""The ledger is held for so long, at most, while this program says nothing: it was stopped, or its line is cut."""
+"""Maximum milliseconds for which an idle transaction holds the ledger's lock: the program hangs, or its connection is
+cut."""
 
 HELD_MS_MAX: Final = 900_000
-"""And for so long in all: a million events land in a few minutes."""
+"""Maximum milliseconds for which the ledger's lock is held: appending a million events takes a few minutes."""
 
 Group = list[list[NewEvent]]
-"""Commits, each with its events."""
+"""Commits, each a list of events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did. Nothing appended: everything was here already. `position` is the head of the ledger then.
+    """The result of an import.
 
-    `checksum` is computed from this ledger and this object store; it is that of the manifest.
+    `appended` is 0 if everything existed already. `position` is the ledger's head afterwards.
+
+    `checksum` is computed from this ledger and this object store; it equals that of the manifest.
     """
 
     manifest: Manifest
@@ -62,10 +65,10 @@ class Imported:
 
 
 def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Imported:
-    """Check the bundle, compare it with what is here, write its files, append its events, and read all of it again.
+    """Check the bundle, compare it with the ledger, write its files, append its events, and read everything again.
 
-    Safe to repeat, also after a crash. While the events land, other writers wait. Raises `BundleRefused`,
-    `Unavailable` and `BlobStoreUnavailable`; then the ledger is as it was.
+    Safe to repeat, also after a crash. Other writers wait while events are appended. Raises `BundleRefused`,
+    `Unavailable` and `BlobStoreUnavailable`; then the ledger is unchanged.
     """
     with opened(file) as bundle:
         census = bundle.examine(told)
@@ -76,7 +79,7 @@ def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Impo
         reached(Point.IMPORT_AFTER_FILES)
         appended = _append(database, bundle, missing.events, told) if missing.events else 0
         reached(Point.IMPORT_AFTER_COMMIT)
-        for path in sorted(census.deleted):  # all of them: an import that died before this left files of theirs
+        for path in sorted(census.deleted):  # all of them: an earlier import that crashed may have left their files
             blobs.delete(path)
         found = _checksum_here(database, blobs, census, told)
         if found != bundle.manifest.checksum:
@@ -88,14 +91,14 @@ def take_in(database: Database, blobs: Blobs, file: Path, *, told: Told) -> Impo
 
 @dataclass(slots=True)
 class _Missing:
-    """What of a bundle the ledger does not have: how many events, and the files that they name."""
+    """What the ledger lacks of a bundle: the number of events, and the files that they name."""
 
     events: int
     naming: set[tuple[Role, UUID]]
 
 
 def _compare(database: Database, bundle: Bundle) -> _Missing:
-    """Raises `BundleConflict` where a stream of the ledger goes on otherwise than that of the bundle."""
+    """Raises `BundleConflict` if a stream of the ledger differs from that of the bundle."""
     missing = _Missing(0, set())
     with database.connection() as connection:
         for group in _groups(bundle.lines()):
@@ -108,10 +111,10 @@ def _compare(database: Database, bundle: Bundle) -> _Missing:
 
 
 def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
-    """Append what is missing, in one transaction; how many events."""
+    """Append the missing events in one transaction; returns their number."""
     appended = 0
     with database.transaction() as connection:
-        hold_ledger(connection)  # from here on the ledger is what `_not_there` sees
+        hold_ledger(connection)  # from here on `_not_there` sees the final state of the ledger
         for group in _groups(bundle.lines()):
             lacking = [commit for commit in _not_there(connection, group) if commit]
             if not lacking:
@@ -132,12 +135,12 @@ def _append(database: Database, bundle: Bundle, count: int, told: Told) -> int:
 
 
 def hold_ledger(connection: Connection[TupleRow]) -> None:
-    """Let nobody else write until the transaction ends, which has a bound."""
+    """Block all other writers until the transaction ends; its duration is bounded."""
     connection.execute(SQL["lock"], {"idle_ms": str(HELD_IDLE_MS_MAX), "ms": str(HELD_MS_MAX)})
 
 
 def _not_there(connection: Connection[TupleRow], group: Group) -> Group:
-    """The commits without the events that the ledger has already. Raises `BundleConflict` for one that differs."""
+    """The commits without events that the ledger already has. Raises `BundleConflict` if one differs."""
     events = [event for commit in group for event in commit]
     arguments = (uuids([event.stream_id for event in events]), int8s([event.version for event in events]))
     rows = connection.execute(SQL["there"], arguments, prepare=True, binary=True)
@@ -156,7 +159,7 @@ def _not_there(connection: Connection[TupleRow], group: Group) -> Group:
 
 
 def _groups(lines: Iterable[Line]) -> Iterator[Group]:
-    """Whole commits, as many as go together."""
+    """Whole commits, as many as fit in one group."""
     group: Group = []
     events, size = 0, 0
     for _, commit in groupby(lines, key=lambda line: line.commit):
@@ -174,7 +177,10 @@ def _groups(lines: Iterable[Line]) -> Iterator[Group]:
 
 
 def _command_id(events: Sequence[NewEvent]) -> UUID:
-    """The same for the same events. Not that of their source: of one commit a second bundle may bring other events."""
+    """The same id for the same events.
+
+    Not the source's id: a second bundle may bring other events of the same commit.
+    """
     chain = EMPTY
     for event in events:
         chain = chained(chain + event.stream_id.bytes, event.version, event.topic, event.state)
@@ -182,7 +188,7 @@ def _command_id(events: Sequence[NewEvent]) -> UUID:
 
 
 def _write_files(blobs: Blobs, bundle: Bundle, files: Sequence[NamedFile], told: Told) -> int:
-    """Write those that are not there; how many. Raises `BundleConflict` before the first is written."""
+    """Write the missing files; returns their number. Raises `BundleConflict` before it writes the first."""
     to_write = [file for file in files if not _is_there(blobs, file)]
     for number, file in enumerate(to_write, start=1):
         if not blobs.put_once(file.path, bundle.content(file.sha256)) and not _is_there(blobs, file):
@@ -192,7 +198,7 @@ def _write_files(blobs: Blobs, bundle: Bundle, files: Sequence[NamedFile], told:
 
 
 def _is_there(blobs: Blobs, file: NamedFile) -> bool:
-    """Whether the object store has it: no event names it yet, but an import that ended early has written it."""
+    """Whether the object store has it. No event names it yet, but an interrupted import may have written it."""
     try:
         found = blobs.describe(file.path).sha256
     except BlobMissing:
@@ -207,17 +213,17 @@ def _is_there(blobs: Blobs, file: NamedFile) -> bool:
 
 
 def _checksum_here(database: Database, blobs: Blobs, census: Census, told: Told) -> str:
-    """The bundle's checksum, from what the ledger and the object store hold now."""
+    """The bundle's checksum, computed from the ledger and the object store."""
     deleted_since: set[UUID] = set()
     with database.connection() as connection:
-        streams = _streams_here(connection, census, deleted_since)  # read to their end before the first file
+        streams = _streams_here(connection, census, deleted_since)  # read completely before the first file
         return checksum(streams, _hashes_here(blobs, census, deleted_since, told))
 
 
 def _streams_here(
     connection: Connection[TupleRow], census: Census, deleted_since: set[UUID]
 ) -> Iterator[tuple[UUID, int, bytes]]:
-    """The bundle's streams as far as it has them; `deleted_since` gets uploads and assets that were deleted later."""
+    """The bundle's streams, up to its versions; adds uploads and assets that were deleted later to `deleted_since`."""
     wanted = census.streams()
     for start in range(0, len(wanted), STREAMS_AT_ONCE):
         together = wanted[start : start + STREAMS_AT_ONCE]
@@ -233,7 +239,7 @@ def _streams_here(
 def _hashes_here(blobs: Blobs, census: Census, deleted_since: set[UUID], told: Told) -> Iterator[str]:
     for number, file in enumerate(census.files.values(), start=1):
         if file.stream_id in deleted_since:
-            yield file.sha256  # as its owner wanted here
+            yield file.sha256  # deleted here by its owner
             continue
         try:
             yield blobs.describe(file.path).sha256

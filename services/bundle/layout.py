@@ -1,7 +1,7 @@
-"""The format of a bundle: a ZIP of `manifest.json`, `events.jsonl` and `files/<sha256>`, sealed with a hash of it all.
+"""The format of a bundle: a ZIP of `manifest.json`, `events.jsonl` and `files/<sha256>`, sealed with a hash.
 
-The archive's comment is the seal: `sha256:` and the hash of every byte before it. ZIP's own checksums leave out its
-headers; with the seal a changed byte is found wherever it is.
+The archive's comment is the seal: `sha256:` and the hash of all bytes before it. ZIP's own checksums do not cover its
+headers; the seal detects a changed byte anywhere.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ SEAL: Final = b"sha256:"
 SEAL_BYTES: Final = len(SEAL) + 64
 
 LINE_BYTES_MAX: Final = 6 * EVENT_BYTES_MAX + 1_024
-"""Of one event in its line: a character of its text may take six bytes there."""
+"""Maximum bytes of a line with one event: JSON may escape one character with six bytes."""
 
 CHUNK_BYTES: Final = 1024**2
 
@@ -40,7 +40,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class LeftOut(BaseModel):
-    """What hung on jobs that had not ended."""
+    """What was left out because of jobs that had not ended."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,10 +49,10 @@ class LeftOut(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a bundle says of itself. `id` is that of the job or batch; `bytes` is the size of its files together.
+    """A bundle's description of itself. `id` is that of the job or batch; `bytes` is the total size of its files.
 
-    `unfinished` counts the jobs that go on where it is imported, `without_thumbnail` the completed assets that get a
-    thumbnail there. `darkroom` is the version that wrote it.
+    `unfinished` counts the jobs that will continue in the importing installation, `without_thumbnail` the completed
+    assets that get a thumbnail there. `darkroom` is the exporting version.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,21 +88,21 @@ LINE: Final = TypeAdapter(_Fields)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An event of a bundle. Those with the same `commit`, counted from 1, landed together and do so again."""
+    """An event of a bundle. Events with the same `commit`, counted from 1, are committed together again."""
 
     commit: int
     event: NewEvent
 
 
 def line_of(line: Line) -> bytes:
-    """A line of `events.jsonl`. Raises `UnicodeDecodeError` for a state that is no text."""
+    """A line of `events.jsonl`. Raises `UnicodeDecodeError` if the state is not text."""
     event = line.event
     fields = {
         "commit": line.commit,
         "stream": event.stream_id,
         "version": event.version,
         "topic": event.topic,
-        "state": event.state.decode(),  # a string, not an object: it must stay the same to the byte
+        "state": event.state.decode(),  # a string, not an object: its bytes must not change
     }
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -120,7 +120,7 @@ EMPTY: Final = bytes(32)
 
 
 def chained(before: bytes, version: int, topic: str, state: bytes) -> bytes:
-    """The hash of a stream that goes on with this event; `before` is `EMPTY` for its first."""
+    """The chained hash of a stream after this event; `before` is `EMPTY` for its first."""
     parts = (
         before,
         version.to_bytes(8, "big"),
@@ -131,10 +131,9 @@ def chained(before: bytes, version: int, topic: str, state: bytes) -> bytes:
 
 
 def checksum(streams: Iterable[tuple[UUID, int, bytes]], files: Iterable[str]) -> str:
-    """SHA-256, in hex, over the streams (id, version, `chained` hash) by id, then over the files' hashes.
+    """SHA-256, in hex, over the streams (id, version, `chained` hash), then over the files' hashes; both sorted.
 
-    Streams count by id and not by position: in a ledger that held some of them before they stand in another order, and
-    are still the same. They come sorted.
+    Streams are sorted by id, not by position: a ledger that had some of them before has them in another order.
     """
     digest = hashlib.sha256()
     for stream_id, version, chain in streams:
@@ -145,7 +144,7 @@ def checksum(streams: Iterable[tuple[UUID, int, bytes]], files: Iterable[str]) -
 
 
 def seal(file: BinaryIO) -> None:
-    """Replace the comment at the end, `SEAL_BYTES` long, by the hash of what stands before it."""
+    """Replace the comment at the end, `SEAL_BYTES` long, by the hash of all bytes before it."""
     end = file.seek(0, os.SEEK_END) - SEAL_BYTES
     digest = _hash_of(file, end)
     file.seek(end)
@@ -153,7 +152,7 @@ def seal(file: BinaryIO) -> None:
 
 
 def require_seal(file: BinaryIO) -> None:
-    """Raises `BundleDamaged` unless every byte is as it was when the bundle was sealed."""
+    """Raises `BundleDamaged` if any byte changed since the bundle was sealed."""
     end = file.seek(0, os.SEEK_END) - SEAL_BYTES
     file.seek(max(0, end))
     found = file.read(SEAL_BYTES)
@@ -164,7 +163,7 @@ def require_seal(file: BinaryIO) -> None:
 
 
 def _hash_of(file: BinaryIO, end: int) -> bytes:
-    """Of the bytes up to `end`, in hex."""
+    """The hash of the bytes up to `end`, in hex."""
     digest = hashlib.sha256()
     file.seek(0)
     while left := end - file.tell():

@@ -1,4 +1,4 @@
-"""Opens a bundle that somebody brought. Nothing in it is believed: every name, size and hash is looked at."""
+"""Opens an untrusted bundle: every name, size and hash in it is checked."""
 
 import hashlib
 import io
@@ -37,22 +37,22 @@ from services.bundle.layout import (
 MANIFEST_BYTES_MAX: Final = 64 * 1024
 
 COMMIT_EVENTS_MAX: Final = 100_000
-"""The largest commit of Darkroom is a batch of 1,000 items with six outputs each: some 8,000 events."""
+"""Maximum events of a commit. Darkroom's largest is a batch of 1,000 items with six outputs each: about 8,000."""
 
 COMMIT_BYTES_MAX: Final = 64 * 1024**2
-"""Of its events together: it is in memory as a whole. The body of the largest batch has an eighth of that."""
+"""Maximum bytes of a commit's events, all held in memory: eight times the body of the largest batch."""
 
 ENCRYPTED: Final = 0x1
-"""The bit of a ZIP entry's flags."""
+"""The flag bit of an encrypted ZIP entry."""
 
 FILE_NAME: Final = re.compile(rf"{FILES}[0-9a-f]{{64}}", re.ASCII)
 
 UNREADABLE: Final = (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
-"""What zipfile raises at what it cannot read."""
+"""Exceptions of zipfile for an archive that it cannot read."""
 
 
 class Bundle:
-    """A bundle that is as it was written. Its contents are checked by `examine` before anything else reads them."""
+    """A bundle with an intact seal. Call `examine` before reading its contents."""
 
     def __init__(self, zipped: ZipFile) -> None:
         self._zipped = zipped
@@ -61,12 +61,12 @@ class Bundle:
 
     @property
     def files(self) -> dict[str, int]:
-        """Sizes by hash, as the archive has them."""
+        """Sizes by hash, according to the archive."""
         names = (name for name in self._entries if name.startswith(FILES))
         return {name.removeprefix(FILES): self._entries[name].file_size for name in names}
 
     def lines(self) -> Iterator[Line]:
-        """The events, one by one, by commits counted from 1."""
+        """The events in order, by commits counted from 1."""
         commit, events, size = 0, 0, 0
         for number, text in enumerate(self._texts(), start=1):
             if number > self.manifest.events:
@@ -89,12 +89,12 @@ class Bundle:
             yield from iter(lambda: unpacked.readline(LINE_BYTES_MAX), b"")
 
     def content(self, sha256: str) -> bytes:
-        """A file; its size is that of `files`."""
+        """The content of a file; its size is that in `files`."""
         with _readable(FILES + sha256):
             return self._zipped.read(FILES + sha256)
 
     def examine(self, told: Told) -> Census:
-        """Read all of it. Raises `BundleDamaged` and `BundleTooNew`; then nothing in it may be used."""
+        """Read and check everything. Raises `BundleDamaged` and `BundleTooNew`; then nothing in it may be used."""
         census = Census()
         commits = 0
         for number, line in enumerate(self.lines(), start=1):
@@ -157,7 +157,7 @@ class Bundle:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Bundle]:
-    """The bundle, with its seal unbroken. Raises `BundleDamaged`, `BundleTooNew` and `FileUnusable`."""
+    """The bundle, with its seal checked. Raises `BundleDamaged`, `BundleTooNew` and `FileUnusable`."""
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -174,13 +174,13 @@ def opened(file: Path) -> Iterator[Bundle]:
 
 
 def too_new(evidence: str, darkroom: object) -> BundleTooNew:
-    """Says which Darkroom reads it."""
+    """The error, with the version that can read the bundle."""
     return BundleTooNew(f"Darkroom {darkroom} wrote this bundle, and {evidence} that this version does not know: "
                         f"import it with Darkroom {darkroom} or later.")  # fmt: skip
 
 
 def _entries_of(zipped: ZipFile) -> dict[str, ZipInfo]:
-    """The entries by name: nothing but what a bundle is made of, each once; files are not packed."""
+    """The entries by name: only those of a bundle, each once; files are not compressed."""
     entries: dict[str, ZipInfo] = {}
     for entry in zipped.infolist():
         name = entry.filename
@@ -214,7 +214,7 @@ def _manifest_of(zipped: ZipFile, entries: dict[str, ZipInfo]) -> Manifest:
 
 @contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """Turn what zipfile raises into `BundleDamaged`."""
+    """Turn zipfile's exceptions into `BundleDamaged`."""
     try:
         yield
     except OSError as error:

@@ -1,1 +1,1 @@
-"""What the running services are doing, what they wait for, and what an operator has to know about it."""
+"""What the running services do, what they wait for, and what an operator needs to know."""

@@ -1,7 +1,7 @@
-"""Every check of an installation, one function each: it yields what is wrong, in one sentence with the remedy.
+"""The checks of an installation: each is a function that yields findings, a sentence with a remedy.
 
-A new check is a function and a place in `CHECKS`. What it needs to know is in Postgres: a service that knows something
-puts it into its facts (`services.observability.progress`).
+To add a check, write a function and add it to `CHECKS`. Checks read Postgres only: a service puts its facts there
+(`services.observability.progress`).
 """
 
 import shutil
@@ -25,33 +25,34 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "reaper": "reaper",
     "thumbnailer": "thumbnails",
 }
-"""Without one of these something stands still; and the name under which `darkroom run` starts it."""
+"""Required services, each with the name under which `darkroom run` starts it."""
 
 SILENT_S_MAX: Final = 15.0
-"""A process that reported nothing for so long is gone, stopped, or cut off from Postgres."""
+"""Seconds without a report after which a process is gone, stopped, or cut off from Postgres."""
 
 WAIT_S_MAX: Final = 10.0
-"""Shorter waits are a server that was started again."""
+"""Seconds of waiting that are normal: a server is restarting."""
 
 IDLE_S_MAX: Final = 30.0
-"""A step of a service takes less than a second; one that lasts so long is stuck."""
+"""Seconds after which a step of a service is stuck; steps take less than a second."""
 
 LOCK_S_MAX: Final = 5.0
-"""The lock of the ledger is held for milliseconds, and a table by a rebuild for less than a second."""
+"""Seconds of waiting for a lock. The ledger's is held for milliseconds; a rebuild locks a table for less than a
+second."""
 
 LAG_EVENTS_MAX: Final = 50_000
-"""A view further behind shows a past that nobody wants: about a second of a rebuild, minutes of a busy day."""
+"""Events that a view may lag behind: about a second of a rebuild, minutes of a busy day."""
 
 QUEUED_S_MAX: Final = 60.0
-"""A job that could start and has waited for so long, while no worker of its pool is there, waits for a worker."""
+"""Seconds for which a job may wait, able to start, before the absence of a worker in its pool is reported."""
 
 DISK_FREE_BYTES_MIN: Final = 32 * 1024**2
-"""Two files of Postgres' write-ahead log. With less, the next write may fail."""
+"""Minimum free bytes: two write-ahead log files of Postgres. With less, the next write may fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a service reported of itself last. Seconds; `waits_s` is None unless it waits."""
+    """The last report of a service. Seconds; `waits_s` is None unless it waits."""
 
     process: str
     silent_s: float
@@ -64,7 +65,7 @@ class Reported:
 
 
 def reported(facts: Facts) -> dict[str, list[Reported]]:
-    """By service; the one that reported last comes first."""
+    """Reports by service, the latest first."""
     found: dict[str, list[Reported]] = defaultdict(list)
     for service, *values in facts.rows(SQL["services"]):
         found[service].append(Reported(*values))
@@ -72,7 +73,7 @@ def reported(facts: Facts) -> dict[str, list[Reported]]:
 
 
 def services_silent(facts: Facts) -> Iterator[Finding]:
-    """Every service reports every few seconds, from one process at least."""
+    """Every service reports every few seconds, from at least one process."""
     found = reported(facts)
     for service, program in PROGRAMS.items():
         last = next(iter(found[service]), None)
@@ -87,7 +88,7 @@ def services_silent(facts: Facts) -> Iterator[Finding]:
 
 
 def services_waiting(facts: Facts) -> Iterator[Finding]:
-    """No service waits for something, or hangs in a step."""
+    """No service waits for something or is stuck in a step."""
     for service, processes in reported(facts).items():
         for one in processes:
             if one.silent_s > SILENT_S_MAX:
@@ -107,7 +108,7 @@ def services_waiting(facts: Facts) -> Iterator[Finding]:
 
 
 def items_parked(facts: Facts) -> Iterator[Finding]:
-    """No service passes over something that it can do nothing with."""
+    """No service skips an item that it cannot process."""
     for service, processes in reported(facts).items():
         for one in processes:
             parked = one.facts.get("parked") or {}
@@ -121,7 +122,7 @@ def items_parked(facts: Facts) -> Iterator[Finding]:
 
 
 def broadcast_damaged(facts: Facts) -> Iterator[Finding]:
-    """NATS keeps the stream LEDGER whole."""
+    """The stream LEDGER of NATS is complete."""
     for one in reported(facts)["relay"]:
         damaged = one.facts.get("ledger_stream_damaged")
         if one.silent_s <= SILENT_S_MAX and damaged:
@@ -134,7 +135,7 @@ def broadcast_damaged(facts: Facts) -> Iterator[Finding]:
 
 
 def ledger_locked(facts: Facts) -> Iterator[Finding]:
-    """Whoever writes to the ledger gets its lock at once."""
+    """Writers to the ledger get its lock immediately."""
     for waited_s, waiting, holder, program in facts.rows(SQL["ledger_lock"]):
         if waited_s > LOCK_S_MAX:
             yield Finding(
@@ -147,7 +148,7 @@ def ledger_locked(facts: Facts) -> Iterator[Finding]:
 
 
 def tables_locked(facts: Facts) -> Iterator[Finding]:
-    """Nobody waits long for a table."""
+    """No query waits long for a table."""
     for table, waited_s, holder in facts.rows(SQL["lock_queues"]):
         if waited_s > LOCK_S_MAX:
             yield Finding(
@@ -158,7 +159,7 @@ def tables_locked(facts: Facts) -> Iterator[Finding]:
 
 
 def views_follow(facts: Facts) -> Iterator[Finding]:
-    """Every view takes what the ledger has, in time."""
+    """Every view keeps up with the ledger."""
     at = {view: rest for view, *rest in facts.rows(SQL["views"])}
     for view, wanted in sorted(facts.views.items()):
         if view not in at:
@@ -192,7 +193,7 @@ def views_follow(facts: Facts) -> Iterator[Finding]:
 
 
 def workers_missing(facts: Facts) -> Iterator[Finding]:
-    """A job that waits has a worker to wait for."""
+    """Every pool with waiting jobs has a worker."""
     dispatchers = [one for one in reported(facts)["dispatcher"] if one.silent_s <= SILENT_S_MAX]
     workers: dict[str, int] = dispatchers[0].facts.get("workers", {}) if dispatchers else {}
     if workers and not any(workers.values()):
@@ -222,7 +223,7 @@ def models_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def pools_held(facts: Facts) -> Iterator[Finding]:
-    """No pool is held back by an operator who forgot it."""
+    """No pool is held by an operator who forgot it."""
     for pool, hold, actor, reason, since, waiting in facts.rows(SQL["held_pools"]):
         why = f" ({reason})" if reason else ""
         yield Finding(
@@ -233,7 +234,7 @@ def pools_held(facts: Facts) -> Iterator[Finding]:
 
 
 def workers_away(facts: Facts) -> Iterator[Finding]:
-    """A worker that is gone said so."""
+    """No worker disappeared without announcing its end."""
     for worker, silent_s in facts.rows(SQL["workers_away"], {"lease_s": LEASE_S}):
         yield Finding(
             "worker_away",
@@ -243,7 +244,7 @@ def workers_away(facts: Facts) -> Iterator[Finding]:
 
 
 def models_without_worker(facts: Facts) -> Iterator[Finding]:
-    """Every job that waits has a worker with its model."""
+    """Every waiting job has a worker with its model."""
     for model, pool, waiting in facts.rows(SQL["models_without_worker"], {"lease_s": LEASE_S}):
         yield Finding(
             "model_without_worker",
@@ -253,7 +254,7 @@ def models_without_worker(facts: Facts) -> Iterator[Finding]:
 
 
 def disk_free(facts: Facts) -> Iterator[Finding]:
-    """There is room under the data folder, for the database above all."""
+    """The data folder has free space, above all for the database."""
     if facts.data_dir is None:
         return
     free = shutil.disk_usage(facts.data_dir).free
@@ -270,7 +271,7 @@ def disk_free(facts: Facts) -> Iterator[Finding]:
 
 
 def ledger_stopped(facts: Facts) -> Iterator[Finding]:
-    """The ledger is the one that others have seen, and takes events."""
+    """The ledger is the one that others have seen, and accepts events."""
     for (reason,) in facts.rows(SQL["stopped"]):
         what, _, _ = str(reason).partition(" Writes are stopped")
         remedy = "Writes are stopped; run `darkroom restored`. docs/backup.md says what it does."
@@ -293,11 +294,11 @@ CHECKS: Final[Sequence[Check]] = (
     models_missing,
     models_without_worker,
 )
-"""Each is made whenever somebody asks how the installation is."""
+"""All checks, in order."""
 
 
 def of_this_process() -> list[Finding]:
-    """What the parts of this process wait for, also while Postgres cannot be asked."""
+    """What the services of this process wait for, even while Postgres is unavailable."""
     return [
         Finding(wait.code, f"The {one.service} of this process waits: {wait.reason}.", wait.remedy, "error")
         for one in progress.here()

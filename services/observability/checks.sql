@@ -1,7 +1,7 @@
 What the checks ask Postgres. They change nothing.
 
 -- name: services
--- Seconds by this server's clock. Of a service that several processes run, all of them.
+-- Seconds by this server's clock. One row for each process of a service.
 select service, process, abs(extract(epoch from at - said_at))::float as silent_s,
   extract(epoch from at - last_progress_at)::float as idle_s,
   code, waits_for, extract(epoch from at - waits_since)::float as waits_s, remedy, facts
@@ -9,7 +9,8 @@ from service_progress, (select clock_timestamp() as at) present
 order by service, silent_s
 
 -- name: ledger_lock
--- Who waits for the lock of the ledger, for how long, and who holds it. Another user's session shows its number alone.
+-- Who waits for the lock of the ledger, for how long, and who holds it. Of another user's session only the number is
+-- visible.
 with ledger as (
   select l.pid, l.granted, l.waitstart from pg_locks l, hashtextextended('darkroom.ledger', 0) key
   where l.locktype = 'advisory' and l.objsubid = 1
@@ -23,7 +24,7 @@ select extract(epoch from clock_timestamp() - min(w.waitstart))::float as waited
 from ledger w where not w.granted having count(*) > 0
 
 -- name: lock_queues
--- Who waits longest for a table, and who is in the way of it.
+-- The longest wait for a table, and who blocks it.
 select c.relname::text, extract(epoch from clock_timestamp() - l.waitstart)::float as waited_s,
   (pg_blocking_pids(l.pid))[1] as holder
 from pg_locks l join pg_class c on c.oid = l.relation
@@ -38,7 +39,7 @@ select p.view, p.position, p.version,
 from view_progress p where p.slot = 'live' order by p.view
 
 -- name: waiting_jobs
--- Jobs that could start now, by pool, and whether some worker has a job of it.
+-- Jobs that could start now, by pool, and whether a worker is running a job of the pool.
 select pool, count(*) as waiting, extract(epoch from clock_timestamp() - min(queued_at))::float as oldest_s,
   exists (
     select from views.queue r join leases l using (job_id) where r.pool = q.pool and l.expires_at > clock_timestamp())
@@ -63,7 +64,7 @@ select h.name, h.hold, h.actor, h.reason, to_char(h.since at time zone 'utc', 'Y
 from views.holds h where h.kind = 'pool' order by h.name
 
 -- name: workers_away
--- Who left without a word lately. One that was told to end says so and is not here.
+-- Workers that disappeared lately without announcing their end. A worker that stops normally announces it.
 select w.name, extract(epoch from clock_timestamp() - w.heard_at)::float as silent_s
 from workers w
 where w.heard_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
@@ -71,7 +72,7 @@ where w.heard_at < clock_timestamp() - make_interval(secs => %(lease_s)s)
 order by w.heard_at desc limit 5
 
 -- name: models_without_worker
--- Models of waiting jobs that no worker of their pool says it has. Looks at the oldest thousand.
+-- Models of waiting jobs that no worker of their pool announces. Looks at the oldest thousand.
 select j.recipe ->> 'model' as model, q.pool, count(*) as waiting
 from (select job_id, pool from views.queue where status = 'waiting' order by queued_position limit 1000) q
   join views.jobs j using (job_id)

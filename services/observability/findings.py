@@ -1,7 +1,7 @@
-"""What is wrong with an installation, found from what it says of itself: one list for everybody who asks.
+"""What is wrong with an installation: one list of findings for all readers.
 
-`/readyz`, `darkroom doctor`, `/metrics` and `darkroom up` show it. A finding comes from a function of
-`services.observability.checks`; a new one is a function more in its tuple `CHECKS`.
+`/readyz`, `darkroom doctor`, `/metrics` and `darkroom up` show it. Findings come from the functions in the tuple
+`CHECKS` of `services.observability.checks`.
 """
 
 import logging
@@ -23,14 +23,14 @@ SQL = load("findings.sql", "services.observability")
 Severity = Literal["error", "warning"]
 
 ANSWER_MS_MAX: Final = 1_500
-"""Postgres has so long for each question; supervisors ask every few seconds."""
+"""Milliseconds that Postgres has for each question; supervisors ask every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that an operator has to know: a stable code, one sentence, and what to do.
+    """Something that an operator needs to know: a stable code, one sentence, and a remedy.
 
-    An `error` makes the installation unusable: `/readyz` answers 503. A `warning` is listed and nothing more.
+    An `error` makes the installation unusable: `/readyz` answers 503. A `warning` is only listed.
     """
 
     code: str
@@ -39,7 +39,7 @@ class Finding:
     severity: Severity = "warning"
 
     def document(self) -> dict[str, str]:
-        """For programs."""
+        """The finding as JSON."""
         return {
             "code": self.code,
             "severity": self.severity,
@@ -48,16 +48,16 @@ class Finding:
         }
 
     def __str__(self) -> str:
-        """For people: the sentence and the remedy."""
+        """The sentence and the remedy."""
         return f"{self.sentence} {self.remedy}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a check may look at: Postgres, the settings that matter, and where this process keeps its data.
+    """What a check may read: Postgres, the settings that matter, and the data folder of this process.
 
-    `connection` is an autocommit one; each check has a transaction of its own with a bound on its time. `views` are the
-    views of this version, with their versions; `data_dir` is None where the services run elsewhere.
+    `connection` is an autocommit one; each check has its own transaction with a time limit. `views` are the views of
+    this version, with their versions; `data_dir` is None if the services run elsewhere.
     """
 
     connection: Connection[TupleRow]
@@ -66,12 +66,12 @@ class Facts:
     disk_free_min_bytes: int = 0
 
     def rows(self, query: str, arguments: Mapping[str, Any] | None = None) -> list[TupleRow]:
-        """What Postgres answers."""
+        """The rows of a query."""
         return self.connection.execute(query.encode(), arguments).fetchall()
 
 
 Check = Callable[[Facts], Iterable[Finding]]
-"""Looks at the facts and yields what it found. It changes nothing."""
+"""Reads the facts and yields findings. It changes nothing."""
 
 
 UNREADABLE: Final = (
@@ -80,13 +80,13 @@ UNREADABLE: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
 )
-"""The user of this process may not look, or the schema is another version's."""
+"""Errors of a database user without permission, or of a schema of another version."""
 
 
 def examine(facts: Facts, checks: Sequence[Check]) -> list[Finding]:
-    """What every check finds, errors first. One that breaks, or may not look, holds up no other.
+    """The findings of every check, errors first. A check that fails does not stop the others.
 
-    Raises psycopg's own errors when Postgres is gone.
+    Raises psycopg's own errors when the connection to Postgres is lost.
     """
     found: list[Finding] = []
     for check in checks:
@@ -98,7 +98,7 @@ def examine(facts: Facts, checks: Sequence[Check]) -> list[Finding]:
 
 
 def made(check: Check, facts: Facts) -> list[Finding]:
-    """What one check finds. Raises one of `UNREADABLE` where it cannot look."""
+    """The findings of one check. Raises one of `UNREADABLE` if it cannot read the facts."""
     try:
         with facts.connection.transaction():
             facts.connection.execute(SQL["bounds"], {"ms": str(ANSWER_MS_MAX)})

@@ -1,8 +1,8 @@
-"""What a service of this process passed over because it can do nothing with it, and why.
+"""Items that a service of this process skipped because it cannot process them, and why.
 
-A follower that met the same item at every step would do nothing else for ever. It parks the item instead, says so once,
-and goes on. What is parked is told with the progress of its service, and found by `services.observability.checks`. It
-is in memory: a restart meets the items again.
+A follower that met the same item at every step would make no progress. It parks the item instead, logs it once, and
+continues. Parked items are reported with the progress of their service, and found by `services.observability.checks`.
+They are in memory: after a restart the service meets the items again.
 """
 
 import logging
@@ -17,10 +17,10 @@ from services.observability import progress
 log = logging.getLogger(__name__)
 
 PARKED_MAX: Final = 1_000
-"""Items remembered of all services of a process; the oldest go first."""
+"""Maximum items remembered per process; the oldest are dropped first."""
 
 TOLD_MAX: Final = 3
-"""Sentences told of a service; its log has all."""
+"""Maximum items reported per service; its log has all."""
 
 SENTENCE_CHARACTERS_MAX: Final = 500
 
@@ -39,7 +39,7 @@ _lock: Final = threading.Lock()
 
 
 def park(service: str, item: Hashable, sentence: str) -> None:
-    """Remember that it was passed over; logged unless the same was said of it before. Thread-safe."""
+    """Remember a skipped item; logged unless its sentence is unchanged. Thread-safe."""
     one = Parked(service, item, sentence)
     with _lock:
         is_known = _parked.get((service, item)) == one
@@ -52,14 +52,14 @@ def park(service: str, item: Hashable, sentence: str) -> None:
 
 
 def unpark(service: str, item: Hashable) -> None:
-    """It could be done after all; nothing happens where it was not parked."""
+    """The item was processed after all. Does nothing if it was not parked."""
     with _lock:
         if _parked.pop((service, item), None) is not None:
             _tell(service)
 
 
 def parked(service: str | None = None) -> list[Parked]:
-    """All of this process, or those of one service, the oldest first."""
+    """All parked items of this process, or those of one service, the oldest first."""
     with _lock:
         return [one for one in _parked.values() if service in {None, one.service}]
 

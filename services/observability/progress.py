@@ -1,7 +1,7 @@
-"""What the services of this process did last and what each waits for; written to Postgres every few seconds.
+"""The progress of this process's services and what each waits for; written to Postgres every few seconds.
 
-A service says so in memory, which costs nothing. One task of the process writes all of it with one statement, so every
-process of the API, and `darkroom doctor`, can read how the others are.
+A service reports its progress in memory, which costs nothing. One task per process writes everything with one
+statement, so every API process, and `darkroom doctor`, can read the state of all services.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ TELL_S: Final = 3.0
 """Seconds between two reports of a process."""
 
 WAIT_S_MAX: Final = 30.0
-"""A wait that was not repeated for so long is over: a service that still waits says so at each try."""
+"""Seconds after which a wait that was not repeated is over: a waiting service reports its wait at each attempt."""
 
 SENTENCE_CHARS_MAX: Final = 500
 
 WRITER: Final = "ledger writer"
-"""The name under which the group commit of a process says how it is."""
+"""The name under which a process reports on its group commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a service waits for: a stable code, a sentence without its subject or full stop, and what to do.
+    """A service's wait: a stable code, a sentence without its subject or full stop, and what to do.
 
     `since_s` and `told_s` are times of the monotonic clock.
     """
@@ -53,7 +53,7 @@ class Wait:
 
 @dataclass(slots=True)
 class ServiceProgress:
-    """One service of this process. Every method may be called from any thread."""
+    """The progress of one service of this process. Thread-safe."""
 
     service: str
     started_s: float = field(default_factory=time.monotonic)
@@ -63,18 +63,18 @@ class ServiceProgress:
     _wait: Wait | None = None
 
     def looked(self, position: int | None = None) -> None:
-        """A step ended well, also one that found nothing to do. From the first call on, silence counts as stuck."""
+        """A step succeeded, even if it found nothing to do. After the first call, silence counts as stuck."""
         self.moved_s = time.monotonic()
         self._wait = None
         if position is not None:
             self.position = position
 
     def went_on(self) -> None:
-        """What it waited for is over. It has no steps of its own: its silence says nothing."""
+        """The wait is over. For a service without steps, where silence means nothing."""
         self._wait = None
 
     def waits(self, error: Exception | str, code: str = "", remedy: str = "") -> None:
-        """It cannot go on now. An error brings its own `reason` or `code`, and its `remedy` where it has one."""
+        """The service cannot continue now. `reason`, `code` and `remedy` come from the error if it has them."""
         now = time.monotonic()
         before = self.waiting
         code = code or getattr(error, "reason", "") or getattr(error, "code", "") or "unavailable"
@@ -85,12 +85,12 @@ class ServiceProgress:
 
     @property
     def waiting(self) -> Wait | None:
-        """What it waits for now."""
+        """The current wait."""
         wait = self._wait
         return wait if wait is not None and time.monotonic() - wait.told_s < WAIT_S_MAX else None
 
     def row(self, now: float) -> dict[str, Any]:
-        """For the table `service_progress`."""
+        """The row for the table `service_progress`."""
         wait = self.waiting
         return {
             "service": self.service,
@@ -109,22 +109,22 @@ _services: Final[dict[str, ServiceProgress]] = {}
 
 
 def of(service: str) -> ServiceProgress:
-    """That of a service of this process."""
+    """The progress of a service of this process."""
     return _services.setdefault(service, ServiceProgress(service))
 
 
 def forget(service: str) -> None:
-    """It has ended."""
+    """The service has ended."""
     _services.pop(service, None)
 
 
 def here() -> list[ServiceProgress]:
-    """Every service of this process."""
+    """The progress of every service of this process."""
     return list(_services.values())
 
 
 class Telling:
-    """Writes how the services of this process are, until the block ends: `async with Telling(database, names):`."""
+    """Reports the progress of this process's services until the block ends: `async with Telling(database, names):`."""
 
     def __init__(self, database: Database, names: Iterable[str]) -> None:
         self._database = database
@@ -152,12 +152,12 @@ class Telling:
                 await asyncio.to_thread(self.tell)
             except Unavailable as error:
                 log.debug("how the services are is not written now: %s", error)
-            except Exception:  # whoever reads it finds this process silent, and work goes on
+            except Exception:  # readers see that this process is silent; its work continues
                 log.exception("how the services are could not be written")
             await asyncio.sleep(TELL_S)
 
     def tell(self) -> None:
-        """Write it once. Raises `Unavailable`."""
+        """Write one report. Raises `Unavailable`."""
         now = time.monotonic()
         rows = orjson.dumps([service.row(now) for service in here()]).decode()
         with self._database.connection() as connection:

@@ -1,6 +1,6 @@
 -- name: tell
--- Durations, counted by the services' own monotonic clocks, become times of this server's clock: after that clock was
--- changed, the next report is right again.
+-- Durations by the services' monotonic clocks become times of this server's clock: after that clock was changed, the
+-- next report is correct again.
 with present as materialized (select clock_timestamp() as at)
 insert into service_progress (
   service, process, started_at, said_at, last_progress_at, position, code, waits_for, waits_since, remedy, facts)
@@ -15,7 +15,7 @@ on conflict (service, process) do update set
   waits_since = excluded.waits_since, remedy = excluded.remedy, facts = excluded.facts
 
 -- name: forget
--- Processes that were killed. A time far ahead is of a clock that has been set back since.
+-- Processes that were killed. A time far in the future was written before the clock was set back.
 delete from service_progress
 where said_at not between clock_timestamp() - interval '1 hour' and clock_timestamp() + interval '1 minute'
 

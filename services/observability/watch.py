@@ -1,4 +1,4 @@
-"""Looks at an installation for everybody of this process who asks how it is."""
+"""Examines an installation for all readers in this process."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from services.observability.findings import Check, Facts, Finding, examine
 log = logging.getLogger(__name__)
 
 ANSWER_S_MAX: Final = 3.0
-"""Postgres has so long to answer; supervisors ask every few seconds."""
+"""Seconds that Postgres has to answer; supervisors ask every few seconds."""
 
 KEPT_S: Final = 1.0
-"""What was found is answered again for so long: however many ask, the installation is looked at once a second."""
+"""Seconds for which findings are cached: the installation is examined at most once a second."""
 
 NATS_UNREACHABLE: Final = Finding(
     "nats_unreachable",
@@ -39,17 +39,17 @@ TOO_SLOW: Final = Finding(
 
 
 SAY_S: Final = 5.0
-"""Seconds between two looks of a program that says what it finds."""
+"""Seconds between two examinations of a program that logs its findings."""
 
 LASTS_S_MIN: Final = 10.0
-"""What is over before that was a start, or a server that was started again."""
+"""Seconds after which a finding is logged; a shorter one was a start or restart."""
 
 NUMBERS: Final = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
 class Watch:
-    """Of one process. `views`, `data_dir` and `disk_free_min_bytes` are as `Facts` has them."""
+    """The watch of one process. `views`, `data_dir` and `disk_free_min_bytes` are those of `Facts`."""
 
     database: Database
     broker: Broker
@@ -62,7 +62,7 @@ class Watch:
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def findings(self) -> list[Finding]:
-        """What was found within the last second, errors first."""
+        """The findings of the last second, errors first."""
         async with self._looking:
             if self._at_s is None or time.monotonic() - self._at_s >= KEPT_S:
                 self._found = await self._look()
@@ -91,12 +91,12 @@ class Watch:
 
 
 async def say_findings(watch: Watch, stop: asyncio.Event) -> None:
-    """Log each finding that lasts, once, with its remedy; and once more when it is over. Until `stop`."""
+    """Log each finding that lasts, once, with its remedy, and again when it is over. Runs until `stop`."""
     since: dict[str, tuple[float, Finding]] = {}
     said: set[str] = set()
     while not stop.is_set():
         now = time.monotonic()
-        # A finding is the same though the seconds in its sentence grow.
+        # A finding is the same while only the seconds in its sentence change.
         found = {NUMBERS.sub("", finding.sentence): finding for finding in await watch.findings()}
         for key in since.keys() - found.keys():
             _, finding = since.pop(key)
