@@ -1,4 +1,4 @@
-"""What was rendered to files that carry their origin, and back to what they show."""
+"""Encodes rendered outputs as files that carry their origin, and decodes files."""
 
 import io
 from collections.abc import Mapping
@@ -14,13 +14,14 @@ from services.media import UnreadableMedia, picture_sha256
 from services.media.bounded import probe, read_image, remuxed_mp4
 
 COMPRESS_LEVEL = 1
-"""Of zlib, the fastest that compresses: photographs grow by a sixth over level 6, and take a third of its time."""
+"""zlib's level 1, the fastest that compresses: photographs are a sixth larger than at level 6, in a third of the
+time."""
 
 Origin = Mapping[str, str | int]
 
 NAMES: Final = {Kind.IMAGE: "PNG", Kind.VIDEO: "MP4"}
 MEDIA_TYPES: Final = {Kind.IMAGE: "image/png", Kind.VIDEO: "video/mp4"}
-"""What every output is stored as."""
+"""The media type of stored outputs, by kind."""
 
 
 class BrokenFile(Exception):
@@ -29,11 +30,11 @@ class BrokenFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a file shows. Pixels; `frames` and `fps` (frames a second) are a video's.
+    """What a file shows. Pixels; `frames` and `fps` (frames per second) are a video's.
 
-    `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see services.media.
-    A PNG's is that of the very pixels that were rendered. An MP4's is that of its decoded frames, because H.264 keeps
-    none as it was; the encoder makes equal files of equal frames, and so equal hashes.
+    `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see services.media. A
+    PNG's covers the rendered pixels. An MP4's covers its decoded frames, because H.264 is lossy; the encoder makes
+    equal files of equal frames, and so equal hashes.
     """
 
     media_type: str
@@ -47,8 +48,8 @@ class Picture:
 def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Picture]:
     """Return the file of an output, a PNG or an MP4, and what it shows. Raises `BrokenFile`.
 
-    A picture that came as a file is decoded and becomes our PNG; of a video that came as a file nothing is encoded
-    again, its packets move into an MP4 of ours.
+    A picture that came as a file is decoded and encoded as a new PNG. A video that came as a file is not re-encoded:
+    its packets are copied into a new MP4.
     """
     match rendered, kind:
         case RenderedImage(image=image), Kind.IMAGE:
@@ -106,7 +107,7 @@ def encode_png(image: Image.Image, origin: Origin) -> bytes:
     """
     chunks = PngImagePlugin.PngInfo()
     for key, value in {"Software": "Darkroom", **origin}.items():
-        # Falls back to an international text chunk by itself where the value is not Latin-1.
+        # Falls back to an international text chunk by itself if the value is not Latin-1.
         chunks.add_text(key, str(value))
     file = io.BytesIO()
     image.save(file, "PNG", pnginfo=chunks, compress_level=COMPRESS_LEVEL)

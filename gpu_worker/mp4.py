@@ -1,4 +1,4 @@
-"""Videos as MP4: H.264, yuv420p, ready to play before all of it is there, with their origin inside."""
+"""Encodes videos as MP4: H.264, yuv420p, playable before they are completely loaded, with their origin inside."""
 
 import platform
 from collections.abc import Mapping
@@ -16,30 +16,30 @@ from services.media.muxing import muxed_mp4
 from services.media.sounds import Sound
 
 REPEATABLE = {"x264-params": "cpu-independent=1:asm=sse4.2"} if platform.machine() in {"x86_64", "AMD64"} else {}
-"""Measured with the libx264 that PyAV 18.1 brings: where the CPU has AVX-512, the same frames give other bytes from run
-to run (30 different files of 60, with one thread); without it, one file of 60. Every x86 CPU of today has SSE 4.2.
-"""
+"""Measured with the libx264 of PyAV 18.1: with AVX-512, the same frames give different bytes from run to run (30
+different files of 60, with one thread); without it, one file of 60. All current x86 CPUs have SSE 4.2."""
 
 QUALITY = {"crf": "18", "preset": "medium", "chroma_sample_location": "left", **REPEATABLE}
-"""x264's: 18 is what its authors call visually lossless; a file takes a few MB for 81 frames of 832 x 480."""
+"""Settings of x264: its authors call 18 visually lossless; a file takes a few MB for 81 frames of 832 x 480."""
 
 THREADS = 4
-"""x264 writes other bytes with another number of threads; with this one they are the same on every machine."""
+"""Number of threads. x264's output depends on it; with a fixed number it is the same on every machine."""
 
 EXACT_FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
-"""How colours become others: every pixel counts, rounded and not cut off. Measured over ten rounds of hard edges:
-25.2 dB are left with Lanczos, 24.6 with a bicubic filter."""
+"""Flags of libswscale: use every pixel, and round instead of truncating. Measured over ten rounds of hard edges: 25.2
+dB remain with Lanczos, 24.6 with a bicubic filter."""
 
 FPS_DENOMINATOR_MAX = 1001
-"""29.97 frames a second are 30000/1001."""
+"""Maximum denominator of a frame rate: 29.97 frames per second are 30000/1001."""
 
 
 def encode_mp4(
     frames: NDArray[np.uint8], fps: float, origin: Mapping[str, str | int], sound: Sound | None = None
 ) -> bytes:
-    """Return frames, [frames, height, width, 3] with even height and width, as an MP4; the same ones as the same bytes.
+    """Return frames, [frames, height, width, 3] with even height and width, as an MP4. Equal frames give equal bytes.
 
-    A sound is as long as the video: cut, or with silence behind it. Raises ValueError for what no such MP4 can hold.
+    A sound gets the video's length: cut, or padded with silence. Raises ValueError if such an MP4 cannot hold the
+    video.
     """
     count, height, width, _ = frames.shape
     rate = Fraction(fps).limit_denominator(FPS_DENOMINATOR_MAX)
@@ -71,14 +71,14 @@ def encode_mp4(
 
 
 class _Yuv:
-    """Frames of one size to yuv420p, in BT.709, as every player takes for granted, and saying so.
+    """Converts frames of one size to yuv420p in BT.709, which every player assumes, and labels them so.
 
-    Each sample of colour lies where H.264 has it unless told otherwise: on the left one of its two columns. libswscale
-    alone would put it between them, and a video would move to the left each time that it goes on.
+    Each chroma sample lies where H.264 has it by default: on the left one of its two columns. By itself libswscale
+    would put it between them, and a video would move to the left with each continuation.
     """
 
     def __init__(self, width: int, height: int) -> None:
-        self._graph = graph = Graph()  # its parts live as long as it does
+        self._graph = graph = Graph()  # keeps the graph's parts alive
         self._source = graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/1:pixel_aspect=1/1")
         scale = graph.add("scale", f"out_color_matrix=bt709:out_range=tv:out_chroma_loc=left:flags={EXACT_FLAGS}")
         into = graph.add("format", "yuv420p")
@@ -86,7 +86,7 @@ class _Yuv:
         graph.link_nodes(self._source, scale, into, self._sink).configure()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> av.VideoFrame:
-        """The frame of these pixels, [height, width, 3]."""
+        """Convert these pixels, [height, width, 3], to a frame."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         frame.pts, frame.time_base = 0, Fraction(1)
         self._source.push(frame)

@@ -1,4 +1,4 @@
-"""How our processes and threads share the processors of a machine that has too few of them."""
+"""How processes and threads share the processors of a machine that has too few of them."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 NICENESS: Final = 19
-"""Of services that can wait: 0 … 19, and more yields more."""
+"""Niceness of services that can wait: 0 … 19, higher yields more."""
 
 TURN_S: Final = 0.0005
-"""How long a thread that computes keeps others waiting. Python's 5 ms, once for each step of a request that waits for
-another thread, add up to what a user notices."""
+"""Maximum seconds for which a computing thread blocks others. Python's 5 ms add up to a delay that users notice, since
+each step of a request waits for another thread."""
 
 _changing = threading.Lock()
 _wanted = 0
@@ -20,12 +20,12 @@ _before_s = 0.0
 
 
 def in_turn() -> None:
-    """Wait for a turn instead of interrupting who runs: this process, and what it starts from here on.
+    """Schedule this process, and its later children, in turn instead of interrupting others.
 
-    Each message wakes its reader. Linux would hand it the processor at once, in the middle of the writer's work, which
-    then has its next message to write: on a busy machine every hop costs two changes of process that way. In turn, a
-    reader begins when the writer waits itself or has had its share, and finds several messages. Where a processor is
-    free nothing changes. See SCHED_BATCH in sched(7); elsewhere there is no such thing.
+    Each message wakes its reader. Linux would run the reader immediately, in the middle of the writer's work, and the
+    writer still has its next message to write: on a busy machine every message costs two context switches. In turn, a
+    reader starts when the writer waits or has used its time slice, and finds several messages. With a free processor
+    nothing changes. See SCHED_BATCH in sched(7); other systems have no equivalent.
     """
     if hasattr(os, "SCHED_BATCH"):
         with suppress(OSError):  # a container may forbid it
@@ -33,13 +33,13 @@ def in_turn() -> None:
 
 
 def yielding() -> None:
-    """Work while the others have nothing to do."""
+    """Run only while other processes are idle."""
     os.nice(NICENESS)
 
 
 @contextmanager
 def short_turns() -> Iterator[None]:
-    """While a thread computes for long: others wait for `TURN_S` at a time."""
+    """While a thread computes for a long time: others wait at most `TURN_S` at a time."""
     global _wanted, _before_s  # noqa: PLW0603 - the interval is one for the whole process
     with _changing:
         _wanted += 1

@@ -1,6 +1,6 @@
-"""The demo models: small ones of the real architectures, trained here, that draw a small world of coloured shapes.
+"""The demo models: small models of the real architectures that draw a small world of coloured shapes.
 
-Their weights ship in `weights/` and load as any model does. Nothing here is needed to use them.
+This package trained them. Their weights ship in `weights/` and load like those of any model, without the code here.
 """
 
 from collections.abc import Mapping
@@ -12,4 +12,4 @@ SDXL_DEMO: Final = WEIGHTS / "sdxl-demo"
 WAN_DEMO: Final = WEIGHTS / "wan-demo"
 
 DEMO_MODELS: Final[Mapping[str, str]] = {"sdxl-demo": str(SDXL_DEMO), "wan-demo": str(WAN_DEMO)}
-"""By their names in the catalog."""
+"""Their folders by their names in the catalog."""

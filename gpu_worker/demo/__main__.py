@@ -1,6 +1,6 @@
 """`python -m gpu_worker.demo COMMAND`: train the demo models, measure them, draw the contact sheet.
 
-Each command says its options with `--help`.
+Each command lists its options with `--help`.
 """
 
 import sys
@@ -14,7 +14,7 @@ COMMANDS = {
     "evaluate-wan": "gpu_worker.demo.videos.evaluate",
     "contact-sheet": "gpu_worker.demo.contact_sheet",
 }
-"""Each is a module with `main(argv) -> exit status`, imported when it is asked for: most bring torch."""
+"""Modules with `main(argv) -> exit status`, each imported only when used: most import torch."""
 USAGE = f"usage: python -m gpu_worker.demo {{{','.join(COMMANDS)}}} [--help]\n"
 
 

@@ -23,9 +23,9 @@ MORE_PROMPTS = (
     "two white hearts on a red background",
     "a yellow star above a purple ring on black",
 )
-"""Beside the prompts of one thing, which are the evaluation's first: counts and two things."""
+"""Prompts with counts and two things, after those with one thing, which are the evaluation's first."""
 CLIPS, CLIP_STEPS = 4, 25
-"""As the job type `video_fast` has them."""
+"""The same values as in the job type `video_fast`."""
 FRAMES_APART = 4
 COLUMNS = 4
 GAP = 12
@@ -37,7 +37,7 @@ PAPER, INK, EDGE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture and what was asked for."""
+    """A picture and its prompt."""
 
     pixels: Pixels
     prompt: str
@@ -84,7 +84,7 @@ def _rows(panels: list[Panel], columns: int) -> list[list[Panel]]:
 
 
 def sheet(rows: list[list[Panel]]) -> Image.Image:
-    """Lay rows of panels out, each panel with its prompt below."""
+    """Lay out rows of panels, each panel with its prompt below."""
     heights = [GAP + max(panel.pixels.shape[0] + LINE_HEIGHT * len(lines_of(panel)) for panel in row) for row in rows]
     width = max(sum(panel.pixels.shape[1] + GAP for panel in row) for row in rows) + GAP
     paper = Image.new("RGB", (width, sum(heights) + GAP), PAPER)
@@ -104,5 +104,5 @@ def sheet(rows: list[list[Panel]]) -> Image.Image:
 
 
 def lines_of(panel: Panel) -> list[str]:
-    """Return the prompt in lines no longer than the picture is wide."""
+    """Return the prompt in lines that fit the picture's width."""
     return textwrap.wrap(panel.prompt, round(panel.pixels.shape[1] * LETTERS_PER_PIXEL))

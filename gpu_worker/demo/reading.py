@@ -1,8 +1,8 @@
-"""Teach text encoders to read, before anything is drawn by them.
+"""Teaches text encoders to read before a denoiser uses them.
 
-Beside a denoiser that knows nothing yet, a new text encoder takes hours to tell colours apart: all that it learns comes
-through the denoiser. Here it has a plain task: from what it makes of a caption, linear layers must tell each fact of
-the scene. That takes minutes. Then it is finished, as the encoders of the full models are when the denoiser learns.
+With an untrained denoiser, a new text encoder takes hours to distinguish colours, since it learns only through the
+denoiser. Here it has a direct task: linear layers must predict each fact of the scene from the encoded caption. That
+takes minutes. Then the encoder is frozen, as in the full models while the denoiser learns.
 """
 # mypy: allow-untyped-calls
 
@@ -18,17 +18,17 @@ STAGE = "reading"
 LEARNING_RATE = 1e-3
 BATCH = 64
 NOTHING = 0
-"""The answer where a text says nothing of it."""
+"""The answer if a text does not mention it."""
 
 Facts = tuple[int, ...]
 """One answer for each question."""
 Source = tuple[torch.Tensor, torch.Tensor]
-"""States, [texts, tokens, width], and 1 where a state has to know the whole text, [texts, tokens]."""
+"""States, [texts, tokens, width], and 1 for each state that must know the whole text, [texts, tokens]."""
 Encode = Callable[[Any, Sequence[str]], Mapping[str, Source]]
 
 
 class Questions(torch.nn.Module):
-    """One linear layer for each source of states: all questions side by side, each with its number of answers."""
+    """One linear layer for each source of states, with the answers to all questions concatenated."""
 
     def __init__(self, answers: Sequence[int], widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Questions(torch.nn.Module):
 
     @torch.no_grad()
     def right(self, sources: Mapping[str, Source], facts: torch.Tensor) -> float:
-        """Return the share of answers that are right."""
+        """Return the share of correct answers."""
         hits = []
         for name, (states, knows) in sources.items():
             wanted = facts[:, None].expand(-1, states.shape[1], -1)[knows.bool()]
@@ -65,10 +65,10 @@ def teach(
     answers: Sequence[int],
     steps: int,
 ) -> None:
-    """Train `encoders`, or go on from the checkpoint, and freeze them.
+    """Train `encoders`, or continue from the checkpoint, and freeze them.
 
-    `texts` gives a text and what it says; its second argument asks for combinations that training never sees, on which
-    the last line of the log is measured.
+    `texts` returns a text and its facts; its second argument requests combinations that training never sees, which the
+    last line of the log measures.
     """
     with torch.no_grad():
         widths = {name: states.shape[-1] for name, (states, _) in encode(encoders, ["a"]).items()}

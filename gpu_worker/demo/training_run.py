@@ -1,4 +1,4 @@
-"""One training run: its folder of checkpoints, its log, its random numbers and how fast it learns."""
+"""A training run: its folder of checkpoints, its log, its random numbers and its learning rate."""
 
 import os
 import time
@@ -11,41 +11,41 @@ import numpy as np
 import torch
 
 CHECKPOINT_STEPS = 200
-"""A stop costs at most the work of so many steps."""
+"""Steps between checkpoints: an interruption loses at most this many."""
 LOG_STEPS = 25
 WARM_UP_STEPS = 100
 DECAY_SHARE = 0.25
-"""Of all steps, at the end, over which the learning rate falls to nothing."""
+"""Share of all steps, at the end, over which the learning rate falls to zero."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A folder and a seed; the same of both, on the same machine, gives the same weights, stopped in between or not."""
+    """A folder and a seed; both together, on the same machine, give the same weights, interrupted or not."""
 
     folder: Path
     seed: int = 0
 
     def log(self, line: str) -> None:
-        """Print a line with the time of day, and keep it in `train.log`."""
+        """Print a line with the time of day, and append it to `train.log`."""
         line = f"{time.strftime('%H:%M:%S')} {line}"
         print(line, flush=True)  # noqa: T201 - this is what a person who trains watches
         with (self.folder / "train.log").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def randomness(self, stage: str, step: int) -> np.random.Generator:
-        """Return the random numbers of this step, and set torch's; no step depends on what ran before it."""
+        """Return the random numbers of this step, and seed torch; no step depends on earlier ones."""
         rng = np.random.default_rng([self.seed, *stage.encode(), step])
         torch.manual_seed(int(rng.integers(2**31)))
         return rng
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Write a checkpoint, whole or not at all."""
+        """Write a checkpoint, completely or not at all."""
         fresh = self.folder / f"{name}.pt.new"
         torch.save(state, fresh)
         os.replace(fresh, self.folder / f"{name}.pt")
 
     def load(self, name: str) -> dict[str, Any] | None:
-        """Return the checkpoint of this name, or None where there is none yet."""
+        """Return the checkpoint of this name, or None if there is none yet."""
         file = self.folder / f"{name}.pt"
         if not file.exists():
             return None
@@ -53,7 +53,7 @@ class TrainingRun:
         return state
 
     def steps(self, stage: str, first: int, last: int) -> Iterator[int]:
-        """Yield the steps still to do, and log how far it is and how long a step takes."""
+        """Yield the remaining steps, and log the progress and the time per step."""
         began, since = time.monotonic(), first
         for step in range(first, last):
             yield step
@@ -66,7 +66,7 @@ class TrainingRun:
 def rate(step: int, steps: int) -> float:
     """Return the share of the full learning rate: a short rise, a plateau, and a fall over the last quarter.
 
-    With a plateau, a run may be made longer or shorter while it runs.
+    Because of the plateau, a run may be made longer or shorter while it runs.
     """
     return min(1.0, (step + 1) / WARM_UP_STEPS, (steps - step) / max(DECAY_SHARE * steps, 1))
 
@@ -77,5 +77,5 @@ def set_rate(optimiser: torch.optim.Optimizer, rate_now: float) -> None:
 
 
 def is_due(step: int, steps: int) -> bool:
-    """Tell whether a checkpoint is to be written after this step."""
+    """Return whether to write a checkpoint after this step."""
     return (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == steps

@@ -1,4 +1,4 @@
-"""The world that the demo models draw: flat shapes on a flat background, and the words for them.
+"""The world that the demo models draw: flat shapes on a flat background, and their captions.
 
 Pure: the same scene and the same state of the generator give the same caption and the same pixels.
 """
@@ -28,10 +28,10 @@ COLOURS: dict[str, Rgb] = {
     "white": (250, 250, 250),
     "black": (12, 12, 12),
 }
-"""Of shapes and of backgrounds; far enough apart to be told by the nearest."""
+"""Colours of shapes and backgrounds; far enough apart to be recognised by the nearest."""
 SHAPES = ("circle", "square", "triangle", "star", "heart", "ring")
 SIZES = ("small", "medium", "large")
-"""Medium goes unsaid."""
+"""Sizes; captions do not mention medium."""
 PLACES: dict[str, tuple[float, float]] = {
     "left": (0.24, 0.5),
     "right": (0.76, 0.5),
@@ -44,14 +44,14 @@ COUNTS = {1: "one", 2: "two", 3: "three"}
 RELATIONS: tuple[Relation, ...] = ("left of", "right of", "above", "below")
 
 RADIUS_ALONE = {"small": 0.15, "medium": 0.22, "large": 0.32}
-"""Of the circle around the shape, as a fraction of the picture's width."""
+"""Radius of the circle around the shape, as a fraction of the picture's width."""
 RADIUS_AMONG_OTHERS = {"small": 0.11, "medium": 0.16, "large": 0.21}
 RADIUS_JITTER = 0.08
 PLACE_JITTER = 0.025
 PLACE_JITTER_UNSAID = 0.1
 MARGIN = 0.03
 SUPERSAMPLING = 4
-"""Each pixel is the mean of so many by so many; that makes smooth edges."""
+"""Each pixel is the mean of this many by this many samples, for smooth edges."""
 
 UNSAID_BACKGROUND = "white"
 
@@ -72,12 +72,12 @@ SINGLE_WORDINGS = (
     "a picture of {thing} {place} on {background} background",
     "{background} background with {thing} {place}",
 )
-"""The first is the plain one."""
+"""Wordings of a caption; the first is the plain one."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape in words."""
+    """The description of one shape."""
 
     shape: str
     colour: str
@@ -91,7 +91,7 @@ class Scene:
     thing: Thing
     background: str
     place: str | None = None
-    """None is unsaid: about the centre."""
+    """None: not mentioned, near the centre."""
     count: int = 1
     relation: Relation | None = None
     other: Thing | None = None
@@ -114,9 +114,9 @@ class Figure:
 
 
 def held_out(colour: str, shape: str, background: str) -> bool:
-    """Tell whether training never sees this combination.
+    """Return whether training never sees this combination.
 
-    A Latin-square rule takes one in seven, so that each pair of two of the three is still seen with other thirds.
+    A Latin-square rule holds one in seven out, so that training sees each pair of two of the three with other thirds.
     """
     colours = list(COLOURS)
     return (colours.index(colour) + 2 * SHAPES.index(shape) + 3 * colours.index(background)) % 7 == 0
@@ -132,7 +132,7 @@ def combinations(*, unseen: bool) -> list[tuple[str, str, str]]:
 
 
 def random_scene(rng: np.random.Generator, *, unseen: bool = False, single: float = 0.7) -> Scene:
-    """Return a scene whose combinations are all held out (`unseen`) or all not; a share `single` shows one shape."""
+    """Return a scene with only held-out combinations (`unseen`) or none of them; a share `single` shows one shape."""
     while True:
         scene = _any_scene(rng, single)
         colours = {colour for colour, _, _ in scene.triples()}
@@ -160,12 +160,12 @@ def _pick(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
-    """Say the scene: in one of several ways by `rng`, in the plain way without."""
+    """Describe the scene: in one of several ways by `rng`, in the plain way without."""
     thing = _naming(scene.thing, scene.count, rng)
     background = {"background": _with_article(scene.background), "bare": scene.background}
     if scene.other is not None:
         other = _naming(scene.other, 1, rng)
-        # Side by side is also what a bare "and" shows.
+        # A bare "and" also describes two shapes next to each other.
         joint = "and" if scene.relation == "left of" and rng is not None and rng.random() < 0.3 else scene.relation
         thing = f"{thing} {joint} {other}"
     place = _word(PLACE_WORDS[scene.place], rng) if scene.place else ""
@@ -189,7 +189,7 @@ def _word(choices: tuple[str, ...], rng: np.random.Generator | None) -> str:
 
 
 def words() -> list[str]:
-    """Return every word that captions are made of, each once, sorted."""
+    """Return every word of the captions, each once, sorted."""
     said = [*COLOURS, *SHAPES, *(f"{shape}s" for shape in SHAPES), *COUNTS.values(), *RELATIONS, "a", "an", "and", ","]
     for wordings in (*SIZE_WORDS.values(), *PLACE_WORDS.values()):
         said += wordings
@@ -198,7 +198,7 @@ def words() -> list[str]:
 
 
 def draw(scene: Scene, pixels: int, rng: np.random.Generator) -> Pixels:
-    """Draw the scene as a square of `pixels`; exact places and sizes vary a little by `rng`."""
+    """Draw the scene as a square of `pixels`; `rng` varies exact places and sizes a little."""
     return paint(arrange(scene, rng), scene.background, pixels)
 
 
@@ -248,7 +248,7 @@ def paint(figures: list[Figure], background: str, pixels: int) -> Pixels:
 
 
 def outline(shape: str) -> list[tuple[float, float]]:
-    """Return the corners of a shape without curves to spare, within about a unit circle, y downwards."""
+    """Return the corners of a shape, within about a unit circle, y downwards. Curves become many corners."""
     match shape:
         case "square":
             return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]

@@ -1,8 +1,8 @@
-"""Postgres and NATS as supervised children of one process, with their data in one folder.
+"""Postgres and NATS as supervised child processes of one program, with their data in one folder.
 
-data_dir/lock           held by the one Darkroom that uses the folder; its pid is inside
-data_dir/postgres       the cluster; postgres.log beside it
-data_dir/nats           JetStream's files; nats.conf (port, passwords) and nats.log beside it
+data_dir/lock           held by the one Darkroom that uses the folder; contains its pid
+data_dir/postgres       the cluster; postgres.log is next to it
+data_dir/nats           JetStream's files; nats.conf (port, passwords) and nats.log are next to it
 """
 
 import fcntl
@@ -47,29 +47,29 @@ READY_S_MAX = 120.0  # recovery after a crash replays up to 1 GB of write-ahead 
 READY_POLL_S = 0.02
 CRASH_POLL_S = 0.25
 ANSWER_POLL_S = 5.0
-SILENT_S_MAX = 60.0  # a server that runs but has not answered for so long is stopped and started again
+SILENT_S_MAX = 60.0  # a running server that has not answered for this long is restarted
 BACKOFF_S_MAX = 30.0
-SETTLED_S = 60.0  # a server that ran this long has recovered: its next crash is a first one
+SETTLED_S = 60.0  # a server that ran this long has recovered: its next crash counts as the first
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Supervised:
-    """One server and what is remembered of its health. Times are of the monotonic clock, in seconds."""
+    """One server and its health. Times are of the monotonic clock, in seconds."""
 
     server: Postgres | Nats
     started_at: float = field(default_factory=time.monotonic)
     answered_at: float = field(default_factory=time.monotonic)
     asked_at: float = field(default_factory=time.monotonic)
-    retry_at: float | None = None  # None: as far as we know it runs
+    retry_at: float | None = None  # None: it is running, as far as we know
     crashes: int = 0
 
 
 class EmbeddedServers:
-    """Postgres and NATS as children of this process, with their data in one folder. Thread-safe.
+    """Postgres and NATS as child processes, with their data in one folder. Thread-safe.
 
-    They live no longer than the object does: keep it.
+    The servers end when the object is deleted: keep a reference.
     """
 
     def __init__(self, data_dir: Path, *, free_bytes_min: int = 256 * 1024**2) -> None:
@@ -89,26 +89,27 @@ class EmbeddedServers:
 
     @property
     def nats_url(self) -> str:
-        """The operator's, who may do everything. With the password in it: do not log it. Valid after `start`.
+        """The URL of the operator, who has all rights. It contains the password: do not log it. Valid after `start`.
 
-        The same after every restart of the server, as the next two.
+        The same after every restart of the server, like the next two.
         """
         return self._after_start(self._nats_url)
 
     @property
     def services_nats_url(self) -> str:
-        """What the services connect with: see services/nats_accounts.py."""
+        """The URL that the services connect with: see services/nats_accounts.py."""
         return self._after_start(self._services_nats_url)
 
     @property
     def worker_nats_url(self) -> str:
-        """What a worker connects with: it may pull, report, and hear what is meant for it."""
+        """The URL that a worker connects with: it may pull orders, report, and receive its own messages."""
         return self._after_start(self._worker_nats_url)
 
     def start(self) -> None:
         """Lock the folder, start both servers, wait until both accept clients.
 
-        Raises an EmbeddedError; then nothing runs and the lock is free. A repeat on started servers does nothing.
+        Raises an EmbeddedError; then nothing runs and the lock is released. Does nothing if the servers are already
+        started.
         """
         with self._guard:
             if self._supervised:
@@ -116,14 +117,14 @@ class EmbeddedServers:
             try:
                 with self._words_for_os_errors():
                     self._start()
-            except BaseException:  # Ctrl-C as well
+            except BaseException:  # including Ctrl-C
                 self._down()
                 raise
 
     def watch(self, stop: threading.Event) -> None:
-        """Start a server again that crashed or fell silent, on the same address, until `stop` is set.
+        """Restart a server that crashed or stopped answering, on the same address, until `stop` is set.
 
-        A server that crashes again and again is tried for ever, with pauses of up to 30 s; each failure is logged.
+        Retries without end, with pauses of up to 30 s, and logs each failure.
         """
         while not stop.wait(CRASH_POLL_S):
             with self._guard:
@@ -131,7 +132,7 @@ class EmbeddedServers:
                     self._look_after(supervised)
 
     def stop(self) -> None:
-        """End both servers in order and free the folder. Safe to repeat, and after a start that failed."""
+        """Stop both servers in order and unlock the folder. Safe to repeat, and after a failed start."""
         self._closing.set()  # a start in another thread gives up
         with self._guard:
             try:
@@ -157,8 +158,8 @@ class EmbeddedServers:
         self._take_lock()
         self._check_disk()
         postgres, nats = Postgres(self._folder), Nats(self._folder)
-        # Linux counts the end of the thread that started a child as the death of its parent, which ends the child:
-        # this one thread starts them all and lives until `stop`.
+        # Linux treats the end of the thread that started a child as the death of its parent, which ends the child: this
+        # one thread starts all children and lives until `stop`.
         self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-servers")
         for server in (postgres, nats):
             server.prepare()
@@ -194,7 +195,7 @@ class EmbeddedServers:
             self._start_again(supervised)
 
     def _answers(self, supervised: _Supervised, now: float) -> bool:
-        """Whether a running server is alive. One that is not is ended, as a crash would have done."""
+        """Whether a running server is alive. One that is not is terminated, as if it had crashed."""
         if now - supervised.asked_at < ANSWER_POLL_S:
             return True
         supervised.asked_at = now
@@ -222,11 +223,11 @@ class EmbeddedServers:
             log.error("%s is not started again yet: %s", server.name, error)  # noqa: TRY400 — the sentence says it all
 
     def _down(self) -> None:
-        """Nothing of ours runs after this, whatever was interrupted before it."""
+        """End all our processes, no matter what was interrupted."""
         self._postgres_dsn = self._nats_url = self._services_nats_url = self._worker_nats_url = ""
         try:
             if self._spawner is not None:
-                # On Linux this alone asks both to end, and it settles whether a spawn that was cut off happened.
+                # On Linux this alone ends both servers. Afterwards it is certain whether an interrupted spawn happened.
                 self._spawner.shutdown(wait=True, cancel_futures=True)
                 self._spawner = None
             for supervised in reversed(self._supervised):
@@ -239,7 +240,10 @@ class EmbeddedServers:
             self._free_lock()
 
     def _take_lock(self) -> None:
-        """The kernel frees it when we die, however we die. The file stays: removing it would race with others."""
+        """The kernel releases the lock when this process ends.
+
+        The file stays: removing it would be a race with others.
+        """
         path = self._folder / "lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -264,7 +268,7 @@ class EmbeddedServers:
         fd, self._lock_fd = self._lock_fd, None
         try:
             os.ftruncate(fd, 0)
-            fcntl.flock(fd, fcntl.LOCK_UN)  # explicitly, should a forked process hold a copy of the descriptor
+            fcntl.flock(fd, fcntl.LOCK_UN)  # explicitly, in case a forked process holds a copy of the descriptor
         finally:
             os.close(fd)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from services.embedded.user import User
 
-LOG_BYTES_MAX = 16 * 1024**2  # then it moves to NAME.log.1, replacing that: two files bound what logs can take
+LOG_BYTES_MAX = 16 * 1024**2  # then it becomes NAME.log.1 and replaces the older one: two files bound the logs' size
 TAIL_BYTES = 16 * 1024
 
 Steps = Sequence[tuple[signal.Signals, float]]

@@ -1,4 +1,4 @@
-"""How the embedded servers can fail, and the words for it."""
+"""The errors of the embedded servers, and their messages."""
 
 import errno
 import os
@@ -8,34 +8,34 @@ LINES_SHOWN = 8
 
 
 class EmbeddedError(Exception):
-    """The embedded servers cannot do what was asked. The message is for the person at the keyboard.
+    """The embedded servers cannot do what was requested. The message is for the user.
 
     EmbeddedError
-    ├── DataFolderInUse     another Darkroom has the data folder
-    ├── DataFolderUnusable  it cannot be made, written or entered
-    ├── DiskFull            too little space is free under it
+    ├── DataFolderInUse     another Darkroom uses the data folder
+    ├── DataFolderUnusable  it cannot be created, written or entered
+    ├── DiskFull            the disk has too little free space
     ├── EmbeddedMissing     the extra `embedded` is not installed
-    ├── PostgresFailed      Postgres did not start; its last lines are in the message
-    └── NatsFailed          the same of nats-server
+    ├── PostgresFailed      Postgres did not start; the message has its last lines
+    └── NatsFailed          nats-server did not start; the message has its last lines
     """
 
     code = "embedded_failed"
 
 
 class DataFolderInUse(EmbeddedError):
-    """Another Darkroom has the data folder. Stop it, or choose another folder."""
+    """Another Darkroom uses the data folder. Stop it, or choose another folder."""
 
     code = "data_folder_in_use"
 
 
 class DataFolderUnusable(EmbeddedError):
-    """The data folder cannot be made, written or entered."""
+    """The data folder cannot be created, written or entered."""
 
     code = "data_folder_unusable"
 
 
 class DiskFull(EmbeddedError):
-    """Too little disk space is free under the data folder. Free some; nothing is lost."""
+    """The disk of the data folder has too little free space. Free some; no data is lost."""
 
     code = "disk_full"
 
@@ -67,7 +67,7 @@ def disk_full(folder: Path, free_bytes: int, needed_bytes: int) -> DiskFull:
 
 
 def folder_unusable(folder: Path, error: OSError) -> EmbeddedError:
-    """The words for what the operating system said about the data folder."""
+    """The error for what the operating system reported about the data folder."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return disk_full(folder, 0, 1)
     where = "" if error.filename is None else f" ({error.filename})"
@@ -78,7 +78,7 @@ def folder_unusable(folder: Path, error: OSError) -> EmbeddedError:
 
 
 def failure(kind: type[EmbeddedError], what: str, log: Path, tail: str) -> EmbeddedError:
-    """What a server did, with its last lines; a full disk in place of `kind` where its log says so."""
+    """The error with the server's last lines; `DiskFull` instead of `kind` if its log reports a full disk."""
     if "no space left on device" in tail.lower():
         return DiskFull(f"the disk is full: {what}, for want of space under {log.parent}. Free some and start again.")
     if not tail:

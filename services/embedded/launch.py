@@ -1,7 +1,7 @@
-"""The first moments of a server process: step down from root, ask to end with the parent, become the server.
+"""Runs first in a server process: give up root's rights, ask to end with the parent, become the server.
 
-Run by its path, `python -I -S launch.py TERMS COMMAND...`, and never imported. Doing the same in `preexec_fn` would
-run Python between fork and exec of a process full of threads, where it can deadlock (and warns from Python 3.12 on).
+Run by its path, `python -I -S launch.py TERMS COMMAND...`, and never imported. Doing the same in `preexec_fn` would run
+Python between fork and exec of a process with many threads, where it can deadlock (and warns from Python 3.12 on).
 TERMS is the JSON that `Child` of child.py writes: parent, death_signal, in_turn, user (or null),
 may_enter_hidden_folders.
 """
@@ -23,7 +23,7 @@ def prctl(libc: ctypes.CDLL, *arguments: int) -> None:
 
 
 def enter_hidden_folders(libc: ctypes.CDLL) -> None:
-    """Keep one capability of root through the exec: to pass folders such as a 0700 /root, and no other."""
+    """Keep only one capability of root through the exec: to enter folders such as a 0700 /root."""
     mask = 1 << CAP_DAC_OVERRIDE
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     data = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)  # effective, permitted, inheritable; low words, high words
@@ -33,7 +33,7 @@ def enter_hidden_folders(libc: ctypes.CDLL) -> None:
 
 
 def wait_for_turns() -> None:
-    """As `services.scheduling.in_turn`, which cannot be imported here."""
+    """The same as `services.scheduling.in_turn`, which cannot be imported here."""
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -53,7 +53,7 @@ def main() -> None:
             if libc is not None and terms["may_enter_hidden_folders"]:
                 enter_hidden_folders(libc)
         if libc is not None:
-            # After setuid, which clears it. A parent that died before this line is seen by the line after it.
+            # After setuid, which clears it. The next line detects a parent that died before this one.
             prctl(libc, PR_SET_PDEATHSIG, terms["death_signal"])
             if os.getppid() != terms["parent"]:
                 sys.exit("the parent is gone already")

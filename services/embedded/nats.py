@@ -48,7 +48,7 @@ class Nats:
         port, passwords = self._remembered()
         if not _is_free(port):
             port = _free_port()
-        self._server_name = f"darkroom-{secrets.token_hex(8)}"  # by which we know that the answer on the port is ours
+        self._server_name = f"darkroom-{secrets.token_hex(8)}"  # proves that the server answering on the port is ours
         self._port = port
         logins = [Login(user, passwords.get(user) or secrets.token_urlsafe(24)) for user in USERS]
         self.url, self.services_url, self.worker_url = (

@@ -138,7 +138,7 @@ class Postgres:
         """A folder that root copied back from a backup is root's, and Postgres takes its own files alone."""
         if self._user is None or self._data.stat().st_uid != 0:
             return
-        for path in (*self._data.rglob("*"), self._data):  # the folder last: a take-over cut off is done again
+        for path in (*self._data.rglob("*"), self._data):  # the folder last: an interrupted change starts again
             os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
 
     def _socket_folder(self, identity: str) -> Path:

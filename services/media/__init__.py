@@ -1,7 +1,7 @@
-"""Pictures, videos and sounds as bytes: what they are is decided by decoding them, never by a name or a header.
+"""Pictures, videos and sounds as bytes, identified by decoding them and not by a name or a header.
 
-Whoever brings a file may mean harm. Sizes, lengths and the work of decoding are bounded before anything is decoded, and
-again while it is; what others bring is decoded in processes of its own (`services.media.bounded`).
+Files are untrusted. Sizes, lengths and the work of decoding are bounded before and during decoding; files of users are
+decoded in separate processes (`services.media.bounded`).
 """
 
 from services.media.frames import EXACTLY

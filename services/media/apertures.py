@@ -1,6 +1,6 @@
-"""The part of each picture that is to be shown, where a container says so: a clean aperture, or pixels to be cut away.
+"""The part of each picture that a container asks to show: a clean aperture, or pixels to crop.
 
-FFmpeg and Pillow hand over whole pictures. Of what lies side by side, so much is looked at as in `claims`.
+FFmpeg and Pillow return whole pictures. The number of boxes that are read is bounded as in `claims`.
 """
 
 import struct
@@ -14,18 +14,18 @@ from services.media.formats import Format
 from services.media.kinds import UnreadableMedia
 
 SAMPLE_ENTRY_BYTES: Final = 78
-"""Of a sample entry of a video, before the boxes in it."""
+"""Bytes of a video's sample entry before the boxes in it."""
 
 SEGMENT, TRACKS, TRACK, VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
 CUTS: Final = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
-"""Matroska's elements on the way to the pixels that are cut away, and these."""
+"""Matroska's element ids: the path to a video's settings, and the crop of each side."""
 
 UNKNOWN_SIZE: Final = (1 << 56) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Aperture:
-    """What is shown of a picture: from `left` and `top` on, in pixels as they are decoded."""
+    """The part of a picture that is shown: its left upper corner and its size, in pixels as they are decoded."""
 
     left: int
     top: int
@@ -34,7 +34,10 @@ class Aperture:
 
     @classmethod
     def cut(cls, left: int, top: int, right: int, bottom: int, size: tuple[int, int]) -> Self | None:
-        """What is left of a picture of this size; None for the whole. Raises `UnreadableMedia` for nothing or more."""
+        """The part of a picture of this size after the crops; None for the whole.
+
+        Raises `UnreadableMedia` if the part is empty or lies outside.
+        """
         if left == top == right == bottom == 0:
             return None
         width, height = size[0] - left - right, size[1] - top - bottom
@@ -43,16 +46,16 @@ class Aperture:
         return cls(left, top, width, height)
 
     def scaled(self, across: Fraction, down: Fraction) -> Self:
-        """The same part of the picture stretched."""
+        """The same part of the stretched picture."""
         right, bottom = round((self.left + self.width) * across), round((self.top + self.height) * down)
         left, top = round(self.left * across), round(self.top * down)
         return type(self)(left, top, max(1, right - left), max(1, bottom - top))
 
 
 def video_aperture(content: bytes, found: Format, size: tuple[int, int]) -> Aperture | None:
-    """Of a video of this size: width and height as they are decoded. None where all of it is shown.
+    """The aperture of a video with this decoded width and height. None if all of it is shown.
 
-    Raises `UnreadableMedia` for one that lies outside, and where tracks differ.
+    Raises `UnreadableMedia` if it lies outside, or if tracks differ.
     """
     if found is Format.MATROSKA:
         cuts = {Aperture.cut(*sides, size) for sides in _matroska_cuts(content)}
@@ -62,7 +65,7 @@ def video_aperture(content: bytes, found: Format, size: tuple[int, int]) -> Aper
 
 
 def picture_aperture(content: bytes, size: tuple[int, int]) -> Aperture | None:
-    """Of an AVIF picture, as `video_aperture`; before it is turned."""
+    """The aperture of an AVIF picture, like `video_aperture`, before rotation."""
     properties = content.find(b"ipco")
     if properties < 4:
         return None
@@ -85,7 +88,7 @@ def _clean_aperture(entry: bytes, size: tuple[int, int]) -> Aperture | None:
 
 
 def _cut_of(clap: bytes, size: tuple[int, int]) -> Aperture | None:
-    """Width, height, and how far its middle lies from the picture's, as fractions; to whole pixels."""
+    """Reads width, height, and the offset of its centre from the picture's, as fractions; rounded to whole pixels."""
     if len(clap) < 32:
         raise UnreadableMedia("The file is damaged: the part of its picture that is shown is cut off.")
     numbers = struct.unpack_from(">8i", clap)
@@ -99,7 +102,7 @@ def _cut_of(clap: bytes, size: tuple[int, int]) -> Aperture | None:
 
 
 def _sample_entries(content: bytes) -> Iterator[tuple[int, int]]:
-    """The descriptions of videos: where what each holds begins and ends."""
+    """The sample entries of videos: start and end of the contents of each."""
     for track in _inside(content, (0, len(content)), b"moov", b"trak"):
         handlers = [content[start + 8 : start + 12] for start, _ in _inside(content, track, b"mdia", b"hdlr")]
         if handlers == [b"vide"]:
@@ -108,7 +111,7 @@ def _sample_entries(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _inside(content: bytes, within: tuple[int, int], *path: bytes) -> Iterator[tuple[int, int]]:
-    """Where what the boxes at a path hold begins and ends."""
+    """Start and end of the contents of the boxes at a path."""
     for name, held in _children(content, *within):
         if name == path[0]:
             yield from _inside(content, held, *path[1:]) if path[1:] else [held]
@@ -131,7 +134,7 @@ def _children(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, tuple[
 
 
 def _matroska_cuts(content: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Left, top, right and bottom of each video."""
+    """The crops of each video: left, top, right and bottom."""
     for segment in _elements(content, (0, len(content)), SEGMENT):
         for tracks in _elements(content, segment, TRACKS):
             for track in _elements(content, tracks, TRACK):
@@ -144,7 +147,7 @@ def _matroska_cuts(content: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _elements(content: bytes, within: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:
-    """Where the elements of an id begin and end, among those that follow each other."""
+    """Start and end of the elements with an id, in a sequence of elements."""
     at, end = within
     for _ in range(BOXES_MAX):
         if at >= end:
@@ -158,7 +161,7 @@ def _elements(content: bytes, within: tuple[int, int], wanted: int) -> Iterator[
 
 
 def _number(content: bytes, at: int, *, keeps_mark: bool) -> tuple[int, int]:
-    """A number of Matroska, and where it ends: leading zeros of the first byte say how many bytes follow."""
+    """A number of Matroska, and its end: the leading zeros of the first byte give the number of bytes."""
     first = content[at] if at < len(content) else 0
     length = 9 - first.bit_length()
     if length > 8:

@@ -1,8 +1,8 @@
-"""What a file is and shows, decoded in a process of its own that cannot take more than its limits.
+"""Decodes files in separate processes with limits.
 
-Each file gets memory and processor time by what it says it is; the kernel keeps these limits, and ends a process that
-passes them. A process decodes one file at a time and is used again. How many run at a time is decided by those who ask.
-`end` kills them all: nobody who stops has to wait for a file.
+Each file gets memory and processor time by its claimed size; the kernel enforces these limits, and ends a process that
+exceeds them. A process decodes one file at a time and is used again. The callers decide how many run at a time. `end`
+kills them all: a program that stops does not wait for a file.
 """
 
 import atexit
@@ -36,34 +36,35 @@ log = logging.getLogger(__name__)
 MIB: Final = 1024**2
 
 PIXEL_BYTES: Final = 20
-"""Memory for each pixel of a picture. Measured with Pillow 13: 5 for PNG and JPEG, 16 for WebP."""
+"""Bytes of memory per pixel of a picture. Measured with Pillow 13: 5 for PNG and JPEG, 16 for WebP."""
 
 FILE_COPIES: Final = 3
-"""Copies of a file that may be held while it is decoded."""
+"""Copies of a file in memory while it is decoded."""
 
 IDLE_MAX: Final = 4
-"""Processes that are kept for the next file, about 50 MB each."""
+"""Maximum number of idle processes kept for the next file, about 50 MB each."""
 
 USED_UP_BYTES: Final = 200 * MIB
-"""A process that still holds so much after its answer takes no further file; a fresh one is small."""
+"""Bytes that a process may still hold after its answer; with more it takes no further file. A new one is small."""
 
 ENDING_S: Final = 0.5
-"""How long a process may take to see that no more questions come."""
+"""Seconds for a process to end after its input closes."""
 
 SMALL_BYTES_MAX: Final = 16 * MIB
-"""The largest small picture."""
+"""Maximum bytes of a small picture."""
 
 REMUX_GROWTH: Final = 2
-"""A video grows by the size of its tables when it is moved into another container."""
+"""A video grows by the size of its tables when it is remuxed."""
 
 ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-"""Instead of ours, which holds secrets: each thread and arena would take address space, which is limited."""
+"""The environment of the processes. Ours holds secrets, and each thread and arena would take address space, which is
+limited."""
 
 INHERITED: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 class DecodingUnavailable(Exception):
-    """The file was not decoded for want of time or because the program ends; it may well be readable."""
+    """The file was not decoded because time ran out or the program is ending; it may be readable."""
 
     code = "decoding_unavailable"
 
@@ -73,7 +74,7 @@ STOPPED: Final = "The file was not decoded in time, or Darkroom is ending; try a
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """For one file: memory without its pixels in bytes, seconds of the processor, seconds in all."""
+    """The limits for one file: bytes of memory without its pixels, seconds of processor time, seconds in total."""
 
     memory_bytes: int
     cpu_s: float
@@ -85,17 +86,17 @@ LIMITS: Final[Mapping[Weight, Limits]] = {
     "sound": Limits(256 * MIB, cpu_s=60, wall_s=240),
     "video": Limits(1024 * MIB, cpu_s=300, wall_s=900),
 }
-"""The largest files that are read take a quarter of this on a processor of 2020."""
+"""Limits by weight. The largest accepted files take a quarter of this on a processor of 2020."""
 
 
 def probe(content: bytes) -> Media:
-    """Decode a file to its end and say what it is. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    """Decode a file to its end and describe it. Raises `UnreadableMedia` and `DecodingUnavailable`."""
     header, _ = DECODERS.ask("probe", content)
     return Media(**header["media"])
 
 
 def read_origin(content: bytes) -> dict[str, str]:
-    """Return what the file says of where it comes from. Raises `UnreadableMedia` and `DecodingUnavailable`."""
+    """Return the origin stored in the file. Raises `UnreadableMedia` and `DecodingUnavailable`."""
     header, _ = DECODERS.ask("origin", content)
     return {str(key): str(text) for key, text in header["origin"].items()}
 
@@ -107,14 +108,14 @@ def read_image(content: bytes) -> Image.Image:
 
 
 def read_picture(content: bytes) -> tuple[Image.Image, tuple[Loss, ...]]:
-    """Return the picture as it is shown, in RGB, and what of it is not as the file says. Raises as `read_image`."""
+    """Return the picture as it is shown, in RGB, and its losses. Raises as `read_image`."""
     header, pixels = DECODERS.ask("image", content, bytes_max=PIXELS_MAX * 3)
     image = Image.frombytes("RGB", (header["width"], header["height"]), pixels)
     return image, tuple(Loss(WarningCode(each["code"]), each["detail"]) for each in header["losses"])
 
 
 def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:
-    """Return frames, [frames, height, width, 3], as they are shown at an even rate, and frames a second.
+    """Return frames, [frames, height, width, 3], as they are shown at a constant rate, and frames per second.
 
     Raises `UnreadableMedia`, also for more than `frames_max` frames, and `DecodingUnavailable`.
     """
@@ -123,7 +124,7 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
 
 
 def read_sound(content: bytes) -> tuple[Sound | None, int]:
-    """Return the first sound of a video, and how many more it has; None for a silent one.
+    """Return the first sound track of a video, None if there is none, and the number of further ones.
 
     Raises `UnreadableMedia` and `DecodingUnavailable`.
     """
@@ -135,7 +136,7 @@ def read_sound(content: bytes) -> tuple[Sound | None, int]:
 
 
 def remuxed_mp4(content: bytes, origin: Mapping[str, str | int]) -> bytes:
-    """Return the same video and its first sound, untouched, as an MP4 of this origin.
+    """Return the same video and its first sound track, not re-encoded, as an MP4 with this origin.
 
     Raises `UnreadableMedia` and `DecodingUnavailable`.
     """
@@ -152,17 +153,17 @@ def small_picture(content: bytes, *, is_video: bool, side_max: int, quality: int
 
 
 def begin() -> None:
-    """Decode again after `end`."""
+    """Allow decoding after `end`."""
     DECODERS.begin()
 
 
 def end() -> None:
-    """Kill every decoder; who waits for one, or asks from now on, gets `DecodingUnavailable`."""
+    """Kill every decoder; current and later callers get `DecodingUnavailable`."""
     DECODERS.end()
 
 
 class _Child:
-    """A process that decodes. `kill` may be called from any thread."""
+    """A decoding process. `kill` may be called from any thread."""
 
     def __init__(self) -> None:
         root = Path(__file__).parents[2]
@@ -174,12 +175,12 @@ class _Child:
             stderr=subprocess.DEVNULL,
             cwd="/",
             env={**inherited, **ENVIRONMENT, "PYTHONPATH": str(root)},
-            start_new_session=True,  # the terminal's Ctrl-C is for us
+            start_new_session=True,  # Ctrl-C in the terminal must reach only us
         )
         self.was_killed = False
 
     def ask(self, question: Mapping[str, Any], content: bytes, bytes_max: int) -> tuple[dict[str, Any], bytearray]:
-        """The answer's line and what follows it. Raises `EOFError` or `OSError` when the process ends before."""
+        """The answer's header and content. Raises `EOFError` or `OSError` if the process ends first."""
         to, answers = self._process.stdin, self._process.stdout
         if to is None or answers is None:
             raise AssertionError("both are pipes")
@@ -200,7 +201,7 @@ class _Child:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self._process.pid
 
     @property
@@ -210,21 +211,24 @@ class _Child:
 
     @property
     def is_small(self) -> bool:
-        """Whether it gave back the memory that its last file took; where the system does not say, yes."""
+        """Whether it released the memory of its last file; true if the system does not report it."""
         with suppress(OSError):
             statm = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()
             return int(statm[1]) * resource.getpagesize() < USED_UP_BYTES
         return True
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it immediately."""
         self.was_killed = True
         self._process.kill()
 
     def ended(self) -> int:
-        """Wait until it has ended, and leave nothing of it; its exit status. It is killed unless it ends by itself."""
+        """Wait until it has ended, and release its resources; returns its exit status.
+
+        Killed if it does not end by itself.
+        """
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what could not be written any more
+            with suppress(OSError):  # data that could not be written
                 if pipe is not None:
                     pipe.close()
         try:
@@ -235,7 +239,7 @@ class _Child:
 
 
 class Decoders:
-    """The processes of this program that decode. Thread-safe."""
+    """The decoding processes of this program. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -254,9 +258,9 @@ class Decoders:
         if task == "video":
             memory_bytes += VIDEO_BYTES_MAX
         if task == "sound":
-            memory_bytes += 3 * SOUND_BYTES_MAX  # its pieces, and those put together
+            memory_bytes += 3 * SOUND_BYTES_MAX  # its pieces, and their concatenation
         if task == "remux":
-            memory_bytes += 2 * bytes_max  # what is written, and its copy for the answer
+            memory_bytes += 2 * bytes_max  # the output, and its copy for the answer
         question = {
             "task": task,
             "options": options or {},
@@ -270,7 +274,7 @@ class Decoders:
         watch.start()
         try:
             header, pieces = child.ask(question, content, bytes_max)
-        except (EOFError, OSError, ValueError):  # it ended, or answers what is no answer
+        except (EOFError, OSError, ValueError):  # it ended, or its answer is invalid
             header, pieces = {"ends": True}, bytearray()
         except BaseException:
             self._give_back(child, ends=True)
@@ -284,16 +288,16 @@ class Decoders:
 
     @property
     def busy(self) -> int:
-        """How many decode a file."""
+        """The number of processes that decode a file."""
         return len(self._busy)
 
     def begin(self) -> None:
-        """Take files again."""
+        """Accept files again."""
         with self._lock:
             self._ended = False
 
     def end(self) -> None:
-        """Kill all of them, and take no files any more."""
+        """Kill all of them, and accept no more files."""
         with self._lock:
             self._ended = True
             idle, self._idle = self._idle, []
@@ -311,7 +315,7 @@ class Decoders:
                 self._busy.add(child)
         if child is not None and child.lives:
             return child
-        if child is not None:  # somebody killed it
+        if child is not None:  # it was killed
             self._give_back(child, ends=True)
         return self._started()
 
@@ -324,7 +328,7 @@ class Decoders:
         return child
 
     def _give_back(self, child: _Child, *, ends: bool) -> int:
-        """Keep it for the next file, or end it; its exit status, 0 when it is kept."""
+        """Keep it for the next file, or end it; returns its exit status, 0 if it is kept."""
         ends = ends or not child.is_small
         with self._lock:
             self._busy.discard(child)
@@ -337,7 +341,7 @@ class Decoders:
 def _why(
     header: Mapping[str, Any], status: int, limits: Limits, memory_bytes: int, *, was_killed: bool
 ) -> UnreadableMedia | DecodingUnavailable:
-    """Why there is no answer. `status` is how the process ended."""
+    """The reason for a missing answer. `status` is the exit status of the process."""
     if "refused" in header:
         return UnreadableMedia(str(header["refused"]))
     if was_killed or status == -signal.SIGKILL:  # by us, or by a system that is out of memory
@@ -356,6 +360,6 @@ def _why(
 
 
 DECODERS: Final = Decoders()
-"""Of this program. None runs before the first file."""
+"""The decoders of this program. None runs before the first file."""
 
 atexit.register(end)

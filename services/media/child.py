@@ -1,9 +1,9 @@
-"""A process that decodes for another one: one file after another, within limits that the kernel keeps.
+"""A process that decodes one file after another for another process, within limits that the kernel enforces.
 
-It is started by services.media.bounded, which sends a question and reads the answer over a pair of pipes. Both begin
-with a line of JSON that says how many bytes follow. Before each file the process takes limits of memory and processor
-time for itself. From the start on it can open no file and no connection, and write no file: whatever a file makes a
-decoder do, there is little that it could reach.
+It is started by services.media.bounded, which sends questions and reads answers over a pair of pipes. Both begin with a
+line of JSON that gives the number of bytes that follow. Before each file the process sets its own limits of memory and
+processor time. From its start it can open no file and no connection, and write no file: a decoder that a file exploits
+can reach little.
 """
 
 import json
@@ -24,20 +24,20 @@ from services.media import reading
 from services.media.kinds import UnreadableMedia
 
 HEADER_BYTES_MAX: Final = 8 * 1024 * 1024
-"""An answer's line, with the origin that a file tells."""
+"""Maximum bytes of an answer's header, with the origin of a file."""
 
 OPEN_FILES: Final = 3
-"""Question, answer and the log: no further one can be opened."""
+"""Maximum number of open files: question, answer and log."""
 
 PRELOADED: Final = (av.subtitles.stream, ExifTags, ImagePalette, MpoImagePlugin, TiffImagePlugin)
-"""What the libraries would load on the way, when no file can be opened any more."""
+"""Modules that the libraries would import later, when no file can be opened."""
 
 Answer = tuple[Mapping[str, Any], Iterable[Any]]
-"""What the line says, and the pieces that follow it."""
+"""The header, and the pieces that follow it."""
 
 
 def main() -> None:
-    """Answer questions until there are no more, or a file was too much."""
+    """Answer questions until the input ends, or a file exceeds a limit."""
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     Image.preinit()
     small_bytes = _address_space_bytes()
@@ -53,15 +53,15 @@ def main() -> None:
 
 
 def take_limits() -> None:
-    """For as long as the process lives."""
-    os.nice(5)  # whoever waits for an answer of the API goes first
+    """Set the limits for the whole life of the process."""
+    os.nice(5)  # requests to the API go first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
 
 
 def answered(question: Mapping[str, Any], content: bytes, small_bytes: int) -> Answer:
-    """What becomes of a file. `small_bytes` is the address space of the process before its first one."""
+    """The answer for a file. `small_bytes` is the address space of the process before its first one."""
     try:
         _limit(resource.RLIMIT_AS, small_bytes and small_bytes + question["memory_bytes"])
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -76,20 +76,20 @@ def answered(question: Mapping[str, Any], content: bytes, small_bytes: int) -> A
 
 
 def give(answers: BinaryIO, header: Mapping[str, Any], pieces: Iterable[Any]) -> None:
-    """Write an answer: its line, then the pieces, of which the line tells the size together."""
+    """Write an answer: the header with the total size of the pieces, then the pieces."""
     answers.write(json.dumps(header).encode() + b"\n")
     answers.writelines(pieces)
     answers.flush()
 
 
 def _limit(kind: int, value: int) -> None:
-    """Set a soft limit; 0 sets none. Darwin knows no limit of memory, and nothing to measure it by."""
+    """Set a soft limit; 0 sets none. Darwin has no memory limit and no way to measure it."""
     if value:
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
 def _address_space_bytes() -> int:
-    """How much this process has now; 0 where the system does not say."""
+    """Bytes of this process's address space; 0 if the system does not report it."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text("ascii").split()[0]) * resource.getpagesize() if statm.exists() else 0
 

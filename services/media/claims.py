@@ -1,6 +1,6 @@
-"""What a file claims, against what it can hold: refused before a decoder believes it.
+"""Refuses files that claim more than they can hold, before a decoder believes them.
 
-Every figure here is read without trusting another one, and every loop is bounded by the size of the file.
+Every number here is read without trusting another one, and every loop is bounded by the size of the file.
 """
 
 import struct
@@ -11,36 +11,37 @@ from services.media.formats import SOF, Format, segments
 from services.media.kinds import PIXELS_MAX, UnreadableMedia, too_large
 
 SCANS_MAX: Final = 100
-"""Scans of a JPEG. Encoders write about ten; each one goes over the whole picture again."""
+"""Maximum scans of a JPEG. Encoders write about ten; each one covers the whole picture again."""
 
 SCANNED_PIXELS_MAX: Final = 20 * PIXELS_MAX
 """Pixels of a JPEG times its scans."""
 
 DEFLATE_RATIO_MAX: Final = 1032
-"""No byte of deflated data becomes more than so many."""
+"""Maximum ratio of inflated to deflated bytes."""
 
 TRACKS_MAX: Final = 16
-"""Telephones and action cameras write up to seven, with those of their sensors."""
+"""Maximum number of tracks. Telephones and action cameras write up to seven, including those of their sensors."""
 
 EDITS_MAX: Final = 64
-"""Entries of a track's edit list. An editor writes one or two; each one can repeat all samples of the track."""
+"""Maximum entries of a track's edit list. Editors write one or two; each one can repeat all samples of the track."""
 
 CHUNKS_MAX: Final = 100_000
-"""Parts of a PNG that are looked at."""
+"""Maximum chunks of a PNG that are read."""
 
 BOXES_MAX: Final = 100_000
-"""Boxes of an ISO container that are looked at; ten minutes in fragments of a tenth of a second have half as many."""
+"""Maximum boxes of an ISO container that are read. Ten minutes in fragments of a tenth of a second have half as
+many."""
 
 BOX_DEPTH_MAX: Final = 12
 
 PARENTS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf", b"mvex"})
-"""Boxes that hold boxes on the way to a table."""
+"""Boxes that contain boxes, on the path to a table."""
 
 TABLES: Final = {b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8, b"stss": 4, b"stps": 4, b"elst": 12}
-"""Bytes of an entry of a table; one of `elst` may have 20."""
+"""Bytes of a table's entry; one of `elst` may have 20."""
 
 ONE: Final = b"\0\1\0\0"
-"""As a fixed-point number: the speed of an edit that is played as it is."""
+"""1 as a fixed-point number: the speed of an edit that is played unchanged."""
 
 NEVER: Final = "says that it holds more than fits into its"
 
@@ -59,7 +60,7 @@ def refuse_impossible(content: bytes, found: Format) -> None:
 
 
 def boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of an ISO container and of those in `PARENTS`: name, start and end of what each holds.
+    """The boxes of an ISO container and of those in `PARENTS`: name, start and end of the contents.
 
     Raises `UnreadableMedia` for more than `BOXES_MAX`.
     """
@@ -97,7 +98,7 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, bytes | memoryview]]:
 
 
 def _refuse_png(content: bytes) -> None:
-    """Rows that cannot come out of the data, whatever it is; Pillow would make room for all of them first."""
+    """Refuse more rows than the data can hold; Pillow would allocate memory for all of them first."""
     header, data_bytes = b"", 0
     for name, data in chunks(content):
         if name == b"IHDR":
@@ -105,7 +106,7 @@ def _refuse_png(content: bytes) -> None:
         elif name == b"IDAT":
             data_bytes += len(data)
     if len(header) < 13:
-        return  # the decoder says what is wrong
+        return  # the decoder reports the error
     width, height, bits, colour = struct.unpack_from(">IIBB", header)
     if width * height > PIXELS_MAX:
         raise UnreadableMedia(too_large(f"A picture of {width} x {height}", PIXELS_MAX))
@@ -163,7 +164,7 @@ def _refuse_iso(content: bytes) -> None:
 
 
 def _refuse_speeds(content: bytes, start: int, stop: int, entries: int) -> None:
-    """The speed of each edit is the last thing that it says; FFmpeg plays all at their own."""
+    """The speed is the last field of an edit; FFmpeg ignores it and plays every edit at speed 1."""
     entry_bytes = 20 if content[start] == 1 else 12
     for at in range(start + 8, min(start + 8 + entries * entry_bytes, stop - entry_bytes + 1), entry_bytes):
         if content[at + entry_bytes - 4 : at + entry_bytes] != ONE:
@@ -171,7 +172,7 @@ def _refuse_speeds(content: bytes, start: int, stop: int, entries: int) -> None:
 
 
 def _refuse_times(content: bytes, at: int, entries: int) -> None:
-    """Each entry is for a number of samples, and no sample is smaller than a byte."""
+    """Each entry covers a number of samples, and a sample has at least one byte."""
     samples = sum(count for count, _ in struct.iter_unpack(">II", content[at : at + 8 * entries]))
     if samples > len(content):
         raise UnreadableMedia(f"The file is cut off or damaged: it {NEVER} {len(content)} bytes ({samples} samples).")

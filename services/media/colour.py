@@ -1,8 +1,8 @@
-"""Colours as files describe them, to sRGB, which is what models and screens take for granted.
+"""Converts the colours that files describe to sRGB, which models and screens expect.
 
-Profiles of pictures go through LittleCMS. What videos, AVIF and PNG say in code points (ITU-T H.273), and the gamma and
+Profiles of pictures go through LittleCMS. The code points of videos, AVIF and PNG (ITU-T H.273), and the gamma and
 chromaticities of a PNG, are computed here: to linear light, to the primaries of sRGB, and back to its curve. Light
-brighter than paper white is rolled off, as ITU-R BT.2390 does, with 203 nits for white as ITU-R BT.2408 has it.
+brighter than paper white is rolled off as in ITU-R BT.2390, with 203 nits for white as in ITU-R BT.2408.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 D65: Final = (0.3127, 0.3290)
 
 SRGB: Final = 1
-"""The code point of the primaries of BT.709, which are those of sRGB."""
+"""The code point of BT.709's primaries, which are those of sRGB."""
 
 PRIMARIES: Final[dict[int, Chromaticities]] = {
     SRGB: (*D65, 0.640, 0.330, 0.300, 0.600, 0.150, 0.060),
@@ -31,34 +31,34 @@ PRIMARIES: Final[dict[int, Chromaticities]] = {
     12: (*D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),  # Display P3
     22: (*D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),  # EBU 3213
 }
-"""By code point; one that is not here is taken for sRGB's, as browsers do."""
+"""Primaries by code point; any other is treated as sRGB's, as browsers do."""
 
 GAMMAS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
-"""Curves that are a power; the code points of BT.709, BT.601 and sRGB are shown with sRGB's curve."""
+"""Power curves by code point; those of BT.709, BT.601 and sRGB are shown with sRGB's curve."""
 
 PQ: Final = 16
 HLG: Final = 18
 
 WHITE_NITS: Final = 203.0
-"""Paper white of high dynamic range; ITU-R BT.2408."""
+"""Paper white of high dynamic range, in nits; ITU-R BT.2408."""
 
 HLG_PEAK_NITS: Final = 1000.0
 HLG_SYSTEM_GAMMA: Final = 1.2
-"""From the light of a scene to that of a display of this peak, by component, as zimg does it."""
+"""Exponent from scene light to light of a display with this peak, per component, as in zimg."""
 
 KNEE: Final = 0.75
-"""Linear light up to here stays as it is; above it is rolled off towards white."""
+"""Linear light up to this value is unchanged; above it is rolled off towards white."""
 
 BRADFORD: Final = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-"""Between white points; the matrix of ICC profiles."""
+"""Chromatic adaptation between white points; the matrix of ICC profiles."""
 
 ROWS_PIXELS: Final = 1024 * 1024
-"""Pixels that are converted at a time: a dozen bytes each for a moment."""
+"""Pixels converted at a time: a dozen bytes each, temporarily."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What the numbers of a picture mean: chromaticities, and a curve: the code point, or the exponent of a power."""
+    """How a picture encodes colours: chromaticities, and a curve, by code point or as the exponent of a power."""
 
     primaries: Chromaticities = PRIMARIES[SRGB]
     transfer: int = SRGB
@@ -66,18 +66,18 @@ class Encoding:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether nothing needs to be converted."""
+        """Whether no conversion is needed."""
         return self == Encoding()
 
 
 def encoding_of(primaries: int, transfer: int) -> Encoding:
-    """The encoding of two code points; what is unknown is sRGB."""
+    """The encoding of two code points; unknown ones mean sRGB."""
     known = transfer if transfer in {PQ, HLG} else SRGB
     return Encoding(PRIMARIES.get(primaries, PRIMARIES[SRGB]), known, GAMMAS.get(transfer))
 
 
 def to_srgb(pixels: NDArray[Any], encoding: Encoding) -> NDArray[np.uint8]:
-    """Return pixels of 8 or 16 bits, [height, width, 3], as sRGB of 8 bits; row by row, so that little is held."""
+    """Convert pixels of 8 or 16 bits, [height, width, 3], to 8-bit sRGB, a few rows at a time to save memory."""
     made = np.empty(pixels.shape, dtype=np.uint8)
     linear_of = _curve(encoding.transfer, encoding.gamma, np.iinfo(pixels.dtype).max + 1)
     matrix = _matrix(encoding.primaries)
@@ -98,12 +98,12 @@ def _srgb_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 ENCODED: Final = np.rint(255 * _srgb_curve(np.linspace(0, 1, 65_536))).astype(np.uint8)
-"""sRGB of 8 bits for linear light in steps of 1/65535."""
+"""8-bit sRGB for linear light in steps of 1/65535."""
 
 
 @lru_cache(maxsize=8)
 def _curve(transfer: int, gamma: float | None, size: int) -> NDArray[np.float32]:
-    """Linear light for each number; 1 is white."""
+    """Linear light for each value; 1 is white."""
     value = np.linspace(0, 1, size)
     if gamma is not None:
         light = value**gamma
@@ -121,7 +121,7 @@ def _curve(transfer: int, gamma: float | None, size: int) -> NDArray[np.float32]
 
 
 def _rolled_off(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours keep their hue: all three are scaled as the brightest one."""
+    """Colours keep their hue: all three components are scaled like the brightest one."""
     peak = np.maximum(light.max(axis=-1, keepdims=True), np.float32(1e-6))
     over = np.maximum(peak - KNEE, 0) / (1 - KNEE)
     shown = np.where(over > 0, KNEE + (1 - KNEE) * (1 - np.exp(-over)), peak)
@@ -130,7 +130,7 @@ def _rolled_off(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _matrix(primaries: Chromaticities) -> NDArray[np.float32]:
-    """From linear light of these primaries to that of sRGB; for row vectors."""
+    """The matrix from linear light of these primaries to that of sRGB; for row vectors."""
     to_xyz, white = _to_xyz(primaries)
     srgb_to_xyz, srgb_white = _to_xyz(PRIMARIES[SRGB])
     cones = (BRADFORD @ srgb_white) / (BRADFORD @ white)
@@ -139,7 +139,10 @@ def _matrix(primaries: Chromaticities) -> NDArray[np.float32]:
 
 
 def _to_xyz(primaries: Chromaticities) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The matrix from linear light to XYZ, and the white point. Raises `ValueError` for what is no triangle."""
+    """The matrix from linear light to XYZ, and the white point.
+
+    Raises `ValueError` if the primaries form no triangle.
+    """
     points = np.array(primaries, dtype=np.float64).reshape(4, 2)
     if np.any(points[:, 1] <= 0):
         raise ValueError("chromaticities need a y above zero")

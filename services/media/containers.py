@@ -1,7 +1,7 @@
-"""Videos and sounds by way of FFmpeg, which opens nothing but the bytes that it is given.
+"""Opens videos and sounds with FFmpeg, which can read only the given bytes.
 
-Its playlist formats would open files of this machine and addresses of its network, so each file is opened as the one
-format that it begins as. Only the decoders of a closed list are used.
+Its playlist formats would open local files and network addresses, so each file is opened only as the format of its
+signature. Only the decoders of a closed list are used.
 """
 
 import io
@@ -31,19 +31,19 @@ OPENING: Final = {
 }
 
 THREADS: Final = 2
-"""For each decoder: each thread of one holds a frame."""
+"""Threads per decoder; each holds a frame."""
 
 CUT_OFF_SHARE: Final = 0.95
 CUT_OFF_S: Final = 0.1
-"""A file that ends so far before the end that it announces is cut off; containers round, and encoders pad."""
+"""Seconds by which a complete file may be shorter than announced; containers round, and encoders pad."""
 
 UNANNOUNCED: Final = frozenset({Format.MP3, Format.OGG, Format.WAV})
-"""Containers whose length FFmpeg takes from the size of the file: any beginning of one is a whole, shorter sound."""
+"""Containers whose length FFmpeg computes from the file's size: a file that is cut off is a complete, shorter sound."""
 
 
 @contextmanager
 def opened(content: bytes, found: Format) -> Iterator[Any]:
-    """The container. What FFmpeg refuses within the block becomes `UnreadableMedia`."""
+    """The open container. Errors of FFmpeg within the block become `UnreadableMedia`."""
     if found is Format.MATROSKA and b"webm" not in content[:256]:
         raise UnreadableMedia(f"Matroska is not read but as WebM. Formats that are read: {ALLOWED}.")
     whitelist = {"format_whitelist": found.value, **OPENING}
@@ -61,13 +61,13 @@ def opened(content: bytes, found: Format) -> Iterator[Any]:
 
 
 def video_of(container: Any) -> Any | None:
-    """The video; a cover picture of a sound is none."""
+    """The video stream; a sound's cover picture does not count."""
     videos = (one for one in container.streams.video if not one.disposition & Disposition.attached_pic)
     return next(videos, None)
 
 
 def decoder_of(stream: Any) -> Any:
-    """The decoder of a stream, bounded. Raises `UnreadableMedia` for one that is not of the closed list."""
+    """The decoder of a stream, with bounds. Raises `UnreadableMedia` if it is not in the closed list."""
     context = stream.codec_context
     name = None if context is None else context.codec.name
     if name not in VIDEO_DECODERS and name not in AUDIO_DECODERS:
@@ -77,17 +77,20 @@ def decoder_of(stream: Any) -> Any:
     if stream.type == "video":
         if context.width * context.height > FRAME_PIXELS_MAX:
             raise UnreadableMedia(too_large(f"A video of {context.width} x {context.height}", FRAME_PIXELS_MAX))
-        context.options = {"max_pixels": str(FRAME_PIXELS_MAX)}  # frames may grow on the way
+        context.options = {"max_pixels": str(FRAME_PIXELS_MAX)}  # the size of frames may grow within a stream
     return context
 
 
 def decoded(container: Any, stream: Any, found: Format) -> Iterator[Any]:
-    """The frames of a stream to the end that its container announces. Raises `UnreadableMedia` when it ends before."""
+    """The frames of a stream up to the end that its container announces.
+
+    Raises `UnreadableMedia` if it ends earlier.
+    """
     announced_s = (container.duration or 0) / av.time_base
     if announced_s > SECONDS_MAX:
         raise UnreadableMedia(f"The file is {announced_s:.0f} s long; {SECONDS_MAX:g} s are the most.")
     decoder_of(stream)
-    # WebM counts its length from zero, however late it begins.
+    # WebM counts its length from zero, even if it begins later.
     start_s = 0.0 if found is Format.MATROSKA else (container.start_time or 0) / av.time_base
     reached_s = 0.0
     for packet in container.demux():

@@ -1,7 +1,7 @@
-"""Which format a file has, by the signature that it begins with: a closed list, and one decoder for each.
+"""Identifies the format of a file by its signature: a closed list, with one decoder for each.
 
-No format falls through to a laxer decoder: what begins as a PNG is a PNG or is refused. Reads nothing but the first
-bytes, and decodes nothing.
+No format falls back to a laxer decoder: a file that begins as a PNG is a PNG or is refused. Reads only the first bytes,
+and decodes nothing.
 """
 
 import re
@@ -15,11 +15,11 @@ from services.media.kinds import FRAME_PIXELS_MAX, PIXELS_MAX, UnreadableMedia
 ALLOWED: Final = "PNG, JPEG, WebP, AVIF, MP4, MOV, WebM, WAV, MP3, FLAC, Ogg"
 
 HEAD_BYTES: Final = 64 * 1024
-"""Where signatures and sizes are looked for; the size of a JPEG may stand after its colour profile and preview."""
+"""Bytes that are searched for signatures and sizes; the size of a JPEG may follow its colour profile and preview."""
 
 
 class Format(StrEnum):
-    """What is read. The value is the name that the decoder knows: Pillow's of a picture, FFmpeg's of a container."""
+    """Accepted formats. The value is the decoder's name of it: Pillow's for a picture, FFmpeg's for a container."""
 
     PNG = "PNG"
     JPEG = "JPEG"
@@ -50,27 +50,27 @@ AUDIO_TYPES: Final = {
 }
 
 Weight = Literal["picture", "sound", "video"]
-"""What decoding may cost: see services.media.bounded."""
+"""The cost class of decoding: see services.media.bounded."""
 
 ISO_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
-"""What an MP4 or MOV begins with."""
+"""The first boxes that an MP4 or MOV can have."""
 
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 HEIF_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf",
      b"jpeg", b"vvic", b"evbi"}
 )  # fmt: skip
-"""Brands of pictures in an ISO container whose tiles FFmpeg would take for a video of one tile."""
+"""Brands of pictures in an ISO container; FFmpeg would read their tiles as a video of one tile."""
 
 MP3_SYNC: Final = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff]")
-"""The beginning of a frame of layer I, II or III; layer bits of zero are AAC's."""
+"""The beginning of a frame of layer I, II or III; layer bits of zero mean AAC."""
 
 SOF: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-"""JPEG's markers of a frame, which hold its size."""
+"""JPEG's start-of-frame markers, which hold its size."""
 
 
 def format_of(content: bytes) -> Format:
-    """The format that a file begins as. Raises `UnreadableMedia` for one that is not read, by its name where known."""
+    """The format that a file begins as. Raises `UnreadableMedia` for any other, with its name if known."""
     if not content:
         raise UnreadableMedia("The file is empty.")
     head = content[:HEAD_BYTES]
@@ -92,16 +92,16 @@ def format_of(content: bytes) -> Format:
 
 
 def weight_of(found: Format) -> Weight:
-    """What decoding this format may cost."""
+    """The cost class of decoding this format."""
     if found in IMAGE_TYPES:
         return "picture"
     return "video" if found in VIDEO_TYPES else "sound"
 
 
 def pixels_claimed(content: bytes) -> int:
-    """How many pixels a file says that it shows at a time, 0 for a sound. Raises `UnreadableMedia`.
+    """The number of pixels that a file claims to show at a time, 0 for a sound. Raises `UnreadableMedia`.
 
-    For budgets before anything is decoded. A size that does not stand in the first bytes counts as the largest.
+    For budgets before decoding. A size that is not in the first bytes counts as the largest.
     """
     found = format_of(content)
     head = content[:HEAD_BYTES]
@@ -122,7 +122,7 @@ def pixels_claimed(content: bytes) -> int:
 
 
 def brands_of(head: bytes) -> list[bytes]:
-    """What an ISO container calls itself, first its major brand."""
+    """The brands of an ISO container, its major brand first."""
     if head[4:8] != b"ftyp":
         return []
     size = min(int.from_bytes(head[:4], "big"), len(head))
@@ -130,7 +130,7 @@ def brands_of(head: bytes) -> list[bytes]:
 
 
 def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """The marker segments of a JPEG up to the end of its first picture: marker, start and end of what it holds.
+    """The marker segments of a JPEG up to the end of its first picture: marker, start and end of the contents.
 
     The data of a scan belongs to no segment and is skipped.
     """

@@ -33,7 +33,7 @@ UNKNOWN: Final = frozenset({2, 3})
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """What a container says of every frame: the shape of its pixels, width by height, and the part that is shown."""
+    """A container's settings for all frames: the pixel aspect ratio, width by height, and the part that is shown."""
 
     aspect: Fraction | None
     aperture: Aperture | None

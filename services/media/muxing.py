@@ -1,7 +1,7 @@
-"""MP4 files put together in memory, with their index in front, ready to play before all of them is there.
+"""Writes MP4 files in memory, with the index first, so that they play before they are completely loaded.
 
-The muxer moves the index to the front by reading back what it wrote. In memory it needs no file for that, so that a
-process that can open none can do it.
+The muxer moves the index to the front by reading its own output. In memory it needs no file for that, so a process that
+cannot open files can do it.
 """
 
 import io
@@ -16,11 +16,11 @@ from services.media.formats import Format
 from services.media.kinds import UnreadableMedia, one_line
 
 MUXING: Final = {"movflags": "faststart+use_metadata_tags"}
-"""The index before the pictures, and metadata under any name, not those alone that QuickTime knew."""
+"""The index before the pictures, and metadata under any name, not only those of QuickTime."""
 
 
 class _Again(io.RawIOBase):
-    """Reads what is written into another file so far, from a place of its own."""
+    """Reads the data that is being written to another file, with its own position."""
 
     def __init__(self, written: io.BytesIO) -> None:
         super().__init__()
@@ -28,33 +28,33 @@ class _Again(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """What stands at its place, which moves on."""
+        """Read from the current position and advance it."""
         with self._written.getbuffer() as held:
             found = bytes(held[self._at :] if size < 0 else held[self._at : self._at + size])
         self._at += len(found)
         return found
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to another place."""
+        """Move to another position."""
         begins = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._written.getbuffer().nbytes}
         self._at = begins[whence] + offset
         return self._at
 
     def tell(self) -> int:
-        """Its place."""
+        """The current position."""
         return self._at
 
 
 def muxed_mp4(origin: Mapping[str, str | int], write: Callable[[OutputContainer], None]) -> bytes:
-    """Return the MP4 that `write` fills, with its origin inside."""
+    """Return the MP4 that `write` fills, with its origin in the metadata."""
     file = io.BytesIO()
 
     def again(_url: str, _flags: int, _options: Mapping[str, Any]) -> _Again:
@@ -67,7 +67,7 @@ def muxed_mp4(origin: Mapping[str, str | int], write: Callable[[OutputContainer]
 
 
 def remuxed(content: bytes, found: Format, origin: Mapping[str, str | int]) -> bytes:
-    """Return the same video and its first sound, untouched, in an MP4 of ours. Raises `UnreadableMedia`."""
+    """Return the same video and its first sound track, not re-encoded, in a new MP4. Raises `UnreadableMedia`."""
     with opened(content, found) as source:
         video = video_of(source)
         if video is None:
@@ -79,7 +79,7 @@ def remuxed(content: bytes, found: Format, origin: Mapping[str, str | int]) -> b
         def write(target: OutputContainer) -> None:
             streams = {stream.index: target.add_stream_from_template(stream) for stream in taken}
             for packet in source.demux(*taken):
-                if packet.dts is not None:  # the last one of a stream is empty
+                if packet.dts is not None:  # the last packet of a stream is empty
                     packet.stream = streams[packet.stream.index]
                     target.mux(packet)
 

@@ -46,7 +46,7 @@ NEARLY: Final = 2
 
 GAMMA_OF_SRGB: Final = 0.45455
 GAMMA_TOLERANCE: Final = 0.005
-"""A PNG that says no more than this gamma means sRGB."""
+"""Tolerance within which a PNG's gamma means sRGB's curve."""
 
 ORIENTATION: Final = 0x0112
 
@@ -294,7 +294,10 @@ def _known_profile(profile: bytes) -> bytes | None:
 
 @lru_cache(maxsize=8)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB for pictures of a mode; None where the profile is broken or of another colour space."""
+    """The transform from a profile to sRGB for pictures of a mode.
+
+    None if the profile is damaged or of another colour space.
+    """
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if mode not in PROFILED_MODES.get(opened.profile.xcolor_space, ()):

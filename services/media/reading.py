@@ -1,4 +1,4 @@
-"""What a file is and shows, by decoding it in this process. For bytes of others see services.media.bounded."""
+"""Identifies and decodes a file in this process. For untrusted files see services.media.bounded."""
 
 import io
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class SmallPicture:
 
 
 def probe(content: bytes) -> Media:
-    """Decode a file to its end and say what it is, as it is shown. Raises `UnreadableMedia`."""
+    """Decode a file to its end and describe it. Raises `UnreadableMedia`."""
     found = _believable(content)
     if found in IMAGE_TYPES:
         picture = open_picture(content, found)
@@ -51,17 +51,20 @@ def read_picture(content: bytes) -> Picture:
 
 
 def read_image(content: bytes) -> Image.Image:
-    """Return the picture as it is shown, in RGB, with nothing else of the file. Raises `UnreadableMedia`."""
+    """Return the picture as it is shown, in RGB, without metadata. Raises `UnreadableMedia`."""
     return shown(read_picture(content))
 
 
 def read_shown_video(content: bytes, *, frames_max: int) -> ShownVideo:
-    """Decode a video to show it at an even rate. Raises `UnreadableMedia`, also for more than `frames_max` frames."""
+    """Decode a video to show it at a constant rate.
+
+    Raises `UnreadableMedia`, also for more than `frames_max` frames.
+    """
     return shown_video(content, _video_format(content), frames_max=frames_max)
 
 
 def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], float]:
-    """Return frames, [frames, height, width, 3], as they are shown at an even rate, and frames a second.
+    """Return frames, [frames, height, width, 3], as they are shown at a constant rate, and frames per second.
 
     Raises `UnreadableMedia`, also for more than `frames_max` frames.
     """
@@ -70,7 +73,10 @@ def read_video(content: bytes, *, frames_max: int) -> tuple[NDArray[np.uint8], f
 
 
 def read_sound(content: bytes) -> tuple[Sound | None, int]:
-    """Return the first sound of a video, and how many more it has; None for a silent one. Raises `UnreadableMedia`."""
+    """Return the first sound track of a video, None if there is none, and the number of further ones.
+
+    Raises `UnreadableMedia`.
+    """
     with opened(content, _video_format(content)) as container:
         tracks = container.streams.audio
         if not tracks:
@@ -79,20 +85,23 @@ def read_sound(content: bytes) -> tuple[Sound | None, int]:
 
 
 def remuxed_mp4(content: bytes, origin: Mapping[str, str | int]) -> bytes:
-    """Return the same video and its first sound, untouched, as an MP4 of this origin. Raises `UnreadableMedia`."""
+    """Return the same video and its first sound track, not re-encoded, as an MP4 with this origin.
+
+    Raises `UnreadableMedia`.
+    """
     return remuxed(content, _video_format(content), origin)
 
 
 def read_frame(content: bytes) -> Image.Image:
-    """Return the frame of a video that shows after a quarter of its length, in RGB, upright. Raises `UnreadableMedia`.
+    """Return the frame of a video at a quarter of its length, in RGB, upright. Raises `UnreadableMedia`.
 
-    Decodes from the key frame before it and no further; a file cut off before it gives the last frame that there is.
+    Decodes only from the key frame before it; if the file is cut off earlier, returns the last frame that exists.
     """
     return frame_of(content, _video_format(content))
 
 
 def read_small(content: bytes, *, is_video: bool, side_max: int, quality: int) -> SmallPicture:
-    """Return a picture, or a frame of a video, as a WebP of pixels alone. Raises `UnreadableMedia`."""
+    """Return a picture, or a frame of a video, as a WebP without metadata. Raises `UnreadableMedia`."""
     if is_video:
         image = read_frame(content)
         image.thumbnail((side_max, side_max))
@@ -104,7 +113,7 @@ def read_small(content: bytes, *, is_video: bool, side_max: int, quality: int) -
 
 
 def read_origin(content: bytes) -> dict[str, str]:
-    """Return what the file says of where it comes from; empty for one that says nothing. Raises `UnreadableMedia`."""
+    """Return the origin stored in the file; empty if there is none. Raises `UnreadableMedia`."""
     found = _believable(content)
     if found in IMAGE_TYPES:
         return open_picture(content, found).text()

@@ -1,4 +1,4 @@
-"""Sounds: how long they are, and the samples of one that goes with a video, by decoding them."""
+"""Decodes sounds: their lengths, and the samples of a video's sound track."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from services.media.formats import AUDIO_TYPES, Format
 from services.media.kinds import SECONDS_MAX, SOUND_BYTES_MAX, Media, UnreadableMedia
 
 RATES: Final = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-"""Samples a second that every player knows; another rate becomes 48,000."""
+"""Sample rates that every player supports; another rate becomes 48,000."""
 
 LAYOUTS: Final = {1: "mono", 2: "stereo", 6: "5.1"}
-"""Of so many channels; another number becomes stereo."""
+"""Layouts by number of channels; another number becomes stereo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """`samples`, [channels, samples] of 32-bit floats, at `rate` a second, from the video's first frame on."""
+    """`samples`, [channels, samples] of 32-bit floats, at `rate` per second, starting at the video's first frame."""
 
     samples: NDArray[np.float32]
     rate: int
     layout: str
 
     def lasting(self, seconds: float) -> "Sound":
-        """The same, as long as that: cut, or with silence behind it."""
+        """The same sound with this length: cut, or padded with silence."""
         wanted = round(seconds * self.rate)
         samples = self.samples[:, :wanted]
         silence = np.zeros((samples.shape[0], wanted - samples.shape[1]), np.float32)
@@ -36,7 +36,7 @@ class Sound:
 
 
 def probe_sound(container: Any, stream: Any, found: Format) -> Media:
-    """Decode a sound to its end and say what it is. Raises `UnreadableMedia`."""
+    """Decode a sound to its end and describe it. Raises `UnreadableMedia`."""
     seconds = 0.0
     for frame in decoded(container, stream, found):
         seconds += frame.samples / frame.sample_rate
@@ -48,9 +48,9 @@ def probe_sound(container: Any, stream: Any, found: Format) -> Media:
 
 
 def sound_of(container: Any, track: Any, video: Any | None) -> Sound:
-    """The samples of a track, each where its time says, counted from the video's first frame. Raises `UnreadableMedia`.
+    """The samples of a track by their time stamps, counted from the video's first frame. Raises `UnreadableMedia`.
 
-    What was before that frame is left out.
+    Samples before that frame are dropped.
     """
     decoder_of(track)
     rate = track.rate if track.rate in RATES else RATES[-1]
@@ -61,7 +61,7 @@ def sound_of(container: Any, track: Any, video: Any | None) -> Sound:
     begin: int | None = None
     held_bytes = 0
     for frame in _frames(container, track):
-        if begin is None:  # the resampler keeps samples back: what it gives follows on what it gave
+        if begin is None:  # the resampler buffers samples: its output continues its previous output
             if frame is None:
                 break
             at_s = first_s if frame.pts is None else float(frame.pts * frame.time_base)
@@ -80,7 +80,7 @@ def sound_of(container: Any, track: Any, video: Any | None) -> Sound:
 
 
 def _frames(container: Any, track: Any) -> Iterator[Any]:
-    """The frames, and None at the end, which makes a resampler give what it has kept back."""
+    """The frames, and None at the end, which flushes a resampler."""
     for packet in container.demux(track):
         yield from packet.decode()
     yield None

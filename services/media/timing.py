@@ -1,4 +1,4 @@
-"""When the frames of a video show: time stamps decide, not how many frames there are."""
+"""When the frames of a video show: time stamps decide, not the number of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ COMMON_RATES: Final = tuple(
 )
 
 NEAR: Final = 0.02
-"""A measured rate so near to a common one is that one."""
+"""Relative distance within which a measured rate counts as a common one."""
 
 OFF_FRAMES_MAX: Final = 0.5
-"""Frames by which time stamps may be off a steady beat: containers round them, WebM to milliseconds."""
+"""Frames by which time stamps may differ from a constant rate: containers round them, WebM to milliseconds."""
 
 FPS_MAX: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Frames a second on average, and how long all of them show together, in seconds. `steady`: they keep a beat."""
+    """The average rate in frames per second, and the total duration in seconds. `steady`: the rate is constant."""
 
     fps: float
     seconds: float
@@ -31,10 +31,10 @@ class Timing:
 
 
 def timing_of(times: Sequence[float], last_s: float, declared_fps: float) -> Timing:
-    """Of the frames' times in seconds, in the order in which they show, and how long the last one shows (0: unknown).
+    """The timing of frames: their times in seconds, in display order, and the duration of the last one (0: unknown).
 
-    `declared_fps` is what the file says, 0 for nothing. A steady beat near it is that very rate: time stamps are
-    rounded, and a rate is not.
+    `declared_fps` is the file's declared rate, 0 for none. A constant rate near it counts as exactly that rate: time
+    stamps are rounded, and a rate is not.
     """
     count = len(times)
     if count < 2:
@@ -51,14 +51,14 @@ def timing_of(times: Sequence[float], last_s: float, declared_fps: float) -> Tim
 
 
 def beat_of(times: Sequence[float]) -> float:
-    """Frames a second at which a video without a beat is shown: that of most of its frames."""
+    """The rate, in frames per second, at which a video of variable rate is shown: that of most of its frames."""
     fps = min(FPS_MAX, 1 / median(gap for gap in _gaps(times) if gap > 0))
     near = min(COMMON_RATES, key=lambda rate: abs(float(rate) - fps))
     return float(near) if abs(float(near) - fps) <= NEAR * fps else fps
 
 
 def shown_at_beat(times: Sequence[float], seconds: float, fps: float) -> list[int]:
-    """Which frame shows at each beat: the last one whose time has come."""
+    """The frame shown at each step: the last one that has begun."""
     places: list[int] = []
     place = 0
     for beat in range(max(1, round(seconds * fps))):

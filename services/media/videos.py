@@ -24,11 +24,11 @@ from services.media.kinds import (
 from services.media.timing import Timing, beat_of, shown_at_beat, timing_of
 
 QUICKTIME = "video/quicktime"
-"""The type of an ISO container that calls itself QuickTime, as telephones make them."""
+"""The type of an ISO container with QuickTime's brand, as telephones write them."""
 
 
 class Times:
-    """When the frames of a stream show, as they come."""
+    """Collects when the frames of a stream show."""
 
     def __init__(self, stream: Any) -> None:
         self._declared_fps = float(stream.average_rate or stream.guessed_rate or 0)
@@ -37,7 +37,7 @@ class Times:
         self._are_known = True
 
     def add(self, frame: Any) -> None:
-        """The next frame."""
+        """Add the next frame."""
         base = frame.time_base
         if frame.pts is None or base is None:
             self._are_known = False
@@ -46,7 +46,7 @@ class Times:
         self._last_s = float((frame.duration or 0) * base)
 
     def timing(self, count: int) -> Timing:
-        """Of so many frames. Raises `UnreadableMedia` where the file tells neither times nor a rate."""
+        """The timing of this many frames. Raises `UnreadableMedia` if the file has neither times nor a rate."""
         if self._are_known and len(self._times) == count:
             times = sorted(self._times)
             made = timing_of(times, self._last_s, self._declared_fps)
@@ -59,7 +59,7 @@ class Times:
         return made
 
     def places(self, timing: Timing) -> tuple[list[int] | range, float]:
-        """Which frames show one after another at an even rate, and the rate."""
+        """The frames to show in order at a constant rate, and the rate."""
         if timing.steady:
             return range(len(self._times)), timing.fps
         times = sorted(self._times)
@@ -69,7 +69,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class ShownVideo:
-    """A video at an even rate: its pictures, [height, width, 3], which of them shows at each beat, frames a second."""
+    """A video at a constant rate: its pictures, [height, width, 3], the picture of each step, and frames per second."""
 
     pictures: list[NDArray[np.uint8]]
     places: list[int]
@@ -77,17 +77,17 @@ class ShownVideo:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of all frames together."""
+        """The shape of all frames as one array."""
         height, width, channels = self.pictures[0].shape
         return len(self.places), height, width, channels
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """One after another."""
+        """The frames in order."""
         return (self.pictures[place] for place in self.places)
 
 
 def probe_video(container: Any, stream: Any, content: bytes, found: Format) -> Media:
-    """Decode a video to its end and say what it is. Raises `UnreadableMedia`."""
+    """Decode a video to its end and describe it. Raises `UnreadableMedia`."""
     is_quicktime = found is Format.ISO and container.metadata.get("major_brand", "qt").startswith("qt")
     times = Times(stream)
     display = Display.of(stream, content, found)
@@ -110,7 +110,10 @@ def probe_video(container: Any, stream: Any, content: bytes, found: Format) -> M
 
 
 def shown_video(content: bytes, found: Format, *, frames_max: int) -> ShownVideo:
-    """Decode a video to show it at an even rate. Raises `UnreadableMedia`, also for more than `frames_max` frames."""
+    """Decode a video to show it at a constant rate.
+
+    Raises `UnreadableMedia`, also for more than `frames_max` frames.
+    """
     pictures: list[NDArray[np.uint8]] = []
     held = 0
     with opened(content, found) as container:
@@ -140,9 +143,9 @@ def shown_video(content: bytes, found: Format, *, frames_max: int) -> ShownVideo
 
 
 def frame_of(content: bytes, found: Format) -> Image.Image:
-    """Return the frame that shows after a quarter of a video's length, in sRGB, upright. Raises `UnreadableMedia`.
+    """Return the frame at a quarter of a video's length, in sRGB, upright. Raises `UnreadableMedia`.
 
-    Decodes from the key frame before it and no further; a file cut off before it gives the last frame that there is.
+    Decodes only from the key frame before it; if the file is cut off earlier, returns the last frame that exists.
     """
     chosen = None
     with opened(content, found) as container:
@@ -161,7 +164,7 @@ def frame_of(content: bytes, found: Format) -> Image.Image:
 
 
 def refuse_frame(frame: Any, number: int) -> None:
-    """Raise `UnreadableMedia` for a frame that is one too many for its size."""
+    """Raise `UnreadableMedia` if there are more frames than their size allows."""
     pixels = frame.width * frame.height
     if number > FRAMES_MAX or number * pixels > VIDEO_PIXELS_MAX:
         raise UnreadableMedia(
@@ -178,7 +181,7 @@ def _video(container: Any) -> Any:
 
 
 def _a_quarter_in(container: Any, stream: Any) -> int:
-    """In the stream's time base; its beginning where the file does not say how long it is."""
+    """The time in the stream's time base; its beginning if the file does not give its length."""
     start = int(stream.start_time or 0)
     if stream.duration:
         return start + int(stream.duration) // 4
@@ -188,12 +191,12 @@ def _a_quarter_in(container: Any, stream: Any) -> int:
 
 
 def _updated(digest: Any, frame: Any) -> Any:
-    """The digest with this frame; None from the first frame on whose pixels numpy cannot hold."""
+    """The digest with this frame; None from the first frame on with a pixel format that numpy cannot hold."""
     if digest is None:
         return None
     try:
         planes = frame.to_ndarray()
-    except (ValueError, AssertionError):  # a format of pixels, or an odd size
+    except (ValueError, AssertionError):  # an unsupported pixel format, or an odd size
         return None
     digest.update(f"{frame.height}x{frame.width}x{frame.format.name}".encode())
     digest.update(np.ascontiguousarray(planes).data)

@@ -1,1 +1,1 @@
-"""A Postgres that was restored from an older backup: noticed by content, and put right by `darkroom restored`."""
+"""Detects by content that Postgres was restored from an older backup, and repairs it: `darkroom restored`."""

@@ -1,4 +1,4 @@
-"""The whole of `darkroom restored`: look, save, restore, and say what became of files and orders."""
+"""Runs `darkroom restored`: compare, save, restore, and report what happened to files and orders."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ from services.wire import LEDGER_STREAM, WORK_STREAM, nats_servers
 log = logging.getLogger(__name__)
 
 FOLDER: Final = "restored"
-"""Of the data folder: where the lost events and the report are kept."""
+"""Subfolder of the data folder with the lost events and the report."""
 
 WORKING: Final = "darkroom restored is at work. Writes are stopped; run `darkroom restored` again if it was cut off."
 
@@ -49,8 +49,8 @@ WORKING: Final = "darkroom restored is at work. Writes are stopped; run `darkroo
 class Files:
     """Files of the object store, by path.
 
-    `adopted`: named by lost events, with the hash that these say, where the ledger expects a file now. `unnamed`:
-    there, and named by nothing. `missing`: named by the ledger, and not there.
+    `adopted`: named by lost events, with the hash from these, and now expected by the ledger. `unnamed`: present, but
+    named by nothing. `missing`: named by the ledger, but absent.
     """
 
     adopted: int
@@ -60,7 +60,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done, or would be. `epoch` None: nothing was changed. `saved` is the file of the lost events."""
+    """What was done, or would be done. `epoch` None: nothing was changed. `saved` is the file with the lost events."""
 
     plan: Plan | None
     epoch: UUID | None
@@ -68,7 +68,7 @@ class Report:
     files: Files | None
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The report as JSON."""
         plan, files = self.plan, self.files
         return {
             "epoch": None if self.epoch is None else str(self.epoch),
@@ -93,10 +93,10 @@ class Report:
 def restored(
     dsn: str, nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool, dry_run: bool
 ) -> Report:
-    """Find what the ledger lost, take it back or begin without it, and let writes go on. Safe to repeat.
+    """Find the events that the ledger lost, restore or discard them, and allow writes again. Safe to repeat.
 
-    `discard` leaves the lost events out; `declare` begins an epoch though nothing differs. Raises `Unavailable`,
-    `RestoreRefused` and `BlobStoreUnavailable`; then the ledger is as it was, and writes are stopped as before.
+    `discard` leaves the lost events out; `declare` begins an epoch even if nothing differs. Raises `Unavailable`,
+    `RestoreRefused` and `BlobStoreUnavailable`; then the ledger is unchanged, and writes remain stopped.
     """
     with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
         try:
@@ -117,12 +117,12 @@ def _restored(
     connection: Connection[TupleRow], nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool
 ) -> Report:
     lost = _find(connection, nats_url)
-    if is_replaced(connection, lost.made):  # a run before this one died at the very end
+    if is_replaced(connection, lost.made):  # an earlier run died at the very end
         _delete_stream(nats_url)
         return Report(None, None, None, None)
     if not _is_needed(connection, lost, declare=declare):
         return Report(None, None, None, None)
-    stop_writes(connection, WORKING)  # from here on the ledger stays as it is looked at
+    stop_writes(connection, WORKING)  # from here on the ledger does not change
     lost = _find(connection, nats_url)
     saved = _saved(lost, folder)
     reached(Point.RESTORED_AFTER_FILE)
@@ -137,7 +137,7 @@ def _restored(
 
 
 def _saved(lost: Lost, folder: Path) -> Path | None:
-    """The file with the lost events, where there are some. Raises `RestoreRefused`."""
+    """The file with the lost events; None if there are none. Raises `RestoreRefused`."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return save(lost, folder) if lost.events else None
@@ -164,7 +164,7 @@ def _is_needed(connection: Connection[TupleRow], lost: Lost, *, declare: bool) -
 
 
 def _take_orders_back(nats_url: str) -> None:
-    """Empty WORK: its orders are of the ledger that was lost. The dispatcher sends those of this one again."""
+    """Empty WORK: its orders belong to the lost ledger. The dispatcher sends the orders of this one again."""
 
     async def purge() -> None:
         async with _connected(nats_url) as client:
@@ -172,14 +172,14 @@ def _take_orders_back(nats_url: str) -> None:
                 await client.jetstream(timeout=CONNECT_S_MAX).purge_stream(WORK_STREAM)
             except NotFoundError:
                 return
-            except TimeoutError:  # no right to; workers drop an order of a job that is not there
+            except TimeoutError:  # without permission; workers drop an order of a job that does not exist
                 log.warning("orders of what was lost may be left: run `nats stream purge %s`", WORK_STREAM)
 
     asyncio.run(purge())
 
 
 def _delete_stream(nats_url: str) -> None:
-    """So that the relay fills it again; if this is cut off, the relay deletes it by itself."""
+    """Delete the stream so that the relay fills it again. If this is interrupted, the relay deletes it."""
 
     async def delete() -> None:
         async with _connected(nats_url) as client:
@@ -192,7 +192,7 @@ def _delete_stream(nats_url: str) -> None:
 
 
 class _connected:  # noqa: N801 - reads as a function
-    """A connection for a moment. Raises `Unavailable`."""
+    """A short-lived connection. Raises `Unavailable`."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -200,14 +200,14 @@ class _connected:  # noqa: N801 - reads as a function
 
     async def __aenter__(self) -> Client:
         async def heard(_: Exception) -> None:
-            """Said below."""
+            """Reported below."""
 
         try:
             await self._client.connect(
                 nats_servers(self._url),
                 connect_timeout=CONNECT_S_MAX,
                 allow_reconnect=False,
-                max_reconnect_attempts=1,  # else it tries for two minutes
+                max_reconnect_attempts=1,  # otherwise it retries for two minutes
                 error_cb=heard,
             )
         except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -221,7 +221,7 @@ class _connected:  # noqa: N801 - reads as a function
 
 
 class _Named:
-    """Files by what events say: where each asset's is to be, and those that are there, with their hashes."""
+    """Files according to events: the expected path of each asset, and the completed ones with their hashes."""
 
     def __init__(self) -> None:
         self.reserved: dict[UUID, str] = {}
@@ -229,7 +229,7 @@ class _Named:
         self._of: dict[UUID, set[str]] = {}
 
     def take(self, stream_id: UUID, topic: str, state: bytes) -> None:
-        """The next event, in order."""
+        """Add the next event, in order."""
         try:
             data = orjson.loads(state)["data"]
             match name_of(topic):
@@ -243,7 +243,7 @@ class _Named:
                     for path in self._of.pop(stream_id, set()):
                         self.there.pop(path, None)
         except (KeyError, TypeError, ValueError):
-            return  # an event that cannot be read names nothing
+            return  # an unreadable event names no files
 
     def _add(self, stream_id: UUID, path: str, sha256: str) -> None:
         self.there[path] = sha256
@@ -251,7 +251,7 @@ class _Named:
 
 
 def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> Files:
-    """What the object store holds against what the ledger names now."""
+    """Compare the object store with the files that the ledger names now."""
     now, before = _Named(), _Named()
     for stream_id, topic, state in connection.execute(SQL["files"], binary=True):
         now.take(stream_id, topic, bytes(state))

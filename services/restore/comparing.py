@@ -1,7 +1,7 @@
-"""Whether LEDGER and the ledger are of one history: the last message against the event at its position, by content.
+"""Checks that LEDGER and the ledger share one history: compares the last message with the event at its position.
 
-A ledger that lost events hands out their positions again. So LEDGER may be longer than it, or hold other events at the
-same positions; each is found here, before anything is published, and when a process starts.
+A ledger that lost events assigns their positions again. So LEDGER may be longer, or hold other events at the same
+positions; both are detected here, before anything is published, and when a process starts.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from services.wire import LEDGER_STREAM
 log = logging.getLogger(__name__)
 
 EPOCH: Final = "darkroom-epoch"
-"""Where the stream's metadata has the epoch of the ledger that it was filled from."""
+"""Key of the stream's metadata with the epoch of the ledger that filled it."""
 
 BACK_MAX: Final = 100
-"""Messages that may be missing or damaged at the end of LEDGER before nothing can be compared."""
+"""Maximum number of missing or damaged messages at the end of LEDGER; with more nothing can be compared."""
 
 LOOK_S: Final = 0.5
-"""Between two tries to compare when a process starts."""
+"""Seconds between attempts to compare when a process starts."""
 
 COMMAND_S_MAX: Final = 10.0
-"""A command that is about to write waits so long for NATS."""
+"""Maximum seconds that a command that is about to write waits for NATS."""
 
 REMEDY: Final = "Writes are stopped; run `darkroom restored`."
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes an event this one and no other. A flipped bit elsewhere in it is damage, not another history."""
+    """The fields that identify an event. A flipped bit elsewhere in it is damage, not another history."""
 
     position: int
     stream: str
@@ -51,7 +51,7 @@ class Identity:
 
 
 def identity_of_message(message: RawStreamMsg) -> Identity | None:
-    """Of what LEDGER holds; None for a message that is damaged."""
+    """The identity of a message of LEDGER; None if it is damaged."""
     try:
         told = orjson.loads(message.data or b"")
         state = told["state"]
@@ -62,7 +62,7 @@ def identity_of_message(message: RawStreamMsg) -> Identity | None:
 
 
 def identity_of_event(event: RawEvent) -> Identity:
-    """Of what the ledger holds."""
+    """The identity of an event of the ledger."""
     try:
         command_id: str | None = str(orjson.loads(event.state)["meta"]["command_id"])
     except (KeyError, TypeError, ValueError):
@@ -71,7 +71,7 @@ def identity_of_event(event: RawEvent) -> Identity:
 
 
 def is_same(ours: Identity, theirs: Identity) -> bool:
-    """Whether both are the same event. What has no readable state is known by its place in its stream."""
+    """Whether both are the same event. An event without a readable state is identified by its place in its stream."""
     if None in {ours.command_id, theirs.command_id}:
         return (ours.position, ours.stream, ours.version, ours.topic) == (
             theirs.position,
@@ -83,9 +83,9 @@ def is_same(ours: Identity, theirs: Identity) -> bool:
 
 
 async def last_readable(broker: Broker, last: int) -> Identity | None:
-    """The last message of LEDGER at or before `last` that says what it is; None when there is none near it.
+    """The last message of LEDGER at or before `last` that can be identified; None if there is none nearby.
 
-    None as well for a NATS user that may not read LEDGER: then only its length is compared.
+    Also None for a NATS user without permission to read LEDGER: then only its length is compared.
     """
     for sequence in range(last, max(last - BACK_MAX, 0), -1):
         if not broker.may_read_ledger:
@@ -97,7 +97,7 @@ async def last_readable(broker: Broker, last: int) -> Identity | None:
 
 
 async def identity_at(jetstream: JetStreamContext, sequence: int) -> Identity | None:
-    """The message of LEDGER at a sequence; None where it is missing or damaged."""
+    """The message of LEDGER at a sequence; None if it is missing or damaged."""
     try:
         return identity_of_message(await jetstream.get_msg(LEDGER_STREAM, sequence))
     except NotFoundError:
@@ -105,7 +105,7 @@ async def identity_at(jetstream: JetStreamContext, sequence: int) -> Identity | 
 
 
 class Incarnation:
-    """The ledger as the relay knows it: what it publishes must follow what LEDGER holds."""
+    """The relay's view of the ledger: what it publishes must continue what LEDGER holds."""
 
     def __init__(self, ledger: Ledger, broker: Broker) -> None:
         self._ledger = ledger
@@ -115,10 +115,10 @@ class Incarnation:
         self._stamped: str | None = None
 
     async def following(self, info: StreamInfo, limit: int) -> Sequence[RawEvent]:
-        """The events that come after what the stream holds.
+        """The events after those that the stream holds.
 
-        Raises `OutOfStep` when they follow something else than that, after writes were stopped. In the steady state
-        this costs no request: the event before the batch is read with it.
+        Raises `OutOfStep` if the histories differ, after writes were stopped. Normally this costs no extra request: the
+        event before the batch is read with it.
         """
         last = info.state.last_seq
         known = await self._last_of(info)
@@ -134,21 +134,21 @@ class Incarnation:
         return new
 
     async def _head(self, batch: Sequence[RawEvent], last: int) -> int:
-        """Where the ledger ends that has nothing after `last`; asked only where the batch does not tell."""
+        """The ledger's head if it has nothing after `last`; queried only if the batch does not show it."""
         if batch and batch[-1].position == last:
             return last
         return 0 if last == 0 else await asyncio.to_thread(self._ledger.head)
 
     def published(self, event: RawEvent) -> None:
-        """The stream ends with this event now."""
+        """The stream now ends with this event."""
         self._known = identity_of_event(event)
 
     def forget(self) -> None:
-        """Whether the stream ends where it was thought to is not known: it is asked again."""
+        """The end of the stream is unknown; it will be read again."""
         self._known = None
 
     async def _last_of(self, info: StreamInfo) -> Identity | None:
-        """The last message of the stream; None for an empty one. Looked up unless this relay has sent it itself."""
+        """The last message of the stream; None if it is empty. Read unless this relay sent it."""
         last, made = info.state.last_seq, str(info.created)
         if made != self._made:
             await self._belong(info)
@@ -160,7 +160,10 @@ class Incarnation:
         return self._known
 
     async def _belong(self, info: StreamInfo) -> None:
-        """A stream that this relay has not seen yet. One whose history was given up is made anew, here and now."""
+        """Check a stream that this relay has not seen yet.
+
+        If it belongs to a replaced history, delete it and raise `OutOfStep`.
+        """
         current = (await asyncio.to_thread(self._ledger.epochs)).current
         if current is None:
             return
@@ -170,7 +173,7 @@ class Incarnation:
             raise OutOfStep(f"the stream {LEDGER_STREAM} is made anew")
 
     async def _stamp(self, info: StreamInfo) -> None:
-        """Write the ledger's epoch into the metadata of a stream that turned out to fit it."""
+        """Write the ledger's epoch into the metadata of a stream that matches it."""
         if self._stamped == str(info.created):
             return
         current = (await asyncio.to_thread(self._ledger.epochs)).current
@@ -181,7 +184,7 @@ class Incarnation:
         self._stamped = str(info.created)
 
     async def refuse_another_event(self, position: int) -> None:
-        """Stop writes: somewhere before its end the stream holds another event. Raises `OutOfStep`."""
+        """Stop writes: the stream holds another event somewhere before its end. Raises `OutOfStep`."""
         await self._refuse(differs(position))
 
     async def _refuse(self, reason: str) -> None:
@@ -191,7 +194,7 @@ class Incarnation:
 
 
 def longer(last: int, head: int) -> str:
-    """Why writes stop when the ledger lost events that LEDGER holds."""
+    """The reason for stopping writes if the ledger lost events that LEDGER holds."""
     return (
         f"The stream {LEDGER_STREAM} of NATS holds {last} events and the ledger {head}: Postgres was restored from an "
         f"older backup, or they belong to different ledgers. {REMEDY}"
@@ -199,7 +202,7 @@ def longer(last: int, head: int) -> str:
 
 
 def differs(position: int) -> str:
-    """Why writes stop when a position was handed out twice."""
+    """The reason for stopping writes if a position was assigned twice."""
     return (
         f"The stream {LEDGER_STREAM} of NATS holds another event at position {position} than the ledger: Postgres was "
         f"restored from an older backup, or they belong to different ledgers. {REMEDY}"
@@ -207,9 +210,9 @@ def differs(position: int) -> str:
 
 
 async def why_different(ledger: Ledger, broker: Broker) -> str | None:
-    """Why LEDGER is of another history than the ledger; None when it fits, or holds nothing to compare.
+    """Why LEDGER has another history than the ledger; None if they match, or if there is nothing to compare.
 
-    Raises `Unavailable` and what nats-py raises.
+    Raises `Unavailable` and the exceptions of nats-py.
     """
     try:
         info = await broker.jetstream.stream_info(LEDGER_STREAM)
@@ -218,8 +221,8 @@ async def why_different(ledger: Ledger, broker: Broker) -> str | None:
     last = info.state.last_seq
     epochs = await asyncio.to_thread(ledger.epochs)
     if epochs.current is not None and epochs.current.replaced_stream == str(info.created):
-        return None  # the relay makes it anew
-    head = await asyncio.to_thread(ledger.head)  # after the stream: the ledger only grows
+        return None  # the relay creates it again
+    head = await asyncio.to_thread(ledger.head)  # read after the stream: the ledger only grows
     if last > head:
         return longer(last, head)
     known = await last_readable(broker, last)
@@ -236,11 +239,11 @@ class Admission:
         self._is_given = False
 
     def is_given(self) -> bool:
-        """Whether it has."""
+        """Whether the comparison has succeeded."""
         return self._is_given
 
     async def seek(self, ledger: Ledger, broker: Broker) -> None:
-        """Compare as soon as Postgres and NATS can be reached. Where they differ, writes are stopped for everybody."""
+        """Compare as soon as Postgres and NATS can be reached. If they differ, writes are stopped for all processes."""
         while not self._is_given:
             try:
                 if broker.connected:
@@ -256,10 +259,10 @@ class Admission:
 
 
 def require_same_history(ledger: Ledger, nats_url: str) -> None:
-    """Compare once, for a command that is about to write: what it appends could not be taken back.
+    """Compare once, for a command that is about to write: its events could not be removed later.
 
-    Raises `WritesStopped` where they differ, after writes were stopped for everybody; and `Unavailable` with the reason
-    `not_compared` while NATS cannot be reached.
+    Raises `WritesStopped` if they differ, after writes were stopped for all processes; raises `Unavailable` with the
+    reason `not_compared` if NATS cannot be reached.
     """
 
     async def compare() -> None:

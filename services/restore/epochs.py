@@ -1,4 +1,4 @@
-"""Epochs: each restore of the ledger begins one, and the ids in clients' event streams say of which they are."""
+"""Epochs: each restore of the ledger begins one, and event ids of clients contain their epoch."""
 
 import re
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from projections.sql import load
 SQL = load("epochs.sql", "services.restore")
 
 SHORT: Final = 8
-"""Characters of an epoch that stand for it in an event id."""
+"""Characters of an epoch in an event id."""
 
 EVENT_ID: Final = re.compile(rf"(?:([0-9a-f]{{{SHORT}}})-)?(\d{{1,19}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One incarnation of the ledger. Positions before `from_position` hold what they held in the epoch before."""
+    """One incarnation of the ledger. Positions before `from_position` are unchanged from the epoch before."""
 
     epoch: UUID
     number: int
@@ -31,25 +31,25 @@ class Epoch:
 
     @property
     def short(self) -> str:
-        """What stands for it in an event id; nothing for the first: its ids are plain positions."""
+        """The epoch's form in an event id; empty for the first, whose ids are plain positions."""
         return "" if self.number == 0 else self.epoch.hex[:SHORT]
 
 
 class EventId(NamedTuple):
-    """A place in the event stream of a client: the short form of its epoch, and the position there."""
+    """A place in a client's event stream: the short form of an epoch, and a position in it."""
 
     epoch: str
     position: int
 
 
 def read_epochs(connection: Connection[TupleRow]) -> list[Epoch]:
-    """Every epoch that the ledger knows, the first one first."""
+    """All epochs of the ledger, the first one first."""
     with connection.cursor(row_factory=class_row(Epoch)) as cursor:
         return cursor.execute(SQL["epochs"]).fetchall()
 
 
 def stopped_reason(connection: Connection[TupleRow]) -> str | None:
-    """Why writes are stopped; None while they are not."""
+    """Why writes are stopped; None if they are not."""
     row = connection.execute(SQL["stopped"]).fetchone()
     return None if row is None else str(row[0])
 
@@ -60,33 +60,33 @@ def stop_writes(connection: Connection[TupleRow], reason: str) -> None:
 
 
 def event_id_of(text: str) -> EventId | None:
-    """What a client sent as `Last-Event-ID`; None for what never was one."""
+    """Parse `Last-Event-ID`; None if it is invalid."""
     found = EVENT_ID.fullmatch(text)
     return None if found is None else EventId(found[1] or "", int(found[2]))
 
 
 class Epochs:
-    """All epochs of the ledger, and what they say of a position. Immutable."""
+    """All epochs of the ledger, and the positions that they share. Immutable."""
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
         self._epochs = tuple(epochs)
 
     @property
     def current(self) -> Epoch | None:
-        """The one that the ledger is in; None for a ledger in memory."""
+        """The current epoch; None for a ledger in memory."""
         return self._epochs[-1] if self._epochs else None
 
     def label(self, position: int) -> bytes:
-        """The event id of a position of this ledger: of the epoch since which it holds what it holds."""
+        """The event id of a position of this ledger, with the epoch since which its event is unchanged."""
         for epoch in reversed(self._epochs[1:]):
             if position >= epoch.from_position:
                 return b"%s-%d" % (epoch.short.encode(), position)
         return b"%d" % position
 
     def shared_with(self, epoch: str) -> int | None:
-        """The last position that this ledger shares with that epoch; None for the epoch that it is in.
+        """The last position that this ledger shares with that epoch; None for the current epoch.
 
-        An epoch that a backup did not know shares what the one that followed it says, and an unknown one the least.
+        For an epoch that a backup did not know, the epoch that followed it decides; an unknown one shares the least.
         """
         if not self._epochs:
             return None

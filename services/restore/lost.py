@@ -1,4 +1,4 @@
-"""What LEDGER holds and the ledger lost: where the two part, and the events behind that place as they were."""
+"""Finds what LEDGER holds and the ledger lost: where the two differ, and the events after that position."""
 
 import asyncio
 import gzip
@@ -19,21 +19,21 @@ from services.restore.comparing import EPOCH, identity_at, identity_of_event, is
 from services.wire import LEDGER_STREAM
 
 AT_ONCE: Final = 256
-"""Messages asked for at a time."""
+"""Messages requested at a time."""
 
 STATE: Final = b',"state":'
-"""What stands before the state in a message: its bytes are taken as they are, for the chain covers them."""
+"""The text before the state in a message: the state's bytes are copied unchanged, since the chain covers them."""
 
 ReadAt = Callable[[int], RawEvent | None]
-"""The ledger's event at a position."""
+"""Reads the ledger's event at a position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Where LEDGER and the ledger part. `shared` is the last position at which both hold the same event.
+    """The events that only LEDGER has. `shared` is the last position at which both hold the same event.
 
-    `events` are those of LEDGER after it, up to `last`; what is missing or damaged there is not among them. `made` is
-    when the stream was made and `epoch` the one that it carries; both None without a stream.
+    `events` are those of LEDGER after it, up to `last`, without missing or damaged ones. `made` is the stream's
+    creation time and `epoch` the one in its metadata; both None without a stream.
     """
 
     shared: int
@@ -42,23 +42,24 @@ class Lost:
     made: str | None
     epoch: UUID | None
     scattered: bool = False
-    """Whether LEDGER and the ledger agree at the end all the same: the ledger grew on, and was published, unnoticed."""
+    """Whether LEDGER and the ledger differ in the middle but agree at the end: the ledger grew and was published,
+    unnoticed."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether every lost position is there."""
+        """Whether every lost event is present."""
         return not self.scattered and self.count == len(self.events)
 
     @property
     def count(self) -> int:
-        """How many events the ledger lost."""
+        """The number of events that the ledger lost."""
         return len(self.events) if self.scattered else self.last - self.shared
 
 
 async def find_lost(jetstream: JetStreamContext, read_at: ReadAt, head: int, *, thorough: bool = False) -> Lost:
-    """Bisect for the place where LEDGER and a ledger that ends at `head` part, and read what lies behind it.
+    """Bisect for the position from which LEDGER and a ledger that ends at `head` differ, and read the events after it.
 
-    `thorough`: where both agree at the end, every message is compared.
+    `thorough`: if both agree at the end, compare every message.
     """
     try:
         info = await jetstream.stream_info(LEDGER_STREAM)
@@ -73,11 +74,11 @@ async def find_lost(jetstream: JetStreamContext, read_at: ReadAt, head: int, *, 
     scattered = await _scattered(jetstream, read_at, last) if thorough else []
     if scattered:
         return Lost(scattered[0].position - 1, last, scattered, *about, scattered=True)
-    return Lost(max(head, last), max(head, last), (), *about)  # the ledger has all that LEDGER has
+    return Lost(max(head, last), max(head, last), (), *about)  # the ledger has everything that LEDGER has
 
 
 async def _scattered(jetstream: JetStreamContext, read_at: ReadAt, last: int) -> list[RawEvent]:
-    """What LEDGER holds at positions where the ledger holds other events."""
+    """The events of LEDGER at positions where the ledger holds other events."""
     found: list[RawEvent] = []
     for start in range(1, last + 1, AT_ONCE):
         for theirs in await _events(jetstream, start, min(start + AT_ONCE - 1, last)):
@@ -88,7 +89,7 @@ async def _scattered(jetstream: JetStreamContext, read_at: ReadAt, last: int) ->
 
 
 async def _last_shared(jetstream: JetStreamContext, read_at: ReadAt, end: int) -> int:
-    """Up to `end`. What is unreadable in LEDGER is taken for the same as what stands before it."""
+    """The last shared position, at most `end`. An unreadable message of LEDGER counts like the one before it."""
 
     async def shares(position: int, down_to: int) -> tuple[int, bool]:
         for sequence in range(position, down_to, -1):
@@ -121,7 +122,7 @@ async def _events(jetstream: JetStreamContext, first: int, last: int) -> list[Ra
 
 
 async def _event_at(jetstream: JetStreamContext, sequence: int) -> RawEvent | None:
-    """The event of a message, with the bytes of its state; None where there is none, or no state."""
+    """The event of a message, with the unchanged bytes of its state; None if it or its state is missing."""
     try:
         data = (await jetstream.get_msg(LEDGER_STREAM, sequence)).data or b""
         told = orjson.loads(data)
@@ -134,7 +135,7 @@ async def _event_at(jetstream: JetStreamContext, sequence: int) -> RawEvent | No
 
 
 def save(lost: Lost, folder: Path) -> Path:
-    """Write the lost events to a file of their own, a line of JSON each; on disk when this returns. Safe to repeat."""
+    """Write the lost events to a separate file, one line of JSON each. Synced to disk. Safe to repeat."""
     lines = b"".join(
         b'{"position":%d,"stream":"%s","version":%d,"topic":%s,"state":%s}\n'
         % (one.position, str(one.stream_id).encode(), one.version, orjson.dumps(one.topic), one.state)

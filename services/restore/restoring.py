@@ -87,7 +87,7 @@ def head_of(connection: Connection[TupleRow]) -> int:
 
 
 def is_replaced(connection: Connection[TupleRow], made: str | None) -> bool:
-    """Whether a restore has already given up the stream that was made then: only the relay has not made it anew yet."""
+    """Whether a restore has already replaced the stream created at that time; the relay has not yet recreated it."""
     row = connection.execute(SQL["is_replaced"], (made,)).fetchone()
     return made is not None and row is not None and bool(row[0])
 

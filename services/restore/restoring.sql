@@ -2,7 +2,7 @@
 select pg_advisory_xact_lock(hashtextextended('darkroom.ledger', 0))
 
 -- name: let_go
--- Takes a lock that no append gets past until this transaction ends.
+-- Takes a lock that blocks every append until this transaction ends.
 alter table ledger disable trigger ledger_stop
 
 -- name: forget_stop
@@ -54,6 +54,6 @@ where regexp_replace(topic, '\.v[0-9]+$', '') in (
 order by notification_id
 
 -- name: end_others
--- Whoever is connected begins again with the ledger as it is now.
+-- All other clients must reconnect and read the ledger as it is now.
 select pg_terminate_backend(pid) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'

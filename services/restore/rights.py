@@ -1,8 +1,8 @@
-"""A database that was restored without its roles: what its migrations gave to them is given again.
+"""Restores the rights of a database that was restored without its roles.
 
-A dump has the tables and functions of a database; the roles are the server's, and every grant, policy and owner that
-names a missing one is lost with it. What the rights must be is not written down a second time: the same migrations are
-applied to a database made for that alone, and what it has and this one lacks is given.
+A dump has the tables and functions of a database; roles belong to the server, and every grant, policy and owner that
+names a missing one is lost. The correct rights are not written down a second time: the same migrations are applied to a
+temporary database, and the rights that this one lacks are granted.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ WITHOUT_ROLES = "the database was restored without its roles; run `darkroom migr
 
 
 class RightsUnknown(Exception):
-    """The user may not make the database that would tell."""
+    """The user may not create the temporary database."""
 
     code = "rights_unknown"
 
 
 def lacks_rights(connection: Connection[TupleRow]) -> bool:
-    """Whether the schema is there without what its migrations gave to its roles."""
+    """Whether the schema exists without the rights that its migrations gave to its roles."""
     for asked in (SQL["is_migrated"], SQL["lacking"]):
         row = connection.execute(asked).fetchone()
         if row is None or not row[0]:
@@ -36,12 +36,12 @@ def lacks_rights(connection: Connection[TupleRow]) -> bool:
 
 
 def rights_of(connection: Connection[TupleRow]) -> list[str]:
-    """Every right of the schema, as the statement that gives it, in an order in which they can be given."""
+    """Every right of the schema, as the statement that grants it, in an order in which they can run."""
     return [str(statement) for (statement,) in connection.execute(SQL["rights"])]
 
 
 def rights_wanted(connection: Connection[TupleRow], apply: Callable[[Connection[TupleRow]], object]) -> list[str]:
-    """What the rights are after `apply` on an empty database of the same server; it makes the roles as well.
+    """The rights after `apply` on an empty database of the same server, which also creates the roles.
 
     Raises `RightsUnknown`.
     """
@@ -66,7 +66,7 @@ def rights_wanted(connection: Connection[TupleRow], apply: Callable[[Connection[
 
 
 def give(connection: Connection[TupleRow], wanted: Sequence[str]) -> int:
-    """Give what is wanted and lacking; how many rights that were."""
+    """Grant the missing rights; returns their number."""
     there = set(rights_of(connection))
     lacking = [statement for statement in wanted if statement not in there]
     for statement in lacking:

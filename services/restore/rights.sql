@@ -2,7 +2,7 @@
 select to_regclass('migrations') is not null
 
 -- name: lacking
--- Whether the schema is there without the roles, grants or policies that its migrations made.
+-- Whether the schema exists without the roles, grants or policies of its migrations.
 select exists (select from migrations where name = '0014_roles.sql') and (
   exists (
     select from unnest(array['darkroom_api', 'darkroom_reader', 'darkroom_writer', 'darkroom_projector']) as wanted
@@ -17,7 +17,7 @@ select exists (select from migrations where name = '0014_roles.sql') and (
 )
 
 -- name: rights
--- Every right that the schema gives, as the statement that gives it; owners first, for they give the others.
+-- Every right of the schema, as the statement that grants it; owners first, since they grant the others.
 with ours as (
   select oid, nspname from pg_namespace where nspname in (current_schema(), 'views', 'views_next', 'views_previous', 'views_as_of')
 ), tables as (
