@@ -1,6 +1,7 @@
-"""A server process that is ours: started in its own session, logged to a file, ended step by step.
+"""A server as a child process: started in its own session, logged to a file, ended step by step.
 
-On Linux it dies with us however we die. Elsewhere, and where a process outlived us all the same, `processes` finds it.
+On Linux it ends when its parent dies, for any reason. `processes` finds one that outlived its parent, on Linux or
+elsewhere.
 """
 
 import json
@@ -20,11 +21,11 @@ LOG_BYTES_MAX = 16 * 1024**2  # then it becomes NAME.log.1 and replaces the olde
 TAIL_BYTES = 16 * 1024
 
 Steps = Sequence[tuple[signal.Signals, float]]
-"""Signals to send one after another, each with the seconds to wait for the end before the next."""
+"""Signals to send in order, each with the seconds to wait before the next."""
 
 
 class Child:
-    """One server: its command, its log, and the process while there is one. Not thread-safe; its owner locks."""
+    """One server: its command, its log, and its process while it runs. Not thread-safe; its owner locks."""
 
     def __init__(
         self,
@@ -36,7 +37,10 @@ class Child:
         environment: Mapping[str, str] | None = None,
         in_turn: bool = False,
     ) -> None:
-        """`environment`: instead of ours. `user`: whom to become; only root can. `in_turn`: see services.scheduling."""
+        """`environment` replaces the inherited one.
+
+        `user` runs the child as that user, which only root can. `in_turn`: see services.scheduling.
+        """
         self.command = list(command)
         self.log = log
         self._death_signal = death_signal
@@ -49,7 +53,8 @@ class Child:
     def spawn(self) -> None:
         """Start the process.
 
-        Linux counts the end of the calling *thread* as the death of the parent: call from one that outlives the child.
+        Linux treats the end of the calling *thread* as the death of the parent: call this from a thread that outlives
+        the child.
         """
         terms = {
             "parent": os.getpid(),
@@ -71,7 +76,7 @@ class Child:
                 stderr=log,
                 cwd="/",
                 env=self._environment,
-                start_new_session=True,  # the terminal's Ctrl-C is for us; we end our children in order
+                start_new_session=True,  # Ctrl-C in the terminal must reach only us; we end our children in order
             )
         finally:
             os.close(log)
@@ -82,7 +87,7 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """How it ended; None while it runs, or before it was started."""
+        """The exit status; None while it runs, or before it was started."""
         return None if self._process is None else self._process.poll()
 
     @property
@@ -90,7 +95,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def wait(self, timeout_s: float) -> int | None:
-        """The exit status, or None when it still runs after that long."""
+        """The exit status, or None if it still runs after the timeout."""
         if self._process is None:
             return None
         try:
@@ -103,7 +108,7 @@ class Child:
             self._process.send_signal(sig)
 
     def end(self, steps: Steps) -> None:
-        """End it and wait until it has ended. Nothing happens when it does not run."""
+        """End it and wait until it has ended. Does nothing if it is not running."""
         for sig, patience_s in steps:
             self.send(sig)
             if not self.running or self.wait(patience_s) is not None:
@@ -111,7 +116,7 @@ class Child:
         self._process = None
 
     def tail(self) -> str:
-        """The end of what the present (or the last) process logged."""
+        """The end of the log of the current (or the last) process."""
         try:
             with self.log.open("rb") as log:
                 end = log.seek(0, os.SEEK_END)
@@ -122,12 +127,15 @@ class Child:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without PG*, as a PGPORT of the user's must not move our server; messages in English, as we read them."""
+    """Our environment without PG*: the user's PGPORT must not move our server.
+
+    Messages in English, since we parse them.
+    """
     return {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))} | {"LC_ALL": "C"}
 
 
 def processes(name: str, belongs: Callable[[str], bool]) -> list[Any]:
-    """Running processes (as psutil gives them) of that name whose command line belongs."""
+    """Running processes (psutil's objects) with this name and a matching command line."""
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 — of the extra `embedded`
 
     found = psutil.process_iter(["name", "cmdline"])
@@ -139,7 +147,7 @@ def end_processes(found: Sequence[Any], steps: Steps) -> None:
     import psutil  # noqa: PLC0415 — of the extra `embedded`
 
     def runs(process: Any) -> bool:
-        try:  # a zombie has ended, though the init of a container may never bury it
+        try:  # a zombie has ended, even if the init of a container never reaps it
             return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False

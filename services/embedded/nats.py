@@ -1,4 +1,4 @@
-"""The nats-server that Darkroom brings along: configured, commanded, asked for its health and ended."""
+"""The embedded nats-server: configured, commanded, checked and ended."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from services.embedded.child import Child, Steps, end_processes, processes
 from services.embedded.errors import EmbeddedError, NatsFailed, failure, missing
 from services.nats_accounts import ANY_POOL, Login, accounts
 
-ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
-# Outside of the ephemeral range (from 32768): a client that reconnects to a port inside it can meet itself.
+ANSWER_S_MAX = 2.0  # seconds for one health check; a live server answers in milliseconds
+# Outside the ephemeral range (from 32768): a client that reconnects to a port inside it can connect to itself.
 PORTS = range(20000, 30000)
 
 
@@ -24,9 +24,9 @@ USERS = ("darkroom", "services", "worker")
 
 
 class Nats:
-    """nats-server with JetStream in `data_dir/nats`, on 127.0.0.1, behind passwords that only this folder knows.
+    """nats-server with JetStream in `data_dir/nats`, on 127.0.0.1, with passwords that are stored only in this folder.
 
-    `url` is the operator's, who may do everything; `services_url` and `worker_url` are what our own programs use.
+    `url` is that of the operator, who has all rights; our own programs use `services_url` and `worker_url`.
     """
 
     name = "nats"
@@ -43,7 +43,7 @@ class Nats:
         self._port = 0
 
     def prepare(self) -> None:
-        """End what a Darkroom that died left running, settle on a port, write the configuration."""
+        """End the server of a crashed Darkroom, choose a port, write the configuration."""
         self.end_leftovers()
         port, passwords = self._remembered()
         if not _is_free(port):
@@ -55,7 +55,7 @@ class Nats:
             f"nats://{login.user}:{login.password}@127.0.0.1:{port}" for login in logins
         )
         self._write_conf(port, *logins)
-        # Before there were accounts the streams lay in the global one. What they held is in the ledger.
+        # Versions without accounts kept the streams in the global one. The ledger has their contents.
         shutil.rmtree(self._store / "jetstream" / "$G", ignore_errors=True)
 
     def prepare_again(self) -> None:
@@ -63,7 +63,7 @@ class Nats:
         self.end_leftovers()
 
     def ready(self) -> bool:
-        """Whether it accepts clients: it listens only after JetStream is up, and greets with INFO."""
+        """Whether it accepts clients: it listens only after JetStream is ready, and greets with INFO."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_S_MAX) as client:
                 client.settimeout(ANSWER_S_MAX)
@@ -86,25 +86,23 @@ class Nats:
         end_processes([p for p in found if p.pid != ours], self.steps)
 
     def clean_up(self) -> None:
-        """Nothing: all that it makes is in the data folder."""
+        """Nothing to do: all its files are in the data folder."""
 
     def failed(self, what: str) -> EmbeddedError:
         return failure(NatsFailed, f"nats-server {what}", self._log, self.child.tail())
 
     def _remembered(self) -> tuple[int, dict[str, str]]:
-        """Port and passwords of the last time; a new port at the first, or when the file cannot be read any more."""
+        """The port and passwords of the last start; a new port at the first, or if the file cannot be read."""
         try:
             conf = json.loads(self._conf.read_text())
-            one_user = (
-                [conf["authorization"]] if "authorization" in conf else []
-            )  # as it was before there were accounts
+            one_user = [conf["authorization"]] if "authorization" in conf else []  # the format before accounts
             users = [*one_user, *(user for account in conf.get("accounts", {}).values() for user in account["users"])]
             return int(conf["port"]), {str(user["user"]): str(user["password"]) for user in users}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return _free_port(), {}
 
     def _write_conf(self, port: int, operator: Login, services: Login, worker: Login) -> None:
-        """JSON, which nats-server reads as its own format, and we can read back."""
+        """JSON, which nats-server accepts as its own format, and which we can read again."""
         conf = {
             "server_name": self._server_name,
             "host": "127.0.0.1",
@@ -120,7 +118,7 @@ class Nats:
 
 
 def operator_url(data_dir: Path) -> str | None:
-    """How the operator connects to the nats-server of a `darkroom up` on this folder; None where none has been."""
+    """The operator's URL for the nats-server of a `darkroom up` on this folder; None if there was none."""
     try:
         conf = json.loads((data_dir / "nats.conf").read_text())
         users = [user for account in conf["accounts"].values() for user in account["users"]]
@@ -140,7 +138,7 @@ def _nats_bin() -> Path:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as nats-server does: TIME_WAIT is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as nats-server does: a port in TIME_WAIT is free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

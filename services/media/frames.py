@@ -15,10 +15,10 @@ from services.media.formats import Format
 from services.media.kinds import FRAME_PIXELS_MAX, UnreadableMedia, too_large
 
 EXACTLY: Final = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""How colours become others: rounded, not cut off, or a video would darken each time that it goes on."""
+"""Flags of swscale: round instead of truncating; otherwise a video would get darker with each continuation."""
 
 SDR_WIDTH, SDR_HEIGHT = 1280, 577
-"""From this size on a video that does not name its matrix is taken for BT.709, below for BT.601, as players do."""
+"""Minimum size from which a video without a named matrix is treated as BT.709, below as BT.601, as players do."""
 
 MATRICES: Final = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M,
@@ -28,7 +28,7 @@ MATRICES: Final = {
 
 RGB_MATRIX: Final = 0
 UNKNOWN: Final = frozenset({2, 3})
-"""Code points for a matrix that the file does not name."""
+"""Code points of a matrix that the file does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Display:
 
     @classmethod
     def of(cls, stream: Any, content: bytes, found: Format) -> Self:
-        """Of a video stream. Raises `UnreadableMedia`."""
-        context = stream.codec_context  # None for a codec that is not read, of which `decoded` says so
+        """The settings of a video stream. Raises `UnreadableMedia`."""
+        context = stream.codec_context  # None for an unsupported codec, which `decoded` reports
         size = (0, 0) if context is None else (context.width, context.height)
         return cls(stream.sample_aspect_ratio, video_aperture(content, found, size))
 
@@ -50,7 +50,7 @@ class Display:
 class Geometry:
     """How decoded pixels become shown ones: stretched to width and height, cut to the part that is shown, then turned.
 
-    Turned: rows and columns are exchanged where `is_lying`, then mirrored left to right and top to bottom.
+    Turned: rows and columns are exchanged if `is_lying`, then mirrored left to right and top to bottom.
     """
 
     width: int
@@ -62,7 +62,7 @@ class Geometry:
 
     @classmethod
     def of(cls, frame: Any, display: Display) -> Self:
-        """Of a frame. Raises `UnreadableMedia` for one too large."""
+        """The geometry of a frame. Raises `UnreadableMedia` if it is too large."""
         width, height, aspect = frame.width, frame.height, display.aspect
         if aspect and aspect > 1:
             width = round(width * aspect)

@@ -1,9 +1,10 @@
-"""`darkroom restored`: what a restore of an older backup lost is taken back where that is exact, and writes go on.
+"""Repairs the ledger after a restore from an older backup: lost events are appended again if that is exact.
 
-All of it is one transaction, in which no other process appends. If the ledger has not grown since the restore, the lost
-events land at their positions again, byte for byte: nothing is lost. If it has, whole conversations of which the ledger
-knows nothing newer are appended at new positions, with their envelopes, so that a command of before is not carried out
-twice; what went on differently is left out, and named. Keys follow the users' events: a revoked one stays revoked.
+Everything is one transaction, in which no other process appends. If the ledger has not grown since the restore, the
+lost events get their old positions, byte for byte: nothing is lost. If it has grown, whole conversations without newer
+events in the ledger are appended at new positions, with their envelopes, so that a repeated old command is not executed
+twice; conversations that continued differently are left out and reported. Keys follow the users' events: a revoked one
+stays revoked.
 """
 
 import logging
@@ -32,10 +33,10 @@ log = logging.getLogger(__name__)
 SQL = load("restoring.sql", "services.restore")
 
 LEDGER_ITSELF: Final = UUID("0c2a6a52-7e0f-5d0b-8a51-6d0f7b6f3c9e")
-"""The stream of what became of the ledger as a whole, and the namespace of commands that were split."""
+"""The stream of events about the ledger as a whole, and the namespace of ids for commands that were split."""
 
 ADMIN: Final = "admin"
-"""Whoever runs the command is the administrator; the event is theirs."""
+"""The actor of the event: the person who runs the command is the administrator."""
 
 COMMITS_AT_ONCE: Final = 256
 
@@ -44,14 +45,14 @@ MAPPER: Final = EventMapper()
 
 
 class RestoreRefused(Exception):
-    """The ledger changed while it was being looked at, or cannot take what it should. Nothing was changed."""
+    """The ledger changed during the comparison, or cannot take the events. Nothing was changed."""
 
     code = "restore_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An output that a provider was asked for, of which the ledger knows nothing any more: it may be paid twice."""
+    """An output that was ordered from a provider and that the ledger lost: it may be paid for twice."""
 
     job_id: UUID
     index: int
@@ -61,7 +62,7 @@ class Order:
 
 @dataclass(slots=True)
 class Plan:
-    """What a restore would do. `back` are events that the ledger takes, in order; `left_out` those that it does not."""
+    """What a restore would do. `back` are events to append, in order; `left_out` the others."""
 
     how: How
     shared: int
@@ -81,7 +82,7 @@ def read_at(connection: Connection[TupleRow], position: int) -> RawEvent | None:
 
 
 def head_of(connection: Connection[TupleRow]) -> int:
-    """Where the ledger ends."""
+    """The ledger's last position."""
     row = connection.execute(SQL["head"]).fetchone()
     return 0 if row is None else int(row[0])
 
@@ -93,7 +94,7 @@ def is_replaced(connection: Connection[TupleRow], made: str | None) -> bool:
 
 
 def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> Plan:
-    """What to do with the lost events, as the ledger is now."""
+    """Decide what to do with the lost events, for the ledger as it is now."""
     head = head_of(connection)
     if head == lost.shared and lost.is_whole and not discard:
         how: How = "taken_back" if lost.events else "declared"
@@ -116,9 +117,9 @@ def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> P
 
 
 def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> tuple[Plan, UUID]:
-    """Bring the ledger into its next epoch: one transaction, all or nothing. What was done, and the epoch.
+    """Start the ledger's next epoch: one transaction, all or nothing. Returns what was done, and the epoch.
 
-    Raises `RestoreRefused`, and what Postgres says of a user who does not own the ledger.
+    Raises `RestoreRefused`, and the error of Postgres for a user who does not own the ledger.
     """
     with connection.transaction():
         connection.execute(SQL["lock"])
@@ -147,7 +148,7 @@ def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> t
 
 
 def end_others(connection: Connection[TupleRow]) -> None:
-    """Let every other process connect anew: what it remembers of the ledger may be of another history."""
+    """Close all other connections: the processes may remember another history of the ledger."""
     try:
         connection.execute(SQL["end_others"])
     except psycopg.errors.InsufficientPrivilege:
@@ -157,11 +158,11 @@ def end_others(connection: Connection[TupleRow]) -> None:
 def _sorted_out(
     connection: Connection[TupleRow], lost: Lost, *, discard: bool
 ) -> tuple[list[RawEvent], list[RawEvent]]:
-    """What the ledger can still take, and what it cannot.
+    """The events that the ledger can still take, and those that it cannot.
 
-    A conversation goes whole: a job with its assets, an upload, a batch, a prompt, a user. It fits if nothing of it
-    happened since the place where the histories part, and its streams end where its lost events go on. Users are kept
-    also where all else is discarded.
+    A conversation is kept or left out as a whole: a job with its assets, an upload, a batch, a prompt, a user. It fits
+    if none of it happened since the histories differ, and if its lost events continue its streams. Users are kept even
+    if everything else is discarded.
     """
     conversations: dict[UUID | None, list[RawEvent]] = {}
     for event in lost.events:
@@ -192,7 +193,7 @@ def _sorted_out(
 
 
 def _append(connection: Connection[TupleRow], plan: Plan) -> None:
-    """Raises `RestoreRefused` where an event does not land where it should."""
+    """Raises `RestoreRefused` if an event does not get the expected position."""
     expected = plan.head
     for commits in _groups(_commits(plan.back)):
         for commit, verdict in zip(commits, append_group(connection, commits), strict=True):
@@ -206,7 +207,7 @@ def _append(connection: Connection[TupleRow], plan: Plan) -> None:
 
 
 def _commits(events: Sequence[RawEvent]) -> Iterator[Commit]:
-    """Events that one command made and that lie together, under its id; what of it lies apart, under one of its own."""
+    """Adjacent events of one command, under its id; further events of the same command get a derived id."""
     seen: set[UUID] = set()
     for command, run in groupby(events, key=_command_of):
         together = list(run)
@@ -231,7 +232,7 @@ def _groups(commits: Iterator[Commit]) -> Iterator[list[Commit]]:
 
 
 def _keep_keys(connection: Connection[TupleRow], lost: Lost) -> None:
-    """The table of keys as the lost events left it. A key that was revoked is so for good."""
+    """Update the table of keys from the lost events. A revoked key stays revoked."""
     for recorded in _readable(lost.events):
         event, at = recorded.event, recorded.envelope.at
         if isinstance(event, UserKeyAdded):
@@ -242,9 +243,9 @@ def _keep_keys(connection: Connection[TupleRow], lost: Lost) -> None:
 
 
 def _keep_epochs(connection: Connection[TupleRow], plan: Plan) -> None:
-    """Those that the backup did not know: clients have ids of them, and from the ones before them they parted early."""
+    """Add the epochs that the backup did not know: clients hold event ids of them."""
     if plan.how != "taken_back":
-        return  # elsewhere nothing of them came back at its position
+        return  # otherwise none of their events kept their positions
     for recorded in _readable(plan.back):
         if isinstance(recorded.event, LedgerRestored):
             event = recorded.event
@@ -253,7 +254,7 @@ def _keep_epochs(connection: Connection[TupleRow], plan: Plan) -> None:
 
 
 def _tell(connection: Connection[TupleRow], plan: Plan, epoch: UUID) -> None:
-    """The last event of the transaction says what happened."""
+    """Append the transaction's last event, which describes the restore."""
     shared = plan.shared + len(plan.back) if plan.how == "taken_back" else plan.shared
     restored = LedgerRestored(
         epoch=epoch,
@@ -287,7 +288,7 @@ def _command_of(event: RawEvent) -> UUID | None:
 
 
 def _of_envelope(event: RawEvent, name: str) -> UUID | None:
-    """None for an event whose envelope cannot be read."""
+    """Returns None if the event's envelope cannot be read."""
     try:
         return UUID(orjson.loads(event.state)["meta"][name])
     except (AttributeError, KeyError, TypeError, ValueError):
