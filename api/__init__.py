@@ -1,1 +1,1 @@
-"""The outside: HTTP, the command line, and everything in one process tree. Translation only."""
+"""The interfaces: HTTP, the command line, and everything in one process tree. They only translate."""

@@ -1,4 +1,4 @@
-"""For administrators: how far the views are, rebuilding one, and how the queues do."""
+"""For administrators: the progress of the views, rebuilding a view, and the state of the queues."""
 
 import asyncio
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from projections import ALL, reads
 router = APIRouter(tags=["admin"])
 
 PARKED_SHOWN_MAX = 1_000
-"""Parked events listed in one answer; the first ones are those to look at."""
+"""Maximum parked events in one answer; look at the first ones first."""
 
 VIEWS = tuple(sorted(view.name for view in ALL))
 
@@ -32,7 +32,7 @@ VIEWS = tuple(sorted(view.name for view in ALL))
     responses=answers({200: schemas.Page[schemas.ProjectionState]}, 403, 503),
 )
 async def list_projections(request: Request) -> Response:
-    """How far each view has read the ledger, and what it could not take."""
+    """How far each view has read the ledger, and the events that it could not process."""
     require_admin(request)
     return listed(await asyncio.to_thread(projection_states, running(request)))
 
@@ -43,7 +43,7 @@ async def list_projections(request: Request) -> Response:
     responses=answers({200: schemas.RebuiltView}, 403, 404, 409, 503),
 )
 async def rebuild_projection(request: Request, name: str) -> Response:
-    """Build a view anew beside the live one and swap; answers when it is done."""
+    """Build a view again next to the live one and swap them; answers when it is done."""
     require_admin(request)
     await read_nothing(request)
     if name not in VIEWS:
@@ -69,7 +69,7 @@ async def rebuild_projection(request: Request, name: str) -> Response:
     "/v1/admin/queues", response_model=None, responses=answers({200: schemas.Page[schemas.QueueState]}, 403, 503)
 )
 async def list_queues(request: Request) -> Response:
-    """Each pool: backlog now; waits, throughput and error rate over the last hour."""
+    """Each pool: its backlog now; waits, throughput and error rate over the last hour."""
     require_admin(request)
     here = running(request)
     await wait_for_views(request, here.positions, "jobs", "queue")
@@ -82,7 +82,7 @@ async def list_queues(request: Request) -> Response:
     responses=answers({200: schemas.Page[schemas.PerformanceState]}, 403, 503),
 )
 async def list_performance(request: Request) -> Response:
-    """Each job type of which jobs ended within the last hour: seconds beside what was expected, and memory."""
+    """Each job type with jobs that ended within the last hour: seconds compared with the expected ones, and memory."""
     require_admin(request)
     here = running(request)
     await wait_for_views(request, here.positions, "performance")
@@ -93,7 +93,7 @@ def projection_states(here: Running) -> list[dict[str, Any]]:
     """`ProjectionState` of every view; a view that was never projected is at 0. Raises `Unavailable`."""
     with here.parts.database.connection() as connection:
         positions = reads.view_positions(connection)
-        head = reads.ledger_head(connection)  # after the positions: a lag is never negative
+        head = reads.ledger_head(connection)  # read after the positions: a lag is never negative
         parked = reads.parked(connection, limit=PARKED_SHOWN_MAX)
     return [
         {

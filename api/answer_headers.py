@@ -1,6 +1,6 @@
 """Headers of every answer: what browsers may do with it, and the Idempotency-Key of the request.
 
-A route that needs another value sets the header itself: what an answer brings stays as it is.
+A route that needs another value sets the header itself: existing headers are kept.
 """
 
 from typing import Final
@@ -17,11 +17,11 @@ DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""For JSON, and whatever else says nothing of its own: no browser shows it as a page, and no page frames it."""
+"""Defaults, suited to JSON: no browser shows the answer as a page, and no page can frame it."""
 
 
 class AnswerHeaders:
-    """Adds them to every answer."""
+    """Adds the default headers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

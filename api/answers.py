@@ -1,4 +1,4 @@
-"""How answers are written: JSON by orjson, times in UTC with a Z, a write's position in its header."""
+"""Writes answers: JSON by orjson, times in UTC with a Z, the position of a write in its header."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from api.positions import POSITION
 
 
 def encoded(content: Any) -> bytes:
-    """JSON of dictionaries that may hold UUIDs, times and enums."""
+    """Encode dictionaries that may hold UUIDs, times and enums as JSON."""
     return orjson.dumps(content, option=orjson.OPT_UTC_Z)
 
 
 def answer(content: Any, status: int = 200, *, position: int | None = None, **headers: str) -> Response:
-    """A JSON answer; `position` is that of a write. Underscores in the names of `headers` stand for dashes."""
+    """A JSON answer; `position` is that of a write. Underscores in the names of `headers` become dashes."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if position is not None:
         sent[POSITION] = str(position)

@@ -1,4 +1,4 @@
-"""The composition root of the API: parts in, an ASGI application out."""
+"""The composition root of the API: takes parts, returns an ASGI application."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,8 @@ from services.observability.watch import Watch
 __all__ = ["Parts", "create_app", "end_streams"]
 
 THREADS: Final = 64
-"""Commands that wait for their commit at the same time: each holds a thread, and all share one group commit."""
+"""Maximum number of commands that wait for their commit at a time: each holds a thread, and all share a group
+commit."""
 
 ROUTERS: Final = (
     jobs,
@@ -90,7 +91,7 @@ ROUTERS: Final = (
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The application. Its lifespan runs the event feed; the parts are opened and closed by the caller."""
+    """Create the application. Its lifespan runs the event feed; the caller opens and closes the parts."""
     feed = Feed(parts.ledger)
     identities = Identities(parts.admin_token, parts.database)
     board = ProgressBoard(partial(_who_works, parts), feed.progress)
@@ -109,8 +110,8 @@ def create_app(parts: Parts) -> FastAPI:
         lifespan=_lifespan,
         telemetry={"tracing": False},
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,  # what generators of clients call their functions
-        docs_url=None,  # the page of the framework loads scripts from other hosts
+        generate_unique_id_function=lambda route: route.name,  # function names in generated clients
+        docs_url=None,  # the framework's page loads scripts from other hosts
         redoc_url=None,
     )
     app.state.running = running
@@ -148,14 +149,14 @@ def _who_works(parts: Parts, job_ids: Sequence[UUID]) -> Sequence[RunningAttempt
 
 
 def end_streams(app: FastAPI) -> None:
-    """Let every event stream go, before the server waits for its open requests."""
+    """End every event stream before the server waits for its open requests."""
     app.state.running.feed.end()
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     here: Running = app.state.running
-    # The loop ends its executor itself, after everybody who shares it.
+    # The loop shuts its executor down itself, after everything that uses it.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
     await here.progress.listen(here.parts.broker)
     here.handed_out.begin()

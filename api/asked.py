@@ -1,7 +1,7 @@
-"""Who asks, when, under which key, and until when: what the headers of a submission say.
+"""Reads the headers of a submission: owner, time, Idempotency-Key and deadline.
 
-A submission without an Idempotency-Key is given one, which every answer to it names: who hears that the outcome is
-unknown, or nothing, sends the request again with that key, and it is carried out once.
+A submission without an Idempotency-Key gets a generated one, which every answer to it contains. A client that gets no
+answer, or one with an unknown outcome, repeats the request with that key, and it is executed only once.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ WAIT_S_MAX: Final = 60
 CANCEL_AFTER_MAX: Final = timedelta(days=30)
 
 KEY_BYTES: Final = 18
-"""Of a key that is made here: nobody sends the same one for another request."""
+"""Random bytes of a generated key: no client sends the same one by chance."""
 
 OWNERS: Final = UUID("0b0a7f4e-6c53-4c5c-9b0e-0d6b6f2f6a11")
 """Namespace of the owners, whose namespaces hold the jobs that an Idempotency-Key names. Never changes."""
@@ -42,9 +42,11 @@ WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks, when, and what the headers say. `key` is the Idempotency-Key, `deadline` from Cancel-After.
+    """The owner, the time and the headers of a request.
 
-    `key_is_new`: it was made here, so that nothing can stand under it yet. No key: a part of a request that has one.
+    `key` is the Idempotency-Key, `deadline` comes from Cancel-After.
+
+    `key_is_new`: it was generated here, so nothing can exist under it yet. No key: a part of a request that has one.
     """
 
     owner: str
@@ -62,7 +64,7 @@ def key_of(asked: Asked) -> str:
 
 
 def asked_in(request: Request) -> Asked:
-    """What a request asks. Whatever it is answered, the answer names its key. Raises as `asked_by` does."""
+    """Read a request's headers. Every answer to it will contain its key. Raises as `asked_by` does."""
     asked = asked_by(identity_of(request).owner, request.headers, running(request).parts.clock())
     request.scope[IDEMPOTENCY_KEY] = asked.key
     return asked
@@ -70,7 +72,7 @@ def asked_in(request: Request) -> Asked:
 
 @contextmanager
 def after_the_commit() -> Iterator[None]:
-    """Around what follows a commit: where that fails, the answer must not sound as if nothing had been changed."""
+    """For work after a commit: if it fails, the answer must not suggest that nothing was changed."""
     try:
         yield
     except OutcomeUnknown:
@@ -90,7 +92,7 @@ def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
 
 
 def wait_s(headers: Headers) -> int | None:
-    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None when it is not asked for."""
+    """Seconds of `Prefer: wait=N`, at most 60; bare `wait` is 60. None if it is not requested."""
     found = WAIT.search(headers.get("prefer", ""))
     if found is None:
         return None
@@ -103,9 +105,9 @@ def id_under_key(owner: str, key: str) -> UUID:
 
 
 def retry_id(owner: str, job_id: UUID) -> UUID:
-    """The id of the one job that runs the lost outputs of a job again, whoever asks for it and however often.
+    """The id of the one job that runs the lost outputs of a job again, for every caller and every repeat.
 
-    The name has spaces, so no Idempotency-Key is like it. It never changes: it is in ledgers.
+    The name has spaces, so it differs from every Idempotency-Key. It never changes: it is in ledgers.
     """
     return id_under_key(owner, f"retry of {job_id} by hand")
 
@@ -116,24 +118,27 @@ def retry_sha256(job_id: UUID) -> str:
 
 
 def identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
-    """The job's id, and the hash that recognises the same request under the same key; random without a key."""
+    """The job's id, and the hash that recognises the same request under the same key.
+
+    Without a key, a random id and no hash.
+    """
     if asked.key is None:
         return uuid4(), None
     return id_under_key(asked.owner, asked.key), sha256_of(request)
 
 
 def sha256_of(request: Mapping[str, Any]) -> str:
-    """The hash by which a request is recognised, whatever the order of its fields.
+    """The hash that recognises a request, regardless of the order of its fields.
 
-    Raises `InvalidInput` for one that nests deeper than can be written again.
+    Raises `InvalidInput` if it is nested too deeply to encode.
     """
     return hashlib.sha256(_canonical(request)).hexdigest()
 
 
 def sha256_in_parts(request: Mapping[str, Any], listed: str) -> str:
-    """The same hash of a request with a long list under `listed`, whose items are written one by one.
+    """The same hash for a request with a long list under `listed`, encoded item by item.
 
-    An item that nests too deeply counts as any other one that does: it is rejected by itself.
+    All items that are nested too deeply hash alike: each is rejected later, by itself.
     """
     digest = hashlib.sha256()
     for place, name in enumerate(sorted(request)):

@@ -1,4 +1,4 @@
-"""Assets: details, the file, and what their owner makes of them."""
+"""Assets: details, the file, and curation by the owner."""
 
 import asyncio
 from datetime import datetime
@@ -42,7 +42,7 @@ router = APIRouter(tags=["assets"])
 
 
 THUMBNAIL_TYPE = "image/webp"
-"""Of every thumbnail that the ledger can hold."""
+"""The media type of every thumbnail."""
 
 WRITTEN = answers({200: schemas.ListedAsset}, 400, 404, 409, 410, 413, 415, 422, 503)
 
@@ -56,9 +56,9 @@ class RatingBody(BaseModel):
 
 
 class AssetPatch(BaseModel):
-    """What to change; what is absent stays. A null title takes the title away; tags replace the whole set.
+    """The changes; absent fields stay unchanged. A null title removes the title; `tags` replaces the whole set.
 
-    `add_tags` and `remove_tags` leave all other tags as they are, whatever others do at the same time.
+    `add_tags` and `remove_tags` leave all other tags unchanged, also those of concurrent changes.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -83,7 +83,7 @@ async def get_asset(request: Request, asset_id: str) -> Response:
     responses=files(404, 410, 416, 503),
 )
 async def get_content(request: Request, asset_id: str) -> Response:
-    """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
+    """The file. Its entity tag is the SHA-256 in the ledger; supports a range and conditional requests."""
     row = await _with_file(request, asset_id)
     if row.media_type is None or row.bytes is None or row.sha256 is None:
         raise NotFound("file yet of the asset", f"{row.asset_id}, which is {row.status}")
@@ -99,7 +99,7 @@ async def get_content(request: Request, asset_id: str) -> Response:
     responses=files(404, 410, 416, 503),
 )
 async def get_thumbnail(request: Request, asset_id: str) -> Response:
-    """A small WebP of the file, of a video one of its frames; it is made soon after the asset was completed."""
+    """A small WebP of the file, for a video of one of its frames; created soon after the asset was completed."""
     row = await _with_file(request, asset_id)
     if row.thumbnail_path is None or row.thumbnail_bytes is None or row.thumbnail_sha256 is None:
         raise NotFound("thumbnail yet of the asset", f"{row.asset_id}, which is {row.status}")
@@ -122,13 +122,13 @@ async def rate_asset(request: Request, asset_id: str) -> Response:
 
 @router.put("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
 async def save_asset(request: Request, asset_id: str) -> Response:
-    """Keep it."""
+    """Save it."""
     return await _without_body(request, asset_id, SaveAsset(running(request).parts.clock()))
 
 
 @router.delete("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
 async def unsave_asset(request: Request, asset_id: str) -> Response:
-    """Keep it no longer."""
+    """Remove it from the saved assets."""
     return await _without_body(request, asset_id, UnsaveAsset(running(request).parts.clock()))
 
 
@@ -139,14 +139,14 @@ async def unsave_asset(request: Request, asset_id: str) -> Response:
     openapi_extra=body_and_headers(AssetPatch),
 )
 async def patch_asset(request: Request, asset_id: str) -> Response:
-    """Name it, tag it."""
+    """Change its title and tags."""
     found = identifier("asset", asset_id)
     body = await read_body(request, AssetPatch)
     return await _written(request, found, *_commands_of(body, running(request).parts.clock()))
 
 
 def _commands_of(body: AssetPatch, now: datetime) -> list[AssetCommand]:
-    """Raises `InvalidInput`. The title comes last: tags may be refused, and then nothing is changed."""
+    """Raises `InvalidInput`. The title comes last: if the tags are refused, nothing is changed."""
     given = body.model_fields_set
     commands: list[AssetCommand] = []
     changes = given & {"add_tags", "remove_tags"}
@@ -172,7 +172,7 @@ def _commands_of(body: AssetPatch, now: datetime) -> list[AssetCommand]:
     responses=answers({204: None}, 404, 409, 410, 422, 503),
 )
 async def trash_asset(request: Request, asset_id: str) -> Response:
-    """Put it into the trash; its file stays until it is purged."""
+    """Move it to the trash; its file stays until it is purged."""
     found = identifier("asset", asset_id)
     await read_nothing(request)
     executed = await execute_asset(request, found, TrashAsset(running(request).parts.clock()))
@@ -181,12 +181,12 @@ async def trash_asset(request: Request, asset_id: str) -> Response:
 
 @router.post("/v1/assets/{asset_id}/restore", response_model=None, responses=WRITTEN)
 async def restore_asset(request: Request, asset_id: str) -> Response:
-    """Take it back from the trash."""
+    """Restore it from the trash."""
     return await _without_body(request, asset_id, RestoreAsset(running(request).parts.clock()))
 
 
 async def execute_asset(request: Request, asset_id: UUID, command: AssetCommand) -> AssetExecuted:
-    """Carry out a command on an asset of who asks. Raises what the domain refuses."""
+    """Execute a command on an asset of the caller. Raises the domain's refusals."""
     here = running(request)
     require_broker(here)
     owner = identity_of(request).owner
@@ -201,7 +201,7 @@ async def _without_body(request: Request, asset_id: str, command: AssetCommand) 
 
 
 async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) -> Response:
-    """Carry out the commands; the asset as it is after them."""
+    """Execute the commands; the answer is the changed asset."""
     executed = await execute_asset(request, asset_id, commands[0])
     with after_the_commit():
         for command in commands[1:]:
@@ -211,7 +211,7 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
 
 
 async def _document_after(here: Running, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
-    """The asset after a write: the view's row, which must know its completion, and what the ledger made of it since."""
+    """The asset after a write: the view's row, which must include its completion, with the ledger's newer curation."""
     if not isinstance(executed.state, Completed):
         raise AssertionError("only a completed asset is changed")
     row = await asyncio.to_thread(_row, here, owner, asset_id)
@@ -234,7 +234,7 @@ async def _found(request: Request, text: str) -> ListedAssetRow:
 
 
 async def _with_file(request: Request, text: str) -> ListedAssetRow:
-    """An asset whose file may be asked for. Raises `AssetGone` as well, for one that was purged."""
+    """An asset with a file to read. Also raises `AssetGone` if it was purged."""
     row = await _found(request, text)
     if row.status == "purged":
         raise AssetGone

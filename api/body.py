@@ -1,4 +1,4 @@
-"""Reading a JSON body: bounded, whole, and with every problem named by its path."""
+"""Reads a JSON body: with a limit, completely, and with the path of every problem."""
 
 from typing import Any, Final, TypeVar
 
@@ -11,30 +11,31 @@ from domain.errors import FieldProblem, InvalidInput
 from domain.validation_words import words_for
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-"""A submission is a few kB; files travel elsewhere."""
+"""Maximum bytes of a body: a submission is a few kB; files are uploaded separately."""
 
 MEMBERS_MAX: Final = 256
-"""Members of an object in a body. Each unknown one is a problem to be worded, and no call has a tenth as many."""
+"""Maximum members of an object in a body. Each unknown one becomes a problem in the answer, and no call has a tenth as
+many."""
 
 ELEMENTS_MAX: Final = 1_000
-"""Elements of a list in a body: the items of a batch are the longest one."""
+"""Maximum elements of a list in a body: the items of a batch are the longest one."""
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 Json = dict[str, Any]
 
 
 async def read_object(request: Request) -> Json:
-    """The JSON object that the request brings.
+    """The JSON object in the request's body.
 
-    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedJson`, and `InvalidInput` for what is no object or holds
-    a NUL character, which Postgres cannot store.
+    Raises `UnsupportedMediaType`, `BodyTooLarge`, `MalformedJson`, and `InvalidInput` if it is not an object or
+    contains a NUL character, which Postgres cannot store.
     """
     raw = await _read(request, BODY_BYTES_MAX)
     return _without_nul(_parsed(request, raw), raw)
 
 
 async def read_unchecked(request: Request, bytes_max: int) -> Json:
-    """The same of a body of another size, which may hold NUL characters: `nul_problems` finds them part by part."""
+    """The same for a body of another size, which may contain NUL characters: `nul_problems` finds them part by part."""
     return _parsed(request, await _read(request, bytes_max))
 
 
@@ -44,9 +45,9 @@ def nul_problems(content: Json) -> list[FieldProblem]:
 
 
 def require_few(content: Json, path: str = "body") -> None:
-    """Refuse an object, or one within it, that has more members or elements than any call can take.
+    """Refuse an object that has, or contains one with, more members or elements than any call can take.
 
-    Before anything is said of each of them. Raises `InvalidInput`.
+    This runs before each of them is checked. Raises `InvalidInput`.
     """
     within = content.items() if len(content) <= MEMBERS_MAX else ()
     problems = []
@@ -72,13 +73,13 @@ async def read_body(request: Request, kind: type[BodyT]) -> BodyT:
 
 
 async def read_optional(request: Request, kind: type[BodyT]) -> BodyT:
-    """The same where there may be no body at all: then every field has its default."""
+    """The same if the body is optional: without one every field has its default."""
     raw = await _read(request, BODY_BYTES_MAX)
     return _validated({} if not raw.strip() else _without_nul(_parsed(request, raw), raw), kind)
 
 
 def problems_of(error: ValidationError) -> list[FieldProblem]:
-    """Every bad field of a body, the path as in the body: `references.0.strength`."""
+    """Every bad field of a body, with its path in the body: `references.0.strength`."""
     return [
         FieldProblem(".".join(str(part) for part in one["loc"]) or "body", words_for(one))
         for one in error.errors(include_url=False, include_input=False)
@@ -122,7 +123,7 @@ async def _read(request: Request, bytes_max: int) -> bytes:
         raise BodyTooLarge(bytes_max)
     chunks: list[bytes] = []
     total = 0
-    async for chunk in request.stream():  # counted too: a chunked body does not say its length
+    async for chunk in request.stream():  # counted too: a chunked body does not declare its length
         total += len(chunk)
         if total > bytes_max:
             raise BodyTooLarge(bytes_max)
@@ -131,7 +132,7 @@ async def _read(request: Request, bytes_max: int) -> bytes:
 
 
 def _paths_with_nul(content: Json) -> list[str]:
-    """Where strings hold a NUL. Not recursive: a body may nest deeper than Python does."""
+    """Paths of strings with a NUL. Not recursive: a body may nest deeper than Python's recursion limit."""
     found: list[str] = []
     left: list[tuple[str, object]] = [("", content)]
     while left:

@@ -1,4 +1,4 @@
-"""The catalog as forms need it: models, job types, parameters as JSON Schema."""
+"""The catalog for forms: models, job types, and their parameters as JSON Schema."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ router = APIRouter(tags=["catalog"])
 
 @router.get("/v1/models", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.ModelEntry]}))
 async def list_models(request: Request) -> Response:
-    """What workers can load."""
+    """All models that workers can load."""
     catalog = running(request).parts.catalog
     results = [
         {
@@ -38,7 +38,7 @@ async def list_models(request: Request) -> Response:
 
 @router.get("/v1/job-types", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.JobTypeEntry]}))
 async def list_job_types(request: Request) -> Response:
-    """What can be submitted."""
+    """All job types that can be submitted."""
     catalog = running(request).parts.catalog
     results = [
         {
@@ -63,9 +63,9 @@ async def list_job_types(request: Request) -> Response:
 
 
 def parameters_schema(catalog: Catalog, entry: JobType) -> dict[str, Any]:
-    """JSON Schema of the `params` that a job type takes, parents first, with its defaults.
+    """JSON Schema of the `params` of a job type, parents first, with its defaults.
 
-    `depends_on` names the parents of each, and the values under which it means something.
+    `depends_on` names the parents of each parameter, and the values under which it has an effect.
     """
     properties = {
         name: param.json_schema() | {"default": catalog.default(entry, name)}

@@ -1,4 +1,4 @@
-"""A file of the object store as an HTTP answer: entity tag, conditional requests, ranges."""
+"""Serves a file of the object store over HTTP: entity tag, conditional requests, ranges."""
 
 import re
 from collections.abc import AsyncIterator
@@ -15,15 +15,15 @@ RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 
 CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
-"""A file never changes once it is written; but it is its owner's alone."""
+"""A file never changes after it is written; but only its owner may cache it."""
 
 
 SHOWN: Final = frozenset(
     {"image/png", "image/jpeg", "image/webp", "video/mp4", "video/webm", "video/quicktime"}
     | {f"audio/{kind}" for kind in ("mp4", "webm", "wav", "mpeg", "flac", "ogg")}
 )
-"""Types that a browser shows. A file of any other type is sent as bytes to be saved: one that says it is a page, or a
-drawing with scripts in it, would run as a page of ours."""
+"""Types that a browser shows. A file of any other type is sent as bytes to save: an HTML page or an SVG with scripts
+would run with our origin."""
 
 UNTYPED: Final = "application/octet-stream"
 
@@ -34,12 +34,12 @@ SECURED: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Whatever the bytes are, nothing in them runs, is guessed to be of another type, or is loaded by another site."""
+"""For all bytes: scripts do not run, the type is not guessed, and no other site can load them."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that the ledger knows. `bytes` is its size, `sha256` the hash that the ledger has."""
+    """A file that the ledger names. `bytes` is its size, `sha256` the hash in the ledger."""
 
     path: str
     media_type: str
@@ -48,23 +48,23 @@ class File:
 
     @property
     def shown_as(self) -> str:
-        """The type that browsers are told."""
+        """The Content-Type of the answer."""
         return self.media_type if self.media_type in SHOWN else UNTYPED
 
     @property
     def disposition(self) -> str:
-        """Shown in the browser, or saved under the name of the file in the object store."""
+        """Shown in the browser, or saved under the file's name in the object store."""
         way = "attachment" if self.shown_as == UNTYPED else "inline"
         return f'{way}; filename="{UNSAFE.sub("_", self.path.rpartition("/")[2])}"'
 
     @property
     def etag(self) -> str:
-        """The hash is the entity tag: equal tags are equal bytes."""
+        """The hash is the entity tag: equal tags mean equal bytes."""
         return f'"{self.sha256}"'
 
 
 async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool) -> Response:
-    """The file, a range of it, or that it has not changed.
+    """The file, a range of it, or 304 if it has not changed.
 
     Raises `RangeNotSatisfiable`, `BlobMissing` and `BlobStoreUnavailable`.
     """
@@ -86,7 +86,7 @@ async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool)
     if head:
         return Response(status_code=status, headers=described, media_type=file.shown_as)
     chunks = blobs.read(file.path, start, end)
-    first = await anext(chunks)  # a file that is not there must not begin as a 200
+    first = await anext(chunks)  # a missing file must not begin as a 200
     return StreamingResponse(_continued(first, chunks), status, headers=described, media_type=file.shown_as)
 
 
@@ -104,7 +104,7 @@ def _matches(header: str | None, etag: str) -> bool:
 
 
 def _range(headers: Headers, file: File) -> tuple[int, int] | None:
-    """The one range asked for, its end exclusive. None for the whole file, as for several ranges (RFC 9110, 14.2)."""
+    """The requested range, its end exclusive. None for the whole file, also for several ranges (RFC 9110, 14.2)."""
     found = RANGE.fullmatch(headers.get("range", ""))
     if_range = headers.get("if-range")
     if found is None or (if_range is not None and if_range != file.etag):

@@ -1,4 +1,4 @@
-"""For administrators: everybody's jobs that failed, and running one of them again by hand."""
+"""For administrators: failed jobs of all owners, and running one of them again."""
 
 import asyncio
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ async def list_dead_jobs(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """Everybody's jobs that failed, newest first."""
+    """Failed jobs of all owners, newest first."""
     require_admin(request)
     here = running(request)
     place = place_of("dead-jobs", cursor)
@@ -55,7 +55,10 @@ async def list_dead_jobs(
     responses=answers({202: schemas.RetriedJob, 200: schemas.RetriedJob}, 403, 404, 409, 503),
 )
 async def retry_dead_job(request: Request, job_id: str) -> Response:
-    """Run it again for its owner, as a new job with the seeds it had. The same job again: 200, and no second one."""
+    """Run it again for its owner, as a new job with the same seeds.
+
+    A repeat for the same job: 200, and no second one.
+    """
     identity = require_admin(request)
     here = running(request)
     found = identifier("job", job_id)
@@ -66,7 +69,7 @@ async def retry_dead_job(request: Request, job_id: str) -> Response:
 
 
 def _read(here: Running, error_class: str | None, before: int | None, limit: int) -> tuple[list[DeadJobRow], set[UUID]]:
-    """Dead jobs, and which retries of them there are. Nobody's in particular, so not read as any owner."""
+    """Dead jobs, and the existing retries of them. They belong to many owners, so they are not read as an owner."""
     with here.parts.database.connection() as connection:
         rows = reads.dead_jobs(connection, error_class=error_class, before=before, limit=limit)
         return rows, reads.which_exist(connection, [retry_id(row.owner, row.job_id) for row in rows])

@@ -1,4 +1,4 @@
-"""`make demo`: everything on a throw-away data folder, real images, a video, a history; then all of it stops."""
+"""`make demo`: everything on a temporary data folder, with real images, a video and a history; then all of it stops."""
 
 import os
 import re
@@ -19,13 +19,13 @@ QUANTITY = 3
 
 VIDEO_PROMPT = "a blue star moving left to right on a white background"
 SHORT = ("--type", "video_fast", "--set", "frames=9", "--set", "steps=15")
-"""A second of video, in a few seconds on two cores."""
+"""One second of video, in a few seconds on two cores."""
 
 OUTPUT = Path("demo-output")
-"""The images stay here when the data folder goes."""
+"""The images stay here when the data folder is deleted."""
 
 IMAGE, VIDEO = OUTPUT / "triangles.png", OUTPUT / "star.mp4"
-"""Copies under names that are known beforehand: the README goes on from them."""
+"""Copies under fixed names: the README's next steps use them."""
 
 READY_S_MAX = 180.0
 JOB_S_MAX = 600.0
@@ -35,14 +35,14 @@ LOG_LINES_SHOWN = 40
 
 
 class DemoFailed(Exception):
-    """The demo did not do what it is there to show."""
+    """A step of the demo failed."""
 
 
 def main() -> int:
     """Run the demo and return its exit status."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # whoever ends the demo gets the same orderly end as with Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a signal to end the demo shuts it down in order, as Ctrl-C does
         signal.signal(number, signal.default_int_handler)
-    # Its path is short: that of a Unix socket in it is bounded.
+    # Its path is short, since the path of a Unix socket in it is limited.
     folder = Path(tempfile.mkdtemp(prefix="darkroom-demo-"))
     try:
         with darkroom_up(folder):
@@ -72,7 +72,7 @@ def darkroom_up(folder: Path) -> Iterator[None]:
     """`darkroom up` on the folder, from its ready line until it has stopped. Raises `DemoFailed`."""
     say(f"Starting Postgres, NATS, the services and a worker on {folder} …")
     with (folder / "up.out").open("wb") as out, (folder / "up.log").open("wb") as log:
-        # In a session of its own: Ctrl-C reaches this process, which then stops that one in order.
+        # In its own session: Ctrl-C reaches this process, which then stops that one in order.
         process = subprocess.Popen(  # noqa: S603 - our own module
             darkroom("up", "--data-dir", str(folder), "--host", "127.0.0.1", "--port", "0"),
             stdin=subprocess.DEVNULL,
@@ -89,7 +89,7 @@ def darkroom_up(folder: Path) -> Iterator[None]:
 
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Return once it has printed its ready line. Raises `DemoFailed` when it ends or is silent for too long."""
+    """Return once it has printed its ready line. Raises `DemoFailed` if it ends or prints nothing for too long."""
     deadline = time.monotonic() + READY_S_MAX
     while not re.search(r"^.*\bready\b.*\n", (folder / "up.out").read_text("utf-8", "replace"), re.MULTILINE):
         if process.poll() is not None:
@@ -100,7 +100,7 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def make_images(folder: Path) -> str:
-    """Submit a job, show its course, keep its images; the job's id. Raises `DemoFailed`."""
+    """Submit a job, show its progress, keep its images; returns the job's id. Raises `DemoFailed`."""
     before = set(OUTPUT.glob("*_*.png"))
     say(f'\n$ darkroom submit "{PROMPT}" --quantity {QUANTITY} --watch --out {OUTPUT}')
     command(folder, "submit", PROMPT, "--quantity", str(QUANTITY), "--watch", "--out", str(OUTPUT))
@@ -112,7 +112,7 @@ def make_images(folder: Path) -> str:
 
 
 def make_video(folder: Path) -> None:
-    """Submit a short video, show its course, keep it. Raises `DemoFailed`."""
+    """Submit a short video, show its progress, keep it. Raises `DemoFailed`."""
     say(f'\n$ darkroom submit "{VIDEO_PROMPT}" {" ".join(SHORT)} --watch --out {OUTPUT}')
     before = set(OUTPUT.glob("*_*.mp4"))
     command(folder, "submit", VIDEO_PROMPT, *SHORT, "--watch", "--out", str(OUTPUT))
@@ -123,7 +123,7 @@ def make_video(folder: Path) -> None:
 
 
 def what_next() -> str:
-    """The commands to go on with, as they can be pasted in this folder."""
+    """The next commands to try, ready to paste in this folder."""
     here = program()
     return (
         "\nNext, run Darkroom until you press Ctrl-C:\n"
@@ -137,7 +137,7 @@ def what_next() -> str:
 
 
 def command(folder: Path, *arguments: str) -> None:
-    """Run a command against the demo's server. Raises `DemoFailed` when it fails or takes too long."""
+    """Run a command against the demo's server. Raises `DemoFailed` if it fails or takes too long."""
     name = arguments[0]
     whole = darkroom(*arguments, "--data-dir", str(folder))
     try:
@@ -149,7 +149,7 @@ def command(folder: Path, *arguments: str) -> None:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Interrupt it as Ctrl-C would, and see that it ended well. Raises `DemoFailed` when it did not."""
+    """Interrupt it like Ctrl-C, and check that it ended well. Raises `DemoFailed` if it did not."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
@@ -162,17 +162,17 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def darkroom(*arguments: str) -> Sequence[str]:
-    """The command of this very installation, whatever is on the PATH."""
+    """The command of this installation, regardless of the PATH."""
     return [sys.executable, "-m", "api.cli", *arguments]
 
 
 def own_environment() -> dict[str, str]:
-    """This environment without what points at another Darkroom; the demo has servers of its own."""
+    """This environment without variables that point to another Darkroom; the demo has its own servers."""
     return {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
 
 
 def log_tail(folder: Path) -> str:
-    """The last lines of everything that logs."""
+    """The last lines of all logs."""
     tails = []
     for log in sorted(folder.glob("*.log")):
         lines = log.read_text("utf-8", "replace").splitlines()[-LOG_LINES_SHOWN:]
@@ -181,7 +181,7 @@ def log_tail(folder: Path) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stdout, at once."""
+    """Print a line to stdout immediately."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

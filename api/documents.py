@@ -1,4 +1,4 @@
-"""Rows and events as the JSON documents of `schemas.py`. Plain dictionaries: they go to orjson as they are."""
+"""Rows and events as the JSON documents of `schemas.py`. Plain dictionaries, which orjson encodes directly."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -21,12 +21,12 @@ Json = dict[str, Any]
 
 
 def content_url(identifier: UUID) -> str:
-    """Where the file of an asset is."""
+    """The URL of an asset's file."""
     return f"/v1/assets/{identifier}/content"
 
 
 def thumbnail_url(identifier: UUID) -> str:
-    """Where the thumbnail of an asset is."""
+    """The URL of an asset's thumbnail."""
     return f"/v1/assets/{identifier}/thumbnail"
 
 
@@ -67,7 +67,7 @@ def listed_asset_document(row: ListedAssetRow) -> Json:
 
 
 def curated(document: Json, curation: Curation) -> Json:
-    """The document after a write that its view may not have seen yet."""
+    """The document after a write that its view may not include yet."""
     return document | {
         "rating": curation.rating,
         "saved": curation.saved,
@@ -118,7 +118,7 @@ def job_document(
 
 
 def new_job_document(command: SubmitJob) -> Json:
-    """`Job` of one that was just submitted, without asking anybody."""
+    """`Job` of a job that was just submitted, without any query."""
     row = JobRow(
         job_id=command.job_id,
         owner=command.owner,
@@ -142,7 +142,7 @@ def new_job_document(command: SubmitJob) -> Json:
 
 
 def rows_from_ledger(events: Iterable[Recorded]) -> tuple[JobRow, list[AssetRow]] | None:
-    """The rows that the view will have after these events of one job and its assets; None when no job begins there."""
+    """The view's future rows for these events of one job and its assets; None if the job's first event is missing."""
     jobs: dict[str, Json | None] = {}
     assets: dict[str, Json | None] = {}
     for event in events:
@@ -188,7 +188,7 @@ def history_document(row: HistoryRow) -> Json:
 
 
 def history_item_of_event(event: Recorded) -> Json:
-    """`HistoryItem` of an event: the same as of its row."""
+    """`HistoryItem` of an event: the same as that of its row."""
     envelope = event.envelope
     return {
         "position": event.position,
@@ -204,7 +204,7 @@ def history_item_of_event(event: Recorded) -> Json:
 
 
 def _error(error: Json | None) -> Json | None:
-    """`FailureDocument`: the stack and what else is for whoever mends it stay in the history."""
+    """`FailureDocument`: the stack and other details for repair stay in the history."""
     return None if error is None else {name: error[name] for name in ("error_class", "message")}
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/enhance`: a prompt made richer for a job type, before anybody submits a job with it."""
+"""`POST /v1/enhance`: enhance a prompt for a job type before a job is submitted."""
 
 import asyncio
 import logging
@@ -32,11 +32,11 @@ router = APIRouter(tags=["jobs"])
 
 
 Made = tuple[EnhancementMade, int]
-"""What was made of a prompt, and its position."""
+"""An enhanced prompt, and its position."""
 
 
 class EnhanceBody(BaseModel):
-    """A prompt, and the job type that it is meant for."""
+    """A prompt, and the job type that it is for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -51,9 +51,9 @@ class EnhanceBody(BaseModel):
     openapi_extra=body_and_headers(EnhanceBody, "Idempotency-Key"),
 )
 async def enhance_prompt(request: Request) -> Response:
-    """Make a prompt richer. Nothing is queued: submit a job with the answer, or do not.
+    """Enhance a prompt. Nothing is queued: submit a job with the answer, or do not.
 
-    The same Idempotency-Key and body again: the same answer.
+    A repeat with the same Idempotency-Key and body gets the same answer.
     """
     here = running(request)
     asked = asked_in(request)
@@ -73,7 +73,7 @@ async def enhance_prompt(request: Request) -> Response:
 
 
 def _keep(here: Running, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
-    """Append it; or what the same key was answered meanwhile."""
+    """Append it; if a concurrent request used the same key, return that one's answer."""
     try:
         context = Context(actor=made.owner, owner=made.owner)
         return made, here.parts.ledger.keep_enhancement(identifier, made, here.parts.clock(), context)
@@ -85,7 +85,7 @@ def _keep(here: Running, identifier: UUID, made: EnhancementMade, body: EnhanceB
 
 
 def _made_before(here: Running, identifier: UUID, body: EnhanceBody) -> Made | None:
-    """What the key was answered before, and its position. Raises `IdempotencyKeyReused`."""
+    """The earlier answer under this key, and its position. Raises `IdempotencyKeyReused`."""
     for event in here.parts.ledger.stream(identifier):
         if isinstance(event, Recorded) and isinstance(event.event, EnhancementMade):
             if (event.event.original, event.event.job_type) != (body.prompt, body.job_type):
@@ -95,7 +95,7 @@ def _made_before(here: Running, identifier: UUID, body: EnhanceBody) -> Made | N
 
 
 async def _made_richer(here: Running, prompt: str, kind: Kind) -> tuple[str, str]:
-    """The richer prompt and who made it: a worker with a language model, or the rules where none answers in time."""
+    """The enhanced prompt and its enhancer: a worker with a language model, or the rules if none answers in time."""
     asked = EnhanceRequest(prompt=prompt, kind=kind).model_dump_json().encode()
     try:
         message = await here.parts.broker.client.request(ENHANCE, asked, timeout=ENHANCE_S_MAX)

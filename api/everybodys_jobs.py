@@ -1,6 +1,6 @@
-"""For administrators: everybody's jobs, to see, stop, run again, and hand out earlier or later.
+"""For administrators: the jobs of all owners: read, cancel, retry, and change their priority.
 
-Who did it stands in the job's history, which its owner reads.
+A job's history, which its owner can read, records who did it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ router = APIRouter(tags=["admin"])
 
 
 class PriorityBody(BaseModel):
-    """From when on: jobs of a higher priority are handed out first."""
+    """The new priority: jobs with a higher priority are dispatched first."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -50,7 +50,7 @@ async def list_everybodys_jobs(
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """Everybody's jobs, newest first."""
+    """Jobs of all owners, newest first."""
     require_admin(request)
     here = running(request)
     place = place_of("admin-jobs", cursor)
@@ -65,7 +65,7 @@ async def list_everybodys_jobs(
     "/v1/admin/jobs/{job_id}", response_model=None, responses=answers({200: schemas.AnybodysJob}, 403, 404, 503)
 )
 async def get_anybodys_job(request: Request, job_id: str) -> Response:
-    """One job, whoever's."""
+    """One job of any owner."""
     require_admin(request)
     here = running(request)
     found = identifier("job", job_id)
@@ -100,7 +100,7 @@ async def anybodys_job_history(
     responses=answers({202: schemas.CancelResult}, 403, 404, 422, 503),
 )
 async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
-    """Stop a job: at once while it waits, between steps while it runs."""
+    """Cancel a job: immediately while it waits, between steps while it runs."""
     identity = require_admin(request)
     here = running(request)
     found = identifier("job", job_id)
@@ -117,7 +117,7 @@ async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
     responses=answers({202: schemas.RetriedJob, 200: schemas.RetriedJob}, 403, 404, 409, 422, 503),
 )
 async def retry_anybodys_job(request: Request, job_id: str) -> Response:
-    """Run its lost outputs again for its owner, as a new job. The same job again: 200, and no second one."""
+    """Run its lost outputs again for its owner, as a new job. A repeat for the same job: 200, and no second one."""
     identity = require_admin(request)
     here = running(request)
     found = identifier("job", job_id)
@@ -137,7 +137,7 @@ async def retry_anybodys_job(request: Request, job_id: str) -> Response:
     openapi_extra=body_and_headers(PriorityBody),
 )
 async def reprioritize_job(request: Request, job_id: str) -> Response:
-    """Hand it out earlier or later. What a worker has goes on; if it comes back, it waits at the new priority."""
+    """Change its priority. A running job continues; if it is queued again, it waits with the new priority."""
     identity = require_admin(request)
     here = running(request)
     found = identifier("job", job_id)

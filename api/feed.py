@@ -1,7 +1,7 @@
-"""One reader of the ledger for all event streams of a process: it fans out by owner, and never waits for a client.
+"""Reads the ledger once for all event streams of a process, fans events out by owner, and never waits for a client.
 
-Every subscription has a bounded queue. One that overflows is marked as lost and gets nothing more until it starts again
-from a position: whoever reads it either catches up from the history view, or hangs up.
+Every subscription has a bounded queue. One that overflows is marked as lost and gets nothing more until it is restarted
+from a position: its stream either catches up from the history view, or closes the connection.
 """
 
 import asyncio
@@ -30,37 +30,38 @@ log = logging.getLogger(__name__)
 PAGE_EVENTS: Final = 500
 
 UNHEARD_S: Final = 0.1
-"""While nobody listens, the end of the ledger is looked up no more often: who comes then begins with what is so old."""
+"""Seconds between checks of the ledger's head while there are no clients: a new client starts from a position at most
+this old."""
 
 STEP_S_MIN: Final = 0.02
-"""Between the beginnings of two readings. Waking a hundred clients costs as much for one event as for ten, so on a busy
-ledger several commits share a reading; a lonely event is not held up."""
+"""Minimum seconds between the starts of two reads. Waking a hundred clients costs as much for one event as for ten, so
+on a busy ledger one read covers several commits; a single event is not delayed."""
 
 QUEUE_FRAMES_MAX: Final = 2_000
-"""Frames that wait for one client: ten seconds at 200 events/s."""
+"""Maximum frames queued for one client: ten seconds at 200 events/s."""
 
 QUEUE_BYTES_MAX: Final = 2 * 1024 * 1024
-"""What they come to: a frame is a kilobyte as a rule, and a hundred with the longest prompts. All clients of an owner
-share their frames."""
+"""Maximum bytes queued for one client: a frame usually has one kilobyte, a hundred with the longest prompts. All
+clients of an owner share their frames."""
 
 PAGES_AT_ONCE_MAX: Final = 4
-"""Pages of missed events read at a time: more would take the threads and connections that live events and commands
-need, when hundreds of clients come back at once."""
+"""Maximum number of pages of missed events read at a time: more would take the threads and connections that live events
+and commands need, when hundreds of clients reconnect at once."""
 
 START_S_MAX: Final = 5.0
-"""So long a new client waits for the feed to know where the ledger ends."""
+"""Maximum seconds that a new client waits until the feed knows the ledger's head."""
 
 CLIENTS_MAX: Final = 1_000
-"""Event streams of one process."""
+"""Maximum number of event streams of a process."""
 
 CLIENTS_OF_ONE_MAX: Final = 250
-"""Of them, those of one owner: nobody takes every place."""
+"""Maximum number of event streams of one owner, so that one owner cannot take every place."""
 
 ENDINGS: Final = (JobSucceeded, JobPartiallySucceeded, JobFailed, JobCanceled, JobAborted)
 
 
 class TooSlow(Exception):
-    """The client did not take its events; it resumes from the last id it saw."""
+    """The client did not read its events; it resumes from the last id it saw."""
 
 
 class Ended(Exception):
@@ -75,7 +76,7 @@ def frame_of(event: str, data: bytes, event_id: bytes | None = None) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A rendered event, shared by all who get it. Progress has no position."""
+    """A rendered event, shared by all its recipients. Progress has no position."""
 
     position: int | None
     content: bytes
@@ -83,7 +84,7 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """What waits for one client. `since`: the queue holds every event of the owner after this position."""
+    """The queue of one client. `since`: the queue holds every event of the owner after this position."""
 
     owner: str
     since: int
@@ -99,7 +100,7 @@ class Subscription:
             return
         if len(self._queue) >= QUEUE_FRAMES_MAX or self._queued_bytes + len(frame.content) > QUEUE_BYTES_MAX:
             if frame.position is None:
-                return  # the next progress says the same and more
+                return  # the next progress message replaces it
             self._empty()
             self.lost = True
         else:
@@ -109,24 +110,24 @@ class Subscription:
 
     @property
     def queued(self) -> tuple[int, int]:
-        """Frames that wait, and their bytes."""
+        """The number of queued frames, and their bytes."""
         return len(self._queue), self._queued_bytes
 
     def restart(self, since: int) -> None:
-        """Forget what was queued; hold everything after `since`."""
+        """Drop the queue; from now on it holds everything after `since`."""
         self.since = since
         self.lost = False
         self._empty()
 
     def end(self) -> None:
-        """Let the client go."""
+        """End the client's stream."""
         self.ended = True
         self._changed.set()
 
     async def take(self, wait_s: float, bytes_max: int) -> list[Frame]:
-        """The next frames, at least one and up to so many bytes; none after `wait_s` seconds.
+        """The next frames, at least one and at most `bytes_max` bytes; none after `wait_s` seconds.
 
-        What is not taken stays queued, and counts against the bounds. Raises `TooSlow` and `Ended`.
+        The remaining frames stay queued, and count towards the limits. Raises `TooSlow` and `Ended`.
         """
         if not self._queue and not self.lost and not self.ended:
             self._changed.clear()
@@ -153,7 +154,7 @@ class Subscription:
 
 
 class Feed:
-    """Follows the ledger while somebody listens. Start `run` as a task; everything else is for its event loop alone."""
+    """Follows the ledger while it has clients. Start `run` as a task; use everything else only in its event loop."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -162,18 +163,18 @@ class Feed:
         self._position = 0
         self._last: tuple[int, UUID, int, UUID | None] | None = None
         self.epochs = Epochs(())
-        """Of the ledger: they say what the id of a position is."""
+        """The ledger's epochs, for the ids of positions."""
         self._started = asyncio.Event()
         self._ended = False
         self.catching_up = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
 
     @property
     def clients(self) -> int:
-        """How many event streams are open."""
+        """The number of open event streams."""
         return len(self._subscriptions)
 
     async def run(self, broker: Broker) -> None:
-        """Read and fan out until `end` or cancelled. An outage of Postgres is waited out; the position stays."""
+        """Read and fan out until `end` or cancellation. During an outage of Postgres it waits; the position stays."""
         follower: Follower = broker.follower()
         while not self._ended:
             began = time.monotonic()
@@ -185,12 +186,12 @@ class Feed:
                 await asyncio.sleep(began + pause_s - time.monotonic())
             except Unavailable as error:
                 log.warning("event streams wait: %s", error)
-            except Exception:  # else every stream would be silent for good; the position stays, so nothing is lost
+            except Exception:  # otherwise every stream would go silent; the position stays, so nothing is lost
                 log.exception("event streams wait: the ledger could not be read on")
             await follower.woken()
 
     async def subscribe(self, owner: str) -> Subscription:
-        """Everything that happens to the owner's jobs and assets from now on. Raises `Unavailable`."""
+        """Subscribe to all later events of the owner's jobs and assets. Raises `Unavailable`."""
         if len(self._subscriptions) >= CLIENTS_MAX:
             raise Unavailable(f"{CLIENTS_MAX} event streams are open already; close one, or try again later.")
         if sum(one.owner == owner for one in self._subscriptions) >= CLIENTS_OF_ONE_MAX:
@@ -202,25 +203,25 @@ class Feed:
         return subscription
 
     def restart(self, subscription: Subscription) -> int:
-        """Begin the subscription anew; the position after which its queue holds everything."""
+        """Restart the subscription; returns the position after which its queue holds everything."""
         subscription.restart(self._position)
         return subscription.since
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget it."""
+        """Remove the subscription."""
         if subscription in self._subscriptions:
             self._subscriptions.discard(subscription)
             EVENT_STREAMS.dec()
 
     async def watch_end(self, job_id: UUID) -> "asyncio.Future[int]":
-        """Holds the position of the job's end, once it ends. Give it back with `unwatch`. Raises `Unavailable`."""
+        """A future with the position of the job's end. Return it with `unwatch`. Raises `Unavailable`."""
         await self._know_position()
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(job_id, set()).add(future)
         return future
 
     def unwatch(self, job_id: UUID, future: "asyncio.Future[int]") -> None:
-        """Nobody waits for it any more."""
+        """The future is no longer needed."""
         waiters = self._waiters.get(job_id, set())
         waiters.discard(future)
         if not waiters:
@@ -228,7 +229,7 @@ class Feed:
         future.cancel()
 
     def progress(self, owner: str, progress: Progress) -> None:
-        """Pass a step on to the owner's clients."""
+        """Send a progress message to the owner's clients."""
         listeners = [one for one in self._subscriptions if one.owner == owner]
         if listeners:
             frame = Frame(None, frame_of("progress", encoded(progress.model_dump())))
@@ -236,7 +237,10 @@ class Feed:
                 listener.put(frame)
 
     def end(self) -> None:
-        """Let every client go and take no more: the server stops. Must come before uvicorn waits for its clients."""
+        """End every stream and accept no more: the server is stopping.
+
+        Must come before uvicorn waits for its clients.
+        """
         self._ended = True
         for subscription in self._subscriptions:
             subscription.end()
@@ -252,14 +256,14 @@ class Feed:
             raise Unavailable("The ledger cannot be read now.") from None
 
     async def _step(self) -> int:
-        """Read on; how many events there were."""
+        """Read the next events; returns their number."""
         if not self._listened_to:
             head = await asyncio.to_thread(self._ledger.head)
-            if not self._listened_to:  # else somebody came meanwhile, and counts on the position of before
+            if not self._listened_to:  # otherwise a new client relies on the earlier position
                 self._position, self._last = head, None
                 self._started.set()
             return 0
-        known = min(1, self._position)  # what stands there is read again, to see that it is still there
+        known = min(1, self._position)  # read the last event again, to check that it is still there
         read = await asyncio.to_thread(self._ledger.read, self._position - known, PAGE_EVENTS + known)
         last = _identity_of(read[0]) if known and read else None
         if known and (last is None or self._last not in {None, last}):
@@ -268,7 +272,7 @@ class Feed:
         self._last = last
         events = read[known:]
         for event in events:
-            if event.name == "ledger.restored":  # from here on ids are of another epoch
+            if event.name == "ledger.restored":  # later ids belong to another epoch
                 self.epochs = await asyncio.to_thread(self._ledger.epochs)
         self._fan_out(events)
         if events:
@@ -276,7 +280,7 @@ class Feed:
         return len(events)
 
     async def _begin_again(self) -> None:
-        """The ledger is not the one that was read: every client comes again with the last id it knows, and is told."""
+        """The ledger was replaced: end every stream, so that clients reconnect with their last id and are informed."""
         log.warning("event streams begin again: the ledger was restored from an older backup")
         self.epochs = await asyncio.to_thread(self._ledger.epochs)
         self._position, self._last = await asyncio.to_thread(self._ledger.head), None
@@ -307,13 +311,13 @@ class Feed:
 
 
 def _identity_of(event: Recorded | Unreadable) -> tuple[int, UUID, int, UUID | None]:
-    """What no other event has, also not at the same position of another history."""
+    """Identifies an event, also among events at the same position of another history."""
     command_id = event.envelope.command_id if isinstance(event, Recorded) else None
     return event.position, event.stream_id, event.version, command_id
 
 
 def _frame_of(event: Recorded, epochs: Epochs) -> Frame | None:
-    """None for an event that cannot be shown, whatever is wrong with it: all streams would wait for it for ever."""
+    """None for an event that cannot be rendered for any reason: otherwise all streams would wait for it forever."""
     try:
         data = encoded(history_item_of_event(event))
         return Frame(event.position, frame_of(event.name, data, epochs.label(event.position)))
