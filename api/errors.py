@@ -1,29 +1,29 @@
 """The one table from refusal to HTTP: every error of domain, services and API by its stable code, as RFC 9457 problems.
 
-What the API itself refuses stands here too:
+The API's own errors:
 
 ApiError
-├── Unauthorized             no token, or not one of ours
-├── LinkUsed                 a sign-in link that was used before, has expired, or was never made
+├── Unauthorized             the token is missing or unknown
+├── LinkUsed                 a sign-in link was used before, has expired, or never existed
 ├── Forbidden                only for administrators
 ├── CrossOrigin              a cookie came from a page of another origin
 ├── CredentialNeeded         a session cannot do this: it needs a token or an API key
 ├── RateLimited              too many requests of one owner
-├── TooManyInWork            as many requests of one owner are in work as it has places for
+├── TooManyInWork            the owner has no place left for another request at the same time
 ├── Busy                     all places for such requests are taken
-├── TooManyConnections       no further one is taken now
-├── HeadTooLarge             address and headers above the limit
-├── HeadTooSlow              they did not come in time
-├── BodyTooSlow              the body trickles
-├── MalformedRequest         bytes that are no HTTP
+├── TooManyConnections       no further connection is accepted now
+├── HeadTooLarge             address and headers are above the limit
+├── HeadTooSlow              address and headers did not arrive in time
+├── BodyTooSlow              the body arrives too slowly
+├── MalformedRequest         the bytes are not HTTP
 ├── BodyTooLarge             above the limit; nothing of it was used
 ├── MalformedJson            not JSON; says where
-├── UnsupportedMediaType     a body that is not `application/json`, or not a form where a file is wanted
+├── UnsupportedMediaType     a body that is not `application/json`, or not a form where a file is expected
 ├── IdempotencyKeyInvalid    not 1 to 255 visible ASCII characters
-├── InvalidCursor            not one that this list gave out
+├── InvalidCursor            not a cursor of this list
 ├── RangeNotSatisfiable      no byte of the file is in the range
 ├── UploadsBusy              too many uploads at a time
-├── ViewBehind               the views did not reach the asked position in time
+├── ViewBehind               the views did not reach the requested position in time
 ├── BrokerUnavailable        NATS is not connected: writes wait
 └── RebuildUnavailable       this process was started without a rebuilder
 """
@@ -53,23 +53,23 @@ from services.rebuild import RebuildRunning
 log = logging.getLogger(__name__)
 
 IDEMPOTENCY_KEY: Final = "darkroom.idempotency_key"
-"""Where a request's scope has its Idempotency-Key, for every answer to it."""
+"""Key of a request's scope with its Idempotency-Key, for every answer to it."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 
 RETRY_AFTER_S: Final = 2
-"""What a client is told to wait: embedded servers come back within seconds, and asking is cheap."""
+"""Seconds that a client should wait: embedded servers restart within seconds, and asking is cheap."""
 
 
 class ApiError(Exception):
-    """A request that does not get as far as the domain. `code` is stable, `str()` a sentence a person can act on."""
+    """A request that does not reach the domain. `code` is stable; `str()` is a sentence a person can act on."""
 
     code = "bad_request"
     headers: Mapping[str, str] = {}
 
 
 class Unauthorized(ApiError):
-    """No token, or not one of ours."""
+    """The token is missing or unknown."""
 
     code = "unauthorized"
     headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="darkroom"'}
@@ -91,7 +91,7 @@ class LinkUsed(ApiError):
 
 
 class CrossOrigin(ApiError):
-    """A page of another origin, or one that does not say where it comes from, used the session of a browser."""
+    """A page of another origin, or a request that does not declare its origin, used the session of a browser."""
 
     code = "cross_origin"
 
@@ -103,7 +103,7 @@ class CrossOrigin(ApiError):
 
 
 class CredentialNeeded(ApiError):
-    """What a session begets would outlive it."""
+    """A session cannot create credentials, which would outlive it."""
 
     code = "credential_needed"
 
@@ -133,7 +133,7 @@ class RateLimited(ApiError):
 
 
 class TooManyInWork(ApiError):
-    """As many requests of one owner are in work as it has places for."""
+    """The owner has no place left for another request at the same time."""
 
     code = "too_many_in_work"
 
@@ -143,7 +143,7 @@ class TooManyInWork(ApiError):
 
 
 class Busy(ApiError):
-    """All places for such requests are taken, by others as well."""
+    """All places for such requests are taken, partly by other owners."""
 
     code = "busy"
 
@@ -152,7 +152,7 @@ class Busy(ApiError):
 
 
 class TooManyConnections(ApiError):
-    """No further connection is taken now."""
+    """No further connection is accepted now."""
 
     code = "too_many_connections"
 
@@ -161,7 +161,7 @@ class TooManyConnections(ApiError):
 
 
 class HeadTooLarge(ApiError):
-    """Address and headers above the limit."""
+    """Address and headers are above the limit."""
 
     code = "head_too_large"
     headers: Mapping[str, str] = {"Connection": "close"}
@@ -171,7 +171,7 @@ class HeadTooLarge(ApiError):
 
 
 class HeadTooSlow(ApiError):
-    """Address and headers did not come in time."""
+    """Address and headers did not arrive in time."""
 
     code = "request_timeout"
 
@@ -180,7 +180,7 @@ class HeadTooSlow(ApiError):
 
 
 class BodyTooSlow(ApiError):
-    """The body trickles. Nothing of it was used."""
+    """The body arrives too slowly. Nothing of it was used."""
 
     code = "request_timeout"
     headers: Mapping[str, str] = {"Connection": "close"}
@@ -190,7 +190,7 @@ class BodyTooSlow(ApiError):
 
 
 class MalformedRequest(ApiError):
-    """Bytes that are no HTTP request."""
+    """The bytes are not an HTTP request."""
 
     code = "bad_request"
 
@@ -214,7 +214,7 @@ class MalformedJson(ApiError):
 
 
 class UnsupportedMediaType(ApiError):
-    """A body that is by its own word not what the call takes."""
+    """The body's declared type is not one that the call accepts."""
 
     code = "unsupported_media_type"
 
@@ -268,7 +268,7 @@ class ViewBehind(ApiError):
 
 
 class BrokerUnavailable(ApiError):
-    """NATS is not connected; no write is accepted that nobody could be told of."""
+    """NATS is not connected; no write is accepted that could not be published."""
 
     code = "broker_unavailable"
 
@@ -277,7 +277,7 @@ class BrokerUnavailable(ApiError):
 
 
 class RebuildUnavailable(ApiError):
-    """No rebuilder was given to this process."""
+    """This process was started without a rebuilder."""
 
     code = "rebuild_unavailable"
 
@@ -287,7 +287,7 @@ class RebuildUnavailable(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a code is answered."""
+    """The status and title for a code."""
 
     status: int
     title: str
@@ -382,7 +382,7 @@ def problem(
 
 
 class Trouble(Response):
-    """A problem of ours, not of the client: the log has a line for each."""
+    """A problem on the server's side: each is logged."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
@@ -394,7 +394,7 @@ class Trouble(Response):
 
 
 def problem_document(code: str, detail: str, errors: Sequence[FieldProblem] = ()) -> dict[str, Any]:
-    """`Problem`, as it is answered, or stands within an answer beside what went well."""
+    """`Problem`, as an answer of its own or as part of an answer next to successful items."""
     answer = TABLE[code]
     content: dict[str, Any] = {
         "type": f"urn:darkroom:problem:{code}",
@@ -446,10 +446,10 @@ async def _unrouted(_: Request, error: Exception) -> Response:
 
 
 async def _gone(_: Request, __: Exception) -> Response:
-    """Nobody is there to read it: the client went away before its request was whole."""
+    """Nobody will read the answer: the client disconnected before its request was complete."""
     return problem("bad_request", "The request broke off.")
 
 
 def internal() -> Response:
-    """The answer where nobody foresaw what happened."""
+    """The answer to an unexpected error."""
     return problem("internal", "Something went wrong inside Darkroom; its log says what. Nothing more was changed.")

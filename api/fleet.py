@@ -1,4 +1,4 @@
-"""For administrators: who works, and holding pools and workers back. A hold is an event with its actor and reason."""
+"""For administrators: the workers, and holding pools and workers. A hold is an event with its actor and reason."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ router = APIRouter(tags=["admin"])
 WORKER_NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 SEEN_S_MAX: Final = 2.0
-"""What was decided is decided, whether the view knows it or not."""
+"""Seconds to wait for the view; the decision is valid even if the view does not show it yet."""
 
 CHANGED: Final = answers({200: schemas.FleetChange}, 400, 403, 404, 413, 415, 422, 503)
 
@@ -42,7 +42,7 @@ Kind = Literal["pool", "worker"]
 
 
 class ReasonBody(BaseModel):
-    """Why, for whoever looks at it later."""
+    """The reason, for later readers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -56,7 +56,7 @@ WITH_REASON: Final = body_and_headers(ReasonBody, required=False)
     "/v1/admin/workers", response_model=None, responses=answers({200: schemas.Page[schemas.WorkerState]}, 403, 503)
 )
 async def list_workers(request: Request) -> Response:
-    """Every worker: whether it is there, on which device, with which models, what it does and since when."""
+    """Every worker: whether it is connected, its device, its models, and what it does and since when."""
     require_admin(request)
     here = running(request)
     await wait_for_views(request, here.positions, "queue", "fleet")
@@ -65,7 +65,7 @@ async def list_workers(request: Request) -> Response:
 
 @router.get("/v1/admin/pools", response_model=None, responses=answers({200: schemas.Page[schemas.PoolState]}, 403, 503))
 async def list_pools(request: Request) -> Response:
-    """Every pool of the catalog: its workers, what waits and runs, and whether it is held back."""
+    """Every pool of the catalog: its workers, its waiting and running jobs, and whether it is held."""
     require_admin(request)
     here = running(request)
     await wait_for_views(request, here.positions, "queue", "fleet")
@@ -74,37 +74,37 @@ async def list_pools(request: Request) -> Response:
 
 @router.post("/v1/admin/pools/{pool}/pause", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def pause_pool(request: Request, pool: str) -> Response:
-    """Hand out nothing of the pool any more. Jobs that run go on; new ones are accepted and wait."""
+    """Stop dispatching jobs of the pool. Running jobs continue; new ones are accepted and wait."""
     return await _change(request, "pool", pool, Pause)
 
 
 @router.post("/v1/admin/pools/{pool}/drain", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def drain_pool(request: Request, pool: str) -> Response:
-    """The same, to leave it empty: its state is `drained` once its last job has ended."""
+    """The same, to empty the pool: its state is `drained` once its last job has ended."""
     return await _change(request, "pool", pool, Drain)
 
 
 @router.post("/v1/admin/pools/{pool}/resume", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def resume_pool(request: Request, pool: str) -> Response:
-    """Hand its jobs out again."""
+    """Dispatch its jobs again."""
     return await _change(request, "pool", pool, Resume)
 
 
 @router.post("/v1/admin/workers/{worker}/pause", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def pause_worker(request: Request, worker: str) -> Response:
-    """It takes no further job, also after a restart under the same name. The one in its hand goes on."""
+    """The worker takes no further job, also after a restart under the same name. Its current job continues."""
     return await _change(request, "worker", worker, Pause)
 
 
 @router.post("/v1/admin/workers/{worker}/drain", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def drain_worker(request: Request, worker: str) -> Response:
-    """The same, to switch it off: its state is `drained` once the job in its hand has ended."""
+    """The same, to shut the worker down: its state is `drained` once its current job has ended."""
     return await _change(request, "worker", worker, Drain)
 
 
 @router.post("/v1/admin/workers/{worker}/resume", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
 async def resume_worker(request: Request, worker: str) -> Response:
-    """It takes jobs again."""
+    """The worker takes jobs again."""
     return await _change(request, "worker", worker, Resume)
 
 
@@ -120,7 +120,7 @@ async def _change(
     ledger = here.parts.ledger
     execute = ledger.execute_pool if kind == "pool" else ledger.execute_worker
     executed = await asyncio.to_thread(execute, command_of(name, now, body.reason), Context(identity.owner))
-    # Whoever hands out and starts jobs reads the view: the answer says that it holds, so it waits for that.
+    # Dispatcher and recorder read the view: the answer says that the hold applies, so it waits for the view.
     with contextlib.suppress(ViewBehind):
         await here.positions.reached(("fleet",), executed.position, SEEN_S_MAX)
     if kind == "worker":
@@ -129,13 +129,13 @@ async def _change(
     held = None
     if isinstance(executed.state, OnHold):
         held = {"hold": executed.state.hold, "reason": executed.state.reason, "by": identity.owner, "since": now}
-        if not executed.events:  # somebody did the same before
+        if not executed.events:  # another request did the same before
             held = await asyncio.to_thread(_held_now, here, kind, name) or held
     return answer({"kind": kind, "name": name, "held": held}, position=executed.position)
 
 
 def _require_name(here: Running, kind: Kind, name: str) -> None:
-    """Raises `NotFound` for a pool that the catalog does not have, and for what cannot name a worker."""
+    """Raises `NotFound` for a pool that is not in the catalog, and for an invalid name of a worker."""
     pools = sorted(here.parts.catalog.pools())
     if kind == "pool" and name not in pools:
         raise NotFound("pool", f"{name!r}; there is {', '.join(pools)}")

@@ -1,4 +1,4 @@
-"""Reading the one file of a form: bounded, on disk while it comes, and everything else in the form refused."""
+"""Reads the single file of a form: with a limit, buffered on disk, and with everything else in the form refused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 FORM: Final = "multipart/form-data"
 
 PARTS_MAX: Final = 8
-"""One part is wanted; of a few more the names are told."""
+"""Maximum parts of a form. One is expected; the names of a few more are reported."""
 
 NAME_CHARACTERS_MAX: Final = 100
 
 MEMORY_BYTES_MAX: Final = 256 * 1024
-"""A file that is larger goes to disk as it comes: a slow client must not hold memory."""
+"""Bytes of a file kept in memory; a larger one goes to disk as it arrives: a slow client must not hold memory."""
 
 Spool = SpooledTemporaryFile[bytes]
 
 
 def bytes_of(request: Request, bytes_max: int) -> int:
-    """How much of the disk the body may need: what it says, and the most that is taken where it says nothing."""
+    """The disk space that the body may need: its declared length, or the maximum without one."""
     length = request.headers.get("content-length", "")
     return min(int(length), bytes_max) if length.isdecimal() and len(length) < 20 else bytes_max
 
 
 @asynccontextmanager
 async def file_of(request: Request, field: str, bytes_max: int) -> AsyncIterator[Spool]:
-    """The file in the form's one field. What the client calls it, and takes it for, is of no concern.
+    """The file in the form's only field. Its name and declared type are ignored.
 
-    Raises `UnsupportedMediaType` for what is no form, `BodyTooLarge` above `bytes_max` for the whole body, and
-    `InvalidInput` with every field that is wrong.
+    Raises `UnsupportedMediaType` if it is not a form, `BodyTooLarge` above `bytes_max` for the whole body, and
+    `InvalidInput` with every bad field.
     """
     media_type, options = parse_options_header(request.headers.get("content-type", ""))
     if media_type != FORM.encode():
@@ -64,7 +64,7 @@ async def _read(request: Request, parser: MultipartParser, form: "_Form", spool:
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
-        if total > bytes_max:  # counted: a chunked body does not say its length
+        if total > bytes_max:  # counted: a chunked body does not declare its length
             raise BodyTooLarge(bytes_max)
         parser.write(chunk)
         await asyncio.to_thread(spool.write, form.take())
@@ -72,7 +72,7 @@ async def _read(request: Request, parser: MultipartParser, form: "_Form", spool:
 
 
 class _Form:
-    """What is in the form so far: the content of the wanted file; of every part the name, and whether it is a file."""
+    """The form so far: the content of the expected file, and the name and kind of every part."""
 
     def __init__(self, field: str) -> None:
         self._field = field
@@ -83,7 +83,7 @@ class _Form:
         self._ended = False
 
     def callbacks(self) -> "MultipartCallbacks":
-        """Where the parser tells what it finds."""
+        """The callbacks for the parser."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -95,13 +95,13 @@ class _Form:
         }
 
     def take(self) -> bytes:
-        """What came of the file since the last time."""
+        """The file's bytes that arrived since the last call."""
         taken = bytes(self._taken)
         self._taken.clear()
         return taken
 
     def refuse_all_but_one_file(self) -> None:
-        """Raises `InvalidInput` unless the form is whole and has the one file."""
+        """Raises `InvalidInput` unless the form is complete and has exactly the one file."""
         problems = [
             FieldProblem(name or "body", f"unknown field; the form has the one field `{self._field}`")
             for name in dict.fromkeys(name for name, _ in self._parts)

@@ -1,4 +1,4 @@
-"""What workers can take already: it goes first whatever comes, and its owners are charged for it."""
+"""The orders that workers can already take: they come before all waiting jobs, and count for their owners."""
 
 import asyncio
 import time
@@ -15,16 +15,16 @@ from services.dispatcher import attempt_in
 from services.wire import WORK_STREAM, work_filter
 
 KNOWN_S: Final = 0.5
-"""So long an answer of the broker is good for everybody who asks."""
+"""Seconds for which an answer of the broker is cached for all callers."""
 
 ANSWER_S_MAX: Final = 1.0
-"""Without an answer in time, places are told as if nothing were handed out."""
+"""Maximum seconds to wait for the broker; without an answer, places are computed as if no order were published."""
 
 Found = Mapping[str, Sequence[tuple[UUID, int]]]
 
 
 class HandedOutBoard:
-    """Asks the broker at most twice a second, whoever asks. Any thread may; the answer comes over the event loop."""
+    """Asks the broker at most twice a second, for all callers. Thread-safe; the question runs in the event loop."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -33,11 +33,11 @@ class HandedOutBoard:
         self._until = 0.0
 
     def begin(self) -> None:
-        """From now on it can be asked; on the loop of the broker."""
+        """Start on the broker's loop."""
         self._loop = asyncio.get_running_loop()
 
     def now(self) -> Found:
-        """By pool, the attempts that WORK holds. Blocks; not on the event loop."""
+        """The attempts that WORK holds, by pool. Blocks; not for the event loop."""
         if self._loop is None or time.monotonic() < self._until or not self._broker.connected:
             return self._known
         self._until = time.monotonic() + KNOWN_S

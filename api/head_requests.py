@@ -6,9 +6,9 @@ METHOD_NOT_ALLOWED = 405
 
 
 class HeadRequests:
-    """Around the routes: a `HEAD` that no route takes is asked as a `GET`, which ends when its head has been sent.
+    """Wraps the routes: a `HEAD` without a route of its own runs as a `GET`, which ends after its headers.
 
-    Routes that would read much for a body that nobody gets, like files, take `HEAD` themselves.
+    Routes with expensive bodies, like files, handle `HEAD` themselves.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -44,8 +44,8 @@ class HeadRequests:
         except _HeadSent:
             pass
         finally:
-            scope["route"] = asked.get("route")  # for the figures of this request
+            scope["route"] = asked.get("route")  # for the metrics of this request
 
 
 class _HeadSent(Exception):
-    """Everything that was asked for has been sent."""
+    """The headers have been sent; the rest is not needed."""

@@ -1,4 +1,4 @@
-"""Alive, and ready: what supervisors and load balancers ask, without a token."""
+"""Liveness and readiness for supervisors and load balancers, without a token."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ async def alive() -> Response:
 async def ready(request: Request) -> Response:
     """Whether the installation can be used; else 503 with the reasons.
 
-    With the administrator's token `findings` has what else needs attention, with a remedy each.
+    With the administrator's token, `findings` lists what else needs attention, each with a remedy.
     """
     found = await running(request).watch.findings()
     reasons = [finding.sentence for finding in found if finding.severity == "error"]

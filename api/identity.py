@@ -1,4 +1,4 @@
-"""Who asks: a token or API key in the Authorization header, or the session in a browser's cookie."""
+"""Authentication: a token or API key in the Authorization header, or the session in a browser's cookie."""
 
 import asyncio
 import hmac
@@ -26,41 +26,41 @@ from services.sessions import is_session
 from services.users import ADMIN, fingerprint, is_key, owners_of, working_keys
 
 COOKIE_PREFIX: Final = "darkroom_session_"
-"""Cookies go to every port of a host: the port in the name keeps two installations apart."""
+"""Cookies go to every port of a host: the port in the name separates two installations."""
 
 KNOWN_S: Final = 1.0
-"""So long a revoked key may go on to work: one look into the database a second for each key in use."""
+"""Seconds for which a revoked key may still work: each key in use costs one database query per second."""
 
 KNOWN_MAX: Final = 10_000
-"""Keys that are remembered; the one looked up longest ago is forgotten first."""
+"""Maximum number of keys remembered; the one looked up longest ago is forgotten first."""
 
 WRONG_KEYS_AT_ONCE_MAX: Final = 20
-"""From one address: enough for a script with an old key, or somebody who mistypes."""
+"""Maximum burst of wrong keys from one address: enough for a script with an old key, or for typing errors."""
 
 WRONG_KEYS_PER_S_MAX: Final = 0.5
 
 OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""What load balancers and supervisors ask without a token."""
+"""Paths that load balancers and supervisors read without a token."""
 
 SIGN_IN: Final = "/"
-"""A sign-in link: `/?code=…` is answered here, before there is an identity."""
+"""The path of sign-in links: `/?code=…` is answered before there is an identity."""
 
 Recheck = Callable[[], Awaitable["Identity | None"]]
-"""Looks whether a credential still works. Raises `Unavailable`."""
+"""Checks whether a credential still works. Raises `Unavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose jobs and assets are meant. Only an administrator sees projections and queues."""
+    """The owner of the jobs and assets in a request. Only an administrator can read projections and queues."""
 
     owner: str
     is_admin: bool = False
 
 
 class Identities:
-    """Tokens to identities: the administrator's, and the keys that the database knows. For one event loop.
+    """Maps tokens to identities: the administrator's, and the keys in the database. For one event loop.
 
-    A key that was looked up is remembered for `KNOWN_S`; the administrator's token works without a database.
+    A key is remembered for `KNOWN_S`; the administrator's token works without a database.
     """
 
     def __init__(self, admin_token: str, database: Database) -> None:
@@ -77,12 +77,12 @@ class Identities:
         self._answering: asyncio.Task[Mapping[bytes, str]] | None = None
 
     async def identify(self, token: str, address: str | None = None) -> Identity | None:
-        """Whom the token stands for; None for one that is not ours, or was revoked.
+        """The identity of a token; None if it is unknown or revoked.
 
-        Raises `Unavailable`, and `RateLimited` for a wrong token from an `address` that has sent too many: a right one
-        is let in from there as well, and the database is not asked about each.
+        Raises `Unavailable`, and `RateLimited` for a wrong token from an `address` that has sent too many. A right
+        token is accepted from such an address too, without a database query for each.
 
-        Only fingerprints are compared, so the time that it takes says nothing of the tokens that there are.
+        Only fingerprints are compared, so the duration reveals nothing about existing tokens.
         """
         given = fingerprint(token)
         if hmac.compare_digest(given, self._admin):
@@ -90,7 +90,7 @@ class Identities:
         return await self._identified(given, address, can_be_ours=is_key(token))
 
     def remembered(self, scope: Scope) -> str | None:
-        """Who sent a request, as far as that is remembered: enough to tell one from another, not to let anybody in."""
+        """The remembered sender of a request: good enough to tell senders apart, not for authentication."""
         credential = token_of(scope) or session_of(scope)
         if not credential:
             return None
@@ -105,17 +105,17 @@ class Identities:
         return token is not None and hmac.compare_digest(fingerprint(token), self._admin)
 
     async def identify_session(self, session: str, address: str | None = None) -> Identity | None:
-        """Whose session it is; None for one that is not ours, or has ended. Raises as `identify`."""
+        """The identity of a session; None if it is unknown or has ended. Raises as `identify`."""
         return await self._identified(fingerprint(session), address, can_be_ours=is_session(session))
 
     def require_patience(self, address: str | None) -> None:
-        """Refuse an address that has sent much that was wrong. Raises `RateLimited`."""
+        """Refuse an address that has sent too many wrong credentials. Raises `RateLimited`."""
         wait_s = 0.0 if address is None else self._wrong.wait_s(address)
         if wait_s > 0:
             raise RateLimited(math.ceil(wait_s))
 
     def count_wrong(self, address: str | None) -> None:
-        """Remember that something wrong came from an address."""
+        """Count a wrong credential from an address."""
         if address is not None:
             self._wrong.take(address)
 
@@ -137,9 +137,9 @@ class Identities:
         return await self._owner_among_all(given)
 
     async def _owner_among_all(self, given: bytes) -> str | None:
-        """Look among all keys and sessions that work: read twice in `KNOWN_S`, however many wrong keys come.
+        """Search all valid keys and sessions. They are read at most twice in `KNOWN_S`, however many wrong keys arrive.
 
-        They are read again before they are too old, so that whoever has a right key waits for no database.
+        They are read again before they expire, so that a client with a right key does not wait for the database.
         """
         left_s = self._working_until - time.monotonic()
         if left_s < KNOWN_S / 2 and (self._reading is None or self._reading.done()):
@@ -159,19 +159,19 @@ class Identities:
             return {**working_keys(connection), **sessions.working(connection, self._admin)}
 
     async def _owner_of(self, given: bytes) -> str | None:
-        """Ask the database, together with all who ask while it answers those before: one question at a time."""
-        if not self._asked:  # before this one is added: the same key may be asked for twice
+        """Query the database: one query at a time, each for all requests that arrived during the previous one."""
+        if not self._asked:  # before this one is added: the same key may come twice
             self._answering = asyncio.create_task(self._answer(self._answering))
-            self._answering.add_done_callback(_heard)  # all who asked may have given up
+            self._answering.add_done_callback(_heard)  # all callers may have given up
         self._asked.add(given)
         answering = cast("asyncio.Task[Mapping[bytes, str]]", self._answering)
-        return (await asyncio.shield(answering)).get(given)  # one who gives up must not end the question of the others
+        return (await asyncio.shield(answering)).get(given)  # one caller that gives up must not cancel the others
 
     async def _answer(self, before: "asyncio.Task[Mapping[bytes, str]] | None") -> Mapping[bytes, str]:
         if before is not None:
             await asyncio.wait([before])
         asked, self._asked = self._asked, set()
-        until = time.monotonic() + KNOWN_S  # from before the question: what it says may be old at once
+        until = time.monotonic() + KNOWN_S  # from before the query: its result may be outdated immediately
         owners = await asyncio.to_thread(self._read, list(asked))
         for each, owner in owners.items():
             self._known[each] = _Known(owner, until)
@@ -192,19 +192,19 @@ def _heard(answering: "asyncio.Task[Mapping[bytes, str]] | asyncio.Task[None]") 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A key's owner, and until when that may be believed, by the monotonic clock."""
+    """A key's owner, and until when it is valid, by the monotonic clock."""
 
     owner: str
     until: float
 
 
 def identity_of(connection: HTTPConnection) -> Identity:
-    """Who sent this request; the gate has let it pass."""
+    """The sender of this request; the gate has authenticated it."""
     return cast("Identity", connection.scope["darkroom.identity"])
 
 
 def require_admin(connection: HTTPConnection) -> Identity:
-    """The administrator, or `Forbidden`."""
+    """The administrator; raises `Forbidden` for others."""
     identity = identity_of(connection)
     if not identity.is_admin:
         raise Forbidden
@@ -212,7 +212,7 @@ def require_admin(connection: HTTPConnection) -> Identity:
 
 
 class Gate:
-    """Lets through who is known, everywhere but at the open addresses."""
+    """Lets only authenticated requests through, except to the open paths."""
 
     def __init__(self, app: ASGIApp, identities: Identities) -> None:
         self._app = app
@@ -238,7 +238,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _known(self, scope: Scope) -> Identity:
-        """Who asks. Raises `Unauthorized`, `CrossOrigin`, `RateLimited` and `Unavailable`."""
+        """The sender. Raises `Unauthorized`, `CrossOrigin`, `RateLimited` and `Unavailable`."""
         token, identity = token_of(scope), None
         recheck: Recheck | None = None
         if token is not None:
@@ -256,9 +256,9 @@ class Gate:
 
 
 async def until_revoked(scope: Scope) -> None:
-    """Return when the credential of a request does not work any more: what waits long ends with it.
+    """Return when the credential of a request no longer works: long requests end with it.
 
-    While Postgres is away nobody can have been revoked.
+    While Postgres is unavailable no credential can be revoked.
     """
     recheck: Recheck = scope["darkroom.recheck"]
     while True:
@@ -269,7 +269,7 @@ async def until_revoked(scope: Scope) -> None:
 
 
 def token_of(scope: Scope) -> str | None:
-    """The token of the Authorization header; None where there is no such header."""
+    """The token of the Authorization header; None without such a header."""
     authorization = Headers(scope=scope).get("authorization")
     if authorization is None:
         return None
@@ -289,7 +289,7 @@ def cookie_name(scope: Scope) -> str:
 
 
 def credential_of(connection: HTTPConnection) -> bytes:
-    """The fingerprint of the token or API key that a request brings. Raises `CredentialNeeded` for a session."""
+    """The fingerprint of the request's token or API key. Raises `CredentialNeeded` for a session."""
     token = token_of(connection.scope)
     if token is None:
         raise CredentialNeeded

@@ -1,4 +1,4 @@
-"""What a job starts from: sources as a body names them become files, or a problem for each that cannot be used."""
+"""Resolves the sources in a body to files, with a problem for each that cannot be used."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +20,11 @@ ALLOWED: Final = "must be `media:ID` of an upload of yours or `asset:ID` of a co
 WORDS: Final[dict[MediaKind, str]] = {"image": "an image", "video": "a video", "audio": "a sound"}
 
 Source = tuple[str, object, Sequence[MediaKind]]
-"""Where it stands in the body (`references.0.source`), what stands there, and the kinds of file that can be used."""
+"""Its path in the body (`references.0.source`), its value, and the kinds of file that are allowed."""
 
 
 class Files:
-    """What the sources of an owner's requests are; each is read from the ledger once, however often it is named."""
+    """Resolves the sources of an owner's requests; each is read from the ledger only once."""
 
     def __init__(self, owner: str, ledger: Ledger) -> None:
         self.owner = owner
@@ -33,9 +33,10 @@ class Files:
         self._jobs: dict[UUID, UUID | None] = {}
 
     def resolve(self, sources: Iterable[Source]) -> dict[str, InputFile]:
-        """The files by source, as the owner may use them. Blocks.
+        """The owner's files by source. Blocks.
 
-        Raises `InvalidInput` with every problem: somebody else's file reads as one that never was; and `Unavailable`.
+        Raises `InvalidInput` with every problem (another owner's file looks like one that does not exist), and
+        `Unavailable`.
         """
         files: dict[str, InputFile] = {}
         problems: list[FieldProblem] = []
@@ -52,7 +53,7 @@ class Files:
         return files
 
     def job_behind(self, source: object) -> UUID | None:
-        """The job that made an asset which another one goes on from; None for an upload, or nothing. Blocks."""
+        """The job of the asset that a new job continues; None for an upload or no source. Blocks."""
         found = SOURCE.fullmatch(source) if isinstance(source, str) else None
         if found is None or found[1].lower() != "asset":
             return None
@@ -80,7 +81,7 @@ def resolve(sources: Iterable[Source], owner: str, ledger: Ledger) -> dict[str, 
 
 
 def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
-    """What to say when an upload went away between reading and using it: where the body names it."""
+    """The error for an upload that was deleted between reading and using it, with its paths in the body."""
     source = f"media:{error.identifier}"
     problems = [
         FieldProblem(path, f"{ALLOWED}; there is no {source}")
@@ -91,9 +92,9 @@ def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
 
 
 def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | None:
-    """The owner's job whose inputs a body says it took over; None where it names none, or nothing that is an id.
+    """The owner's job from which a body took its inputs; None if it names none or an invalid id.
 
-    Raises `InvalidInput`, for somebody else's job as for one that never was. Blocks.
+    Raises `InvalidInput` if the job is unknown or belongs to another owner. Blocks.
     """
     named = content.get("parent_id")
     try:
@@ -101,7 +102,7 @@ def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | 
         if parent_id is not None:
             ledger.generation(parent_id, owner=owner)
     except ValueError:
-        return None  # pydantic says so
+        return None  # pydantic reports it
     except NotFound:
         detail = f"must be the id of a job of yours; there is no job {named}"
         raise InvalidInput([FieldProblem("parent_id", detail)]) from None
@@ -109,14 +110,14 @@ def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | 
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:
-    """The uploads that are among these sources."""
+    """The uploads among these sources."""
     found = [SOURCE.fullmatch(source) for source in sources]
     return tuple(UUID(each[2]) for each in found if each is not None and each[1].lower() == "media")
 
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
-    """Why a source cannot be used, as the rest of a sentence about its field."""
+    """Why a source cannot be used, as the end of a sentence about its field."""
 
     reason: str
 

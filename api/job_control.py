@@ -1,6 +1,6 @@
-"""Cancel a job, and run its lost outputs again: what several routes do, done in one place.
+"""Cancels a job, and runs its lost outputs again: shared by several routes.
 
-A job is run again once, whoever asks, through whichever route, and however often.
+A job is run again only once, regardless of the caller, the route and the number of requests.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from services.wire import CANCEL, cancel_subject
 
 
 async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
-    """Stop the owner's job, and tell its worker; what that led to, as `CancelResult` has it, and the position.
+    """Cancel the owner's job and notify its worker; returns the result as in `CancelResult`, and the position.
 
-    `owner` None: anybody's job. `actor` is who asks, where that is not the owner.
+    `owner` None: the job of any owner. `actor` is the caller if it is not the owner.
     """
     context = Context(actor or owner or "", owner)
     executed = await asyncio.to_thread(here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), context)
@@ -39,10 +39,10 @@ async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | No
 
 
 def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) -> Retried:
-    """Start the successor of the owner's job, or find the one that was started before. Blocks.
+    """Start the successor of the owner's job, or find the existing one. Blocks.
 
-    The job of a batch's item gets its successor in the batch. `actor` is who asks, where that is not the owner.
-    Raises `NotFound`, `NothingToRetry` and `IdempotencyKeyReused`.
+    The job of a batch's item gets its successor in the batch. `actor` is the caller if it is not the owner. Raises
+    `NotFound`, `NothingToRetry` and `IdempotencyKeyReused`.
     """
     by = actor or asked.owner
     parent = parts.ledger.generation(job_id, owner=asked.owner)
@@ -59,7 +59,7 @@ def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) ->
 
 
 def _under_key(parts: Parts, asked: Asked, job_id: UUID) -> Retried | None:
-    """The job that the key names already: that of an earlier version for this retry. Raises `IdempotencyKeyReused`."""
+    """The existing job under the key, from an earlier version for this retry. Raises `IdempotencyKeyReused`."""
     if asked.key is None or asked.key_is_new:
         return None
     named = id_under_key(asked.owner, asked.key)

@@ -1,4 +1,4 @@
-"""Jobs as documents: from the views, and from the ledger itself for a job that the views have not seen yet."""
+"""Jobs as documents: from the views, or from the ledger for a job that the views do not have yet."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -19,12 +19,12 @@ from projections.reads import EverybodysFilter, JobFilter, JobRow
 
 
 def identifier(kind: str, text: str) -> UUID:
-    """The id in a path. Raises `NotFound`: what is no id names nothing."""
+    """The id in a path. Raises `NotFound` if it is not an id."""
     try:
         found = UUID(text)
     except ValueError:
         raise NotFound(kind, text) from None
-    if str(found) != text.lower():  # braces, a missing dash: one address for one thing
+    if str(found) != text.lower():  # braces or a missing dash: each resource has one address
         raise NotFound(kind, text)
     return found
 
@@ -41,7 +41,7 @@ def read_job(running: Running, owner: str, job_id: UUID) -> Json:
 def read_page(
     running: Running, owner: str, wanted: JobFilter, before: int | None, limit: int
 ) -> tuple[list[Json], int | None]:
-    """Documents of the owner's jobs queued before `before`, and the place of the last when more follow."""
+    """Documents of the owner's jobs queued before `before`, and the place of the last one if more follow."""
     with running.parts.views.of(owner) as connection:
         rows = reads.list_jobs(connection, owner, wanted, before=before, limit=limit + 1)
         page = rows[:limit]
@@ -52,7 +52,7 @@ def read_page(
 def read_everybodys(
     running: Running, wanted: EverybodysFilter, before: int | None, limit: int
 ) -> tuple[list[Json], int | None]:
-    """The same of everybody's jobs, for administrators; with whose they are, and who has them."""
+    """The same for the jobs of all owners, for administrators; with their owners and workers."""
     with running.parts.database.connection() as connection:
         rows = reads.list_everybodys_jobs(connection, wanted, before=before, limit=limit + 1)
         page = rows[:limit]
@@ -61,7 +61,7 @@ def read_everybodys(
 
 
 def read_anybodys(running: Running, job_id: UUID) -> Json:
-    """The job as it is now, whoever's. Raises `NotFound` and `Unavailable`."""
+    """The current job of any owner. Raises `NotFound` and `Unavailable`."""
     with running.parts.database.connection() as connection:
         row = reads.find_anybodys_job(connection, job_id)
         if row is not None:
@@ -75,7 +75,7 @@ def read_anybodys(running: Running, job_id: UUID) -> Json:
 
 
 def owner_of(running: Running, job_id: UUID) -> str:
-    """Whom a job belongs to. Raises `NotFound` and `Unavailable`."""
+    """The owner of a job. Raises `NotFound` and `Unavailable`."""
     owner = owner_of_job(running.parts.ledger.generation(job_id).job)
     if owner is None:
         raise NotFound("job", job_id)
@@ -91,7 +91,7 @@ def history_of(running: Running, owner: str, job_id: UUID, after: int, limit: in
 
 
 def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
-    """How many assets the owner's job owes. Raises `NotFound` and `Unavailable`."""
+    """The number of assets that the owner's job will make. Raises `NotFound` and `Unavailable`."""
     with running.parts.views.of(owner) as connection:
         row = reads.find_job(connection, owner, job_id)
     if row is not None:
@@ -100,7 +100,7 @@ def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
 
 
 def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
-    """The owner's job folded from its events: right also where no view has it. Raises `NotFound`."""
+    """The owner's job folded from its events: works even if no view has it. Raises `NotFound`."""
     ledger = running.parts.ledger
     generation = ledger.generation(job_id, owner=owner)
     streams = [job_id, *(asset_id(job_id, index) for index in range(len(generation.assets)))]

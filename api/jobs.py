@@ -1,4 +1,4 @@
-"""Jobs: submit, look, cancel, retry, read their history."""
+"""Jobs: submit, read, cancel, retry, and read their history."""
 
 import asyncio
 from typing import Annotated, Any
@@ -60,7 +60,7 @@ async def submit_job(request: Request) -> Response:
 
 
 async def _given(here: Running, content: Json, owner: str) -> Given:
-    """The files and the job that a body names; nothing is read for a body that names none."""
+    """The files and the job that a body names; reads nothing if it names none."""
     if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
     return await asyncio.to_thread(given_of, content, Files(owner, here.parts.ledger))
@@ -103,7 +103,7 @@ async def get_job(request: Request, job_id: str) -> Response:
     responses=answers({202: schemas.CancelResult}, 404, 503),
 )
 async def cancel_job(request: Request, job_id: str) -> Response:
-    """Stop a job: at once while it waits, between steps while it runs."""
+    """Cancel a job: immediately while it waits, between steps while it runs."""
     here = running(request)
     found = identifier("job", job_id)
     await read_nothing(request)
@@ -119,10 +119,10 @@ async def cancel_job(request: Request, job_id: str) -> Response:
     responses=answers({202: schemas.Job, 200: schemas.Job}, 404, 409, 422, 503),
 )
 async def retry_job(request: Request, job_id: str) -> Response:
-    """Run failed and canceled outputs again, as a new job with the seeds they had; 409 when there are none.
+    """Run failed and canceled outputs again, as a new job with the same seeds; 409 if there are none.
 
-    A job is run again once: a second request answers 200 with the job of the first. In a batch the new job takes the
-    place of the old one.
+    A job is run again only once: a second request answers 200 with the job of the first. In a batch the new job takes
+    the place of the old one.
     """
     here = running(request)
     found = identifier("job", job_id)
@@ -177,7 +177,7 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
 
 
 async def _submit_and_wait(request: Request, here: Running, command: SubmitJob, seconds: int) -> Response:
-    """Answer when the job ended, or after `seconds`, with the job as it is then."""
+    """Answer when the job has ended, or after `seconds`, with the job as it is then."""
     executed = await _execute(here, command.owner, command.job_id, command)
     with after_the_commit():
         document = await _when_ended(request, here, command.owner, command.job_id, seconds)
@@ -186,7 +186,10 @@ async def _submit_and_wait(request: Request, here: Running, command: SubmitJob, 
 
 
 async def _when_ended(request: Request, here: Running, owner: str, job_id: UUID, seconds: int) -> Json:
-    """The job's document when it has ended, or as it is after `seconds`. Raises `Unauthorized` once that is revoked."""
+    """The job's document when it has ended, or after `seconds`.
+
+    Raises `Unauthorized` once the credential is revoked.
+    """
     ended = await here.feed.watch_end(job_id)
     revoked = asyncio.create_task(until_revoked(request.scope))
     try:

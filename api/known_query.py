@@ -1,4 +1,4 @@
-"""Refuses query parameters that a route does not know: a misspelt filter is never ignored."""
+"""Refuses query parameters that a route does not define: a misspelt filter is never ignored."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -17,9 +17,9 @@ NAME_CHARACTERS_MAX: Final = 64
 
 
 class KnownQuery:
-    """Behind the gate. A request without a query costs one look; only one with a query is matched with its route.
+    """Runs behind the gate. Only a request with a query is matched with its route.
 
-    Supervisors may ask for health with whatever they add to an address.
+    Supervisors may add any query to the health paths.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
@@ -36,7 +36,7 @@ class KnownQuery:
         await self._app(scope, receive, send)
 
     def _problems(self, scope: Scope) -> list[FieldProblem]:
-        """One problem for each unknown name; none for an address without a route, which is 404 for that reason."""
+        """One problem for each unknown name; none for a path without a route, which is a 404 anyway."""
         known = next((names for route, names in self._known if route.matches(scope)[0] is Match.FULL), None)
         if known is None:
             return []

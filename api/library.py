@@ -1,4 +1,4 @@
-"""The library: completed assets, to be filtered and searched; and the trash, in the same way."""
+"""The library: completed assets with filters and search; and the trash with the same."""
 
 import asyncio
 from typing import Annotated
@@ -33,7 +33,7 @@ async def list_library(
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The newest first. `q` looks at prompt, title and tags."""
+    """The newest first. `q` searches prompt, title and tags."""
     here = running(request)
     place = place_of("library", cursor)
     await wait_for_views(request, here.positions, "library")

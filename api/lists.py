@@ -1,4 +1,7 @@
-"""Lists: their parameters, and opaque cursors, the place of the last item shown, so that new items move nothing."""
+"""Lists: their parameters and opaque cursors.
+
+A cursor is the place of the last item, so new items do not shift pages.
+"""
 
 import base64
 import binascii
@@ -31,7 +34,7 @@ Text = Annotated[str, AfterValidator(_without_nul)]
 """A filter that Postgres can compare with."""
 
 TagText = Annotated[str, Query(max_length=TAG_CHARACTERS_MAX), AfterValidator(_without_nul), AfterValidator(normalized)]
-"""A tag to filter by, in the form in which tags are kept."""
+"""A tag to filter by, normalised like stored tags."""
 
 Words = Annotated[
     str | None,
@@ -49,13 +52,13 @@ ItemT = TypeVar("ItemT")
 
 
 def cursor_of(list_name: str, *place: int) -> str:
-    """The cursor for what comes after `place` in that list."""
+    """The cursor for the items after `place` in that list."""
     text = ":".join([list_name, *map(str, place)])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def place_of(list_name: str, cursor: str | None, parts: int = 1) -> tuple[int, ...] | None:
-    """The place a cursor stands for; None without one. Raises `InvalidCursor`."""
+    """The place of a cursor; None without one. Raises `InvalidCursor`."""
     if cursor is None:
         return None
     try:
@@ -75,7 +78,7 @@ def place_of(list_name: str, cursor: str | None, parts: int = 1) -> tuple[int, .
 def page_of(
     found: Sequence[ItemT], limit: int, list_name: str, place: Callable[[ItemT], Sequence[int]]
 ) -> tuple[Sequence[ItemT], str | None]:
-    """The page and its `next`, of up to `limit` + 1 items that were read: the one too many says that more follow."""
+    """The page and its `next`, from up to `limit` + 1 items: the extra one shows that more follow."""
     page = found[:limit]
     more = len(found) > limit
     return page, cursor_of(list_name, *place(page[-1])) if more else None

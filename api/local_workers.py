@@ -1,8 +1,7 @@
-"""The worker processes of `darkroom up`: how many, of which pools, on which GPU, under which names.
+"""The worker processes of `darkroom up`: their number, pools, GPUs and names.
 
-`sdxl,wan` is a worker for both pools, on a machine with several GPUs one for each GPU; `sdxl*2` is two workers of a
-pool, and `sdxl*2+wan` these and one of another. A name stays the same after every restart: what an operator holds back
-stays so.
+`sdxl,wan` is a worker for both pools, with several GPUs one for each GPU; `sdxl*2` is two workers of a pool, and
+`sdxl*2+wan` adds one of another pool. Names stay the same after every restart, so that a hold on a worker continues.
 """
 
 import os
@@ -21,13 +20,13 @@ NONE: Final = "none"
 GROUP: Final = re.compile(r"(?P<pools>[a-z0-9_,\s-]+?)\s*(\*\s*(?P<processes>\d{1,4}))?", re.ASCII)
 
 NVIDIA_SMI_S_MAX: Final = 10.0
-"""It answers within a second; a broken driver hangs."""
+"""Maximum seconds for nvidia-smi, which answers within a second; a broken driver hangs."""
 
 GPU: Final = re.compile(r"^GPU \d+: .*\(UUID: (?P<uuid>GPU-[0-9a-f-]+)\)\s*$", re.MULTILINE)
 
 
 class WorkersInvalid(ValueError):
-    """`--workers` cannot be understood. The sentence goes on after the value."""
+    """`--workers` is invalid. The message continues after the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class LocalWorker:
-    """A worker process: its name, its pools, and the GPU that it sees; None: whatever there is."""
+    """A worker process: its name, its pools, and the GPU that it sees; None: all."""
 
     number: int
     name: str
@@ -53,13 +52,13 @@ class LocalWorker:
         return "worker.log" if self.number == 1 else f"worker-{self.number}.log"
 
     def environment(self) -> Mapping[str, str]:
-        """What it is told besides what all of them are."""
+        """The settings that differ between the workers."""
         told = {"DARKROOM_POOLS": self.pools, "DARKROOM_WORKER_NAME": self.name}
         return told if self.gpu is None else {**told, "CUDA_VISIBLE_DEVICES": self.gpu}
 
 
 def groups_of(text: str, known: Collection[str]) -> list[Group]:
-    """The groups that a value of `--workers` names; none for `none`. Raises `WorkersInvalid`."""
+    """The groups in a value of `--workers`; none for `none`. Raises `WorkersInvalid`."""
     if text.strip() == NONE:
         return []
     groups = [_group(part, known) for part in text.split("+")]
@@ -69,9 +68,9 @@ def groups_of(text: str, known: Collection[str]) -> list[Group]:
 
 
 def planned(groups: Sequence[Group], gpus: Sequence[str], name: str | None = None) -> list[LocalWorker]:
-    """The processes, spread over the GPUs in turn. `name`: what the user calls a worker, else the machine's.
+    """The processes, assigned to the GPUs in turn. `name`: the user's name for a worker, else the machine's.
 
-    With a single process there is nothing to spread: it sees every GPU that there is.
+    A single process sees every GPU.
     """
     pools = [",".join(group.pools) for group in groups for _ in range(group.processes or (len(gpus) if gpus else 1))]
     machine = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "worker"
@@ -86,7 +85,7 @@ def planned(groups: Sequence[Group], gpus: Sequence[str], name: str | None = Non
 def gpus_here(environment: Mapping[str, str] = os.environ) -> list[str]:
     """The GPUs that workers may use, as CUDA_VISIBLE_DEVICES names them; none without NVIDIA's driver.
 
-    Where that variable is set, its devices and no others; where workers are told to use a device, none to spread.
+    If that variable is set, only its devices; if a setting chooses the workers' device, none.
     """
     if environment.get("DARKROOM_DEVICE"):
         return []
