@@ -233,7 +233,7 @@ class Gate:
             with about(owner=scope["darkroom.identity"].owner):
                 await self._app(scope, receive, send)
             return
-        if path in OPEN and self._identities.is_admins(token_of(scope)):  # without a database: it may be what is away
+        if path in OPEN and self._identities.is_admins(token_of(scope)):  # without the database: it may be down
             scope["darkroom.identity"] = Identity(ADMIN, is_admin=True)
         await self._app(scope, receive, send)
 

@@ -1,7 +1,7 @@
 """`GET /metrics`: the figures of an installation for Prometheus, read from the views, and those of this process.
 
-Of the installation no process keeps a count of its own, so every process of the API answers the same, also after a
-restart. What only this process can know, as how long its answers take, it counts itself: `services.metrics`.
+Figures of the installation are not counted in memory, so every API process answers the same, also after a restart. A
+process counts only its own figures, like the duration of its answers: `services.metrics`.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ LEASE_STATES = ("live", "expired")
     | {200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
-    """Queues, ended jobs, waits, seconds, ratios and how far the views are, as Prometheus reads them."""
+    """Queues, ended jobs, waits, seconds, ratios and the progress of the views, in Prometheus' format."""
     require_admin(request)
     here = running(request)
     found = await here.watch.findings()
@@ -51,9 +51,12 @@ async def metrics(request: Request) -> Response:
     return Response(content, media_type=None, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # a registry wants to hash it
+@dataclass(frozen=True, slots=True, eq=False)  # a registry needs to hash it
 class Figures(Collector):
-    """What the views said at one moment. `queued` is by pool and status, `oldest_s` by pool, `positions` by view."""
+    """The figures of the views at one moment.
+
+    `queued` is by pool and status, `oldest_s` by pool, `positions` by view.
+    """
 
     pools: Sequence[str]
     queued: Mapping[tuple[str, str], int]
@@ -153,7 +156,7 @@ class Figures(Collector):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings(Collector):
-    """What an operator has to know, by code: see `services.observability`."""
+    """The findings of an installation, by code: see `services.observability`."""
 
     found: Sequence[Finding]
 
@@ -173,7 +176,7 @@ class Findings(Collector):
 def _summary(
     name: str, documentation: str, rows: Iterable[EndedRow], part: Callable[[EndedRow], tuple[int, float]]
 ) -> Metric:
-    """Count and sum by pool and job type, however the jobs ended."""
+    """Count and sum by pool and job type, for all outcomes."""
     totals: dict[tuple[str, str], tuple[int, float]] = {}
     for row in rows:
         key = (row.pool, row.job_type)

@@ -1,7 +1,7 @@
-"""What every request gets around it: an id, its figures, and a line in the log where it failed.
+"""Gives every request an id, metrics, and a log entry if it failed.
 
-The id is the client's own `Request-Id` where that is a decent one, else a new one; the answer names it, and so does
-every log entry that the request causes. Who reports a failure needs to say no more than that.
+The id is the client's own `Request-Id` if that is valid, else a new one; the answer contains it, and so does every log
+entry of the request. It is all that a failure report needs.
 """
 
 import logging
@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 REQUEST_ID: Final = "Request-Id"
 
 DECENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-"""Nothing that could end a line, a header or a quotation, and no longer than anybody's ids are."""
+"""Valid ids: no character that could end a line, a header or a quotation, and at most 128 characters."""
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 UNROUTED: Final = "unrouted"
-"""The route of requests for what is not there: paths that clients invent would be as many series."""
+"""The route in the metrics for unknown paths: clients can invent any number of them."""
 
 
 class Observed:
-    """Around all that answers. Also answers what failed unexpectedly, so that this answer has an id as well."""
+    """Wraps everything that answers. Also answers unexpected errors, so that those answers have an id as well."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,12 +71,12 @@ class Observed:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answered:
-                raise  # half an answer is out: the server hangs up
+                raise  # half an answer is sent: the server closes the connection
             await internal()(scope, receive, send)
 
 
 def request_id_of(given: str | None) -> str:
-    """The client's, if it is fit for headers and logs; else a new one."""
+    """The client's id, if it is valid in headers and logs; else a new one."""
     return given if given is not None and DECENT.fullmatch(given) else uuid4().hex
 
 
@@ -86,11 +86,11 @@ def route_of(scope: Scope) -> str:
 
 
 def method_of(scope: Scope) -> str:
-    """The method, or `other` for one that clients made up."""
+    """The method, or `other` for an unknown one."""
     return scope["method"] if scope["method"] in METHODS else "other"
 
 
 @cache
 def _figures_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    """Looking them up by their labels costs more than counting; there are few."""
+    """Cached: looking them up by their labels costs more than counting; there are few."""
     return HTTP_REQUESTS.labels(method, route, str(status)), HTTP_REQUEST_SECONDS.labels(method, route)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond FastAPI's own: bodies read by hand, problems, the two ways to sign in."""
+"""Extends FastAPI's OpenAPI document: bodies that are read by hand, problems, and the two ways to sign in."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,12 +26,12 @@ PATTERNS: Final[Mapping[str, str]] = {
     "Cancel-After": "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s?)?$",
     "Last-Event-ID": "^[0-9]{1,19}$",
 }
-"""What a header looks like, where anything else is refused."""
+"""Patterns of headers; other values are refused."""
 
 
 EVERYWHERE: Final = (401, 403, 422, 429, 503)
-"""Problems of every call: nobody who is known, a page of another origin, an unknown query parameter, too many requests,
-and a database that cannot be reached."""
+"""Problems of every call: no known credential, a page of another origin, an unknown query parameter, too many requests,
+and an unavailable database."""
 
 
 AGAIN_LATER: Final = frozenset({429, 503})
@@ -39,11 +39,11 @@ AGAIN_LATER: Final = frozenset({429, 503})
 BINARY: Final[Mapping[str, Any]] = {
     "schema": {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 }
-"""Bytes, as generators of clients know them: `format` is OpenAPI 3.0's word, `contentMediaType` 3.1's."""
+"""Bytes, for client generators: `format` is OpenAPI 3.0's keyword, `contentMediaType` 3.1's."""
 
 
 def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> Responses:
-    """What a call may answer: these documents, and problems with these statuses, next to those of every call."""
+    """The answers of a call: these documents, and problems with these statuses, in addition to those of every call."""
     described: Responses = {}
     for status, document in documents.items():
         described[status] = {"description": "As asked."} if document is None else {"model": document}
@@ -53,7 +53,7 @@ def answers(documents: Mapping[int, type[BaseModel] | None], *problems: int) -> 
 
 
 def problem(status: int) -> dict[str, Any]:
-    """A problem as an answer; where it is worth asking again, with the header that says when."""
+    """A problem as an answer; with the Retry-After header if repeating can help."""
     schema = {"$ref": "#/components/schemas/Problem"}
     described = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": schema}}}
     if status not in AGAIN_LATER:
@@ -63,9 +63,9 @@ def problem(status: int) -> dict[str, Any]:
 
 
 def files(*problems: int) -> Responses:
-    """What a call may answer that sends a file, or a range of it, or says that it has not changed.
+    """The answers of a call that sends a file, a range of it, or 304.
 
-    Such a call says `response_class=Response`: else FastAPI adds that it may be JSON.
+    Such a call sets `response_class=Response`: otherwise FastAPI adds that it may be JSON.
     """
     kinds = ("image/*", "video/*", "audio/*", "application/octet-stream")
     content: dict[str, Any] = {kind: dict(BINARY) for kind in kinds}
@@ -105,7 +105,7 @@ def file_in_form(field: str) -> dict[str, Any]:
 
 
 def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
-    """Complete the document with the schemas of `bodies` and the ways to sign in."""
+    """Add the schemas of `bodies` and the ways to sign in to the document."""
     plain = app.openapi
 
     def complete() -> dict[str, Any]:

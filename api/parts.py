@@ -1,4 +1,4 @@
-"""What the API is made of: the parts it is given, and what it keeps running while it serves."""
+"""The parts that the API is given, and its tasks while it serves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ from services.settings import REQUESTS_AT_ONCE_MAX, REQUESTS_PER_S_MAX, UPLOAD_M
 
 
 def utc_now() -> datetime:
-    """The present moment."""
+    """The current time."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the API needs, opened and closed by whoever made it, on the event loop that serves.
+    """The parts of the API. Their creator opens and closes them, on the event loop that serves.
 
-    `views` is what owners read, each what is theirs; `database` is for what nobody owns, like the length of a queue.
-    `rebuild` builds a view anew, by its name; None where that is not possible. `clock` is the time of every command.
-    `watch` looks at the installation; without one, at Postgres and NATS alone. `is_compared`: whether this process has
-    held the ledger against LEDGER; until then nobody knows that it is not an older backup.
-    `upload_bytes_max` bounds the body of an upload, `requests_per_s_max` and `…_at_once_max` what each owner asks.
+    `views` is for reading the rows of one owner; `database` is for data without an owner, like the length of a queue.
+    `rebuild` builds a view again, by its name; None if that is not possible. `clock` is the time of every command.
+    `watch` examines the installation; without one, only Postgres and NATS are checked. `is_compared`: whether this
+    process has compared the ledger with LEDGER; until then it may be an older backup. `upload_bytes_max` limits the
+    body of an upload, `requests_per_s_max` and `…_at_once_max` the requests of each owner.
     """
 
     ledger: Ledger
@@ -60,11 +60,11 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The parts, who is let in, and what runs beside the requests: the event feed, progress, the views' positions.
+    """The parts, the identities, and what runs in the background: the event feed, progress, the views' positions.
 
-    `watch` says how the installation is. `receiving` bounds the uploads that are on disk, `decoding` those that are in
-    memory and decoded at a time. `company` knows who asks lately. One batch is written, and one is read, at a time: a
-    large one keeps a processor busy.
+    `watch` examines the installation. `receiving` limits the uploads that are on disk, `decoding` those that are in
+    memory and decoded at a time. `company` knows which owners are active. Only one batch is written, and one is read,
+    at a time: a large one keeps a processor busy.
     """
 
     parts: Parts
@@ -82,11 +82,11 @@ class Running:
 
 
 def require_broker(here: Running) -> None:
-    """Refuse a write while nobody could be told of it. Raises `BrokerUnavailable`."""
+    """Refuse a write that could not be published now. Raises `BrokerUnavailable`."""
     if not here.parts.broker.connected:
         raise BrokerUnavailable
 
 
 def running(connection: HTTPConnection) -> Running:
-    """What serves this request."""
+    """The running API behind this request."""
     return cast("Running", connection.app.state.running)

@@ -1,4 +1,4 @@
-"""Read your writes: a read may name the position that its views must have reached."""
+"""Read your writes: a read can require that its views have reached a position."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ MIN_POSITION: Final = "Darkroom-Min-Position"
 POSITION: Final = "Darkroom-Position"
 
 WAIT_S_MAX: Final = 5.0
-"""So long a read waits for its views (API.md)."""
+"""Maximum seconds that a read waits for its views (API.md)."""
 
 POLL_S: Final = 0.01
-"""How often the views' positions are read while somebody waits: one query for all who wait in this process."""
+"""Seconds between reads of the views' positions while requests wait: one query for all of them in this process."""
 
 POSITION_MAX: Final = 2**63 - 1
 
 
 class ViewPositions:
-    """How far the live views are. Asks Postgres only while somebody waits, and once for all who do."""
+    """The positions of the live views. Queries Postgres only while requests wait, and once for all of them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,7 +45,7 @@ class ViewPositions:
     async def _ask(self) -> dict[str, int]:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(asyncio.to_thread(self._read))
-        return await asyncio.shield(self._asking)  # one who gives up must not end the question of the others
+        return await asyncio.shield(self._asking)  # one caller that gives up must not cancel the others
 
     def _read(self) -> dict[str, int]:
         with self._database.connection() as connection:
@@ -53,7 +53,7 @@ class ViewPositions:
 
 
 async def wait_for_views(request: Request, positions: ViewPositions, *views: str) -> None:
-    """Hold the read until `views` are where its `Darkroom-Min-Position` header wants them; at once without one."""
+    """Wait until `views` have reached the request's `Darkroom-Min-Position`; returns immediately without one."""
     wanted = request.headers.get(MIN_POSITION)
     if wanted is None:
         return
@@ -61,7 +61,7 @@ async def wait_for_views(request: Request, positions: ViewPositions, *views: str
 
 
 def position_of(path: str, text: str) -> int:
-    """A position that a client named. Raises `InvalidInput` with `path` when it is none."""
+    """Parse a client's position. Raises `InvalidInput` with `path` if it is invalid."""
     if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > POSITION_MAX:
         raise InvalidInput([FieldProblem(path, "must be a position: a whole number from 0")])
     return int(text)

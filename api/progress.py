@@ -1,7 +1,7 @@
-"""The latest progress of running jobs, kept in memory: it is no history, and lost with the process.
+"""The latest progress of running jobs, in memory only: it is not in the history, and lost with the process.
 
-A worker says how far it is under its own name; the queue says which worker has which job, and whose job it is. So no
-worker can say anything of a job that it does not have.
+Workers report progress under their own names; the queue knows which worker runs which job, and its owner. So a worker
+cannot report on a job that it does not run.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from services.database import Unavailable
 from services.wire import PROGRESS, Progress, sender_of
 
 JOBS_MAX: Final = 10_000
-"""Jobs remembered; the one not heard of for longest is forgotten first. Far more than run at once."""
+"""Maximum number of jobs remembered; the one with the oldest progress is forgotten first. Far more than run at once."""
 
 UNKNOWN_MAX: Final = 1_000
-"""Jobs that wait for the queue to say who has them; of more the progress is dropped, and comes again in a moment."""
+"""Maximum number of jobs with unconfirmed workers; the progress of more is dropped, and is soon repeated."""
 
 WhoWorks = Callable[[Sequence[UUID]], Sequence[RunningAttempt]]
 
 
 class ProgressBoard:
-    """Hears all progress, remembers the latest of each job, and passes it on with its owner.
+    """Receives all progress, remembers the latest of each job, and passes it on with its owner.
 
     `who_works` reads the queue, in a thread; raises `Unavailable`.
     """
@@ -41,11 +41,11 @@ class ProgressBoard:
         self._pass_on = pass_on
 
     async def listen(self, broker: Broker) -> None:
-        """Hear progress from now on."""
+        """Subscribe to progress."""
         await broker.subscribe(PROGRESS, self._on_message)
 
     def latest(self, job_id: UUID, attempt: int) -> Progress | None:
-        """What this attempt of the job last said; None when it said nothing yet."""
+        """The latest progress of this attempt of the job; None if there is none yet."""
         _, progress = self._latest.get(job_id, (None, None))
         return progress if progress is not None and progress.attempt == attempt else None
 
@@ -54,7 +54,7 @@ class ProgressBoard:
         try:
             progress = Progress.model_validate_json(message.data)
         except ValidationError:
-            return  # a worker of another version: its progress cannot be shown, its reports count all the same
+            return  # a worker of another version: its progress cannot be shown, its reports still count
         known, _ = self._latest.get(progress.job_id, (None, None))
         if known is None or known.attempt < progress.attempt:
             self._ask(worker, progress)
@@ -62,7 +62,7 @@ class ProgressBoard:
             self._accept(known, progress)
 
     def _ask(self, worker: str, progress: Progress) -> None:
-        """The first progress of an attempt waits until the queue has said who works on it; one question at a time."""
+        """The first progress of an attempt waits until the queue has confirmed its worker; one query at a time."""
         if len(self._unknown) < UNKNOWN_MAX:
             self._unknown[progress.job_id, worker] = progress
         if self._looking is None or self._looking.done():
@@ -74,7 +74,7 @@ class ProgressBoard:
             try:
                 found = await asyncio.to_thread(self._who_works, [job_id for job_id, _ in asked])
             except Unavailable:
-                continue  # it is progress: there will be more
+                continue  # dropping progress is safe: there will be more
             for running in found:
                 progress = asked.get((running.job_id, running.worker))
                 if progress is not None and progress.attempt == running.attempt:

@@ -1,4 +1,4 @@
-"""Saved prompts: kept with a title, tags, and the task that follows from their model or job type."""
+"""Saved prompts: stored with a title, tags, and the task that follows from their model or job type."""
 
 import asyncio
 from dataclasses import asdict, dataclass, fields
@@ -37,7 +37,7 @@ router = APIRouter(tags=["prompts"])
 
 
 class PromptBody(BaseModel):
-    """A prompt to keep, for a `model` or a `job_type`; its task follows from these."""
+    """A prompt to save, for a `model` or a `job_type`; its task follows from these."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -50,9 +50,11 @@ class PromptBody(BaseModel):
 
 
 class PromptPatch(BaseModel):
-    """What to change; what is absent stays. Another `model` or `job_type` brings its task; tags replace the whole set.
+    """The changes; absent fields stay unchanged.
 
-    A null negative prompt takes it away.
+    Another `model` or `job_type` sets its task; tags replace the whole set.
+
+    A null negative prompt removes it.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -67,7 +69,7 @@ class PromptPatch(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _For:
-    """What a prompt is for."""
+    """The model, job type and task of a prompt."""
 
     model: str
     job_type: str | None
@@ -82,7 +84,7 @@ class _For:
     openapi_extra=body_and_headers(PromptBody, "Idempotency-Key"),
 )
 async def save_prompt(request: Request) -> Response:
-    """Keep a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
+    """Save a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
     here = running(request)
     asked = asked_in(request)
     body = await read_body(request, PromptBody)
@@ -116,7 +118,7 @@ async def list_prompts(
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """Newest first."""
+    """The newest first."""
     here = running(request)
     place = place_of("prompts", cursor)
     await wait_for_views(request, here.positions, "prompts", "scores")
@@ -143,7 +145,7 @@ async def get_prompt(request: Request, prompt: str) -> Response:
     openapi_extra=body_and_headers(PromptPatch),
 )
 async def edit_prompt(request: Request, prompt: str) -> Response:
-    """Change what is named."""
+    """Change the given fields."""
     here = running(request)
     found = identifier("prompt", prompt)
     body = await read_body(request, PromptPatch)
@@ -160,7 +162,7 @@ async def edit_prompt(request: Request, prompt: str) -> Response:
     "/v1/prompts/{prompt}", status_code=204, response_model=None, responses=answers({204: None}, 404, 422, 503)
 )
 async def delete_prompt(request: Request, prompt: str) -> Response:
-    """Keep it no longer."""
+    """Delete a saved prompt."""
     found = identifier("prompt", prompt)
     await read_nothing(request)
     executed = await _execute(request, found, DeletePrompt(running(request).parts.clock()))
@@ -226,7 +228,7 @@ async def _execute(request: Request, found: UUID, command: PromptCommand) -> Pro
 
 
 def _from_ledger(here: Running, owner: str, found: UUID) -> Json:
-    """The owner's prompt folded from its events: right also where no view has it. Raises `NotFound`."""
+    """The owner's prompt folded from its events: works even if no view has it. Raises `NotFound`."""
     rows: Rows = {}
     for event in here.parts.ledger.stream(found):
         if isinstance(event, Recorded):

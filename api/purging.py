@@ -1,4 +1,4 @@
-"""Deleting assets for good: first the event, then file and thumbnail. The sweeper deletes what a crash leaves."""
+"""Deletes assets permanently: first the event, then file and thumbnail. After a crash the sweeper deletes the rest."""
 
 import asyncio
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ from services.sweeper import delete_files
 router = APIRouter(tags=["assets"])
 
 SEEN_S_MAX: Final = 2.0
-"""A purge has happened whether the views know it or not."""
+"""Seconds to wait for the views; a purge is valid even if they do not show it yet."""
 
 PURGED_AT_ONCE_MAX: Final = 200
-"""Assets of one request: a full trash is emptied by several, each of which takes no longer than a person waits."""
+"""Maximum number of assets purged by one request: a full trash needs several, each short enough to wait for."""
 
 
 @router.post(
@@ -45,7 +45,7 @@ PURGED_AT_ONCE_MAX: Final = 200
     responses=answers({204: None}, 404, 409, 422, 503),
 )
 async def purge_asset(request: Request, asset_id: str) -> Response:
-    """Delete an asset of the trash for good: its file and its thumbnail go. There is no way back."""
+    """Delete an asset in the trash permanently, with its file and its thumbnail. It cannot be restored."""
     found = identifier("asset", asset_id)
     owner = identity_of(request).owner
     return await _purge_one(request, found, Context(owner, owner))
@@ -55,7 +55,7 @@ async def purge_asset(request: Request, asset_id: str) -> Response:
     "/v1/trash", response_model=None, responses=answers({200: schemas.EmptiedTrash}, 422, 503), tags=["library"]
 )
 async def empty_trash(request: Request) -> Response:
-    """Delete what is in the trash for good, at most 200 assets at a time; `more` says whether some are left."""
+    """Delete the assets in the trash permanently, at most 200 at a time; `more` says whether some are left."""
     return await _empty(request, identity_of(request).owner, identity_of(request).owner)
 
 
@@ -67,7 +67,7 @@ async def empty_trash(request: Request) -> Response:
     tags=["admin"],
 )
 async def purge_anybodys_asset(request: Request, asset_id: str) -> Response:
-    """The same for an asset of anybody. It must be in its owner's trash."""
+    """The same for an asset of any owner. It must be in its owner's trash."""
     identity = require_admin(request)
     return await _purge_one(request, identifier("asset", asset_id), Context(identity.owner))
 
@@ -82,7 +82,7 @@ async def empty_anybodys_trash(
     request: Request, owner: Annotated[Text | None, Query(min_length=1, max_length=100)] = None
 ) -> Response:
     """Empty the trash of one owner, who must be named."""
-    identity = require_admin(request)  # before anything else: others learn nothing of what is asked for here
+    identity = require_admin(request)  # first of all: other users learn nothing about what exists
     if owner is None:
         raise InvalidInput([FieldProblem("owner", "must name the owner of the trash")])
     return await _empty(request, owner, identity.owner)
@@ -111,7 +111,7 @@ async def _empty(request: Request, owner: str, actor: str) -> Response:
 
 
 async def _seen(here: Running, position: int) -> None:
-    """Wait until the views know it: whoever asks for the file then hears that it is purged, not that it is missing."""
+    """Wait until the views include it: a request for the file is then answered "purged", not "missing"."""
     with suppress(ViewBehind):
         await here.positions.reached(("jobs", "library"), position, SEEN_S_MAX)
 
@@ -125,7 +125,7 @@ def _emptied(here: Running, owner: str, actor: str) -> tuple[Json, int]:
     outcomes = here.parts.ledger.execute_assets(asked, Context(actor, owner))
     done = {asset_id: one for asset_id, one in outcomes.items() if not isinstance(one, Exception)}
     for one in outcomes.values():
-        if isinstance(one, Exception) and not isinstance(one, Refused):  # one that was restored meanwhile stays
+        if isinstance(one, Exception) and not isinstance(one, Refused):  # an asset that was restored meanwhile stays
             raise one
     purged = {asset_id: one.state for asset_id, one in done.items() if isinstance(one.state, Purged)}
     _delete(here.parts.blobs, purged)
@@ -138,7 +138,10 @@ def _emptied(here: Running, owner: str, actor: str) -> tuple[Json, int]:
 
 
 def _delete(blobs: Blobs, purged: Mapping[UUID, Purged]) -> None:
-    """Delete the files. What cannot be deleted now, the sweeper deletes: the ledger says that nobody wants it."""
+    """Delete the files.
+
+    The sweeper deletes those that cannot be deleted now: the ledger says that they are not needed.
+    """
     for asset_id, asset in purged.items():
         try:
             delete_files(blobs, asset_id, asset)

@@ -1,4 +1,4 @@
-"""How often somebody may do something: token buckets that refuse, and lines in which one waits."""
+"""Rate limits: token buckets that refuse, and lines in which requests wait."""
 
 import time
 from collections import OrderedDict
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Final
 
 NAMES_MAX: Final = 10_000
-"""Names remembered; the one not heard of for longest is forgotten, and begins with a full bucket again."""
+"""Maximum number of names remembered; the one with the oldest request is forgotten, and starts with a full bucket
+again."""
 
 
 @dataclass(slots=True)
 class _Bucket:
-    """What may come at once, as of a moment of the monotonic clock."""
+    """The tokens at a time of the monotonic clock."""
 
     tokens: float
     at_s: float
 
 
 class Rates:
-    """A bucket for each name: `burst` at once, refilled by `per_s`. For one event loop alone."""
+    """A bucket for each name: `burst` at once, refilled by `per_s`. For one event loop."""
 
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -28,14 +29,14 @@ class Rates:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, name: str) -> float:
-        """0 when one more may come; else the seconds until it may. One that is refused costs nothing."""
+        """0 if the request may pass; else the seconds until it may. A refused one costs nothing."""
         wait_s = self.wait_s(name)
         if wait_s == 0:
             self._buckets[name].tokens -= 1
         return wait_s
 
     def wait_s(self, name: str) -> float:
-        """Seconds until one more may come."""
+        """Seconds until the next request may pass."""
         now_s = self._clock()
         bucket = self._buckets.setdefault(name, _Bucket(self._burst, now_s))
         self._buckets.move_to_end(name)
@@ -49,7 +50,7 @@ class Rates:
 class Line:
     """A line for each name, in which requests that come too often wait. `burst` pass at once, then `per_s`.
 
-    Units are what callers count: requests, bytes. For one event loop alone.
+    Units are what callers count: requests, bytes. For one event loop.
     """
 
     def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,7 +60,7 @@ class Line:
         self._served_s: OrderedDict[str, float] = OrderedDict()
 
     def wait_s(self, name: str, units: float = 1.0) -> float:
-        """Join the line with so many units: seconds until their turn, which follows all that joined before."""
+        """Join the line with this many units; returns the seconds until their turn, after all that joined earlier."""
         now_s = self._clock()
         turn_s = max(self._served_s.get(name, 0.0), now_s - self._burst_s)
         self._served_s[name] = turn_s + units / self._per_s

@@ -1,4 +1,4 @@
-"""Reuse: what a job was made from, as inputs to fill a form with. Reads the ledger, and looks for the files."""
+"""The inputs of an existing job, to fill a form with. Reads the ledger, and checks that the files exist."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ async def job_inputs(
     job_id: str,
     job_type: Annotated[Text | None, Query(max_length=100, description="For another job type than the job's.")] = None,
 ) -> Response:
-    """The inputs to fill a form with, to run the job again, and what could not be taken over and why."""
+    """The inputs to fill a form with, to run the job again; with those that could not be reused, and why."""
     parts = running(request).parts
     found = identifier("job", job_id)
     owner = identity_of(request).owner
@@ -75,9 +75,9 @@ def inputs_document(job_id: UUID, inputs: Inputs) -> Json:
 async def _files(
     parts: Parts, owner: str, queued: Mapping[str, Any]
 ) -> tuple[Mapping[str, InputFile], Mapping[str, str]]:
-    """By path in the recipe, the file that stands there, and why nothing can start from it.
+    """By path in the recipe: the file, and why it cannot be used.
 
-    Reads no file, only whether it is there.
+    Reads no file, only checks that it exists.
     """
     recipe = queued.get("recipe")
     sources = sources_of(recipe) if isinstance(recipe, dict) else []
@@ -93,7 +93,7 @@ async def _files(
 
 
 def _found(sources: list[Source], owner: str, ledger: Ledger) -> tuple[dict[str, InputFile], dict[str, str]]:
-    """The files by where the recipe names them, and why the others cannot be used. Blocks."""
+    """The files by path in the recipe, and why the others cannot be used. Blocks."""
     files: dict[str, InputFile] = {}
     unusable: dict[str, str] = {}
     for source in sources:
@@ -107,7 +107,7 @@ def _found(sources: list[Source], owner: str, ledger: Ledger) -> tuple[dict[str,
 
 
 async def _is_there(blobs: Blobs, path: str) -> bool:
-    """A store that does not answer now is no reason to lose an input: the job's worker will ask it again."""
+    """If the object store is unavailable, the input is kept: the job's worker will read it."""
     try:
         return await blobs.exists(path)
     except BlobStoreUnavailable:

@@ -52,29 +52,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SERVICES: Final = ("api", "projector", "relay", "dispatcher", "recorder", "reaper", "thumbnails")
-"""What `darkroom run` can run in one process; the worker is a program of its own."""
+"""The services that `darkroom run` can run in one process; the worker is a separate program."""
 
 RESTART_S_FIRST: Final = 0.5
 RESTART_S_MAX: Final = 30.0
-"""A service that fails unexpectedly is started again, after a pause that doubles."""
+"""Maximum seconds before a failed service is restarted; the pause doubles each time."""
 
 PATIENT: Final = frozenset({"thumbnails"})
-"""Services for whom nobody waits leave the processor to the others, where they have a process of their own: what they
-do not get to under load, they make up for afterwards."""
+"""Services without urgency: in a separate process they yield the processor to the others, and catch up after load."""
 
 HTTP_STOP_S_MAX: Final = 3
-"""Open requests and streams get so long to end when the API stops."""
+"""Maximum seconds for open requests and streams to end when the API stops."""
 
 
 class PortTaken(Exception):
-    """Something else listens on the port."""
+    """Another program listens on the port."""
 
     code = "port_taken"
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What the services of one process share."""
+    """The shared parts of the services in one process."""
 
     settings: Settings
     catalog: Catalog
@@ -86,7 +85,7 @@ class Core:
 
 @asynccontextmanager
 async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
-    """Connections to Postgres and NATS; neither needs to be up yet. Raises `SettingsError`."""
+    """Connections to Postgres and NATS; neither needs to run yet. Raises `SettingsError`."""
     dsn, nats_url = servers_of(settings)
     catalog = settings.catalog()
     broker = Broker(nats_url, f"darkroom-{name}", settings.nats_replicas)
@@ -108,7 +107,7 @@ async def open_core(settings: Settings, name: str) -> AsyncIterator[Core]:
 
 
 def servers_of(settings: Settings) -> tuple[str, str]:
-    """The Postgres DSN and NATS URL that a service needs. Raises `SettingsError` naming the one that is missing."""
+    """The Postgres DSN and NATS URL that a service needs. Raises `SettingsError` with the name of a missing one."""
     if settings.postgres_dsn is None:
         raise SettingsError("DARKROOM_POSTGRES_DSN: is needed to run a service alone; `darkroom up` starts a server.")
     if settings.nats_url is None:
@@ -117,7 +116,10 @@ def servers_of(settings: Settings) -> tuple[str, str]:
 
 
 def views_dsn(settings: Settings) -> str:
-    """How the API reads the views, as a user who sees the rows of one owner alone. Raises `SettingsError`."""
+    """The DSN with which the API reads the views, for a user who sees only the rows of one owner.
+
+    Raises `SettingsError`.
+    """
     dsn, _ = servers_of(settings)
     given = settings.postgres_api_dsn
     asked, variable = (dsn, "POSTGRES_DSN") if given is None else (given.get_secret_value(), "POSTGRES_API_DSN")
@@ -138,10 +140,10 @@ def _without_roles(dsn: str) -> str | None:
 
 
 def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` on uvloop: submissions over HTTP go nearly three times as fast.
+    """`asyncio.run` on uvloop: submissions over HTTP are nearly three times as fast.
 
-    asyncio's own loop writes to a pipe for every commit that the flusher's thread reports, and each such call
-    hands Python over to another thread for milliseconds.
+    asyncio's own loop writes to a pipe for every commit that the flusher's thread reports, and each such call hands
+    Python over to another thread for milliseconds.
     """
     keep_what_is_loaded()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -149,7 +151,7 @@ def run_on_loop(program: Coroutine[Any, Any, T]) -> T:
 
 
 def run_services(names: Sequence[str], settings: Settings) -> int:
-    """Run services until SIGINT or SIGTERM; the exit code. What `darkroom run` does."""
+    """Run services until SIGINT or SIGTERM; returns the exit code. Implements `darkroom run`."""
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -176,7 +178,7 @@ async def serve(
     listening: socket.socket | None,
     on_ready: Callable[[], None],
 ) -> None:
-    """Run services until `stop`; one that fails unexpectedly is started again. Raises `SettingsError`."""
+    """Run services until `stop`; one that fails unexpectedly is restarted. Raises `SettingsError`."""
     started = asyncio.Event()
     services: dict[str, Callable[[], Awaitable[None]]] = {
         "projector": lambda: _projector(core).run(core.broker, stop),
@@ -208,7 +210,7 @@ async def serve(
 
 @asynccontextmanager
 async def _decoding_until(stop: asyncio.Event) -> AsyncIterator[None]:
-    """Nobody who ends waits for a file: what is decoded then is killed, and is asked for again or comes again."""
+    """Do not wait for files at the end: decoders are killed, and their work is requested again."""
 
     async def end() -> None:
         await stop.wait()
@@ -223,31 +225,31 @@ async def _decoding_until(stop: asyncio.Event) -> AsyncIterator[None]:
 
 
 def _said_as(name: str) -> str:
-    """The word for a service in what it says of itself."""
+    """A service's name in its progress reports."""
     return next((word for word, program in PROGRAMS.items() if program == name), name)
 
 
 def watch_of(core: Core) -> Watch:
-    """Looks at the installation that this process is a part of."""
+    """Examines the installation of this process."""
     views = {view.name: view.version for view in ALL}
     free = core.settings.disk_free_min_mb * 1024**2
     return Watch(core.database, core.broker, views, _folder(core.settings), free)
 
 
 async def _record(core: Core, stop: asyncio.Event) -> None:
-    """What workers report, and that they are there."""
+    """Records reports and announcements of workers."""
     async with asyncio.TaskGroup() as group:
         group.create_task(Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
-        # By itself: reports are answered whatever becomes of announcements.
+        # A separate task: reports are answered even if announcements fail.
         calling = RollCall(core.database, core.broker, pools_of(core.catalog))
         group.create_task(_keep_running("roll call", lambda: calling.run(stop), stop))
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:
-    """What nobody works on any more, and the files of it."""
+    """Requeues abandoned jobs, and deletes their files."""
     async with asyncio.TaskGroup() as group:
         group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
-        # By itself: were its failure the reaper's, no lease would run out while it lasts.
+        # A separate task: if its failure stopped the reaper, no lease would expire meanwhile.
         group.create_task(_keep_running("sweeper", lambda: _sweep(core, stop), stop))
 
 
@@ -256,13 +258,13 @@ async def _sweep(core: Core, stop: asyncio.Event) -> None:
 
 
 def _dispatcher(core: Core) -> Dispatcher:
-    """To every pool of the catalog."""
+    """The dispatcher of every pool of the catalog."""
     limits = core.settings.running_per_owner_max, core.settings.lease_s
     return Dispatcher(core.database, core.ledger, core.broker, pools_of(core.catalog), *limits)
 
 
 def _projector(core: Core) -> Projector:
-    """Of every view, each in the version of this program."""
+    """The projector of every view, each in the version of this program."""
 
     def rebuild_others(stopping: Callable[[], bool]) -> bool:
         return rebuild_outdated(core.database, core.ledger, ALL, stopping)
@@ -271,7 +273,7 @@ def _projector(core: Core) -> Projector:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGINT and SIGTERM ask for an orderly end."""
+    """Stop in order on SIGINT and SIGTERM."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
@@ -290,7 +292,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def listen_for_scrapes(settings: Settings) -> None:
-    """Answer scrapes on `metrics_port`, where there is one, until the process ends. Raises `PortTaken`."""
+    """Answer scrapes on `metrics_port`, if it is set, until the process ends. Raises `PortTaken`."""
     if settings.metrics_port is None:
         return
     try:
@@ -303,19 +305,19 @@ def listen_for_scrapes(settings: Settings) -> None:
 
 
 def pools_of(catalog: Catalog) -> list[str]:
-    """The worker pools that the catalog's job types need."""
+    """The worker pools of the catalog's job types."""
     return sorted({catalog.models[job_type.model].pool for job_type in catalog.job_types.values()})
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it serves, and leaves signals to this process."""
+    """uvicorn that reports when it serves, and leaves signals to this process."""
 
     def __init__(self, config: uvicorn.Config, started: asyncio.Event) -> None:
         super().__init__(config)
         self._serves = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve."""
+        """Start to serve."""
         await super().startup(sockets)
         self._serves.set()
 
@@ -374,10 +376,10 @@ async def _serve_app(
 
 
 def server_config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
-    """How the API is served. Where clients are is believed of the trusted proxies, and of nobody else."""
+    """uvicorn's configuration. Only trusted proxies may set the client's address."""
     return uvicorn.Config(
         app,
-        log_config=None,  # its entries are written like ours
+        log_config=None,  # its entries are formatted like ours
         http=BoundedConnection,
         server_header=False,
         proxy_headers=bool(trusted_proxies),
@@ -391,7 +393,7 @@ def server_config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
 
 
 def _folder(settings: Settings) -> Path | None:
-    """The data folder; None where this machine has none."""
+    """The data folder; None if this machine has none."""
     folder = settings.data_dir.expanduser().absolute()
     return folder if folder.is_dir() else None
 
@@ -400,7 +402,7 @@ def _rebuild(core: Core, view: View, stopping: Callable[[], bool]) -> Rebuilt:
     try:
         return rebuild(core.database, core.ledger, view, stopping)
     except (psycopg.errors.InsufficientPrivilege, RebuildStopped):
-        # The views are the projector's (docs/least-rights.md), or this process ends.
+        # The views belong to the projector (docs/least-rights.md), or this process is ending.
         raise RebuildUnavailable from None
 
 
@@ -417,7 +419,7 @@ async def _keep_running(name: str, service: Callable[[], Awaitable[None]], stop:
 
 
 async def _first(*waited: asyncio.Event | Awaitable[None]) -> None:
-    """Return when the first of these is set or done; the others are let go."""
+    """Return when the first of these is set or done; the others are canceled."""
     tasks = [asyncio.ensure_future(one.wait() if isinstance(one, asyncio.Event) else one) for one in waited]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

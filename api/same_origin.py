@@ -1,4 +1,4 @@
-"""Whether a request that brings a cookie comes from a page of ours: browsers send cookies to every port of a host."""
+"""Checks that a request with a cookie comes from our own page: browsers send cookies to every port of a host."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -9,10 +9,10 @@ SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_from_own_page(method: str, headers: Headers) -> bool:
-    """Return False for what a page of another origin sent, and for a write that does not say where it comes from.
+    """Return False for requests from pages of another origin, and for writes without an origin.
 
-    `Sec-Fetch-Site` and `Origin` are set by browsers and cannot be set by a page. Reading by an address that somebody
-    typed, and by a link of another page that is followed, is allowed: that page does not see the answer.
+    Browsers set `Sec-Fetch-Site` and `Origin`, and a page cannot change them. Reading is allowed for a typed address,
+    and for a followed link of another page: that page does not see the answer.
     """
     origin = headers.get("origin")
     if origin is not None and not _is_own(origin, headers.get("host", "")):
@@ -26,7 +26,10 @@ def is_from_own_page(method: str, headers: Headers) -> bool:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    """Compare host and port alone: a proxy that ends TLS speaks plain HTTP with us. `null` is the origin of nobody."""
+    """Compare only host and port: a proxy that terminates TLS connects to us by plain HTTP.
+
+    `null` matches no origin.
+    """
     try:
         parts = urlsplit(origin)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Scores: what people think of what they made, by prompt, model or job type."""
+"""Scores: ratings and preferences by prompt, model or job type."""
 
 import asyncio
 from typing import Annotated, Final, get_args
@@ -25,7 +25,7 @@ router = APIRouter(tags=["scores"])
 BYS: Final = get_args(By)
 
 UNIT: Final = 10**SCORE_DECIMALS
-"""Cursors hold whole numbers: so many of them are one point of a score."""
+"""Units per point of a score: cursors hold whole numbers."""
 
 
 @router.get("/v1/scores", response_model=None, responses=answers({200: schemas.Page[schemas.Score]}, 422, 503))
@@ -35,10 +35,10 @@ async def list_scores(
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The best first; of equals the one rated more often, then the one used later for the first time.
+    """The best first; of equal scores the one with more ratings, then the one that was first used later.
 
-    A cursor is a place in this order: what is not rated in the meantime comes exactly once. What is rated while
-    somebody pages moves, and may be missed or come again.
+    A cursor is a place in this order: what is not rated in the meantime appears exactly once. What is rated between two
+    pages moves, and may be missed or repeated.
     """
     here = running(request)
     wanted = _by(by)

@@ -1,4 +1,4 @@
-"""Signing a browser in: a link that works once, the session that it begins, and its end."""
+"""Signs a browser in: a link that works once, the session that it starts, and signing out."""
 
 import asyncio
 from typing import Final
@@ -22,7 +22,7 @@ router = APIRouter(tags=["sign-in"])
 INDEX: Final = {"name": "Darkroom", "docs": "/docs", "openapi": "/openapi.json", "jobs": "/v1/jobs"}
 
 FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
-"""Headers by which browsers say that they fetch a link before anybody has followed it."""
+"""Headers that browsers set when they prefetch a link that the user has not opened."""
 
 
 @router.post(
@@ -32,7 +32,7 @@ FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
     responses=answers({201: schemas.SignInLink}, 422, 503),
 )
 async def make_sign_in_link(request: Request) -> Response:
-    """A link that signs one browser in, once, within a day, for whoever asks. Needs a token or key, not a session."""
+    """A link for the caller that signs one browser in, once, within a day. Needs a token or key, not a session."""
     here = running(request)
     await read_nothing(request)
     owner, credential = identity_of(request).owner, credential_of(request)
@@ -43,7 +43,7 @@ async def make_sign_in_link(request: Request) -> Response:
 
 @router.post("/v1/sign-out", status_code=204, response_model=None, responses=answers({204: None}, 422, 503))
 async def sign_out(request: Request) -> Response:
-    """End the session of this browser: 204, also where there is none."""
+    """End the session of this browser: 204, also if there is none."""
     here = running(request)
     await read_nothing(request)
     session = session_of(request.scope)
@@ -56,13 +56,13 @@ async def sign_out(request: Request) -> Response:
 
 @router.head("/", include_in_schema=False, response_model=None)
 async def look() -> Response:
-    """The head of the index: asking for it uses no link up."""
+    """`HEAD` of the index: it does not use up a sign-in link."""
     return answer(INDEX)
 
 
 @router.get("/", include_in_schema=False, response_model=None)
 async def index(request: Request, code: str | None = None) -> Response:
-    """Say where things are; with the code of a link, begin a session. Raises `LinkUsed`."""
+    """List the main addresses; with the code of a link, start a session. Raises `LinkUsed`."""
     if code is None:
         return answer(INDEX)
     if any("fetch" in request.headers.get(name, "") for name in FETCHED_AHEAD):

@@ -1,4 +1,4 @@
-"""Slots for what costs much: so many at a time, so many of one owner, so much in all; who waits is let in in turn."""
+"""Slots for expensive work: a maximum in total, per owner, and of a shared amount; requests wait in turn."""
 
 import asyncio
 from collections import Counter
@@ -11,7 +11,7 @@ from api.errors import UploadsBusy
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Slots, and an amount (bytes, pixels) that those who hold them share; of all owners, and of each."""
+    """The number of slots, and the amount (bytes, pixels) shared by their holders; in total and per owner."""
 
     slots_max: int
     slots_per_owner_max: int
@@ -27,9 +27,9 @@ class _Waiting:
 
 
 class Slots:
-    """Belongs to one event loop.
+    """Slots of one event loop.
 
-    An owner who holds fewer slots goes first, and then who came first; who does not fit lets others pass.
+    Owners with fewer slots go first, then in order of arrival; a request that does not fit lets others pass.
     """
 
     def __init__(self, room: Room) -> None:
@@ -40,14 +40,14 @@ class Slots:
 
     @property
     def held(self) -> int:
-        """How many slots are taken."""
+        """The number of taken slots."""
         return self._held.total()
 
     @asynccontextmanager
     async def taken(self, owner: str, amount: int, wait_s_max: float) -> AsyncIterator[None]:
-        """A slot for as long as the block runs. An amount above an owner's share counts as the whole share.
+        """Hold a slot while the block runs. An amount above an owner's share counts as the whole share.
 
-        Raises `UploadsBusy` when there is none within so many seconds.
+        Raises `UploadsBusy` if there is none within `wait_s_max` seconds.
         """
         amount = max(0, min(amount, self._room.amount_per_owner_max))
         await self._admitted(owner, amount, wait_s_max)
@@ -66,7 +66,7 @@ class Slots:
         except BaseException as error:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-            else:  # admitted at that very moment
+            else:  # admitted at the last moment
                 self._leave(owner, amount)
             if isinstance(error, TimeoutError):
                 raise UploadsBusy from None

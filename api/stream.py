@@ -1,7 +1,7 @@
-"""Server-sent events: everything that happens to the owner's jobs and assets, from any position, once.
+"""Server-sent events: all events of the owner's jobs and assets, from any position, exactly once.
 
-A client first registers with the feed, then reads what it missed from the history view up to the feed's position, then
-goes on with the feed: no gap, and nothing twice.
+A client first subscribes to the feed, then reads missed events from the history view up to the feed's position, then
+continues with the feed: nothing is missing, and nothing is repeated.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["events"])
 
 COMMENT_S: Final = 15.0
-"""A comment so often keeps proxies from closing a silent stream (API.md)."""
+"""Seconds between comments, which keep proxies from closing a silent stream (API.md)."""
 
 SEND_S_MAX: Final = 10.0
-"""A client that takes nothing for so long is cut off; its buffers are bounded by the server's high-water mark."""
+"""Seconds after which a client that does not read is cut off; the server's high-water mark bounds its buffers."""
 
 CHUNK_BYTES_MAX: Final = 64 * 1024
 PAGE_EVENTS: Final = 100
-"""Missed events read at a time, and held until their client took them: 100 kB as a rule, 10 MB at worst."""
+"""Missed events read at a time, and held until the client has read them: usually 100 kB, at most 10 MB."""
 
 OUTAGE_PAUSE_S: Final = 0.5
 
 HANG_UP: Final = "darkroom.hang_up"
-"""Where a request's scope has the call that resets its connection: see api/connections.py."""
+"""Key of a request's scope with the function that resets its connection: see api/connections.py."""
 
 STREAMED: Final = {
     "description": "Server-sent events, without an end. `id` is the position (after a restore EPOCH-POSITION), `event` "
@@ -57,7 +57,7 @@ STREAMED: Final = {
         }
     },
 }
-"""How the stream is described."""
+"""The description of the stream."""
 
 COMMENT: Final = b":\n\n"
 OPENING: Final = b"retry: 1000\n\n"
@@ -73,16 +73,17 @@ OPENING: Final = b"retry: 1000\n\n"
 async def stream_events(request: Request, last_event_id: str | None = None) -> Response:
     """Server-sent events: `id` is the position, `event` the type, `data` the history item. Progress has no id.
 
-    `Last-Event-ID` (or `?last_event_id=`) resumes after that position; without it the stream begins now. After a
-    restore of an older backup ids are `EPOCH-POSITION`. Whoever then resumes from an id that the ledger lost hears
-    `event: restored` (data: `epoch` and `position`, the last one that both histories share), and goes on from there.
+    `Last-Event-ID` (or `?last_event_id=`) resumes after that position; without it the stream starts now. After a
+    restore of an older backup ids are `EPOCH-POSITION`. A client that then resumes from an id that the ledger lost
+    receives `event: restored` (data: `epoch` and `position`, the last one that both histories share), and continues
+    from there.
     """
     here = running(request)
     asked = request.headers.get("last-event-id", last_event_id)
     after = None if asked is None else (event_id_of(asked) or EventId("", position_of("Last-Event-ID", asked)))
     subscription = await here.feed.subscribe(identity_of(request).owner)
     try:
-        start, told = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing falls between
+        start, told = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing is missed in between
     except BaseException:
         here.feed.unsubscribe(subscription)
         raise
@@ -90,7 +91,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
 
 
 def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
-    """The position after which the stream begins, and what the client is told first.
+    """The position after which the stream starts, and the first message for the client.
 
     Raises `InvalidInput` for a position that the ledger never had, and `Unavailable` for one that it may have lost.
     """
@@ -119,7 +120,7 @@ def _require_whole(here: Running) -> None:
 
 
 class EventStream(Response):
-    """The answer to one client. Ends when the client leaves, does not keep up or is revoked, or the server stops."""
+    """The answer to one client. Ends when the client disconnects, is too slow or is revoked, or the server stops."""
 
     media_type = "text/event-stream"
 
@@ -135,14 +136,14 @@ class EventStream(Response):
         self._told = told
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the client has gone."""
+        """Send until the client disconnects."""
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
         revoking = asyncio.create_task(self._end_when_revoked(scope))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not sending.result() and HANG_UP in scope:
-                scope[HANG_UP]()  # a mere close would wait for the client to read what it was sent
+                scope[HANG_UP]()  # a plain close would wait until the client has read everything
                 await leaving
         finally:
             self._here.feed.unsubscribe(self._subscription)
@@ -155,7 +156,7 @@ class EventStream(Response):
         self._subscription.end()
 
     async def _send(self, send: Send) -> bool:
-        """Whether the answer has come to its end; False for a client that does not read."""
+        """True when the answer is complete; False if the client does not read."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             try:
@@ -180,7 +181,7 @@ async def _chunks(here: Running, subscription: Subscription, after: int, told: b
         yield chunk
     while True:
         frames = await subscription.take(COMMENT_S, CHUNK_BYTES_MAX)
-        # The client may be ahead of this process's feed: it was served by another one before.
+        # The client may be ahead of this process's feed: another process served it before.
         for chunk in _joined(frame.content for frame in frames if frame.position is None or frame.position > after):
             yield chunk
         if not frames:
@@ -188,12 +189,12 @@ async def _chunks(here: Running, subscription: Subscription, after: int, told: b
 
 
 async def _missed(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
-    """What happened after `after`, up to where the subscription's queue goes on."""
+    """The events after `after`, up to the beginning of the subscription's queue."""
     upto = subscription.since
     while after < upto or subscription.lost:
         if subscription.ended:
             raise Ended
-        if subscription.lost:  # the feed was faster than the backlog: read on from the view
+        if subscription.lost:  # the feed was faster than the backlog: continue reading from the view
             upto = here.feed.restart(subscription)
         try:
             await here.positions.reached(("history",), upto)
@@ -208,7 +209,7 @@ async def _missed(here: Running, subscription: Subscription, after: int) -> Asyn
 
 
 def _page(here: Running, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
-    """The next missed events as they are sent, and the position after which they go on. Not for the event loop."""
+    """The next missed events as bytes, and the position after which to continue. Not for the event loop."""
     with here.parts.views.of(owner) as connection:
         rows = reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
     frames = (frame_of(row.type, encoded(history_document(row)), here.feed.epochs.label(row.position)) for row in rows)
@@ -216,7 +217,7 @@ def _page(here: Running, owner: str, after: int, upto: int) -> tuple[list[bytes]
 
 
 def _joined(frames: Iterable[bytes]) -> Iterable[bytes]:
-    """Frames together up to a bound: one write for many small ones."""
+    """Join frames up to a maximum size: one write for many small ones."""
     parts: list[bytes] = []
     total = 0
     for frame in frames:
@@ -230,7 +231,7 @@ def _joined(frames: Iterable[bytes]) -> Iterable[bytes]:
 
 
 async def _body(send: Send, chunk: bytes, *, more: bool = True) -> None:
-    """Send, or raise `TimeoutError`. Not by `wait_for`: in Python 3.11 it may swallow that its task is cancelled."""
+    """Send, or raise `TimeoutError`. Not by `wait_for`: in Python 3.11 it may swallow a cancellation."""
     async with asyncio.timeout(SEND_S_MAX):
         await send({"type": "http.response.body", "body": chunk, "more_body": more})
 

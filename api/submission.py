@@ -1,4 +1,4 @@
-"""What a submission asks for: body and headers become one command, or every problem with them at once."""
+"""Turns body and headers of a submission into one command, or reports every problem with them at once."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from domain.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Reference, Ta
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 REFERENCES_MAX: Final = 16
-"""Pictures that guide one job: each is read from the ledger, and no model takes as many."""
+"""Maximum number of reference pictures of a job: each is read from the ledger, and no model takes as many."""
 
 T = TypeVar("T")
 
@@ -55,10 +55,10 @@ class SubmitBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the references and media of a body are, or what is wrong with them.
+    """The references and media of a body, or the problems with them.
 
-    `parent_id`: the job whose inputs were taken over, else the one that goes on. `uploads`: those of the files that
-    are uploads.
+    `parent_id`: the job from which the inputs were taken, else the one that this job continues. `uploads`: the uploads
+    among the files.
     """
 
     files: Mapping[str, InputFile] = field(default_factory=dict)
@@ -71,7 +71,7 @@ NOTHING_GIVEN: Final = Given()
 
 
 def sources_of(content: Json) -> list[Source]:
-    """Where a body names files, whatever else is wrong with it."""
+    """The sources that a body names, regardless of its other problems."""
     references, media = content.get("references"), content.get("media")
     sources: list[Source] = []
     if isinstance(references, list) and len(references) <= REFERENCES_MAX:
@@ -113,13 +113,13 @@ def has_picture(content: Json) -> bool:
 
 
 def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
-    """The job type that a body names, one way or the other; None where it names none."""
+    """The job type that a body names in either way; None if it names none."""
     found = _Problems(()).job_type(content, catalog)
     return None if found is None else found[1]
 
 
 def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
-    """The command for a body. Raises `InvalidInput` with every problem of it."""
+    """The command for a body. Raises `InvalidInput` with all its problems."""
     problems = _Problems(given.problems)
     body = problems.validated(content)
     job_type = problems.job_type(content, catalog)
@@ -180,7 +180,7 @@ def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = 
 def _params(
     job_type: JobType, asked: Mapping[str, Any], content: Json, catalog: Catalog, video: InputFile | None
 ) -> CompleteParams:
-    """Every parameter with its value; a video that goes on decides some. Raises `InvalidInput`."""
+    """Every parameter with its value; a continued video decides some. Raises `InvalidInput`."""
     if video is None:
         return catalog.complete_params(job_type, asked, has_picture=has_picture(content))
     decided = decided_by(video)
@@ -190,7 +190,7 @@ def _params(
 
 @dataclass(frozen=True, slots=True)
 class _NegativePrompt:
-    """What shall not be in the picture, and whose it is; or why the rule made none."""
+    """The negative prompt and its author; or why the rule made none."""
 
     text: str | None = None
     by: Literal["owner", "rule"] | None = None
@@ -198,14 +198,14 @@ class _NegativePrompt:
 
 
 def _negative_prompt(body: SubmitBody, model: Model, params: Mapping[str, ParamValue]) -> _NegativePrompt:
-    """The owner's own, unchanged; else, for a model that is given one and reads it, the rule's."""
+    """The owner's own, unchanged; else the rule's, if the model reads one."""
     if body.negative_prompt is not None:
         return _NegativePrompt(body.negative_prompt, "owner")
     if not model.negative_prompts or not reads_negative_prompt(params):
         return _NegativePrompt()
     try:
         return _NegativePrompt(negative_prompt_for(body.prompt), "rule")
-    except Exception as error:  # a picture without one is worth more than none; the ledger says why
+    except Exception as error:  # a picture without one is better than none; the ledger says why
         return _NegativePrompt(error=f"{type(error).__name__}: {error}"[:NEGATIVE_ERROR_CHARACTERS_MAX])
 
 
@@ -220,7 +220,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
 
 
 def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
-    """The command for a new job, under a random id, that does `recipe` and is in all else like another one.
+    """The command for a new job, under a random id, that runs `recipe` and otherwise equals another one.
 
     Raises `NothingToRetry` for a job that was never queued.
     """
@@ -251,7 +251,7 @@ def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked
 
 
 class _Problems:
-    """Gathers what is wrong, the first problem of each path."""
+    """Collects problems, the first one of each path."""
 
     def __init__(self, known: Sequence[FieldProblem]) -> None:
         self._by_path = {problem.path: problem for problem in known}
@@ -271,7 +271,7 @@ class _Problems:
         try:
             return ask()
         except InvalidInput as error:
-            for problem in error.problems:  # the catalog's words say what is allowed; pydantic's know only types
+            for problem in error.problems:  # the catalog says which values are allowed; pydantic knows only types
                 self._by_path[problem.path] = problem
             return otherwise
 
@@ -279,7 +279,7 @@ class _Problems:
         """The job type that `job_type`, or `model` and `task`, name."""
         name, model, task = (content.get(field) for field in ("job_type", "model", "task"))
         if any(value is not None and not isinstance(value, str) for value in (name, model, task)):
-            return None  # pydantic has said so
+            return None  # pydantic has reported it
         if name is not None:
             found = self.collect(lambda: catalog.job_type(name), None)
             if found is None:
@@ -297,10 +297,10 @@ class _Problems:
         return self._job_type_of(model, task, catalog)
 
     def task(self, content: Json, job_type: tuple[str, JobType], catalog: Catalog) -> Task | None:
-        """What the job type does with the references and media of the body; None where they make no sense."""
+        """The job type's task with the references and media of the body; None if they are invalid."""
         references, media = content.get("references", []), content.get("media", {})
         if not isinstance(references, list) or not isinstance(media, dict):
-            return None  # pydantic has said so
+            return None  # pydantic has reported it
         types = [str(each.get("type")) if isinstance(each, dict) else "" for each in references]
         name, entry = job_type
         task = self.collect(lambda: catalog.task(entry, types, list(media)), None)
@@ -323,7 +323,7 @@ class _Problems:
         return None
 
     def say(self, path: str, detail: str) -> None:
-        """One more problem, unless that path has one."""
+        """Add a problem, unless that path has one."""
         self._by_path.setdefault(path, FieldProblem(path, detail))
 
     def _add(self, problems: list[FieldProblem]) -> None:

@@ -1,4 +1,4 @@
-"""Texts that people write into a body: prompts, titles, names and tags. Bounded, and with something in them to see."""
+"""Texts in a body: prompts, titles, names and tags. Bounded, and with at least one visible character."""
 
 from typing import Annotated, Final
 
@@ -22,7 +22,7 @@ def _visible(text: str) -> str:
 
 
 Visible = AfterValidator(_visible)
-"""Refuses a text of nothing but white space and characters without a shape."""
+"""Refuses a text of only white space and invisible characters."""
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_CHARACTERS_MAX), Visible]

@@ -25,7 +25,7 @@ class Turns:
         self._app = app
         self._name_of = name_of
         self._begun = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next one stands first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next one is the first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -54,6 +54,6 @@ class Turns:
             turn = own.popleft()
             if own:
                 self._waiting[name] = own
-            if not turn.done():  # else its task was canceled
+            if not turn.done():  # otherwise its task was canceled
                 turn.set_result(None)
                 self._count()

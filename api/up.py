@@ -1,4 +1,4 @@
-"""`darkroom up`: everything on one machine, as one process tree that ends as it began."""
+"""`darkroom up`: everything on one machine, as one process tree that ends completely."""
 
 import asyncio
 import contextlib
@@ -37,17 +37,21 @@ log = logging.getLogger(__name__)
 
 WORKER_LOOK_S: Final = 0.5
 WORKER_PAUSE_S_MAX: Final = 30.0
-"""A worker that ends by itself is started again, after a pause that doubles."""
+"""Maximum seconds before a worker that ended by itself is restarted; the pause doubles each time."""
 
 WORKER_STOP_STEPS: Final = ((signal.SIGTERM, 6.0), (signal.SIGKILL, 2.0))
-"""A worker gives its job back at once when told to end, and leaves hard after 5 s: Ctrl-C ends within ten seconds."""
+"""A stopping worker gives its job back immediately, and exits after 5 s at the latest: Ctrl-C ends within ten
+seconds."""
 
 
 def up(settings: Settings, *, workers: str) -> int:
-    """Run Darkroom until SIGINT or SIGTERM; the exit code. `workers`: as `api.local_workers` has it, checked before."""
+    """Run Darkroom until SIGINT or SIGTERM; returns the exit code.
+
+    `workers`: as in `api.local_workers`, already checked.
+    """
     folder = settings.data_dir.expanduser().absolute()
-    os.umask(0o077)  # what is in the folder is everybody's pictures, and secrets
-    # The port first: where it is taken, nothing is made and nothing is started.
+    os.umask(0o077)  # the folder holds everybody's pictures, and secrets
+    # The port first: if it is taken, nothing is created and nothing is started.
     with _listening(settings, folder) as listening, _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
         with psycopg.connect(dsn, autocommit=True) as connection:
             for name in migrate(connection):
@@ -61,7 +65,7 @@ def up(settings: Settings, *, workers: str) -> int:
             "worker_nats_url": SecretStr(worker_nats_url),
             "admin_token": SecretStr(token),
         }
-        if settings.postgres_dsn is None:  # our own trusts whoever can reach its socket
+        if settings.postgres_dsn is None:  # our own server trusts everyone who can reach its socket
             given["postgres_api_dsn"] = SecretStr(logging_in_as_role(dsn))
         with exporting("darkroom"):
             run_on_loop(_run(settings.model_copy(update=given), folder, workers, listening))
@@ -69,7 +73,7 @@ def up(settings: Settings, *, workers: str) -> int:
 
 
 def _listening(settings: Settings, folder: Path) -> socket.socket:
-    """The API's socket. Raises `PortTaken`, which names a Darkroom of the same folder that has the port."""
+    """The API's socket. Raises `PortTaken`, with a hint if a Darkroom of the same folder has the port."""
     try:
         return listen(settings.host, settings.port)
     except PortTaken as taken:
@@ -85,10 +89,10 @@ def _url(host: str, port: int) -> str:
 
 
 def here_and_elsewhere(host: str, port: int) -> tuple[str, str]:
-    """Where clients on this machine and on others reach a server that listens on `host`: base URLs.
+    """Base URLs under which clients on this machine and on others reach a server that listens on `host`.
 
-    One that listens on every address has none that can be opened: it is the loopback here, and for others the address
-    that this machine would send from, or else its name.
+    A server on every address needs another one in a URL: the loopback address here, and for others the address from
+    which this machine would send, or else its name.
     """
     if host not in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
         return _url(host, port), _url(host, port)
@@ -97,7 +101,7 @@ def here_and_elsewhere(host: str, port: int) -> tuple[str, str]:
     )
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((outside, 9))  # sends nothing; it only chooses the way
+            probe.connect((outside, 9))  # sends nothing; it only chooses the route
             own = str(probe.getsockname()[0])
         except OSError:  # no network
             own = socket.gethostname()
@@ -131,7 +135,7 @@ async def _run(settings: Settings, folder: Path, workers: str, listening: socket
 
 @contextmanager
 def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Postgres, NATS, and NATS for the worker: of the settings, or our own; and the files that tell others."""
+    """Postgres, NATS, and NATS for the worker: of the settings, or our own; and the files for other programs."""
     if (settings.postgres_dsn is None) != (settings.nats_url is None):
         raise SettingsError(
             "DARKROOM_POSTGRES_DSN and DARKROOM_NATS_URL: give both, or neither to use the bundled servers."
@@ -157,7 +161,7 @@ def _servers(settings: Settings, folder: Path) -> Iterator[tuple[str, str, str]]
 
 
 async def _keep_workers(core: Core, folder: Path, workers: str, stop: asyncio.Event) -> None:
-    """Keep the worker processes running until `stop`; then let them give back what they have."""
+    """Keep the worker processes running until `stop`; then let them give their jobs back."""
     groups = groups_of(workers, core.catalog.pools())
     if not groups:
         return
@@ -170,7 +174,7 @@ async def _keep_workers(core: Core, folder: Path, workers: str, stop: asyncio.Ev
 
 
 async def _keep_worker(core: Core, folder: Path, worker: LocalWorker, stop: asyncio.Event) -> None:
-    """One of them. That it ended by itself is said here, where `darkroom up` runs, and in its log."""
+    """Keep one worker running. If it ends by itself, that is reported where `darkroom up` runs, and in its log."""
     child = Child(
         [sys.executable, "-m", "gpu_worker"],
         folder / worker.log,
@@ -200,7 +204,7 @@ async def _keep_worker(core: Core, folder: Path, worker: LocalWorker, stop: asyn
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """What every worker is told: NATS and the object store. No database, no token."""
+    """The settings of every worker: NATS and the object store. No database, no token."""
     of_workers = OF_WORKERS | NO_SETTINGS
     given = {
         name: value
@@ -217,7 +221,7 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 def _admin_token(settings: Settings, folder: Path) -> str:
-    """The token of the settings, else the one in the folder, else a new one; written where client commands look."""
+    """The token of the settings, else the one in the folder, else a new one; stored where client commands find it."""
     file = folder / "admin.token"
     if settings.admin_token is not None:
         token = settings.admin_token.get_secret_value()
@@ -230,14 +234,14 @@ def _admin_token(settings: Settings, folder: Path) -> str:
 
 
 def _close(folder: Path) -> None:
-    """Close to others what an earlier version left open to be read."""
+    """Close files to other users that an earlier version left readable."""
     with suppress(FileNotFoundError):
         if folder.stat().st_uid == os.geteuid():
             folder.chmod(0o700)
 
 
 def _sign_in_link(core: Core, url: str) -> str:
-    """A link that signs one browser in as the administrator, once; the plain address while Postgres is away."""
+    """A link that signs one browser in as the administrator, once; the plain address if Postgres is unavailable."""
     token = core.settings.admin_token
     if token is None:
         return url
@@ -251,7 +255,7 @@ def _sign_in_link(core: Core, url: str) -> str:
 
 
 def _write(file: Path, text: str, *, secret: bool = False) -> None:
-    """All or nothing; a secret is never readable by others, not even for a moment."""
+    """All or nothing; a secret is never readable by others, not even briefly."""
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if secret else 0o644)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
@@ -260,7 +264,7 @@ def _write(file: Path, text: str, *, secret: bool = False) -> None:
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event is set within so many seconds."""
+    """Whether the event is set within this many seconds."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,8 +1,8 @@
-"""Uploads: files that jobs start from. Each is decoded, stored under its hash, and only then known to the ledger.
+"""Uploads: files that jobs start from. Each is decoded, stored under its hash, and only then recorded in the ledger.
 
-A crash in between leaves a file that no event names: harmless, and the next upload of the same content goes on from it.
-Deleting goes the other way: the ledger first, then the file. Content that comes again after that gets another path, so
-nobody who is late with removing or storing can take away a file that the ledger names.
+A crash in between leaves a file that no event names: harmless, and the next upload of the same content uses it.
+Deletion is the reverse: first the ledger, then the file. Content that is uploaded again afterwards gets another path,
+so a late deletion or upload cannot remove a file that the ledger names.
 """
 
 import asyncio
@@ -46,34 +46,35 @@ router = APIRouter(tags=["uploads"])
 FIELD = "file"
 
 MOVES_MAX: Final = 8
-"""Each needs somebody who deletes the upload while it comes again; so many in a row are no accident."""
+"""Maximum number of moves to a new path. Each needs a deletion during an upload of the same content; so many in a row
+are no accident."""
 
 FILES_RECEIVED_MAX: Final = 8
-"""Uploads of the largest size that are on disk at a time: half of them of one owner."""
+"""Uploads of the largest size that are on disk at a time: half of them may belong to one owner."""
 
 RECEIVED_AT_ONCE: Final = 64
 RECEIVED_AT_ONCE_OF_ONE: Final = 16
-"""Uploads of any size that are on disk, or in memory where they are small, at a time."""
+"""Maximum uploads of an owner on disk, or in memory if they are small, at a time."""
 
 DECODED_AT_ONCE: Final = 4
 DECODED_AT_ONCE_OF_ONE: Final = 2
-"""Uploads that are decoded at a time: each holds its file in memory, and a processor."""
+"""Maximum uploads of an owner that are decoded at a time: each holds its file in memory, and a processor."""
 
 SMALL_PIXELS: Final = 1024 * 1024
-"""Pictures up to this size never wait for memory that larger ones take."""
+"""Pixels up to which pictures do not wait for memory that larger ones use."""
 
 RECEIVING_WAIT_S_MAX: Final = 60.0
 DECODING_WAIT_S_MAX: Final = 600.0
 
 
 def receiving(upload_bytes_max: int) -> Slots:
-    """Room for uploads on disk."""
+    """Slots for uploads on disk."""
     amounts = FILES_RECEIVED_MAX * upload_bytes_max, FILES_RECEIVED_MAX * upload_bytes_max // 2
     return Slots(Room(RECEIVED_AT_ONCE, RECEIVED_AT_ONCE_OF_ONE, *amounts))
 
 
 def decoding() -> Slots:
-    """Room for uploads that are decoded: two of the largest pictures at a time, one of them of one owner."""
+    """Slots for uploads that are decoded: two of the largest pictures at a time, one of them of one owner."""
     return Slots(Room(DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, 2 * PIXELS_MAX, PIXELS_MAX))
 
 
@@ -85,7 +86,7 @@ def decoding() -> Slots:
     openapi_extra=file_in_form(FIELD),
 )
 async def upload(request: Request) -> Response:
-    """Bring an image, video or sound for jobs to start from: 201. The same content again is the same media: 200."""
+    """Upload an image, video or sound for jobs to start from: 201. The same content again is the same media: 200."""
     here = running(request)
     require_broker(here)
     owner = identity_of(request).owner
@@ -118,7 +119,7 @@ async def get_upload(request: Request, media: str) -> Response:
     responses=files(404, 416, 503),
 )
 async def get_upload_content(request: Request, media: str) -> Response:
-    """The file. Its entity tag is the SHA-256 that the ledger has; a range and conditional requests work."""
+    """The file. Its entity tag is the SHA-256 in the ledger; supports a range and conditional requests."""
     found = await _found(request, media)
     file = File(found.path, found.media_type, found.bytes, found.sha256)
     return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
@@ -128,7 +129,7 @@ async def get_upload_content(request: Request, media: str) -> Response:
     "/v1/uploads/{media}", status_code=204, response_model=None, responses=answers({204: None}, 404, 409, 503)
 )
 async def delete_upload(request: Request, media: str) -> Response:
-    """Take an upload away, with its file: 204, also when it is away already. 409 when jobs start from it."""
+    """Delete an upload with its file: 204, also if it is already deleted. 409 if jobs start from it."""
     here = running(request)
     found = identifier("media", media)
     await read_nothing(request)
@@ -144,7 +145,7 @@ async def _found(request: Request, text: str) -> MediaUploaded:
 
 
 def _pixels_of(file: Spool) -> int:
-    """What counts of it against the budget of pixels. Raises `UnreadableMedia` for what is not read here at all."""
+    """The pixels that count towards the budget. Raises `UnreadableMedia` for an unsupported format."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     pixels = pixels_claimed(head)
@@ -152,7 +153,7 @@ def _pixels_of(file: Spool) -> int:
 
 
 def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecuted:
-    """Decode, store, record, in this order: the ledger never names a file that is not there."""
+    """Decode, store, record, in this order: the ledger never names a missing file."""
     sha256 = hashlib.sha256(content).hexdigest()
     identifier = media_id(owner, sha256)
     media = parts.ledger.any_media(identifier)
@@ -183,7 +184,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
 
 
 def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaExecuted:
-    """The event, then the file. Repeated, it removes a file that a crash in between has left."""
+    """First the event, then the file. A repeat removes a file that a crash in between has left."""
     executed = parts.ledger.execute_media(identifier, DeleteMedia(now), Context(owner, owner))
     if not isinstance(executed.state, Deleted):
         raise AssertionError("what was deleted is known as such")
@@ -196,8 +197,8 @@ def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaE
 def _store(blobs: Blobs, path: str, content: bytes, sha256: str) -> None:
     if blobs.put_once(path, content):
         return
-    with suppress(BlobMissing):  # somebody removed it just now
+    with suppress(BlobMissing):  # another request removed it just now
         if blobs.describe(path).sha256 == sha256:
             return
-    blobs.delete(path)  # damaged on disk; the right content is at hand
+    blobs.delete(path)  # damaged on disk; the right content is available here
     blobs.put_once(path, content)

@@ -1,4 +1,4 @@
-"""What a waiting job waits for, where it stands, and when it will be finished."""
+"""The place of a waiting job, the estimate of when it is finished, and why it waits."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -15,20 +15,20 @@ EXPECTED_S_UNKNOWN = 10.0
 """Seconds per asset of a job type that the catalog no longer has."""
 
 RATIO_UNKNOWN = Seconds(1.0, 1.5)
-"""How much longer than expected jobs of a pool take of which none has ended yet."""
+"""Ratio of actual to expected seconds for a pool without ended jobs."""
 
 
 def waiting_documents(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
-    """`Place` of each of these jobs that waits.
+    """`Place` of each waiting job among these.
 
-    Everybody's jobs stand in the queue, so this counts beyond what the owner may read.
+    The queue contains the jobs of all owners, so this counts more than the owner may read.
     """
     if not rows:
         return {}
     handed_out = running.handed_out.now()
     with running.parts.database.connection() as connection:
         places = places_in_queue(connection, [row.job_id for row in rows], handed_out)
-        if not places:  # the queue view is a moment ahead: they run
+        if not places:  # the queue view is ahead: they are running
             return {}
         pools = {row.pool: row for row in read_pools(connection, sorted({row.pool for row in rows}))}
         workers = read_workers(connection)
@@ -43,7 +43,7 @@ def waiting_documents(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Js
 
 
 class _Fleet:
-    """Who could take jobs, and what each still has to do."""
+    """The workers that can take jobs, and their remaining work."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class _Fleet:
         self._ratios = ratios
 
     def rests(self, pool: str) -> list[Span]:
-        """What is left for each worker of the pool, also where it works for another one.
+        """The remaining time of each worker of the pool, including its work for other pools.
 
-        Workers of an older version do not announce themselves: then those count that have a job of the pool.
+        Workers of an older version do not announce themselves: then the workers with a job of the pool count.
         """
         rests = [self._rest(row) for row in self._workers if pool in (row.pools or ())]
         if not rests:
@@ -68,13 +68,13 @@ class _Fleet:
         return rests
 
     def share(self, pool: str) -> float:
-        """By how much jobs go slower because workers of the pool also take jobs that wait elsewhere; from 1."""
+        """The factor, from 1, by which jobs are slower because workers of the pool also take jobs of other pools."""
         mine = [row.pools or () for row in self._workers if pool in (row.pools or ())]
         shares = [1 / max(1, sum(1 for each in pools if self._waits(each) or each == pool)) for pools in mine]
         return len(shares) / sum(shares) if shares else 1.0
 
     def of(self, pool: str, expected_s: float) -> Span:
-        """What a job takes of which so many seconds are expected."""
+        """The duration of a job with this expected duration in seconds."""
         ratio = self._ratios.get(pool, RATIO_UNKNOWN)
         return Span(expected_s * ratio.p50, expected_s * ratio.p90)
 
@@ -117,13 +117,13 @@ def _document(row: JobRow, standing: Standing, pool: PoolRow, fleet: _Fleet, own
 
 
 def _own(running: Running, row: JobRow, recent: Mapping[str, Seconds]) -> Span:
-    """What the job itself takes: as jobs of its type took lately, else as the catalog has it."""
+    """The duration of the job itself: from recent jobs of its type, else from the catalog."""
     per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
     return Span(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
 
 
 def _expected(running: Running, job_type: str) -> Seconds:
-    """Seconds per asset as the catalog has them: the mean of least and most, and the most."""
+    """Seconds per asset in the catalog: the mean of least and most, and the most."""
     entry = running.parts.catalog.job_types.get(job_type)
     if entry is None:
         return Seconds(EXPECTED_S_UNKNOWN, EXPECTED_S_UNKNOWN)

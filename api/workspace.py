@@ -24,7 +24,7 @@ router = APIRouter(tags=["workspace"])
 
 @router.get("/v1/workspace", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
 async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Response:
-    """Newest jobs first, their assets by index."""
+    """The newest jobs first, their assets by index."""
     here = running(request)
     place = place_of("workspace", cursor, parts=2)
     await wait_for_views(request, here.positions, "workspace")
@@ -40,7 +40,7 @@ async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit =
     responses=answers({204: None}, 404, 409, 410, 422, 503),
 )
 async def dismiss_asset(request: Request, asset_id: str) -> Response:
-    """It was looked at: take it out. 409 while it is still being made."""
+    """Remove a reviewed asset from the workspace. 409 while it is still being made."""
     found = identifier("asset", asset_id)
     await read_nothing(request)
     executed = await execute_asset(request, found, DismissAsset(running(request).parts.clock()))
