@@ -1,9 +1,9 @@
-"""A connection to the API, bounded: how many there are, how long and large a head may be, how long a reader may stall.
+"""A connection with limits: their number, the duration and size of a head, and the time that a reader may stall.
 
-uvicorn waits without end for the first request of a connection, for the rest of a head, and for a client that does not
-read; it keeps a head of any size, reads a body that nobody wants without end, leaves out the body of a request that
-offers another protocol (as Java's client does with HTTP/2), and resets a connection on which the client is still
-sending, so that the client never sees the answer.
+uvicorn waits without limit for the first request of a connection, for the rest of a head, and for a client that does
+not read. It stores a head of any size, reads an unneeded body without limit, drops the body of a request that offers
+another protocol (as Java's client does with HTTP/2), and resets a connection on which the client is still sending, so
+that the client never sees the answer.
 """
 
 import asyncio
@@ -21,34 +21,34 @@ from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, TooManyConne
 from api.limits import HEAD_BYTES_MAX
 
 CONNECTIONS_MAX: Final = 2_000
-"""Of one process: a thousand event streams, and as many that ask."""
+"""Maximum connections of a process: a thousand event streams, and as many other requests."""
 
 OF_ONE_ADDRESS: Final = 0.5
 """The share of them that one address gets, unless it is a trusted proxy."""
 
 FILES_KEPT: Final = 128
-"""Of the files that a process may open: for Postgres, NATS and the object store."""
+"""Files that a process keeps for Postgres, NATS and the object store."""
 
 HEAD_S_MAX: Final = 10.0
-"""From the connection, or the first byte of a further request, to the end of its head."""
+"""Maximum seconds from the connection, or from the first byte of a further request, to the end of its head."""
 
 STALL_S_MAX: Final = 30.0
-"""So long a client may leave 64 kB unread before it is cut off."""
+"""Maximum seconds for which a client may leave 64 kB unread."""
 
 UNWANTED_BYTES_MAX: Final = 256 * 1024 * 1024
-"""What is read and thrown away of a body whose request has been answered. Most clients send a body to its end before
-they look for an answer: where reading stops earlier, they report a broken pipe instead of what was wrong."""
+"""Maximum bytes of a body that are read and discarded after its request was answered. Most clients send the whole body
+before they read the answer: if reading stops earlier, they report a broken pipe instead of the error."""
 
 UNWANTED_S_MAX: Final = 30.0
-"""How long such a body is read: enough for 256 MB at 70 Mbit/s."""
+"""Maximum seconds of reading such a body: enough for 256 MB at 70 Mbit/s."""
 
 LINGER_S_MAX: Final = 5.0
-"""How long a connection that is being closed is still read. The kernel resets one with unread bytes, and a reset throws
-away the answer that is on its way to the client."""
+"""Maximum seconds for which a closing connection is still read. The kernel resets a connection with unread bytes, and a
+reset discards the answer that is on its way to the client."""
 
 
 def connections_max() -> int:
-    """How many are taken, by what the process may open."""
+    """The maximum number of connections, by the process's limit of open files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else max(1, min(CONNECTIONS_MAX, files - FILES_KEPT))
 
@@ -73,7 +73,7 @@ class BoundedConnection(HttpToolsProtocol):
     address = UNKNOWN
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         self._line = transport
         super().connection_made(cast("asyncio.Transport", _Unhurried(transport, self)))
         self.address = counted_as(None if self.client is None else self.client[0])
@@ -85,7 +85,7 @@ class BoundedConnection(HttpToolsProtocol):
             self.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Remove the connection."""
         self._crowd.leaves(self)
         self._end_timers()
         super().connection_lost(exc)
@@ -106,7 +106,7 @@ class BoundedConnection(HttpToolsProtocol):
                 self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX)))
 
     def _steps_on(self) -> None:
-        """A head is whole, or a part of a body came, or its end."""
+        """A head is complete, or a part of a body or its end arrived."""
         self._steps += 1
         self._idle_bytes = 0
 
@@ -130,7 +130,10 @@ class BoundedConnection(HttpToolsProtocol):
         self._parse(b"".join([*head, b"\r\n", rest]))
 
     def on_message_begin(self) -> None:
-        """A request begins. Its application may hang up on a client that does not read: see api/stream.py."""
+        """A request starts.
+
+        Its application may reset the connection of a client that does not read: see api/stream.py.
+        """
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._unwanted_bytes = 0
@@ -139,9 +142,9 @@ class BoundedConnection(HttpToolsProtocol):
         self.scope["darkroom.give_way"] = self._give_way  # type: ignore[typeddict-unknown-key]
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         if self.parser.should_upgrade():
-            return  # it is read again: see _decline_upgrade
+            return  # it is parsed again: see _decline_upgrade
         self._in_head = False
         self._crowd.works(self)
         self._heads += 1
@@ -153,25 +156,25 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body, which is thrown away when its request has been answered."""
+        """A part of a body; discarded if its request was already answered."""
         self._steps_on()
         if self._answered:
             self._throw_away(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is whole: what comes now is another head."""
+        """The body is complete: the next bytes are another head."""
         if self.parser.should_upgrade():
             return
         self._in_head = True
         self._steps_on()
         self.scope["darkroom.body_is_here"] = True  # type: ignore[typeddict-unknown-key]
-        if self._answered:  # uvicorn began to wait for the next request when it answered, and stopped when more came
+        if self._answered:  # uvicorn's wait for the next request began with the answer, and stopped when more came
             self._end_of_unwanted()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A request has been answered: refuse what could not be refused before, and read the rest of its body."""
+        """A request has been answered: send a pending refusal, or read the rest of its body."""
         super().on_response_complete()
         if self._answered:
             self._crowd.waits(self)
@@ -183,7 +186,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._end_timer = self.loop.call_later(UNWANTED_S_MAX, self._line.abort)
 
     def shutdown(self) -> None:
-        """The server stops: nobody lingers."""
+        """The server stops: do not linger."""
         if self._lingers:
             self._line.abort()
         else:
@@ -195,14 +198,14 @@ class BoundedConnection(HttpToolsProtocol):
         self._stall_timer = self.loop.call_later(STALL_S_MAX, self._line.abort)
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
         super().resume_writing()
 
     def end(self) -> None:
-        """Close: at once where the client has sent all that it will, else after what it still sends."""
+        """Close: immediately if the client has sent everything, else after reading the rest."""
         if self._lingers or self._line.is_closing():
             return
         if self._in_head and self._refusal is None:
@@ -211,25 +214,25 @@ class BoundedConnection(HttpToolsProtocol):
             self._linger()
 
     def make_room(self) -> None:
-        """Close at once: others need the place."""
+        """Close immediately: another connection needs the place."""
         self._end_timers()
-        if not self._heads and not self._line.is_closing():  # else it has nothing to hear: it was answered
+        if not self._heads and not self._line.is_closing():  # otherwise it was answered, and needs no message
             self._line.write(_without_application(problem_of(TooManyConnections())))
         self._line.close()
 
     def _finds_room(self) -> bool:
-        """Whether there is a place, if need be that of a connection that only waits."""
+        """Whether there is a place, if necessary that of an idle connection."""
         most = connections_max()
         full = len(self.connections) > most
         if self._crowd.of(self.address) > most * OF_ONE_ADDRESS and self.client is not None:
             trusted = getattr(self.config.loaded_app, "trusted_hosts", ())
-            if self.client[0] not in trusted:  # a proxy speaks for many
+            if self.client[0] not in trusted:  # a proxy has many clients
                 return self._crowd.make_room(self, self.address)
         return not full or self._crowd.make_room(self)
 
     @property
     def lingers(self) -> bool:
-        """Whether nothing is sent any more, and what comes is thrown away."""
+        """Whether nothing more is sent, and received bytes are discarded."""
         return self._lingers
 
     @property
@@ -246,7 +249,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(problem_of(HeadTooSlow(HEAD_S_MAX)))
 
     def _refuse(self, answer: Response) -> None:
-        """Answer without an application, after the answers that are on their way, and close."""
+        """Answer without the application, after pending answers, and close."""
         self._end_timers()
         self._refusal = answer
         if self._answered:
@@ -255,7 +258,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._give_up_body()
 
     def _give_up_body(self) -> None:
-        """The body of the last request never ends: its application hears that the client is gone, if it has begun."""
+        """The body of the last request is incomplete: if its application has started, it sees a disconnect."""
         if self.pipeline:
             self.pipeline.popleft()
             self.cycle = cast("RequestResponseCycle", self._before)
@@ -272,7 +275,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.close()
 
     def _linger(self) -> None:
-        """Send no more, and read until the client closes, within bounds."""
+        """Send no more, and read until the client closes, within limits."""
         self._end_timers()
         self._lingers = True
         self._line.resume_reading()
@@ -280,7 +283,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._end_timer = self.loop.call_later(LINGER_S_MAX, self._line.abort)
 
     def _give_way(self) -> None:
-        """The request in work is refused in its turn: until then it keeps no place from others."""
+        """The request will be refused in turn: until then it may be closed to make room."""
         self._crowd.waits(self)
 
     def _throw_away(self, size_bytes: int) -> None:
@@ -313,7 +316,7 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def _without_application(answer: Response) -> bytes:
-    """The bytes of an answer to what is no request."""
+    """The bytes of an answer to something that is not a request."""
     head = [f"HTTP/1.1 {answer.status_code} \r\n".encode(), b"connection: close\r\n"]
     headers = [each for each in answer.raw_headers if each[0] != b"connection"]
     head += [b"%s: %s\r\n" % each for each in (*headers, *DEFAULTS)]
@@ -321,7 +324,7 @@ def _without_application(answer: Response) -> bytes:
 
 
 class _Unhurried:
-    """A transport as uvicorn sees it: closing it leaves the client time to read what it was sent."""
+    """A transport as uvicorn sees it: closing it leaves the client time to read the answer."""
 
     def __init__(self, line: asyncio.Transport, connection: BoundedConnection) -> None:
         self._line = line
@@ -338,12 +341,12 @@ class _Unhurried:
         return self._connection.lingers or self._line.is_closing()
 
     def pause_reading(self) -> None:
-        """Read no more for now; a connection that is being closed is read to its end."""
+        """Pause reading; a closing connection is still read to its end."""
         if not self.is_closing():
             self._line.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Continue reading."""
         if not self._line.is_closing():
             self._line.resume_reading()
 

@@ -1,7 +1,8 @@
-"""Who is connected, by address, and which connection makes room for another one.
+"""The open connections by address, and which one is closed to make room.
 
-A connection without a request in work waits for nothing but its client. So when there are too many, the one that has
-waited longest is closed, and a new one is taken: whoever opens connections and asks nothing keeps nobody else out.
+A connection without a request in work waits only for its client. So if there are too many, the one that has waited
+longest is closed, and a new one is accepted: a client that opens connections without sending requests cannot keep
+others out.
 """
 
 import ipaddress
@@ -14,27 +15,27 @@ from uvicorn.server import ServerState
 from api.rates import Line
 
 IPV6_NETWORK_BITS: Final = 64
-"""What one customer of a provider has as a rule: its addresses count as one."""
+"""The prefix that a customer of a provider usually has: its addresses count as one."""
 
 UNKNOWN: Final = "unknown"
 
 UNWANTED_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
 UNWANTED_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
-"""How fast bodies of refused requests are read from one address, and how much of them at once. A client that sends the
+"""Bytes of refused requests' bodies that are read from one address, per second and at once. A client that sends the
 next one as soon as it is answered would keep the event loop busy."""
 
 
 class Waiting(Protocol):
-    """A connection, as far as its place is concerned."""
+    """A connection that can be closed to make room."""
 
     address: str
 
     def make_room(self) -> None:
-        """Close it: somebody else needs the place."""
+        """Close it: another one needs the place."""
 
 
 class Crowd:
-    """The connections of one server. For one event loop alone.
+    """The connections of one server. For one event loop.
 
     `unwanted` is a line for each address, for the bytes of bodies of refused requests.
     """
@@ -46,17 +47,17 @@ class Crowd:
         self.unwanted = Line(UNWANTED_BYTES_PER_S_MAX, UNWANTED_BYTES_AT_ONCE)
 
     def of(self, address: str) -> int:
-        """How many connections the address has."""
+        """The number of connections of the address."""
         return self._connected.get(address, 0)
 
     def joins(self, connection: Waiting) -> None:
-        """It is new."""
+        """A new connection."""
         self._connected[connection.address] = self.of(connection.address) + 1
         self._here.add(connection)
         self.waits(connection)
 
     def waits(self, connection: Waiting) -> None:
-        """It has no request in work from now on."""
+        """It has no request in work."""
         if connection not in self._here:  # its request ended after it was closed
             return
         waiting = self._waiting.setdefault(connection.address, {})
@@ -64,7 +65,7 @@ class Crowd:
         waiting[connection] = None
 
     def works(self, connection: Waiting) -> None:
-        """It has one."""
+        """It has a request in work."""
         waiting = self._waiting.get(connection.address)
         if waiting is not None:
             waiting.pop(connection, None)
@@ -72,7 +73,7 @@ class Crowd:
                 del self._waiting[connection.address]
 
     def leaves(self, connection: Waiting) -> None:
-        """It is gone."""
+        """It is closed."""
         self._here.discard(connection)
         self.works(connection)
         left = self.of(connection.address) - 1
@@ -82,7 +83,7 @@ class Crowd:
             self._connected.pop(connection.address, None)
 
     def make_room(self, newcomer: Waiting, address: str | None = None) -> bool:
-        """Close the connection that has waited longest, of `address` or of the one with most; False when none waits."""
+        """Close the connection that has waited longest, of `address` or of the one with most; False if none waits."""
         addresses = (
             [address] if address is not None else sorted(self._waiting, key=lambda one: -len(self._waiting[one]))
         )
@@ -104,7 +105,7 @@ def crowd_of(server: ServerState) -> Crowd:
 
 
 def counted_as(host: str | None) -> str:
-    """The address under which a client counts: an IPv6 address with its network."""
+    """The address as which a client counts: of an IPv6 address its network."""
     if host is None:
         return UNKNOWN
     if ":" not in host:
@@ -116,6 +117,6 @@ def counted_as(host: str | None) -> str:
 
 
 def address_of(scope: Scope) -> str:
-    """The address of who sent a request: behind a trusted proxy, that of the proxy's client."""
+    """The sender's address: behind a trusted proxy, that of the proxy's client."""
     client = scope.get("client")
     return counted_as(None if client is None else client[0])

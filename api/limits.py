@@ -1,7 +1,6 @@
-"""What an owner and a request may cost: a token bucket for each owner, heads of bounded size, bodies that keep coming,
-refusals that wait in line.
+"""Limits per owner and request: a token bucket for each owner, the size of heads, slow bodies, and lines of refusals.
 
-What a connection may cost before there is a request is bounded in api/connections.py.
+api/connections.py limits connections before there is a request.
 """
 
 import asyncio
@@ -17,22 +16,22 @@ from api.identity import Identity
 from api.rates import Line, Rates
 
 HEAD_BYTES_MAX: Final = 32 * 1024
-"""Address and headers; browsers send 2 kB with all their cookies."""
+"""Maximum bytes of address and headers; browsers send 2 kB with all their cookies."""
 
 BODY_WAIT_S_MAX: Final = 15.0
-"""So long a client may let us wait for its body, all pauses together, beside what its size allows."""
+"""Maximum seconds of waiting for a client's body, all pauses together, in addition to the time for its size."""
 
 BODY_BYTES_PER_S_MIN: Final = 8 * 1024
-"""What a body comes at least at: 64 kbit/s, a tenth of a bad mobile line."""
+"""Minimum speed of a body: 64 kbit/s, a tenth of a bad mobile connection."""
 
 
 REFUSED: Final = 400
-"""The first status of what is refused."""
+"""The first status of a refusal."""
 
 REFUSALS_PER_S_MAX: Final = 40.0
 REFUSALS_AT_ONCE_MAX: Final = 200.0
-"""For one owner, or for one address if the owner is unknown. A refusal takes about a millisecond of the event loop, and
-a client that sends its next request at once would keep it busy."""
+"""Burst of refusals of one owner, or of one address if the owner is unknown. A refusal takes about a millisecond of the
+event loop, and a client that sends its next request immediately would keep it busy."""
 
 BODY_BYTES_OF_A_REFUSAL: Final = 5_000
 """Bytes of a refused body that count as one more refusal: parsing them takes as long."""
@@ -42,7 +41,10 @@ REFUSAL_WAIT_S_MAX: Final = 30.0
 
 
 class RateLimit:
-    """Behind the gate: refuses what comes too often. The administrator is exempt, and so is who needs no token."""
+    """Runs behind the gate: refuses requests that come too often.
+
+    The administrator and paths without a token are exempt.
+    """
 
     def __init__(self, app: ASGIApp, rates: Rates) -> None:
         self._app = app
@@ -60,7 +62,7 @@ class RateLimit:
 
 
 class BoundedRequests:
-    """Before the gate: refuses a head that is too large, and gives up on a body that trickles.
+    """Runs before the gate: refuses a head that is too large, and a body that arrives too slowly.
 
     Refusals are answered in turn, whichever layer refuses. The administrator never waits.
     """
@@ -79,7 +81,7 @@ class BoundedRequests:
             await problem_of(HeadTooLarge(HEAD_BYTES_MAX))(scope, body, answer)
         else:
             await self._app(scope, body, answer)
-        if answer.kept:  # by now it holds no place for requests in work
+        if answer.kept:  # it no longer holds a place for requests in work
             await self._in_turn(scope, body.bytes)
             await answer.send_kept()
 
@@ -99,7 +101,7 @@ def _nothing() -> None:
 
 
 class _Refusal:
-    """Sends answers on, but keeps a refusal until `send_kept`."""
+    """Forwards answers, but keeps a refusal until `send_kept`."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -111,7 +113,7 @@ class _Refusal:
         return bool(self._kept)
 
     async def __call__(self, message: Message) -> None:
-        """Send, or keep."""
+        """Send or keep a message."""
         if message["type"] == "http.response.start" and message["status"] >= REFUSED:
             self._kept.append(message)
         elif self._kept:
@@ -122,16 +124,16 @@ class _Refusal:
             await self._send(message)
 
     async def send_kept(self) -> None:
-        """Send what was kept."""
+        """Send the refusal."""
         kept, self._kept = self._kept, []
         for message in kept:
             await self._send(message)
 
 
 class _Patient:
-    """Receives a body; counts only the time that we wait for the client, not that in which it waits for us.
+    """Receives a body; counts only the time during which we wait for the client.
 
-    `bytes` is how much came so far.
+    `bytes` is the number of bytes so far.
     """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
@@ -143,10 +145,10 @@ class _Patient:
 
     async def __call__(self) -> Message:
         """The next part. Raises `BodyTooSlow`."""
-        if self._whole:  # what comes now is the end of the connection, for which one may wait long
+        if self._whole:  # the next message is the end of the connection, which may take long
             return await self._receive()
         if self._scope.get("darkroom.body_is_here"):
-            self._whole = True  # in one message, and nothing to wait for
+            self._whole = True  # in one message, with nothing to wait for
             message = await self._receive()
             self.bytes += len(message.get("body", b""))
             return message
@@ -164,7 +166,7 @@ class _Patient:
 
 
 def _head_bytes(scope: Scope) -> int:
-    """What the head takes on the wire: the same for a head that came whole as for one that came in pieces."""
+    """Bytes of the head as sent: the same for a head that arrives at once or in pieces."""
     first_line = (
         len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"]) + len("  HTTP/1.1\r\n")
     )

@@ -1,8 +1,8 @@
-"""Places for requests in work: each kind has some, of which one owner and one address get a part.
+"""Limits the number of concurrent requests: each kind has places, with a maximum per owner and per address.
 
-A request is in work until its answer has been sent: while its body comes, while it waits for a job, while a stream is
-open. All places together are fewer than connections, so that health checks, and kinds of which no place is taken, are
-answered whoever takes all of another kind.
+A request is in work until its answer has been sent: while its body arrives, while it waits for a job, while a stream is
+open. There are fewer places than connections, so health checks and other kinds of requests are answered even if one
+kind has no free place.
 """
 
 import re
@@ -28,7 +28,7 @@ BATCHES: Final = re.compile(r"/v1/batches(/[^/]+/retry)?")
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many requests of a kind are in work at a time: of one owner, and of all. `words` is what users call them."""
+    """The maximum of concurrent requests of a kind: of one owner, and of all. `words` is their name in messages."""
 
     words: str
     of_owner: int
@@ -36,12 +36,12 @@ class Bound:
 
     @property
     def of_address(self) -> int:
-        """Of one address."""
+        """The maximum of one address."""
         return max(self.of_owner, int(self.of_all * OF_ONE_ADDRESS))
 
 
 def places(connections: int) -> Mapping[str, Bound]:
-    """The places of a process that takes so many connections; all together are about nine tenths of these."""
+    """The places of a process with this many connections; together about nine tenths of them."""
     streams, waits, others = (max(1, int(connections * share)) for share in (0.4, 0.2, 0.2))
     return {
         "stream": Bound("event streams", min(250, _half(streams)), streams),
@@ -58,7 +58,7 @@ def _half(of_all: int) -> int:
 
 
 def kind_of(scope: Scope, identity: Identity | None) -> str:
-    """The kind of a request, by its route and what its headers ask for."""
+    """The kind of a request, by its route and its headers."""
     method, path = scope["method"], scope["path"]
     if identity is None:
         return "open"
@@ -74,7 +74,7 @@ def kind_of(scope: Scope, identity: Identity | None) -> str:
 
 
 class Places:
-    """Behind the gate: refuses what finds no place. The administrator's requests take places as well."""
+    """Runs behind the gate: refuses requests without a free place. The administrator's requests take places as well."""
 
     def __init__(self, app: ASGIApp, bounds: Mapping[str, Bound], company: Company) -> None:
         self._app = app

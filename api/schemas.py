@@ -1,4 +1,4 @@
-"""The JSON documents as API.md fixes them, for OpenAPI. `documents.py` builds them; a test holds both together."""
+"""The JSON documents as API.md fixes them, for OpenAPI. `documents.py` builds them; a test compares both."""
 
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -17,7 +17,7 @@ KindName = Literal["image", "video"]
 
 
 class Document(BaseModel):
-    """An answer: complete, and without anything else."""
+    """An answer with exactly these fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,7 +39,7 @@ class FailureDocument(Document):
 class Asset(Document):
     """One expected output of a job. `url` is null until it is completed, `thumbnail_url` until soon after.
 
-    `purged`: it was completed, and deleted for good; what is known of the file stays, `url` is null.
+    `purged`: it was completed, and then permanently deleted; the facts about the file stay, `url` is null.
     """
 
     id: UUID
@@ -64,7 +64,7 @@ class Asset(Document):
 
 
 class ListedAsset(Asset):
-    """An asset outside of its job's document, with the job's facts beside it."""
+    """An asset outside its job's document, with facts of the job."""
 
     prompt: str
     job_type: str
@@ -81,12 +81,12 @@ class Steps(Document):
 
 
 class Place(Document):
-    """The place among the waiting jobs of the pool, from 1, and in how many seconds this one is finished.
+    """The place among the waiting jobs of the pool, from 1, and the seconds until this one is finished.
 
     `position` follows the order of dispatch: priority, then owners in turn, then first come. Deep in a long queue it is
-    an estimate. `eta_s` is the middle (p50), and nine times of ten it is finished within `eta_p90_s`: by what each
-    worker of the pool still has to do, what stands ahead, and the times of jobs that ended, else by the catalog. Both
-    are null while nobody can tell: `waits_for` says why, `waits_since` since when, `detail` in a sentence. `workers`:
+    an estimate. `eta_s` is the median (p50), and `eta_p90_s` the 90th percentile. Both follow from the remaining work
+    of the pool's workers, the jobs ahead, and the durations of ended jobs, or else from the catalog. Both are null if
+    they cannot be estimated: `waits_for` gives the reason, `waits_since` its beginning, `detail` a sentence. `workers`:
     how many could take the job.
     """
 
@@ -100,7 +100,7 @@ class Place(Document):
 
 
 class JobUrls(Document):
-    """Where to go from here."""
+    """URLs for the next steps."""
 
     get: str
     cancel: str
@@ -109,7 +109,7 @@ class JobUrls(Document):
 
 
 class Caution(Document):
-    """Something to know about a job that is accepted all the same. `code` is stable."""
+    """A warning about an accepted job. `code` is stable."""
 
     code: str
     detail: str
@@ -150,7 +150,7 @@ class Job(Document):
 
 
 class AnybodysJob(Job):
-    """A job as administrators see it: whose it is, its pool, and the worker that has it."""
+    """A job as administrators see it: with its owner, its pool, and its current worker."""
 
     owner: str
     pool: str
@@ -158,7 +158,7 @@ class AnybodysJob(Job):
 
 
 class JobPriority(Document):
-    """The priority that a job has now."""
+    """The current priority of a job."""
 
     id: UUID
     owner: str
@@ -166,14 +166,14 @@ class JobPriority(Document):
 
 
 class Condition(Document):
-    """A parameter, and the values under which another one means something."""
+    """A parameter, and the values under which another one has an effect."""
 
     name: str
     values: list[ParamValue]
 
 
 class InputValue(Document):
-    """A value of a job: `seed`, `quantity`, `negative_prompt` or a parameter. All of `depends_on` hold."""
+    """A value of a job: `seed`, `quantity`, `negative_prompt` or a parameter. All conditions of `depends_on` hold."""
 
     name: str
     value: ParamValue
@@ -181,17 +181,18 @@ class InputValue(Document):
 
 
 class SkippedInput(Document):
-    """What a job had and a new one cannot have: a name as in `inputs`, `media.image` or `references.0`."""
+    """An input of the old job that a new one cannot have: a name as in `inputs`, `media.image` or `references.0`."""
 
     name: str
     reason: str
 
 
 class Inputs(Document):
-    """What to fill a form with to run a job again; submitted as it is, it is accepted.
+    """The inputs to fill a form with, to run a job again; submitted unchanged, they are accepted.
 
-    Parents stand before what depends on them; a parameter that is not listed has its default. Null is what the catalog
-    has no more, or what cannot be read. Without `job_type`, `model` and `task` say what can run it.
+    Parents come before the parameters that depend on them; a parameter that is not listed has its default. Null means
+    that the catalog no longer has it, or that it cannot be read. Without `job_type`, `model` and `task` say what can
+    run it.
     """
 
     job_id: UUID
@@ -207,7 +208,7 @@ class Inputs(Document):
 
 
 class CancelResult(Document):
-    """What canceling led to."""
+    """The result of canceling."""
 
     result: Literal["canceled", "cancel_requested", "already_finished"]
 
@@ -226,7 +227,7 @@ class Upload(Document):
 
 
 class Enhancement(Document):
-    """A prompt made richer. `enhancer` is a language model with its revision, or the rules."""
+    """An enhanced prompt. `enhancer` is a language model with its revision, or the rules."""
 
     id: UUID
     job_type: str
@@ -236,18 +237,18 @@ class Enhancement(Document):
 
 
 class Preferences(Document):
-    """How often it was preferred to something else, and something else to it."""
+    """How often it was preferred, and how often another one was preferred to it."""
 
     won: int
     lost: int
 
 
 class Score(Document):
-    """What people think of a prompt, model or job type. `value` is its name, for a prompt the SHA-256 of its text.
+    """The score of a prompt, model or job type. `value` is its name, for a prompt the SHA-256 of its text.
 
-    `jobs` counts its uses, `count` the assets that are rated. `mean` is theirs; `score` is the Bayesian average, which
-    stays near 3 while there are few. `distribution` says how many have each rating. `strength` is that of Bradley and
-    Terry: of two, `a` is preferred with probability a / (a + b); null without a preference.
+    `jobs` counts its uses, `count` its rated assets. `mean` is the mean rating; `score` is the Bayesian average, which
+    stays near 3 while there are few ratings. `distribution` counts the assets by rating. `strength` is that of Bradley
+    and Terry: of two, `a` is preferred with probability a / (a + b); null without a preference.
     """
 
     by: Literal["prompt", "model", "job_type"]
@@ -264,9 +265,10 @@ class Score(Document):
 
 
 class SavedPrompt(Document):
-    """A prompt worth keeping. `task` follows from the job type, or from the model.
+    """A saved prompt. `task` follows from the job type, or from the model.
 
-    `usage_count` says how many jobs have exactly this prompt. `mean_score` and `score` come from their assets' ratings.
+    `usage_count` is the number of jobs with exactly this prompt. `mean_score` and `score` come from the ratings of
+    their assets.
     """
 
     id: UUID
@@ -299,7 +301,7 @@ class HistoryItem(Document):
 
 
 class ParkedEvent(Document):
-    """An event that a view could not take."""
+    """An event that a view could not process."""
 
     stream: UUID
     position: int
@@ -308,7 +310,7 @@ class ParkedEvent(Document):
 
 
 class ProjectionState(Document):
-    """How far a view has read the ledger. `head` is the ledger's last position, `lag` the events between."""
+    """How far a view has read the ledger. `head` is the ledger's last position, `lag` the number of events between."""
 
     name: str
     position: int
@@ -318,7 +320,7 @@ class ProjectionState(Document):
 
 
 class RebuiltView(Document):
-    """A view that was built anew. `same`: its rows equal those of the view that it replaced."""
+    """A view that was built again. `same`: its rows equal those of the view that it replaced."""
 
     name: str
     position: int
@@ -344,7 +346,7 @@ class QueueState(Document):
 
 
 class HeldBack(Document):
-    """An operator holds a pool or a worker back: it takes no further job. `drained`: it is to be left empty."""
+    """An operator holds a pool or a worker: it takes no further job. `drained`: until it is empty."""
 
     hold: Literal["paused", "drained"]
     reason: str | None
@@ -353,7 +355,7 @@ class HeldBack(Document):
 
 
 class EmptiedTrash(Document):
-    """How many assets were deleted for good, and the size of their files. `more`: some are left; ask again."""
+    """The number of permanently deleted assets, and the size of their files. `more`: some are left; ask again."""
 
     purged: int
     bytes: int
@@ -361,14 +363,14 @@ class EmptiedTrash(Document):
 
 
 class WorkerModel(Document):
-    """A model that a worker has; `loaded`: its next job begins at once."""
+    """A model that a worker has; `loaded`: its next job starts immediately."""
 
     name: str
     loaded: bool
 
 
 class WorkerJob(Document):
-    """What a worker does, by the ledger. `progress` is what was last heard."""
+    """The job that a worker runs, according to the ledger. `progress` is the latest."""
 
     id: UUID
     owner: str
@@ -380,10 +382,10 @@ class WorkerJob(Document):
 
 
 class WorkerState(Document):
-    """A worker. `state` is `busy`, `idle`, `paused`, `draining`, `drained`, or `away`: unheard of for a whole lease.
+    """A worker. `state` is `busy`, `idle`, `paused`, `draining`, `drained`, or `away`: not heard of for a whole lease.
 
-    `since`: since when it does that. `pools`, `models` and `device` are what it says of itself; they are empty for one
-    that is held back and was never heard of.
+    `since`: the beginning of this state. `pools`, `models` and `device` come from the worker; they are empty for a
+    worker that is held and was never heard of.
     """
 
     name: str
@@ -400,10 +402,10 @@ class WorkerState(Document):
 
 
 class PoolState(Document):
-    """A pool: how many workers could take its next job, how many jobs wait and run, and whether it is held back.
+    """A pool: the workers that could take its next job, its waiting and running jobs, and whether it is held.
 
     `state` is `open`, `paused`, `draining`, `drained`, or `no_worker`. `last_seen_at`: when one of its workers was last
-    heard of; null when none ever was.
+    heard of; null if none ever was.
     """
 
     pool: str
@@ -416,7 +418,7 @@ class PoolState(Document):
 
 
 class FleetChange(Document):
-    """What was held back or released. `held` is null once it is released."""
+    """The pool or worker that was held or released. `held` is null after its release."""
 
     kind: Literal["pool", "worker"]
     name: str
@@ -424,10 +426,10 @@ class FleetChange(Document):
 
 
 class DeadJob(Document):
-    """A job of anybody that failed: it was given up after `attempts`, or at once where trying again could not help.
+    """A failed job of any owner: given up after `attempts`, or immediately if another attempt could not help.
 
     `quarantined`: it lost two workers, and probably kills them. `retried_as`: the job by which an administrator ran it
-    again. What was asked for is its owner's and not shown.
+    again. Its prompt and parameters are private and not shown.
     """
 
     id: UUID
@@ -455,8 +457,8 @@ class RetriedJob(Document):
 class PerformanceState(Document):
     """The jobs of a job type on a model that ended within the last hour; seconds are means over whole jobs.
 
-    `expected_s` is the catalog's, `actual_s` from the last start to the end. A ratio is actual over expected, of jobs
-    that succeeded in one attempt. `peak_memory_bytes` is the most that a worker used: see `asset.completed`.
+    `expected_s` comes from the catalog, `actual_s` is from the last start to the end. A ratio is actual over expected,
+    of jobs that succeeded in one attempt. `peak_memory_bytes` is the most that a worker used: see `asset.completed`.
     """
 
     job_type: str
@@ -471,7 +473,7 @@ class PerformanceState(Document):
 
 
 class ModelEntry(Document):
-    """A model of the catalog; `width` and `height` in pixels. `draws`: what it can draw, if not everything."""
+    """A model of the catalog; `width` and `height` in pixels. `draws`: its subjects, if it cannot draw everything."""
 
     name: str
     label: str
@@ -486,7 +488,7 @@ class ModelEntry(Document):
 class JobTypeEntry(Document):
     """A preset of model and quality. `parameters` is JSON Schema; `expected_s` is least and most for an asset.
 
-    `task` is what it does with a prompt alone, `tasks` what it does with references and media besides.
+    `task` is its task with only a prompt, `tasks` its tasks with references and media.
     """
 
     name: str
@@ -518,7 +520,7 @@ class CatalogPage(Page[ItemT], Generic[ItemT]):
 
 
 class FieldProblemDocument(Document):
-    """A bad field: its path in the body, and what is allowed."""
+    """A bad field: its path in the body, and the allowed values."""
 
     path: str
     detail: str
@@ -545,7 +547,7 @@ class SavedItem(Document):
 
 
 class RejectedItem(Document):
-    """An item that was not accepted, or does not run again. `error` says why; its paths are in the item's body."""
+    """An item that was not accepted, or does not run again. `error` gives the reason, with paths in the item's body."""
 
     index: int
     template: str | None
@@ -554,7 +556,10 @@ class RejectedItem(Document):
 
 
 class Item(SavedItem):
-    """An item of a batch. `jobs`: all that made it; the last one counts. `assets`: what earlier ones made, and its."""
+    """An item of a batch.
+
+    `jobs`: all jobs of it, the current one last. `assets`: those of earlier jobs, and its own.
+    """
 
     status: JobStatus
     jobs: list[UUID]
@@ -562,13 +567,13 @@ class Item(SavedItem):
 
 
 class ItemWithoutJob(RejectedItem):
-    """An item of a batch that was not accepted."""
+    """A rejected item of a batch."""
 
     status: Literal["rejected"]
 
 
 class BatchUrls(Document):
-    """Where to go from here."""
+    """URLs for the next steps."""
 
     get: str
     cancel: str
@@ -576,7 +581,10 @@ class BatchUrls(Document):
 
 
 class BatchSummary(Document):
-    """Jobs that were submitted together. `counts`: how many items have each status. `base`: what all start from."""
+    """Jobs that were submitted together.
+
+    `counts`: the number of items by status. `base`: the file that all start from.
+    """
 
     id: UUID
     kind: Literal["batch", "comparison"]
@@ -591,13 +599,13 @@ class BatchSummary(Document):
 
 
 class BatchAccepted(BatchSummary):
-    """A batch that was just opened: each item with its job, or why there is none."""
+    """A new batch: each item with its job, or why there is none."""
 
     items: list[SavedItem | RejectedItem]
 
 
 class Preference(Document):
-    """One asset over another one. The indexes are those of their items."""
+    """One asset preferred to another one. The indexes are those of their items."""
 
     winner: UUID
     loser: UUID
@@ -620,14 +628,17 @@ class Batch(BatchSummary):
 
 
 class BatchAgain(Document):
-    """What runs again: the items that were asked for, or those that had lost outputs."""
+    """The items that run again: the requested ones, or those with lost outputs."""
 
     id: UUID
     items: list[SavedItem | RejectedItem]
 
 
 class BatchCanceled(Document):
-    """What canceling led to: how many jobs each way. The jobs of `cancel_requested` stop between steps."""
+    """The result of canceling: the number of jobs of each outcome.
+
+    The jobs of `cancel_requested` stop between steps.
+    """
 
     canceled: int
     cancel_requested: int
@@ -648,7 +659,7 @@ class Alive(Document):
 
 
 class HealthFinding(Document):
-    """Something that an operator has to know. An `error` makes the installation unusable."""
+    """Something that an operator needs to know. An `error` makes the installation unusable."""
 
     code: str
     severity: Literal["error", "warning"]
@@ -657,7 +668,7 @@ class HealthFinding(Document):
 
 
 class Readiness(Document):
-    """Whether the installation can be used, and why not. `findings` is for the administrator alone."""
+    """Whether the installation can be used, and why not. Only the administrator sees `findings`."""
 
     status: Literal["ready", "not_ready"]
     reasons: list[str]

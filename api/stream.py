@@ -111,7 +111,7 @@ def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
 
 
 def _require_whole(here: Running) -> None:
-    """Raises `Unavailable` while the ledger may lack what the client has heard: that is not the client's fault."""
+    """Raises `Unavailable` while the ledger may lack events that the client received; this is no client error."""
     reason = here.parts.ledger.stopped()
     if reason is not None:
         raise WritesStopped(reason)

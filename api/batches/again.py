@@ -1,4 +1,4 @@
-"""Items of a batch that run again: which of them can, and the jobs that do it."""
+"""Runs items of a batch again: which of them can, and their new jobs."""
 
 import secrets
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ from services.ledger import Ledger
 
 @dataclass(slots=True)
 class Again:
-    """What runs again: its items and jobs; and, of those that were asked for by index, why others do not."""
+    """The items that run again, with their jobs; and, for the items requested by index, why others do not."""
 
     items: list[NewItem] = field(default_factory=list)
     jobs: list[SubmitJob] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Again:
 
 
 def lost_again(batch: Opened, done: Collection[UUID], asked: Asked, ledger: Ledger) -> Again:
-    """The lost outputs of every item whose job ended. `done` are jobs that are known to have lost none. Blocks."""
+    """The lost outputs of every item with an ended job. `done` are jobs known to have lost none. Blocks."""
     again = Again()
     for index, item in batch.items.items():
         if item.job_id is None or item.job_id in done:
@@ -44,7 +44,7 @@ def lost_again(batch: Opened, done: Collection[UUID], asked: Asked, ledger: Ledg
 
 
 def these_again(batch: Opened, indexes: Sequence[int], asked: Asked, ledger: Ledger) -> Again:
-    """These items: the lost outputs with their seeds; one that lost none as a whole, with a seed of its own. Blocks.
+    """These items: the lost outputs with their seeds; an item that lost none completely, with a new seed. Blocks.
 
     Raises `InvalidInput` for an index that the batch does not have.
     """
@@ -64,7 +64,7 @@ def these_again(batch: Opened, indexes: Sequence[int], asked: Asked, ledger: Led
 
 
 def named(again: Again, batch_id: UUID, key: str, request_sha256: str) -> Again:
-    """The same under ids that follow from an Idempotency-Key; `request_sha256` recognises the request."""
+    """The same with ids that follow from an Idempotency-Key; `request_sha256` recognises the request."""
     ids = [rerun_job_id(batch_id, key, item.index) for item in again.items]
     items = [replace(item, job_id=job_id) for item, job_id in zip(again.items, ids, strict=True)]
     jobs = [
@@ -74,13 +74,13 @@ def named(again: Again, batch_id: UUID, key: str, request_sha256: str) -> Again:
 
 
 def started_under(batch: Opened, batch_id: UUID, key: str) -> list[NewItem]:
-    """What an earlier request with this key started."""
+    """The items that an earlier request with this key started."""
     ids = {index: rerun_job_id(batch_id, key, index) for index in batch.items}
     return [NewItem(index, item.template, ids[index]) for index, item in batch.items.items() if ids[index] in item.jobs]
 
 
 def problem_of(reason: str) -> ItemProblem:
-    """Why an item does not run again, as an item says it."""
+    """The reason why an item does not run again, as its problem."""
     return ItemProblem(code=NothingToRetry.code, detail=reason)
 
 
@@ -99,13 +99,13 @@ def _successor(item: Item, job_id: UUID, generation: Generation, asked: Asked, l
     job = generation.job
     if not isinstance(job, Finished) or not isinstance(job.ending, JobSucceeded):
         return successor_of(job_id, generation, recipe_of_retry(generation), asked)
-    # The last job may have made a part of the outputs; the first one was asked for all of them.
+    # The last job may have made only some of the outputs; the first one was to make all of them.
     first = generation if item.jobs[0] == job_id else ledger.generation(item.jobs[0], owner=asked.owner)
     return successor_of(job_id, first, _anew(first), asked)
 
 
 def _anew(generation: Generation) -> Recipe:
-    """The whole recipe with seeds that are drawn: the same ones would give the same pictures."""
+    """The whole recipe with new random seeds: the same ones would give the same pictures."""
     job = generation.job
     if not isinstance(job, Finished):
         raise AssertionError("a job that another one followed has ended")

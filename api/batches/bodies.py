@@ -1,4 +1,4 @@
-"""What opens a batch or a comparison: the envelope, which holds as a whole, and items, each of which does by itself."""
+"""The bodies of a batch or a comparison: the envelope, valid as a whole, and items, each validated by itself."""
 
 import secrets
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from domain.errors import FieldProblem, InvalidInput
 from domain.recipe import SEED_MAX
 
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""A thousand items of 8 kB each, several times what a long prompt with its parameters takes."""
+"""Maximum bytes: a thousand items of 8 kB each, several times the size of a long prompt with its parameters."""
 
-"""Assets are called by collection and template; both together stay readable."""
+"""Assets are named after collection and template; both together stay readable."""
 
 PROMPT_IN_NAME_CHARACTERS: Final = 80
-"""Of a comparison that nobody named: enough to know it again."""
+"""Characters of the prompt in the name of an unnamed comparison: enough to recognise it."""
 
 OUTPUTS_OF_A_SEED: Final = 1_000
-"""A seed that is drawn for a comparison leaves room for so many outputs of each variant."""
+"""A random seed of a comparison leaves room for this many outputs of each variant."""
 
 
 class BatchItem(SubmitBody):
-    """One of a batch: a submission with the name of its template."""
+    """An item of a batch: a submission with the name of its template."""
 
     template: Template | None = None
 
@@ -39,13 +39,13 @@ def _without_what_is_shared(schema: dict[str, Any]) -> None:
 
 
 class Variant(BatchItem):
-    """One of a comparison: a submission without the prompt and the seed, which all variants share."""
+    """A variant of a comparison: a submission without prompt and seed, which all variants share."""
 
     model_config = ConfigDict(json_schema_extra=_without_what_is_shared)
 
 
 SHARED: Final = ("prompt", "seed")
-"""What the variants of a comparison have in common."""
+"""The fields that all variants of a comparison share."""
 
 
 class _Envelope(BaseModel):
@@ -92,7 +92,7 @@ class BatchPatch(BaseModel):
 
 
 class RetryBody(BaseModel):
-    """The items that run again, by index; without them those that lost outputs."""
+    """The items to run again, by index; without them those with lost outputs."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -100,7 +100,7 @@ class RetryBody(BaseModel):
 
 
 class PreferenceBody(BaseModel):
-    """One asset over another one. `blind`: without knowing what made which."""
+    """One asset preferred to another one. `blind`: without knowing how they were made."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -110,12 +110,12 @@ class PreferenceBody(BaseModel):
 
 
 ALL: Final = (NewBatch, BatchPatch, RetryBody, PreferenceBody)
-"""Every body that is about batches, for the OpenAPI document."""
+"""Every body about batches, for the OpenAPI document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What was asked for, before any item is looked at. `shared` holds what every item has besides its own."""
+    """The request without its items. `shared` holds the fields that every item gets."""
 
     kind: Literal["batch", "comparison"]
     name: str
@@ -126,7 +126,7 @@ class Envelope:
 
 
 def envelope_of(content: Json) -> Envelope:
-    """The envelope of a body. Raises `InvalidInput` with every problem of it; those of items are none of its."""
+    """The envelope of a body. Raises `InvalidInput` with all its problems, without those of items."""
     kind = content.get("kind", "batch")
     if kind not in ("batch", "comparison"):
         raise InvalidInput([FieldProblem("kind", "must be batch or comparison")])

@@ -1,4 +1,4 @@
-"""What is done to batches: open, run again, prefer. Everything here blocks; `routes.py` holds the routes."""
+"""Commands on batches: open, run again, prefer. Everything here blocks; `routes.py` holds the routes."""
 
 import logging
 from collections import Counter
@@ -32,12 +32,12 @@ from services.ledger import BatchExecuted, Context
 log = logging.getLogger(__name__)
 
 TRIES_MAX: Final = 5
-"""A file that is deleted, or an item that is run again, in the moment in which it was looked at: look again."""
+"""Maximum attempts: if a file is deleted or an item is run again after it was checked, check again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The document of an answer; `new` says that something was done, and did not stand there before."""
+    """The document of an answer; `new` is False if the request is a repeat."""
 
     document: Json
     position: int
@@ -45,9 +45,9 @@ class Answered:
 
 
 def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
-    """Accept a batch: it and its jobs are one commit. The same key and body again: the same batch as it is by now.
+    """Accept a batch: it and its jobs are one commit. The same key and body again: the same batch in its current state.
 
-    Raises `InvalidInput` for the envelope alone, and `IdempotencyKeyReused`.
+    Raises `InvalidInput` only for the envelope, and `IdempotencyKeyReused`.
     """
     envelope = envelope_of(content)
     request_sha256 = sha256_in_parts(content, "variants" if envelope.kind == "comparison" else "items")
@@ -73,7 +73,7 @@ def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
         )
         try:
             executed = parts.ledger.execute_batch(identifier, command, _by(asked.owner), jobs)
-        except NotFound as missing:  # an upload was deleted since it was looked at
+        except NotFound as missing:  # an upload was deleted since it was checked
             log.info("a batch is looked at once more: %s", missing)
             continue
         if not executed.events:
@@ -86,7 +86,10 @@ def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
 
 
 def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[int] | None) -> Answered:
-    """Run items again: those asked for, or whatever was lost. Raises `NoItemToRetry` and `IdempotencyKeyReused`."""
+    """Run items again: the requested ones, or all with lost outputs.
+
+    Raises `NoItemToRetry` and `IdempotencyKeyReused`.
+    """
     request_sha256 = sha256_of({"retry": str(identifier), "items": None if indexes is None else list(indexes)})
     for _ in range(TRIES_MAX):
         batch, position = parts.ledger.batch(identifier, owner=asked.owner)
@@ -119,9 +122,9 @@ class Retried:
 
 
 def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID, actor: str) -> Retried | None:
-    """Run the lost outputs of an item's job again; a job that was run again before answers with its successor.
+    """Run the lost outputs of an item's job again; for a job that was already run again, return its successor.
 
-    None for a job that no item of this batch has. Raises `NothingToRetry`.
+    None for a job that belongs to no item of this batch. Raises `NothingToRetry`.
     """
     for _ in range(TRIES_MAX):
         try:
@@ -135,7 +138,7 @@ def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID, actor: 
         if item.job_id != job_id:
             return Retried(item.jobs[item.jobs.index(job_id) + 1], position, new=False)
         job = retry_of(job_id, parts.ledger.generation(job_id, owner=asked.owner), asked)
-        with suppress(NotFound):  # an administrator of an earlier version ran it again outside its batch
+        with suppress(NotFound):  # an administrator ran it again outside its batch, with an earlier version
             parts.ledger.generation(job.job_id, owner=asked.owner)
             return Retried(job.job_id, position, new=False)
         command = RunItemsAgain((NewItem(index, item.template, job.job_id, instead_of=job_id),), asked.now)
@@ -150,14 +153,14 @@ def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID, actor: 
 
 
 def statuses_of_jobs(parts: Parts, owner: str, batch: Opened) -> dict[UUID, str]:
-    """Where the last job of each item is, as far as the view knows; an ending is final, all else may have moved on."""
+    """The status of each item's last job in the view; an end is final, other statuses may be outdated."""
     jobs = [item.job_id for item in batch.items.values() if item.job_id is not None]
     with parts.views.of(owner) as connection:
         return batch_reads.statuses_of(connection, owner, jobs)
 
 
 def prefer(parts: Parts, owner: str, identifier: UUID, wanted: PreferAsset) -> Answered:
-    """Keep a preference. Raises `NotFound`, `InvalidInput`, `AssetNotCompleted` and `NotAComparison`."""
+    """Store a preference. Raises `NotFound`, `InvalidInput`, `AssetNotCompleted` and `NotAComparison`."""
     batch, _ = parts.ledger.batch(identifier, owner=owner)
     winner_job = _job_of_completed(parts, owner, batch, wanted.winner)
     loser_job = _job_of_completed(parts, owner, batch, wanted.loser)
@@ -174,7 +177,7 @@ def prefer(parts: Parts, owner: str, identifier: UUID, wanted: PreferAsset) -> A
 
 
 def _job_of_completed(parts: Parts, owner: str, batch: Opened, asset: UUID) -> UUID | None:
-    """The job that made an asset; None for what is no asset of the owner: the batch says then what it must be."""
+    """The job that made an asset; None if it is not an asset of the owner: the batch then reports what it must be."""
     try:
         found = parts.ledger.asset(asset, owner=owner)
     except NotFound:
@@ -202,7 +205,7 @@ def _run_again(identifier: UUID, batch: Opened, again: Again) -> Json:
 
 
 def _require_same(parts: Parts, owner: str, started: NewItem, request_sha256: str) -> None:
-    """Refuse a key under which something else was asked for."""
+    """Refuse a key that was used for another request."""
     if started.job_id is None:
         raise AssertionError("what was started has a job")
     job = parts.ledger.generation(started.job_id, owner=owner).job
@@ -216,7 +219,7 @@ def _accepted(identifier: UUID, asked: Asked, executed: BatchExecuted, items: Se
 
 
 def _repeated(parts: Parts, owner: str, identifier: UUID, request_sha256: str | None) -> Answered | None:
-    """The batch that was opened under this id before, by the ledger; None when there is none."""
+    """The batch that was already opened under this id, according to the ledger; None if there is none."""
     try:
         batch, position = parts.ledger.batch(identifier, owner=owner)
     except NotFound:

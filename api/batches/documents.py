@@ -1,4 +1,4 @@
-"""Batches as the JSON documents of `schemas.py`, of rows and of what was just decided."""
+"""Batches as the JSON documents of `schemas.py`, from rows and from new decisions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -22,7 +22,7 @@ STATUSES: Final = (
     "aborted",
     "rejected",
 )
-"""Of an item: those of its job; rejected: it has none."""
+"""The statuses of an item: those of its job; rejected: it has none."""
 
 
 def batch_summary(row: BatchRow) -> Json:
@@ -82,7 +82,7 @@ def item_problem(problem: ItemProblem) -> Json:
 
 
 def _item(item: ItemRow, assets: Mapping[UUID, Sequence[ListedAssetRow]]) -> Json:
-    """What earlier jobs completed stands before all that the last one owes: a retry makes the lost outputs alone."""
+    """The completed assets of earlier jobs come first, then all of the last job: a retry makes only lost outputs."""
     document: dict[str, Any] = {"index": item.index, "template": item.template, "status": item.status}
     if item.problem is not None:
         return document | {"saved": False, "error": item_problem(ItemProblem.model_validate(item.problem))}

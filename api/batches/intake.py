@@ -1,4 +1,4 @@
-"""Items of a batch become jobs, each by itself: what is wrong with one is said of it, and the others go on."""
+"""Turns items of a batch into jobs, each by itself: an invalid item is reported, and the others continue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,19 +26,19 @@ from domain.events import ItemProblem
 from domain.recipe import Kind, Task
 
 BASE_STRENGTH: Final = 0.5
-"""Of a base picture as the composition of an image: the layout stays, and six of ten steps are left to the prompt.
-An item that wants it stronger or weaker brings the picture as a reference of its own."""
+"""Strength of a base picture as the composition of an image: the layout stays, and six of ten steps are left to the
+prompt. An item that needs another strength brings the picture as its own reference."""
 
 PROBLEMS_KEPT_MAX: Final = 20
 DETAIL_CHARACTERS_MAX: Final = 1_000
-"""Of one item: the ledger keeps them for ever, and whoever made more mistakes finds the others next time."""
+"""Maximum characters of an item's problems: the ledger keeps them forever; further mistakes are reported next time."""
 
 TEMPLATE: Final[TypeAdapter[str | None]] = TypeAdapter(Template | None)
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What all items of a new batch have in common."""
+    """The shared context of all items of a new batch."""
 
     batch_id: UUID
     envelope: Envelope
@@ -47,9 +47,9 @@ class Intake:
     files: Files
 
     def take(self) -> tuple[list[NewItem], list[SubmitJob]]:
-        """Every item, and the jobs of those that hold. Reads the ledger, once for each source: blocks.
+        """Every item, and the jobs of the valid ones. Reads the ledger, once for each source: blocks.
 
-        Raises `InvalidInput` for a base that cannot be used, which is no item's fault, and `Unavailable`.
+        Raises `InvalidInput` for an unusable base, since that is no item's fault, and `Unavailable`.
         """
         if self.envelope.base is not None:
             self.files.resolve([("base", self.envelope.base, ("image",))])
@@ -88,7 +88,7 @@ class Intake:
         return replace(command, job_id=item_job_id(self.batch_id, index), batch_id=self.batch_id, title=title)
 
     def _on_base(self, body: Json) -> tuple[Json, list[FieldProblem]]:
-        """The body with the base picture as what it starts from; what an item brings itself wins."""
+        """The body with the base picture as its source; the item's own sources take precedence."""
         base = self.envelope.base
         job_type = job_type_of(body, self.catalog)
         if base is None or job_type is None or body.get("references") or body.get("media"):
@@ -106,7 +106,7 @@ class Intake:
 
 
 def problem_with(invalid: InvalidInput) -> ItemProblem:
-    """What the ledger keeps of why an item was rejected."""
+    """The part of an item's rejection that the ledger keeps."""
     told = tuple(
         (cut(one.path, DETAIL_CHARACTERS_MAX), cut(one.detail, DETAIL_CHARACTERS_MAX))
         for one in invalid.problems[:PROBLEMS_KEPT_MAX]
@@ -115,7 +115,7 @@ def problem_with(invalid: InvalidInput) -> ItemProblem:
 
 
 def _template_of(content: Any) -> str | None:
-    """The template's name, where an item has a usable one: also one that is rejected for something else."""
+    """The template's name if it is valid, even if the item is rejected for something else."""
     if not isinstance(content, dict) or _problems_of_template(content):
         return None
     return content.get("template")

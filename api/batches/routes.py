@@ -1,4 +1,4 @@
-"""Batches and comparisons: open, look, rename, cancel, run again, prefer."""
+"""Batches and comparisons: open, read, rename, cancel, run again, prefer."""
 
 import asyncio
 from collections import Counter
@@ -37,7 +37,7 @@ from services.scheduling import short_turns
 router = APIRouter(tags=["batches"])
 
 CANCELED_AT_ONCE: Final = 16
-"""Commits of jobs that are canceled together share one group commit; more would only keep others from a thread."""
+"""Jobs that are canceled together share one group commit; more would only take threads from others."""
 
 
 @router.post(
@@ -48,7 +48,7 @@ CANCELED_AT_ONCE: Final = 16
     openapi_extra=body_and_headers(NewBatch, "Idempotency-Key", "Cancel-After"),
 )
 async def submit_batch(request: Request) -> Response:
-    """Submit jobs together. 202: each item with its job, or why there is none; one bad item never stops the others."""
+    """Submit jobs together. 202: each item with its job, or why there is none; a bad item never affects the others."""
     here = running(request)
     asked = asked_in(request)
     content = await read_unchecked(request, BATCH_BYTES_MAX)
@@ -66,7 +66,7 @@ async def list_batches(
     cursor: Cursor = None,
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
-    """The newest first, with the counts of their items by status. `q` looks at name, collection and templates."""
+    """The newest first, with the counts of their items by status. `q` searches name, collection and templates."""
     here = running(request)
     place = place_of("batches", cursor)
     await wait_for_views(request, here.positions, "batches")
@@ -78,7 +78,7 @@ async def list_batches(
 
 @router.get("/v1/batches/{batch_id}", response_model=None, responses=answers({200: schemas.Batch}, 404, 503))
 async def get_batch(request: Request, batch_id: str) -> Response:
-    """One batch with every item, its status and its assets; of a comparison the preferences besides."""
+    """One batch with every item, its status and its assets; for a comparison also the preferences."""
     here = running(request)
     found = identifier("batch", batch_id)
     await wait_for_views(request, here.positions, "batches", "jobs")
@@ -104,7 +104,7 @@ async def _shown(here: Running, owner: str, found: UUID) -> bytes | None:
     openapi_extra=body_and_headers(BatchPatch),
 )
 async def rename_batch(request: Request, batch_id: str) -> Response:
-    """Call it otherwise. Its assets keep the names that they have."""
+    """Rename it. Its assets keep their names."""
     here = running(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, BatchPatch)
@@ -129,7 +129,7 @@ async def rename_batch(request: Request, batch_id: str) -> Response:
     responses=answers({202: schemas.BatchCanceled}, 404, 422, 503),
 )
 async def cancel_batch(request: Request, batch_id: str) -> Response:
-    """Stop what is left of it: jobs that wait at once, those that run between steps."""
+    """Cancel its remaining jobs: waiting ones immediately, running ones between steps."""
     here = running(request)
     found = identifier("batch", batch_id)
     await read_nothing(request)
@@ -166,7 +166,7 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
     openapi_extra=body_and_headers(RetryBody, "Idempotency-Key", "Cancel-After", required=False),
 )
 async def retry_batch(request: Request, batch_id: str) -> Response:
-    """Run items again as new jobs: lost outputs with the seeds they had, a whole item that lost none with a new one."""
+    """Run items again as new jobs: lost outputs with the same seeds, an item without lost outputs with a new seed."""
     here = running(request)
     found = identifier("batch", batch_id)
     asked = asked_in(request)
@@ -184,7 +184,7 @@ async def retry_batch(request: Request, batch_id: str) -> Response:
     openapi_extra=body_and_headers(PreferenceBody),
 )
 async def prefer_asset(request: Request, batch_id: str) -> Response:
-    """Of two assets of a comparison, say which one is better. The same again changes nothing: 200."""
+    """Say which of two assets of a comparison is better. A repeat changes nothing: 200."""
     here = running(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, PreferenceBody)
@@ -198,7 +198,7 @@ def _answered(answered: Answered, status: int) -> Response:
 
 
 async def _until_views_know(here: Running, owner: str, batch_id: UUID) -> None:
-    """Return when the views know the batch. Raises `NotFound` for one that the ledger does not, and `ViewBehind`."""
+    """Return when the views have the batch. Raises `NotFound` if the ledger does not have it, and `ViewBehind`."""
     _, position = await asyncio.to_thread(here.parts.ledger.batch, batch_id, owner=owner)
     await here.positions.reached(("batches", "jobs"), position)
 
@@ -225,7 +225,7 @@ def _run_again(here: Running, asked: Asked, batch_id: UUID, indexes: Sequence[in
 
 
 def _document(here: Running, owner: str, batch_id: UUID) -> bytes | None:
-    """The batch as JSON; None for one that the views do not know."""
+    """The batch as JSON; None if the views do not have it."""
     with short_turns():
         return _document_of(here, owner, batch_id)
 
@@ -240,6 +240,6 @@ def _document_of(here: Running, owner: str, batch_id: UUID) -> bytes | None:
         assets = batch_reads.assets_of(connection, owner, jobs)
         preferences = batch_reads.preferences_of(connection, owner, batch_id)
     document = batch_document(row, items, assets, preferences)
-    # Item by item: one call for all of them would keep every other thread waiting.
+    # Item by item: one call for all of them would block every other thread.
     shown = b",".join(encoded(item) for item in document.pop("items"))
     return b'%s,"items":[%s]}' % (encoded(document)[:-1], shown)

@@ -1,1 +1,1 @@
-"""What the API serves to browsers: pages, and libraries of others with their versions, licences and hashes."""
+"""Pages for browsers, and third-party libraries with their versions, licences and hashes."""

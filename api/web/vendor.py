@@ -1,4 +1,4 @@
-"""Libraries of others that pages use: listed in `vendor/manifest.json` with versions, licences and hashes.
+"""Third-party libraries for the pages: listed in `vendor/manifest.json` with versions, licences and hashes.
 
 `make vendor` fetches each from npm, in the version of the manifest, and writes the hashes: change a version there, run
 it, read the difference, commit both.
