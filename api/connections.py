@@ -54,7 +54,7 @@ def connections_max() -> int:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's connection with bounds: what is over them is answered with a problem if possible, and closed."""
+    """uvicorn's connection with limits: a violation is answered with a problem if possible, then it is closed."""
 
     _in_head = True
     _heads = 0

@@ -1,4 +1,4 @@
-"""The `darkroom` command. Exit status 0: done, 1: it did not work, 2: bad usage or settings, 130: interrupted."""
+"""The `darkroom` command. Exit status 0: success, 1: failure, 2: bad usage or settings, 130: interrupted."""
 
 import os
 import sys
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def status_of(arguments: list[str]) -> int:
-    """Run a command and return its exit status; what went wrong is one line on stderr, never a traceback."""
+    """Run a command and return its exit status; errors are one line on stderr, never a traceback."""
     try:
         return _run(arguments)
     except TyperException as error:
@@ -56,16 +56,16 @@ def status_of(arguments: list[str]) -> int:
     except (Abort, KeyboardInterrupt):
         return INTERRUPTED
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # typer met it first
+        if isinstance(end.__context__, BrokenPipeError):  # typer caught it first
             return PIPE_CLOSED
         raise
-    except BrokenPipeError:  # `darkroom jobs | head`: whoever reads has enough
+    except BrokenPipeError:  # `darkroom jobs | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
         if os.environ.get("DARKROOM_LOG_LEVEL", "").upper() == "DEBUG":
             raise
-        # An error of ours has a stable code, and a sentence for the person at the keyboard.
+        # Our errors have a stable code, and a sentence for the user.
         code = getattr(error, "code", None)
         if isinstance(code, str):
             complain(str(error))
@@ -76,12 +76,12 @@ def status_of(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     status = int(app(arguments, standalone_mode=False, prog_name=PROGRAM) or 0)
-    sys.stdout.flush()  # here, where a broken pipe is understood
+    sys.stdout.flush()  # here, where a broken pipe is handled
     return status
 
 
 def usage_text(error: TyperException) -> str:
-    """What is wrong with the command line, as one sentence."""
+    """The error of a command line, as one sentence."""
     _put_in_own_words(error)
     text = " ".join(error.format_message().split())
     for prefix in ("Invalid value: ", "Value error, "):
@@ -90,7 +90,7 @@ def usage_text(error: TyperException) -> str:
 
 
 def _put_in_own_words(error: TyperException) -> None:
-    """Of a value that pydantic refused for typer, what we say of such a value."""
+    """Replace pydantic's message about a bad value by our own."""
     from pydantic import ValidationError  # noqa: PLC0415 - where something is wrong it is loaded already
 
     from domain.validation_words import words_for  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`python -m api.cli`: the `darkroom` command where it is not installed."""
+"""`python -m api.cli`: the `darkroom` command without an installation."""
 
 from api.cli import main
 

@@ -1,7 +1,7 @@
-"""`darkroom jobs --as-of` and `darkroom library --as-of`: what a view held at a position of the ledger.
+"""`darkroom jobs --as-of` and `darkroom library --as-of`: the contents of a view at a position of the ledger.
 
-Directly on the database, as `darkroom rebuild VIEW --as-of` does it: the view is built into the schema `views_as_of`,
-and the live views are not touched.
+Works directly on the database, like `darkroom rebuild VIEW --as-of`: the view is built in the schema `views_as_of`, and
+the live views are not changed.
 """
 
 from pathlib import Path
@@ -53,6 +53,6 @@ def library_as_of(data_dir: Path | None, owner: str, position: int, *, limit: in
 
 
 def _plain(document: Json) -> Json:
-    """As the API would answer it."""
+    """The document as the API would answer it."""
     plain: Json = orjson.loads(encoded(document))
     return plain

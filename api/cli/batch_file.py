@@ -17,20 +17,20 @@ from api.cli.submitting import value_of
 Json = dict[str, Any]
 
 FILE_BYTES_MAX: Final = 8 * 1024 * 1024
-"""The server takes no larger batch."""
+"""Maximum bytes: the server accepts no larger batch."""
 
 COLUMNS: Final = (
     "prompt", "template", "type", "quantity", "seed", "negative", "priority", "tags", "reference", "image", "video",
 )  # fmt: skip
-"""Of a CSV file, besides the parameters; as the options of `darkroom submit` are called."""
+"""Columns of a CSV file, in addition to the parameters; named like the options of `darkroom submit`."""
 
 PARAMETER: Final = "set."
-"""Begins the name of a column that holds a parameter, as in `set.steps`."""
+"""Prefix of a column with a parameter, as in `set.steps`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFile:
-    """The body of a batch, and for each of its items where it stands in the file."""
+    """The body of a batch, and the place of each item in the file."""
 
     body: Json
     places: list[str]
@@ -104,7 +104,7 @@ def _require_columns(file: Path, names: Sequence[str]) -> None:
 
 
 def _item_of(row: Mapping[str, str], place: str) -> Json:
-    """The submission of a row; empty cells say nothing."""
+    """The submission of a row; empty cells are ignored."""
     cells = {name: cell.strip() for name, cell in row.items() if cell.strip()}
     media = {name: cells[name] for name in ("image", "video") if name in cells}
     params = {name.removeprefix(PARAMETER): value_of(cells[name]) for name in cells if name.startswith(PARAMETER)}
@@ -129,7 +129,7 @@ def _item_of(row: Mapping[str, str], place: str) -> Json:
 
 
 def _number(cell: str | None) -> Any:
-    """A number; what is none goes to the server as it is, which rejects that item alone and says what is allowed."""
+    """A number; other text goes to the server unchanged, which rejects only that item and says what is allowed."""
     return None if cell is None else value_of(cell)
 
 

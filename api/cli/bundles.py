@@ -23,7 +23,7 @@ from services.database import Database
 from services.settings import Settings
 
 TELL_S: Final = 1.0
-"""Between two lines of progress; what takes less has none."""
+"""Seconds between two lines of progress; shorter work has none."""
 
 
 def export_to(
@@ -43,7 +43,7 @@ def export_to(
 
 
 def import_from(file: Path, data_dir: Path | None, *, as_json: bool) -> int:
-    """Take a bundle in; what is here already stays as it is."""
+    """Import a bundle; existing streams and files stay unchanged."""
     find_dsn_to_write(data_dir)
     with _opened(data_dir) as (database, blobs):
         done = take_in(database, blobs, file, told=_Teller(silent=as_json))
@@ -72,7 +72,7 @@ def import_from(file: Path, data_dir: Path | None, *, as_json: bool) -> int:
 
 @contextmanager
 def _opened(data_dir: Path | None) -> Iterator[tuple[Database, Blobs]]:
-    """Says what is wrong when the schema is not Darkroom's."""
+    """Explains the error if the schema is not Darkroom's."""
     dsn = find_dsn(data_dir)
     settings = Settings.from_environment().model_copy(update={"data_dir": data_dir} if data_dir else {})
     with Database(dsn, size_max=2) as database:
@@ -83,7 +83,7 @@ def _opened(data_dir: Path | None) -> Iterator[tuple[Database, Blobs]]:
 
 
 class _Teller:
-    """A line on stderr now and then, for whoever waits."""
+    """Prints progress to stderr from time to time."""
 
     def __init__(self, *, silent: bool) -> None:
         self._silent = silent

@@ -1,4 +1,4 @@
-"""The HTTP client of the command line: API.md's calls, with what went wrong in one sentence."""
+"""The HTTP client of the command line: API.md's calls, with errors as one sentence."""
 
 import asyncio
 import hashlib
@@ -17,31 +17,31 @@ from api.cli.server_events import ServerEvent, parse_events
 Json = dict[str, Any]
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-"""Seconds; a read that waits for its view takes 5 s at most, so 30 s means that nobody is there."""
+"""Seconds; a read that waits for its view takes at most 5 s, so 30 s mean that the server does not answer."""
 
 UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
-"""Seconds; a long video is decoded before it is answered for."""
+"""Seconds; a long video is decoded before the answer."""
 
 SILENCE_S_MAX = 40.0
-"""The event stream sends a comment every 15 s; two missed ones mean that the connection is dead."""
+"""Seconds; the event stream sends a comment every 15 s: after two missing ones the connection is dead."""
 
 MIN_POSITION = "Darkroom-Min-Position"
 
 TRIES_MAX = 4
 RETRY_AFTER_S_MAX = 5.0
-"""A request is sent so often when the server says 503 or the connection breaks: each of them is safe to repeat."""
+"""Maximum seconds between repeats after a 503 or a broken connection; every request is safe to repeat."""
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Client:
-    """One server and one token. Reads wait for what this client wrote (`Darkroom-Min-Position`)."""
+    """One server and one token. Reads wait for the writes of this client (`Darkroom-Min-Position`)."""
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"}
         self._position = 0
-        # A proxy of the environment is for other machines, not for a server on this one.
+        # A proxy from the environment is for other machines, not for a server on this one.
         loopback = httpx.URL(url).host in LOOPBACK
         self._http = httpx.AsyncClient(timeout=TIMEOUT, trust_env=not loopback)
 
@@ -55,11 +55,14 @@ class Client:
         await self._http.__aexit__(kind, error, trace)
 
     async def submit(self, body: Json) -> Json:
-        """Submit a job. A lost answer is asked for again under the same Idempotency-Key: there is one job at most."""
+        """Submit a job.
+
+        Without an answer, repeats the request with the same Idempotency-Key: there is at most one job.
+        """
         return await self._json("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": str(uuid4())})
 
     async def enhance(self, prompt: str, job_type: str) -> Json:
-        """Make a prompt richer; no job yet."""
+        """Enhance a prompt, without a job."""
         return await self._json("POST", "/v1/enhance", body={"prompt": prompt, "job_type": job_type})
 
     async def models(self) -> list[Json]:
@@ -80,7 +83,7 @@ class Client:
         return await self._list("/v1/jobs", {name: value for name, value in asked.items() if value}, limit)
 
     async def newest_jobs(self, limit: int) -> list[Json]:
-        """The owner's newest jobs as the view has them now, perhaps without what this client just wrote."""
+        """The owner's newest jobs as the view has them now, possibly without this client's last writes."""
         page = await self._json("GET", "/v1/jobs", query={"limit": str(limit)}, headers={MIN_POSITION: "0"})
         found: list[Json] = page["results"]
         return found
@@ -90,7 +93,7 @@ class Client:
         return await self._list("/v1/library", filters | {"limit": str(min(limit, 100))}, limit)
 
     async def batch(self, body: Json) -> Json:
-        """Submit many jobs together; a lost answer is asked for again as in `submit`."""
+        """Submit many jobs together; repeats like `submit`."""
         return await self._json("POST", "/v1/batches", body=body, headers={"Idempotency-Key": str(uuid4())})
 
     async def asset(self, asset_id: str) -> Json:
@@ -102,27 +105,27 @@ class Client:
         return await self._json("PUT", f"/v1/assets/{asset_id}/rating", body={"score": score})
 
     async def set_saved(self, asset_id: str, *, saved: bool) -> Json:
-        """Keep an asset, or keep it no longer."""
+        """Save an asset, or undo that."""
         return await self._json("PUT" if saved else "DELETE", f"/v1/assets/{asset_id}/saved")
 
     async def change_asset(self, asset_id: str, change: Json) -> Json:
-        """Set the title of an asset, add tags or take some away."""
+        """Set the title of an asset, add or remove tags."""
         return await self._json("PATCH", f"/v1/assets/{asset_id}", body=change)
 
     async def trash(self, asset_id: str) -> None:
-        """Put an asset into the trash."""
+        """Move an asset to the trash."""
         await self._json("DELETE", f"/v1/assets/{asset_id}")
 
     async def restore(self, asset_id: str) -> Json:
-        """Take an asset back from the trash."""
+        """Restore an asset from the trash."""
         return await self._json("POST", f"/v1/assets/{asset_id}/restore")
 
     async def purge(self, asset_id: str) -> None:
-        """Delete an asset of the trash for good."""
+        """Delete an asset in the trash permanently."""
         await self._json("POST", f"/v1/assets/{asset_id}/purge")
 
     async def empty_trash(self) -> Json:
-        """Delete what is in the trash for good, a part of it at a time."""
+        """Delete a part of the trash permanently."""
         return await self._json("DELETE", "/v1/trash")
 
     async def workers(self) -> list[Json]:
@@ -141,16 +144,16 @@ class Client:
         return await self._json("POST", f"/v1/admin/{kind}/{quote(name, safe='')}/{word}", body=body)
 
     async def reprioritize(self, job_id: str, priority: int) -> Json:
-        """Hand anybody's job out earlier or later."""
+        """Change the priority of a job of any owner."""
         return await self._json("PATCH", f"/v1/admin/jobs/{job_id}", body={"priority": priority})
 
     async def job(self, job_id: str, *, position: int = 0) -> Json:
-        """One job, as of `position` or later."""
+        """One job, at `position` or later."""
         self._position = max(self._position, position)
         return await self._json("GET", f"/v1/jobs/{job_id}")
 
     async def inputs(self, job_id: str, *, job_type: str | None = None) -> Json:
-        """What to fill a form with, to run the job again, as another job type where one is named."""
+        """The inputs of a job, to run it again, optionally as another job type."""
         query = None if job_type is None else {"job_type": job_type}
         return await self._json("GET", f"/v1/jobs/{job_id}/inputs", query=query)
 
@@ -163,32 +166,32 @@ class Client:
         return await self._json("POST", "/v1/sign-in-links")
 
     async def cancel(self, job_id: str) -> Json:
-        """Stop a job; the result says whether it is canceled, will be, or had ended."""
+        """Cancel a job; the result says whether it is canceled, will be, or had ended."""
         return await self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
     async def retry(self, job_id: str) -> Json:
-        """Run the failed outputs again, as a new job; a lost answer is asked for again as in `submit`."""
+        """Run the failed outputs again, as a new job; repeats like `submit`."""
         return await self._json("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": str(uuid4())})
 
     async def dead_jobs(self, *, limit: int) -> list[Json]:
-        """Everybody's newest jobs that failed, `limit` at most. For administrators."""
+        """The newest failed jobs of all owners, `limit` at most. For administrators."""
         return await self._list("/v1/admin/dead-jobs", {"limit": str(min(limit, 100))}, limit)
 
     async def retry_dead(self, job_id: str) -> Json:
-        """Run one of them again for its owner; a second time it is the same job."""
+        """Run one of them again for its owner; a repeat returns the same job."""
         return await self._json("POST", f"/v1/admin/dead-jobs/{job_id}/retry")
 
     async def upload(self, file: Path) -> Json:
-        """Bring a file. A lost answer is asked for again: the same content is the same media. Raises `NoFile`."""
+        """Upload a file. Repeats are safe: the same content is the same media. Raises `NoFile`."""
         try:
             with file.open("rb") as content:
-                # Neither the name nor the type of a file counts there.
+                # The file's name and type are ignored there.
                 return await self._json("POST", "/v1/uploads", file=content)
         except OSError as error:
             raise NoFile(f"cannot read {file}: {error.strerror or error}.") from error
 
     async def events(self, after: int | str | None) -> AsyncIterator[ServerEvent]:
-        """Everything that happens after the position or id `after` (None: from now on), until the connection ends."""
+        """All events after the position or id `after` (None: from now on), until the connection ends."""
         headers = dict(self._headers) | ({} if after is None else {"Last-Event-ID": str(after)})
         timeout = httpx.Timeout(SILENCE_S_MAX, connect=5.0)
         try:
@@ -204,9 +207,9 @@ class Client:
             raise Unreachable(f"The event stream of {self.url} is not one of a Darkroom ({error}).") from error
 
     async def download(self, asset: Json, file: Path) -> None:
-        """Write the asset's file there, at once and whole. Raises `DamagedFile` when its hash is not the ledger's."""
+        """Download the asset's file, completely or not at all. Raises `DamagedFile` if its hash is not the ledger's."""
         url = httpx.URL(self.absolute(asset["url"]))
-        # A signed URL of an object store must not see the token.
+        # The token must not be sent to a signed URL of an object store.
         headers = self._headers if _origin(url) == _origin(httpx.URL(self.url)) else {}
         digest = hashlib.sha256()
         partial = file.with_name(f".{file.name}.part")
@@ -289,7 +292,7 @@ class Client:
 
 
 def failure(response: httpx.Response, url: str) -> ClientError:
-    """The problem of an answer as an error with one sentence, the path of each bad field in it."""
+    """An answer's problem as an error with one sentence, including the path of each bad field."""
     try:
         problem = response.json()
     except ValueError:
@@ -315,7 +318,7 @@ def failure(response: httpx.Response, url: str) -> ClientError:
 
 
 def unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
-    """The words for a connection that could not be made or broke."""
+    """The error for a failed or broken connection."""
     why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached ({error})"
     return Unreachable(f"{url} {why}. Is `darkroom up` running there?")
 

@@ -1,4 +1,4 @@
-"""Tables for people: a line for each row, in the width there is, with wide characters counted as terminals do."""
+"""Tables for people: one line per row, fitted to the terminal's width, with wide characters counted as terminals do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ GAP: Final = "  "
 CUT: Final = "…"
 LEAST: Final = 12
 NARROWEST: Final = 8
-"""Columns of the terminal that a text keeps which may be cut."""
+"""Minimum width of a text column that may be cut, in columns of the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `whole`: never cut. `leave_at`: where it is too narrow the highest is left out first; 0 stays.
+    """A column. `whole`: never cut. `leave_at`: in a narrow terminal the highest is left out first; 0 always stays.
 
-    `wrapped`: goes on in further lines, below itself; for the last column alone. `least`: columns of the terminal that
-    it keeps before another one is left out.
+    `wrapped`: continues on further lines; only for the last column. `least`: the width, in columns of the terminal,
+    below which another column is left out instead.
     """
 
     name: str
@@ -27,9 +27,9 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """The lines of a table, its heading first; None as `width` lets all of them be as long as they are.
+    """The lines of a table, its heading first; None as `width` means no limit.
 
-    What is `whole` is never cut: a table that cannot be as narrow as the terminal has longer lines.
+    Columns that are `whole` are never cut: if the terminal is too narrow, lines are longer.
     """
     kept = list(range(len(columns)))
     wanted = [max(cells(text) for text in (columns[at].name, *(row[at] for row in rows))) for at in kept]
@@ -46,7 +46,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """The number of terminal columns that the text takes."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415 - only where a text is not ASCII
@@ -55,7 +55,7 @@ def cells(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """The text in at most so many columns, with … where something is missing."""
+    """The text in at most this many columns, with … for a missing part."""
     if cells(text) <= width:
         return text
     from rich.cells import set_cell_size  # noqa: PLC0415 - see `cells`
@@ -64,7 +64,7 @@ def cut(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """The text in lines of at most so many columns, broken at spaces where there are any."""
+    """The text in lines of at most this many columns, broken at spaces if there are any."""
     if cells(text) <= width:
         return [text]
     from rich.console import Console  # noqa: PLC0415 - see `cells`
@@ -74,7 +74,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _least(columns: Sequence[Column], wanted: Sequence[int], kept: Sequence[int]) -> int:
-    """How narrow the table can be."""
+    """The minimum width of the table."""
     least = sum(wanted[at] if columns[at].whole else min(wanted[at], columns[at].least) for at in kept)
     return least + len(GAP) * (len(kept) - 1)
 
@@ -85,7 +85,7 @@ def _next_to_leave(columns: Sequence[Column], kept: Sequence[int]) -> int | None
 
 
 def _narrowed(columns: Sequence[Column], wanted: Sequence[int], kept: Sequence[int], width: int) -> list[int]:
-    """Widths that fit: what is longest gives way first."""
+    """Widths that fit: the widest column shrinks first."""
     narrowed = list(wanted)
     total = sum(narrowed[at] for at in kept) + len(GAP) * (len(kept) - 1)
     soft = [at for at in kept if not columns[at].whole]
@@ -99,7 +99,7 @@ def _narrowed(columns: Sequence[Column], wanted: Sequence[int], kept: Sequence[i
 
 
 def _lines(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], kept: Sequence[int]) -> list[str]:
-    """The row as one line, or as several where its last column is wrapped."""
+    """The row as one line, or as several if its last column is wrapped."""
     *first, last = kept
     start = GAP.join([_padded(_cut_to(columns[at], row[at], widths[at]), widths[at]) for at in first] + [""])
     if not columns[last].wrapped:

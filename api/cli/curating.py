@@ -1,4 +1,4 @@
-"""Commands about assets that exist: rate, save, name, tag, throw away."""
+"""Commands on existing assets: rate, save, title, tag, trash and purge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Act = Callable[["Client", str], Awaitable[Json]]
-"""What is done to the asset of that id; its answer."""
+"""Changes the asset with this id; returns the answer."""
 
 
 def rate(
@@ -165,7 +165,7 @@ def _run(server: Server, texts: Sequence[str], act: Act, said: str | Callable[[J
 async def _each(
     server: Server, names: Sequence[AssetName], act: Act, said: str | Callable[[Json], str], *, as_json: bool
 ) -> int:
-    """Do it to one asset after the other; one that is refused holds up no other. JSON is an object for one asset."""
+    """Change one asset after the other; a refusal does not stop the others. JSON is an object for one asset."""
     answers: list[Json] = []
     refused = 0
     async with server.client() as client:

@@ -1,4 +1,4 @@
-"""Variables `DARKROOM_*` that nothing reads: a misspelled setting is named instead of ignored without a word."""
+"""Unknown variables `DARKROOM_*`: a misspelled setting is reported instead of silently ignored."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -11,11 +11,11 @@ OF_WORKERS: Final = frozenset({
     "DARKROOM_LOG_FORMAT", "DARKROOM_LOG_LEVEL", "DARKROOM_MEMORY_BUDGET_MB", "DARKROOM_MODELS", "DARKROOM_NATS_URL",
     "DARKROOM_FILE_RECIPE", "DARKROOM_POOLS", "DARKROOM_REPLICATE_URL", "DARKROOM_WORKER_NAME",
 })  # fmt: skip
-"""What a worker reads, whose settings this side cannot import; a test holds the two together."""
+"""Settings of a worker, which cannot be imported here; a test compares both."""
 
 
 def warning_about(names: Iterable[str]) -> str | None:
-    """A sentence about variables that are no settings; None where there are none. Their values are not looked at."""
+    """A sentence about variables that are not settings; None if there are none. Does not read their values."""
     given = [name for name in names if name.startswith(PREFIX)]
     if not given:
         return None

@@ -1,32 +1,32 @@
-"""What can go wrong when the command line asks a server: the whole tree."""
+"""The errors of client commands: the whole tree."""
 
 
 class ClientError(Exception):
-    """The server did not do what was asked. `str()` is for the person at the keyboard.
+    """The server did not do what was requested. `str()` is for the user.
 
     ClientError
-    ├── Unreachable     no answer, or an answer of something that is not Darkroom
+    ├── Unreachable     no answer, or an answer that is not Darkroom's
     ├── NotSignedIn     the token is missing, wrong or revoked
-    ├── NotThere        unknown, or somebody else's
+    ├── NotThere        unknown, or owned by another user
     ├── Busy            503: it works again by itself
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
     ├── NoFile          the file to upload cannot be read
-    ├── DamagedFile     a download does not have the hash that the ledger has
-    ├── NothingLike     a job is taken over that lacks what a submission needs (`like.py`)
-    └── NoServer        nothing says where the server is, or what its token is
+    ├── DamagedFile     a download does not have the ledger's hash
+    ├── NothingLike     the reused job lacks something that a submission needs (`like.py`)
+    └── NoServer        the server's URL or its token is not known
     """
 
     code = "client_failed"
 
 
 class Unreachable(ClientError):
-    """No Darkroom answers under the URL."""
+    """No Darkroom answers at the URL."""
 
     code = "unreachable"
 
 
 class NotSignedIn(ClientError):
-    """401: the token is not one of that server."""
+    """401: the token is not valid on that server."""
 
     code = "not_signed_in"
 
@@ -56,12 +56,12 @@ class NoFile(ClientError):
 
 
 class DamagedFile(ClientError):
-    """The bytes that came are not those of the ledger's hash."""
+    """The received bytes do not have the ledger's hash."""
 
     code = "damaged_file"
 
 
 class NoServer(ClientError):
-    """Nothing says where the server is, or what its token is."""
+    """The server's URL or its token is not known."""
 
     code = "no_server"

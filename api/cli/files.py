@@ -1,4 +1,4 @@
-"""Files of assets and files to start from: where they are, and their way to the server and back."""
+"""Files of assets and files to start from: their places, uploads and downloads."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ Place = Callable[[Json], str]
 """Says where the file of an asset is."""
 
 STRENGTH = 0.7
-"""The strength of a reference that names none."""
+"""Default strength of a reference."""
 
 
 class FileThere(ClientError):
-    """Another file has the name that a download would get."""
+    """A different file already has the download's name."""
 
     code = "file_there"
 
 
 class NoFolder(ClientError):
-    """The folder for the downloads cannot be made."""
+    """The folder for the downloads cannot be created."""
 
     code = "no_folder"
 
 
 def references_of(given: Sequence[str]) -> list[Json]:
-    """`style=photo.png@0.7` as a reference; the strength is 0.7 when it is not said.
+    """`style=photo.png@0.7` as a reference; the default strength is 0.7.
 
-    A file is taken as it is named: where there is a file `photo@0.5`, that is the file, and no strength is said.
-    Raises `typer.BadParameter`.
+    An existing file named `photo@0.5` is taken as a file without a strength. Raises `typer.BadParameter`.
     """
     return [_reference(each) for each in given]
 
@@ -58,7 +57,7 @@ def _reference(text: str) -> Json:
 
 
 def _with_strength(text: str) -> tuple[str, float]:
-    """The source and its strength: what follows the last @, where that is a number and no part of a file's name."""
+    """The source and its strength: the number after the last @, unless it is part of a file's name."""
     source, at, said = text.rpartition("@")
     if not at or os.path.isfile(text):
         return text, STRENGTH
@@ -70,7 +69,7 @@ def _with_strength(text: str) -> tuple[str, float]:
 
 
 async def with_uploads(client: Client, body: Json, folder: Path | None = None) -> Json:
-    """A submission whose files of this machine are uploaded. `folder`: where their names begin; else here."""
+    """The submission with its local files uploaded. `folder`: the base of their names; by default the current one."""
     references = [
         reference | {"source": await _uploaded(client, reference["source"], folder)}
         for reference in body.get("references", [])
@@ -101,7 +100,7 @@ def places(server: Server, client: Client, events: Sequence[Json]) -> Place:
 
 
 def outcome(asset: Json, place: Place) -> str:
-    """Where an asset's file is, or what became of it."""
+    """The place of an asset's file, or the asset's outcome."""
     match asset["status"]:
         case "completed":
             return printable(place(asset))
@@ -112,7 +111,7 @@ def outcome(asset: Json, place: Place) -> str:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder that downloads go to. Raises `NoFolder`."""
+    """Create the folder for downloads. Raises `NoFolder`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -120,9 +119,9 @@ def make_folder(folder: Path) -> None:
 
 
 async def download(client: Client, assets: Sequence[Json], folder: Path, *, force: bool) -> list[Path]:
-    """Download the completed ones of `assets`; where each is. A file that is there already, and right, stays.
+    """Download the completed ones of `assets`; returns their paths. A correct existing file stays.
 
-    Raises `FileThere` before anything is downloaded, unless `force` replaces other files, and what the client raises.
+    Raises `FileThere` before anything is downloaded, unless `force` replaces other files, and the client's errors.
     """
     wanted = [(asset, folder / file_name(asset)) for asset in assets if asset["status"] == "completed"]
     missing = [(asset, file) for asset, file in wanted if not _is_there(asset, file, force=force)]
@@ -132,7 +131,7 @@ async def download(client: Client, assets: Sequence[Json], folder: Path, *, forc
 
 
 def file_name(asset: Json) -> str:
-    """What a download is called."""
+    """The file name of a download."""
     ending = asset["media_type"].rpartition("/")[2]
     return f"{asset['job_id']}_{asset['index']}.{ending if ending.isalnum() else 'bin'}"
 

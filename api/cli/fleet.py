@@ -1,4 +1,4 @@
-"""Commands about the machines that work: who is there, holding pools and workers back, what is handed out first."""
+"""Commands on workers: listing them, holding pools and workers, and changing the priority of jobs."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def _reprioritize(server: Server, job_id: str, value: int, *, as_json: boo
 
 
 def worker_lines(found: Sequence[Json], width: int | None) -> list[str]:
-    """A line for each worker, its name and state whole."""
+    """A line for each worker, with its full name and state."""
     columns = [
         Column("worker"),
         Column("state"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Service(StrEnum):
-    """What `darkroom run` can run."""
+    """The services that `darkroom run` can run."""
 
     API = "api"
     PROJECTOR = "projector"
@@ -28,7 +28,7 @@ class Service(StrEnum):
 
 
 def check_workers(workers: str, settings: "Settings") -> None:
-    """Raises `typer.BadParameter` for a value of `--workers` that cannot be understood."""
+    """Raises `typer.BadParameter` for an invalid value of `--workers`."""
     from api.local_workers import WorkersInvalid, groups_of  # noqa: PLC0415 - client commands start without
 
     try:

@@ -1,4 +1,4 @@
-"""`darkroom submit --like JOB`: the inputs of a job as a new submission, with what the command line says otherwise."""
+"""`darkroom submit --like JOB`: the inputs of a job as a new submission, with the changes on the command line."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -11,23 +11,23 @@ Json = dict[str, Any]
 
 FILES: Final = frozenset({"references", "media"})
 OF_FILES: Final = frozenset({"media_gone", "task_changed"})
-"""Warnings that are beside the point where other files are given."""
+"""Warnings that do not matter if other files are given."""
 
 RANDOM_SEED: Final = "random"
 
 
 class NothingLike(ClientError):
-    """The job's own cannot be had, and nothing was given in its place."""
+    """An input of the job cannot be reused, and nothing was given in its place."""
 
     code = "nothing_like"
 
 
 async def submission_like(client: Client, job_id: str, changes: Json) -> tuple[Json, list[str]]:
-    """The body of a job that takes over the inputs of another one, and sentences on what it does not take over.
+    """The body of a job that reuses the inputs of another one, and sentences on what it does not reuse.
 
-    `changes` are fields of a submission, each in place of the job's; of `params` each single one. What depends on a
-    changed parameter and means nothing beside it is left away. A `seed` of "random" is none. Raises `NothingLike`, and
-    what the client raises.
+    `changes` are fields of a submission that replace those of the job; in `params` each one separately. Parameters
+    without an effect after a change are dropped. A `seed` of "random" is none. Raises `NothingLike`, and the client's
+    errors.
     """
     inputs = await client.inputs(job_id, job_type=changes.get("job_type"))
     changed = dict(changes.get("params") or {})
@@ -50,15 +50,15 @@ async def submission_like(client: Client, job_id: str, changes: Json) -> tuple[J
 
 
 def _named(inputs: Json) -> Iterable[str]:
-    """What says which job it is: with a job type, the server knows the rest."""
+    """The fields that identify the job type: with a job type, the server knows the rest."""
     named = ["job_type"] if inputs["job_type"] is not None else ["model", "task"]
     return [name for name in (*named, "prompt") if inputs[name] is not None]
 
 
 def _kept(inputs: Iterable[Json], changed: Mapping[str, Any]) -> tuple[list[Json], list[tuple[str, str]]]:
-    """The inputs that still mean something beside what was changed; the others by name, with their conditions.
+    """The inputs that still have an effect after the changes; the others by name, with their conditions.
 
-    Parents stand first. One that is not there has its default, under which the server found that the condition holds.
+    Parents come first. A missing parent has its default, and the server has checked the condition with it.
     """
     kept: list[Json] = []
     dropped: list[tuple[str, str]] = []
@@ -66,7 +66,7 @@ def _kept(inputs: Iterable[Json], changed: Mapping[str, Any]) -> tuple[list[Json
     for each in inputs:
         name = each["name"]
         if name in changed:
-            continue  # said on the command line: whether it holds is for the server to say
+            continue  # given on the command line: the server checks the condition
         gone = {lost for lost, _ in dropped}
         broken = [
             condition
@@ -83,7 +83,7 @@ def _kept(inputs: Iterable[Json], changed: Mapping[str, Any]) -> tuple[list[Json
 
 
 def _is_among(value: object, wanted: Iterable[object]) -> bool:
-    """As JSON compares: true is not 1."""
+    """Compared as in JSON: true is not 1."""
     return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in wanted)
 
 

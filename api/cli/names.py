@@ -1,4 +1,4 @@
-"""How people name jobs, assets, prompts and files on the command line."""
+"""Names of jobs, assets, prompts and files on the command line."""
 
 import sys
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from uuid import UUID
 import typer
 
 PROMPT_BYTES_MAX: Final = 1024 * 1024
-"""Of a file or of stdin; the server takes far less, and says so."""
+"""Maximum bytes of a prompt from a file or stdin; the server's limit is much lower, and it reports that."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetName:
-    """An asset, and how it was named."""
+    """An asset, and its name on the command line."""
 
     id: str
     text: str
 
 
 def job_named(text: str) -> str:
-    """The id of a job, as the server writes it; of an asset JOB/INDEX its job. Raises `typer.BadParameter`."""
+    """The id of a job, as the server writes it; for an asset JOB/INDEX its job. Raises `typer.BadParameter`."""
     job, slash, index = text.strip().partition("/")
     if slash and not (index.isascii() and index.isdecimal()):
         raise typer.BadParameter(f"{text!r} is not the id of a job")
@@ -48,12 +48,15 @@ def asset_named(text: str) -> AssetName:
 
 
 def source_named(text: str) -> str:
-    """What a job starts from: media:ID, asset:ID with JOB/INDEX resolved, or a file of this machine as it is."""
+    """A source of a job: media:ID, asset:ID with JOB/INDEX resolved, or the path of a local file.
+
+    Raises `typer.BadParameter`.
+    """
     return f"asset:{asset_named(text).id}" if text.startswith("asset:") else text
 
 
 def prompt_named(text: str) -> str:
-    """A prompt: the words, `-` for what comes on stdin, `@FILE` for a file's text; `@@` is one @ at the beginning.
+    """A prompt: the words, `-` for stdin, `@FILE` for a file's text; `@@` is one @ at the beginning.
 
     Raises `typer.BadParameter`.
     """

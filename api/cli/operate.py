@@ -1,4 +1,7 @@
-"""What `darkroom rebuild`, `verify`, `migrate` and `settings` do, directly on the database. Each returns its status."""
+"""Implements `darkroom rebuild`, `verify`, `migrate` and `settings`, directly on the database.
+
+Each returns its status.
+"""
 
 import json
 import subprocess
@@ -33,13 +36,13 @@ WORKER_SETTINGS_S_MAX = 30.0
 
 
 class NoDatabase(Exception):
-    """There is no database to work on, or it is not one of Darkroom."""
+    """There is no database, or it is not Darkroom's."""
 
     code = "no_database"
 
 
 def find_dsn(data_dir: Path | None) -> str:
-    """`DARKROOM_POSTGRES_DSN`, else that of the `darkroom up` which runs on the data folder.
+    """`DARKROOM_POSTGRES_DSN`, else the DSN of the `darkroom up` that runs on the data folder.
 
     Raises `NoDatabase` and `SettingsError`.
     """
@@ -66,7 +69,7 @@ def find_dsn(data_dir: Path | None) -> str:
 
 
 def find_nats(data_dir: Path | None) -> str | None:
-    """The NATS that belongs to the database of `find_dsn`; None where a database was named, and no NATS."""
+    """The NATS that belongs to the database of `find_dsn`; None if a database was named without a NATS."""
     settings = Settings.from_environment()
     if data_dir is None and settings.nats_url is not None:
         return settings.nats_url.get_secret_value()
@@ -76,9 +79,9 @@ def find_nats(data_dir: Path | None) -> str | None:
 
 
 def find_dsn_to_write(data_dir: Path | None, *, also_without_nats: bool = False) -> str:
-    """That of `find_dsn`, for a command that appends to the ledger: it has to be the one that LEDGER was filled from.
+    """The DSN of `find_dsn`, for a command that appends to the ledger: LEDGER must have been filled from this ledger.
 
-    `also_without_nats`: for what cannot wait; it is said that nothing could be compared. Raises `NoDatabase`,
+    `also_without_nats`: for urgent commands, which print that nothing could be compared. Raises `NoDatabase`,
     `SettingsError`, `WritesStopped` and `Unavailable`.
     """
     dsn, nats_url = find_dsn(data_dir), find_nats(data_dir)
@@ -112,7 +115,7 @@ def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
 
 
 def verify(dsn: str) -> int:
-    """Recompute the chain, then every view; 1 when something does not fit."""
+    """Recompute the chain, then every view; 1 if something does not match."""
     fits = True
     with opened(dsn) as (database, ledger):
         chain = verify_chain(database)
@@ -135,7 +138,7 @@ def verify(dsn: str) -> int:
 
 
 def migrate(dsn: str) -> int:
-    """Apply what is missing of the schema."""
+    """Apply the missing migrations."""
     with translated(), psycopg.connect(dsn, **CONNECTING) as connection:
         applied = migrations.migrate(connection)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
@@ -143,7 +146,7 @@ def migrate(dsn: str) -> int:
 
 
 def restored(data_dir: Path | None, *, discard: bool, declare: bool, dry_run: bool, as_json: bool) -> int:
-    """Put the ledger right after a restore of an older backup, and let writes go on."""
+    """Repair the ledger after a restore of an older backup, and allow writes again."""
     settings = Settings.from_environment()
     folder = (data_dir or settings.data_dir).expanduser().absolute()
     dsn, nats_url = find_dsn(data_dir), find_nats(data_dir)
@@ -192,7 +195,7 @@ def _lines_of(report: restoring.Report, *, dry_run: bool) -> Iterator[str]:
 
 
 def list_settings(settings: Settings) -> int:
-    """Print what services and the command line read, then what a worker reads."""
+    """Print the settings of services and the command line, then those of a worker."""
     lines = [
         (PREFIX + name.upper(), _shown(getattr(settings, name)), _default(field), str(field.description))
         for name, field in Settings.model_fields.items()
@@ -210,9 +213,9 @@ def list_settings(settings: Settings) -> int:
 
 @contextmanager
 def opened(dsn: str, *, writes: bool = False) -> Iterator[tuple[Database, Ledger]]:
-    """The ledger for reading; also for writing where `writes`, which starts its flusher.
+    """The ledger for reading; if `writes`, also for writing, which starts its flusher.
 
-    Says what is wrong when the schema is not Darkroom's.
+    Explains the error if the schema is not Darkroom's.
     """
     with Database(dsn) as database:
         flusher = Flusher(dsn)

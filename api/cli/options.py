@@ -1,4 +1,4 @@
-"""Options and arguments that several commands have, written once."""
+"""Options and arguments that several commands share."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 JOB_TYPE: Final = "sdxl_image_fast"
-"""The job type of a submission that names none."""
+"""The default job type of a submission."""
 
 Url = Annotated[str | None, typer.Option(help="The server. Default: DARKROOM_URL, else `url` in the data folder.")]
 Token = Annotated[
@@ -22,4 +22,4 @@ AssetNames = Annotated[list[str], typer.Argument(metavar="ASSET…", help="One o
 
 JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
 Kind = Literal["image", "video"]
-"""As the API has them; a test holds them to it."""
+"""The same values as in the API; a test compares them."""

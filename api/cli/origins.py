@@ -1,4 +1,4 @@
-"""`darkroom show FILE`: which job a file is of, and whether it still shows what it showed then."""
+"""`darkroom show FILE`: find the job of a file, and check whether the file still shows the same picture."""
 
 import hashlib
 import json
@@ -21,20 +21,20 @@ from services.media.bounded import DecodingUnavailable, probe, read_origin
 Json = dict[str, Any]
 
 OF_THE_CONTAINER = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
-"""What every MP4 says, whoever wrote it."""
+"""Metadata of every MP4, whatever program wrote it."""
 
 Pixels = Literal["unchanged", "changed", "unknown"]
 
 
 class NoOrigin(Exception):
-    """The file does not say which job it is of."""
+    """The file does not contain its job's id."""
 
     code = "no_origin"
 
 
 @dataclass(frozen=True, slots=True)
 class GivenFile:
-    """A file, what it says of itself, and what it is."""
+    """A file, its origin metadata, and its hashes."""
 
     file: Path
     origin: dict[str, str]
@@ -65,7 +65,10 @@ class GivenFile:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the ledger knows of a file: its job, and the asset.completed of its asset. `problem` says why it is less."""
+    """The ledger's facts about a file: its job, and the asset.completed of its asset.
+
+    `problem` explains missing ones.
+    """
 
     job: Json | None = None
     completed: Json | None = None
@@ -73,7 +76,7 @@ class Finding:
     problem: str | None = None
 
     def pixels_of(self, given: GivenFile) -> Pixels:
-        """Whether the file shows what was rendered then."""
+        """Whether the file shows what was rendered."""
         known = self.completed["data"].get("pixels_sha256") if self.completed else None
         if known is None or given.pixels_sha256 is None:
             return "unknown"
@@ -81,9 +84,9 @@ class Finding:
 
 
 async def show_file(file: Path, find_server: Callable[[], Server], *, as_json: bool) -> int:
-    """Print what a file says and what the ledger knows of it.
+    """Print a file's origin and the ledger's facts about it.
 
-    The exit status is 0 where the ledger has the file's asset with these very pixels, and 1 otherwise.
+    The exit status is 0 if the ledger has the file's asset with exactly these pixels, and 1 otherwise.
     """
     given = GivenFile.read(file)
     finding = await find(given, find_server)
@@ -127,7 +130,7 @@ async def find(given: GivenFile, find_server: Callable[[], Server]) -> Finding:
 
 
 def file_lines(given: GivenFile, finding: Finding, pixels: Pixels) -> list[str]:
-    """For a person: the file, its pixels, and its job; what the file itself says where the job is not to be had."""
+    """For people: the file, its pixels, and its job; the file's own metadata if the job is not available."""
     lines = [f"file      {printable(given.file)}", f"asset     {given.asset_id}"]
     match pixels:
         case "unchanged":

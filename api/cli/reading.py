@@ -1,4 +1,4 @@
-"""Commands that only look, fetch or stop: jobs, assets, the library and the catalog."""
+"""Commands that read, download or cancel: jobs, assets, the library and the catalog."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def show(
 
     Of a file it also says whether its pixels are still those that the ledger knows; exit status 1 where they are not.
     """
-    if os.path.isfile(what):  # says no, as Path.is_file does not, to names that no file can have
+    if os.path.isfile(what):  # false for names that no file can have; Path.is_file raises
         from api.cli import origins  # noqa: PLC0415 - decodes files; nothing else here does
 
         finish(origins.show_file(Path(what), lambda: find_server(url, token, data_dir), as_json=as_json))
@@ -217,7 +217,7 @@ def cancel(
 
 
 def lines_of(server: Server, client: Client, job: Json, events: list[Json]) -> list[str]:
-    """Everything about a job, with where its files are."""
+    """Everything about a job, with the places of its files."""
     place = places(server, client, events)
     return job_lines(job, [outcome(asset, place) for asset in job["assets"]])
 
@@ -264,7 +264,7 @@ async def _show(server: Server, named: str, *, as_json: bool) -> int:
 
 
 async def _job_or_asset(client: Client, named: str) -> tuple[Json, Json]:
-    """The job of that id, or else the asset; the other one is empty. Raises `NotThere`."""
+    """The job with this id, or else the asset; the other one is empty. Raises `NotThere`."""
     if "/" not in named:
         try:
             return await client.job(named), {}
@@ -381,7 +381,7 @@ async def _cancel(server: Server, job_ids: Sequence[str], *, as_json: bool) -> i
 
 
 def _print_list(found: Sequence[Json], lines: Any, nothing: str, *, as_json: bool) -> None:
-    """`nothing`: what to say where the list is empty, on stderr: a program that reads the list reads nothing."""
+    """`nothing`: the message for an empty list, on stderr: a program that reads stdout reads nothing."""
     if as_json:
         print_json(found)
     elif found:
@@ -391,7 +391,7 @@ def _print_list(found: Sequence[Json], lines: Any, nothing: str, *, as_json: boo
 
 
 def _require_known(name: str, known: Sequence[str], what: str) -> None:
-    """Raises `typer.BadParameter` for a name that the catalog does not have."""
+    """Raises `typer.BadParameter` for a name that is not in the catalog."""
     if name in known:
         return
     near = get_close_matches(name, known, n=1)

@@ -1,4 +1,4 @@
-"""Which server the client commands ask, and how such a command runs."""
+"""Finds the server of the client commands, and runs such a command."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from api.cli.client import Client
 
 CANCEL_AGAIN_S: Final = 0.5
-"""anyio, below httpx, can take a cancellation that comes while it connects for its own, and go on."""
+"""Seconds between cancellations: anyio, which httpx uses, may swallow one that arrives while it connects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where to ask, and where the files are when it runs on this machine.
+    """The server's URL, and the place of its files if it runs on this machine.
 
-    `named` are the options that said where: commands that are printed repeat them, but for a token.
+    `named` are the options that named the server: printed commands repeat them, except for a token.
     """
 
     url: str
@@ -41,12 +41,12 @@ class Server:
         return Client(self.url, self.token)
 
     def command(self, *words: str) -> str:
-        """A command for the same server, to be pasted into a shell."""
+        """A command for the same server, ready to paste into a shell."""
         return command(*words, *self.named)
 
 
 def find_server(url: str | None, token: str | None, data_dir: Path | None) -> Server:
-    """By the options, else the settings, else the data folder. Raises `NoServer` and `SettingsError`."""
+    """From the options, else the settings, else the data folder. Raises `NoServer` and `SettingsError`."""
     from services.settings import Settings  # noqa: PLC0415 - brings pydantic; help and completion start without
 
     settings = Settings.from_environment()
@@ -63,7 +63,7 @@ def find_server(url: str | None, token: str | None, data_dir: Path | None) -> Se
     named += [] if data_dir is None else ["--data-dir", str(data_dir)]
     token = token or (settings.token.get_secret_value() if settings.token else None)
     if token is None and own_url is not None and chosen.rstrip("/") == own_url.rstrip("/"):
-        token = _read(folder / "admin.token")  # of that server alone: no other one may see it
+        token = _read(folder / "admin.token")  # valid only for that server: no other one may see it
     if token is None:
         raise NoServer(f"the token for {chosen} is missing: give it with --token or DARKROOM_TOKEN.")
     if not (token.isascii() and token.isprintable()):
@@ -81,7 +81,10 @@ def finish(running: Coroutine[Any, Any, int]) -> None:
 
 
 async def _unless_interrupted(running: Coroutine[Any, Any, int]) -> int:
-    """The command's status. Ctrl-C cancels it, and again until it has ended: who connects may swallow one."""
+    """The command's status.
+
+    Ctrl-C cancels it repeatedly until it has ended: connecting may swallow one cancellation.
+    """
     import asyncio  # noqa: PLC0415 - see `find_server`
 
     task = asyncio.ensure_future(running)
@@ -110,7 +113,7 @@ def _require_url(text: str) -> None:
 
 
 def _read(file: Path) -> str | None:
-    """A line that `darkroom up` wrote; None when there is none."""
+    """A line that `darkroom up` wrote; None if there is none."""
     try:
         return file.read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reading server-sent events, for the command line."""
+"""Reads server-sent events for the command line."""
 
 import json
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BUFFER_BYTES_MAX = 4 * 1024 * 1024
-"""A history item is a few kB; more without the end of a line is no event."""
+"""Maximum bytes without the end of a line; a history item is a few kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,13 @@ class ServerEvent:
     type: str
     data: dict[str, Any]
     id: str | None = None
-    """What to resume from: after a restore it names the epoch as well."""
+    """The id to resume from: after a restore it also contains the epoch."""
 
 
 async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerEvent]:
-    r"""Events out of bytes. Lines end at \n or \r\n alone: JSON may hold the other characters that split a text.
+    r"""Parse events. Lines end only at \n or \r\n: JSON may contain the other characters that split a text.
 
-    Raises `ValueError` when what comes is no event stream.
+    Raises `ValueError` if the bytes are not an event stream.
     """
     fields: dict[str, str] = {}
     buffer = b""
@@ -38,7 +38,7 @@ async def parse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerEven
                 if "data" in fields:
                     yield _event(fields)
                 fields = {}
-            elif name:  # without a name it is a comment, which only shows that the connection lives
+            elif name:  # without a name it is a comment, which only shows that the connection is alive
                 value = value.removeprefix(" ")
                 fields[name] = f"{fields['data']}\n{value}" if name == "data" and name in fields else value
 

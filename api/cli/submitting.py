@@ -1,4 +1,4 @@
-"""Commands that make jobs: `submit`, `batch`, `retry`, `enhance` and `upload`."""
+"""Commands that create jobs: `submit`, `batch`, `retry`, `enhance` and `upload`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Json = dict[str, Any]
 RANDOM_SEED = "random"
 
 SETTLED = frozenset({"queued", "processing", "succeeded"})
-"""A watched job that ends otherwise did not do all that was asked."""
+"""Statuses of success; a watched job with another final status did not do everything that was requested."""
 
 JOBS_LOOKED_AT = 20
-"""What a model can draw is said to an owner who has no job of that model among the newest of theirs."""
+"""Number of the owner's newest jobs that are checked: without one of the model, its subjects are explained."""
 
 
 def submit(
@@ -194,7 +194,7 @@ def value_of(text: str) -> Any:
 
 
 def seed_of(text: str | None, *, like: bool) -> int | str | None:
-    """A seed, or none: unsaid it is random, or that of the job whose inputs are taken over."""
+    """A seed or None; the default is random, or the seed of the job whose inputs are reused."""
     if text is None or (text.isascii() and text.isdecimal()):
         return None if text is None else int(text)
     if text != RANDOM_SEED:
@@ -205,7 +205,7 @@ def seed_of(text: str | None, *, like: bool) -> int | str | None:
 async def _submit(
     server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool, like: str | None
 ) -> int:
-    """Submit, and follow the job to its end where that is wanted. `like`: a job whose inputs `body` changes."""
+    """Submit, and follow the job if requested. `like`: a job whose inputs `body` changes."""
     _require_utf8(body)
     if out is not None:
         make_folder(out)
@@ -226,7 +226,7 @@ async def _submit(
 
 
 async def follow(server: Server, client: Client, job: Json, *, out: Path | None, as_json: bool) -> int:
-    """Watch a job to its end, download its files where `out` is a folder, and say how it ended; the exit status."""
+    """Watch a job to its end, download its files if `out` is a folder, print the outcome; returns the exit status."""
     import asyncio  # noqa: PLC0415 - see `find_server`
 
     try:
@@ -245,16 +245,16 @@ async def follow(server: Server, client: Client, job: Json, *, out: Path | None,
 
 
 async def _say_what_to_know(client: Client, job: Json) -> None:
-    """On stderr: warnings, and once what the model can draw when that is not everything."""
+    """On stderr: warnings, and once the model's subjects if it cannot draw everything."""
     for warning in job["warnings"]:
         complain(printable(warning["detail"]))
-    with suppress(ClientError):  # the job is accepted, and a hint is not worth a failure or a pause
+    with suppress(ClientError):  # the job is accepted; a hint is not worth a failure or a pause
         if (draws := await _draws(client, job)) is not None:
             complain(f"the model {job['model']} draws {draws}.")
 
 
 async def _draws(client: Client, job: Json) -> str | None:
-    """What the model can draw; None for one that draws everything, or that the owner used lately."""
+    """The model's subjects; None if it draws everything, or if the owner used it lately."""
     newest = await client.newest_jobs(JOBS_LOOKED_AT)
     if any(each["model"] == job["model"] and each["id"] != job["id"] for each in newest):
         return None
@@ -276,7 +276,7 @@ async def _retry_dead(server: Server, job_id: str, *, as_json: bool) -> int:
 
 
 async def _enhance(server: Server, prompt: str, job_type: str, *, as_json: bool) -> int:
-    """The prompt alone goes to stdout, so that `submit` can take it from there."""
+    """Prints only the prompt to stdout, so that `submit` can read it from there."""
     async with server.client() as client:
         made = await client.enhance(prompt, job_type)
     if as_json:
@@ -327,7 +327,10 @@ async def _batch(server: Server, body: Json, places_in_file: list[str], folder: 
 
 
 async def _watch(server: Server, client: Client, job: Json, *, kept: bool, quiet: bool) -> tuple[Json, Place]:
-    """The ended job, and where its files are. `kept`: say that of each at once; otherwise they are downloaded later."""
+    """The ended job, and the places of its files.
+
+    `kept`: print each immediately; otherwise they are downloaded later.
+    """
     from rich.console import Console  # noqa: PLC0415 - takes a while; only here
 
     from api.cli.watch import screen_for, watch  # noqa: PLC0415
@@ -335,7 +338,7 @@ async def _watch(server: Server, client: Client, job: Json, *, kept: bool, quiet
     events = await client.history(job["id"])
     place = places(server, client, events)
     after = max((event["position"] for event in events), default=0)
-    console = Console(stderr=quiet, highlight=False, markup=False)  # with --json, stdout is for the JSON alone
+    console = Console(stderr=quiet, highlight=False, markup=False)  # with --json, stdout is only for the JSON
     with screen_for(console, lambda line: typer.echo(line, err=quiet)) as screen:
         screen.line(f"job {job['id']}")
         return await watch(client, job, after, screen, place if kept else lambda _: "completed"), place

@@ -1,4 +1,4 @@
-"""Jobs, assets and histories as people read them in a terminal. Every text of a user is shown as it is."""
+"""Jobs, assets and histories as text for a terminal. Texts of users are shown unchanged."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from api.cli.terminal import printable
 Json = dict[str, Any]
 
 PROMPT_SHOWN = 60
-"""Characters of a prompt in a list; `show` has all of it."""
+"""Characters of a prompt in a list; `show` prints all of it."""
 
 
 def local_time(stamp: str | None) -> str:
@@ -24,7 +24,7 @@ def local_minute(stamp: str | None) -> str:
 
 
 def jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
-    """A line for each job, its id and its status whole."""
+    """A line for each job, with its full id and status."""
     columns = [
         Column("id"),
         Column("status"),
@@ -47,7 +47,7 @@ def jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
 
 
 def dead_jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
-    """A line for each job that failed, whoever's."""
+    """A line for each failed job of any owner."""
     columns = [
         Column("id"),
         Column("owner"),
@@ -66,7 +66,7 @@ def dead_jobs_lines(jobs: Sequence[Json], width: int | None) -> list[str]:
 
 
 def library_lines(assets: Sequence[Json], width: int | None) -> list[str]:
-    """A line for each asset, its id whole."""
+    """A line for each asset, with its full id."""
     columns = [
         Column("asset"),
         Column("kind"),
@@ -124,7 +124,7 @@ def models_lines(models: Sequence[Json], width: int | None) -> list[str]:
 
 
 def params_lines(parameters: Json, width: int | None) -> list[str]:
-    """A line for each parameter: its default, what is allowed, and what it depends on."""
+    """A line for each parameter: its default, its allowed values, and what it depends on."""
     columns = [
         Column("parameter"),
         Column("default"),
@@ -149,9 +149,9 @@ def users_lines(users: Sequence[Json], width: int | None) -> list[str]:
 
 
 def history_lines(events: Sequence[Json], width: int | None) -> list[str]:
-    """A line for each event: its position, its time, its type, and what it says, which goes on below where it must.
+    """A line for each event: its position, its time, its type, and its facts, wrapped if necessary.
 
-    A history of one day in one zone has them above its times, which leaves more room for the words.
+    If all events are of one day and zone, these are in the heading, which leaves more room for the facts.
     """
     times = [_local(event["at"]) for event in events]
     days = {_with_zone(time, "%Y-%m-%d") for time in times}
@@ -172,7 +172,7 @@ def history_lines(events: Sequence[Json], width: int | None) -> list[str]:
 
 
 def job_lines(job: Json, files: Sequence[str]) -> list[str]:
-    """Everything about one job, a line each. `files` says where the file of each asset is."""
+    """Everything about one job, line by line. `files` are the places of its assets' files."""
     facts = {
         "status": standing(job),
         "type": f"{job['job_type']} ({job['model']}, {job['task']})",
@@ -200,7 +200,7 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
 
 
 def asset_lines(asset: Json, place: str) -> list[str]:
-    """Everything about one asset, a line each."""
+    """Everything about one asset, line by line."""
     size = f", {asset['width']} x {asset['height']}" if asset.get("width") else ""
     facts = {
         "job": f"{asset['job_id']}, output {asset['index']}",
@@ -223,7 +223,7 @@ def asset_lines(asset: Json, place: str) -> list[str]:
 
 
 def standing(job: Json) -> str:
-    """The status with what is known about how long it takes."""
+    """The status with the known progress and waiting time."""
     progress, queue = job.get("progress"), job.get("queue")
     if job["status"] == "processing" and progress:
         return f"processing, step {progress['step']} of {progress['total']}"
@@ -247,7 +247,7 @@ def error_text(error: object) -> str:
 
 
 def what_happened(event: Json) -> str:
-    """What an event says, in a few words."""
+    """A short description of an event."""
     data = event["data"]
     match event["type"]:
         case "job.queued":
@@ -283,13 +283,13 @@ def _local(stamp: str) -> datetime:
 
 
 def _with_zone(time: datetime, pattern: str) -> str:
-    """The zone as an offset: names of zones mean different things in different places."""
+    """The zone as an offset: names of zones are ambiguous."""
     offset = time.strftime("%z")
     return f"{time.strftime(pattern)} {offset[:3]}:{offset[3:5]}"
 
 
 def _moment(time: datetime, *, alone: bool) -> str:
-    """To the millisecond; with day and zone where it stands alone."""
+    """To the millisecond; with day and zone if it stands alone."""
     pattern = "%Y-%m-%d %H:%M:%S.%f" if alone else "%H:%M:%S.%f"
     moment = time.strftime(pattern)[:-3]
     return f"{moment} {_with_zone(time, '').strip()}" if alone else moment
@@ -316,7 +316,7 @@ def _json_text(value: object) -> str:
 
 
 def _allowed(parameter: Json) -> str:
-    """What a parameter may be, from its JSON Schema."""
+    """The allowed values of a parameter, from its JSON Schema."""
     if "enum" in parameter:
         return ", ".join(_json_text(choice) for choice in parameter["enum"])
     match parameter.get("type"):

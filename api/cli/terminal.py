@@ -1,4 +1,4 @@
-"""What is printed: data on stdout, sentences for a person on stderr; safe for any terminal, file or pipe."""
+"""Output: data on stdout, messages for people on stderr; safe for any terminal, file or pipe."""
 
 import codecs
 import json
@@ -22,10 +22,10 @@ PIPE_CLOSED: Final = 141
 PROGRAM: Final = "darkroom"
 
 WIDTH_MIN: Final = 20
-"""Columns; a narrower terminal breaks the lines itself."""
+"""Minimum width in columns; a narrower terminal breaks the lines itself."""
 
 _IN_ASCII: Final = {"…": "...", "━": "-", "\N{MULTIPLICATION SIGN}": "x", "\N{REPLACEMENT CHARACTER}": "?"}
-"""Characters of our own, for an output that has only ASCII."""
+"""Replacements of our own characters, for an output that has only ASCII."""
 
 _JOINERS: Final = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 _FLAG: Final = re.compile("\N{WAVING BLACK FLAG}[\U000e0020-\U000e007e]{1,16}\U000e007f")
@@ -35,7 +35,7 @@ _OF_OURS: Final = re.compile(r"(`|: )darkroom (?=[a-z])")
 
 
 def show_whatever_comes() -> None:
-    """Let no text end a command: what an output cannot show is replaced there. Once, when the program starts."""
+    """Replace characters that an output cannot show instead of failing. Call once, when the program starts."""
     codecs.register_error("darkroom.shown", _replaced)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -44,26 +44,26 @@ def show_whatever_comes() -> None:
 
 
 def say(text: str) -> None:
-    """A line of data on stdout."""
+    """Print a line of data to stdout."""
     typer.echo(text)
 
 
 def complain(sentence: str) -> None:
-    """A sentence on stderr; commands in it can be pasted."""
+    """Print a sentence to stderr; commands in it are ready to paste."""
     typer.echo(f"{PROGRAM}: {pasteable(sentence)}", err=True)
 
 
 def print_json(value: object) -> None:
-    """JSON on stdout, escaped where the output has no Unicode."""
+    """Print JSON to stdout, escaped if the output has no Unicode."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "").startswith("utf")
     typer.echo(json.dumps(value, indent=2, ensure_ascii=not unicode))
 
 
 def printable(text: object) -> str:
-    """The text on one line without control characters: a prompt must not steer the terminal.
+    """The text on one line without control characters: a prompt must not control the terminal.
 
-    Joined emoji and letters stay joined. Characters that would change the order of what is around them, or show
-    nothing, become �; every kind of space becomes a space.
+    Joined emoji and letters stay joined. Invisible characters, and those that change the order of surrounding text,
+    become �; every kind of space becomes a space.
     """
     said = str(text)
     kept = {at for flag in _FLAG.finditer(said) for at in range(*flag.span())}
@@ -86,7 +86,7 @@ def _joins(letter: str) -> bool:
 
 
 def width_of_stdout() -> int | None:
-    """Columns of the terminal, or those that COLUMNS names; None for a file or a pipe."""
+    """The width of the terminal, or COLUMNS; None for a file or a pipe."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns) > 0:
         return max(WIDTH_MIN, int(columns))
@@ -96,7 +96,7 @@ def width_of_stdout() -> int | None:
 
 
 def program() -> str:
-    """How this program is called here: `darkroom` where the shell finds this one under that name, else its path."""
+    """The name of this program: `darkroom` if the shell finds this one under that name, else its path."""
     typed = Path(sys.argv[0])
     if typed.name != PROGRAM:  # python -m api.cli: the command of that Python
         typed = Path(sys.executable).with_name(PROGRAM)
@@ -109,12 +109,12 @@ def program() -> str:
 
 
 def command(*words: str) -> str:
-    """A command of this program, to be pasted into a shell."""
+    """A command of this program, ready to paste into a shell."""
     return f"{program()} {shlex.join(words)}"
 
 
 def pasteable(sentence: str) -> str:
-    """The sentence with its commands, such as `darkroom up`, as they are called here."""
+    """The sentence with its commands, such as `darkroom up`, under the program's name here."""
     return _OF_OURS.sub(lambda found: f"{found[1]}{program()} ", sentence)
 
 

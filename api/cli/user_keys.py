@@ -1,4 +1,4 @@
-"""What `darkroom users` does, directly on the database. Each returns its status."""
+"""Implements `darkroom users`, directly on the database. Each function returns its status."""
 
 import json
 import time
@@ -22,7 +22,7 @@ from services.unfinished import Canceled, Unfinished
 
 
 def add(dsn: str, owner: str) -> int:
-    """Print a new key on stdout, and what to know about it on stderr."""
+    """Print a new key to stdout, and advice to stderr."""
     try:
         with _connected(dsn) as connection:
             made = users.add(connection, owner)
@@ -38,7 +38,7 @@ def add(dsn: str, owner: str) -> int:
 
 
 def list_users(dsn: str, *, as_json: bool) -> int:
-    """Everybody who ever had a key."""
+    """Everyone who ever had a key."""
     with _connected(dsn) as connection:
         found = users.list_users(connection)
     rows = [
@@ -59,7 +59,7 @@ def list_users(dsn: str, *, as_json: bool) -> int:
 
 
 def revoke(dsn: str, owner: str, *, cancel_jobs: bool, to_cancel: str) -> int:
-    """End the key of an owner, and keep or cancel the owner's jobs.
+    """Revoke an owner's key, and keep or cancel the owner's jobs.
 
     `to_cancel` is the command that cancels them later. 1 if a job could not be canceled.
     """
@@ -74,7 +74,7 @@ def revoke(dsn: str, owner: str, *, cancel_jobs: bool, to_cancel: str) -> int:
         with operate.opened(dsn) as (database, ledger):
             typer.echo(_kept(owner, unfinished.count(database, ledger, owner), to_cancel))
         return 0
-    # An API may believe a key that it has looked up for so long: what it lets in until then is canceled as well.
+    # An API caches a key for this long: jobs that it accepts until then are canceled as well.
     time.sleep(max(0.0, KNOWN_S - (datetime.now(UTC) - revoked.at).total_seconds()) if revoked.already else KNOWN_S)
     with operate.opened(dsn, writes=True) as (database, ledger):
         canceled = unfinished.cancel_all(database, ledger, owner, lambda: datetime.now(UTC))

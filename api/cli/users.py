@@ -1,4 +1,4 @@
-"""`darkroom users`: who may use this Darkroom besides the administrator."""
+"""`darkroom users`: the users of this Darkroom in addition to the administrator."""
 
 import shlex
 from pathlib import Path
@@ -62,5 +62,5 @@ def revoke(
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 
     again = ["darkroom", "users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else [])]
-    dsn = operate.find_dsn_to_write(data_dir, also_without_nats=True)  # a key that leaked cannot wait
+    dsn = operate.find_dsn_to_write(data_dir, also_without_nats=True)  # a leaked key cannot wait
     raise typer.Exit(user_keys.revoke(dsn, name, cancel_jobs=cancel_jobs, to_cancel=shlex.join(again)))

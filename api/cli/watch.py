@@ -1,4 +1,4 @@
-"""`darkroom submit --watch`: a job followed until it ends, live in a terminal, as plain lines elsewhere."""
+"""`darkroom submit --watch`: follow a job until it ends, live in a terminal, as plain lines elsewhere."""
 
 import asyncio
 import contextlib
@@ -22,33 +22,33 @@ Json = dict[str, Any]
 ENDED = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
 
 POLL_S = 2.0
-"""Without news for so long, the job itself is asked: the queue position has no event, and events may be cut off."""
+"""Seconds without news after which the job is read: the queue position has no event, and events may be lost."""
 
 RECONNECT_S = (0.2, 10.0)
-"""First and longest pause before the event stream is opened again; doubling in between."""
+"""First and longest pause, in seconds, before the event stream is opened again; it doubles in between."""
 
 GONE_S_MAX = 120.0
-"""A server that is away for longer is not waited for; the job goes on without us."""
+"""Maximum seconds to wait for an absent server; the job continues."""
 
 
 class Screen(Protocol):
-    """Where the course of a job is shown."""
+    """Shows the progress of a job."""
 
     def standing(self, text: str, step: int, total: int | None) -> None:
-        """How far it is: `step` of `total` denoising steps; `total` is None before a worker has it."""
+        """Show the progress: `step` of `total` denoising steps; `total` is None before a worker has it."""
         ...
 
     def line(self, text: str) -> None:
-        """Something that stays: an asset that was completed or failed."""
+        """Print a permanent line: an asset that was completed or failed."""
         ...
 
     def end(self, status: str) -> None:
-        """It has ended so."""
+        """Show the final status."""
         ...
 
 
 class LiveScreen:
-    """A progress bar; lines scroll by above it."""
+    """A progress bar; lines scroll above it."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -85,7 +85,7 @@ class LiveScreen:
 
 
 class PlainScreen:
-    """Lines for a log: a new standing when it changes, and of the steps each quarter."""
+    """Lines for a log: a new status when it changes, and the steps at each quarter."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -97,7 +97,7 @@ class PlainScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
     def standing(self, text: str, step: int, total: int | None) -> None:
         """See `Screen`."""
@@ -111,21 +111,21 @@ class PlainScreen:
         self._write(text)
 
     def end(self, status: str) -> None:
-        """Whoever asked for the job prints how it ended."""
+        """The caller prints the outcome."""
 
 
 def screen_for(console: Console, write: Callable[[str], None]) -> LiveScreen | PlainScreen:
-    """A bar where there is a terminal that can draw one, whatever FORCE_COLOR says of a pipe."""
+    """A bar in a terminal that can draw one; FORCE_COLOR does not make a pipe one."""
     draws = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
     return LiveScreen(console) if draws else PlainScreen(write)
 
 
 async def watch(client: Client, job: Json, after: int, screen: Screen, place: Place) -> Json:
-    """Follow `job` from position `after` until it ends; the ended job. `place` says where an asset's file is.
+    """Follow `job` from position `after` until it ends; returns the ended job. `place` says where a file is.
 
-    Warnings that `job` has already are not shown again.
+    Warnings that `job` already has are not shown again.
 
-    Raises `ClientError` when the server stays away for two minutes or the job is not there any more.
+    Raises `ClientError` if the server is absent for two minutes or the job no longer exists.
     """
     news: asyncio.Queue[ServerEvent] = asyncio.Queue(maxsize=1000)
     follower = asyncio.create_task(_follow(client, after, news))
@@ -148,7 +148,7 @@ async def watch(client: Client, job: Json, after: int, screen: Screen, place: Pl
 
 
 class _Course:
-    """What was shown of a job so far: nothing is shown twice."""
+    """What was already shown of a job: nothing is shown twice."""
 
     def __init__(self, job: Json, screen: Screen, place: Place) -> None:
         self._job_id = job["id"]
@@ -189,7 +189,7 @@ async def _next(news: "asyncio.Queue[ServerEvent]") -> ServerEvent | None:
 
 
 async def _ask(client: Client, job_id: str, position: int) -> Json:
-    """The job now. A server that is away is waited for, up to a bound: accepted jobs survive its restart."""
+    """The current job. Waits for an absent server, up to a limit: accepted jobs survive its restart."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + GONE_S_MAX
     while True:
@@ -202,11 +202,11 @@ async def _ask(client: Client, job_id: str, position: int) -> Json:
 
 
 async def _follow(client: Client, after: int | str, news: "asyncio.Queue[ServerEvent]") -> None:
-    """Put every event into `news`, over as many connections as it takes; none is lost or doubled in between."""
+    """Put every event into `news`, over any number of connections; none is lost or repeated in between."""
     first_s, longest_s = RECONNECT_S
     pause_s = first_s
     while True:
-        with contextlib.suppress(ClientError):  # whatever it is, asking for the job meets and reports it
+        with contextlib.suppress(ClientError):  # reading the job meets and reports any error
             async for event in client.events(after):
                 after = event.id or after
                 pause_s = first_s
