@@ -54,7 +54,7 @@ def connections_max() -> int:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """uvicorn's connection with limits: a violation is answered with a problem if possible, then it is closed."""
+    """uvicorn's connection with limits: violations are answered with a problem if possible, and end the connection."""
 
     _in_head = True
     _heads = 0

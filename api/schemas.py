@@ -538,7 +538,7 @@ class Problem(Document):
 
 
 class SavedItem(Document):
-    """An item whose job was accepted."""
+    """An accepted item, with its job."""
 
     index: int
     template: str | None

@@ -50,7 +50,7 @@ def up(settings: Settings, *, workers: str) -> int:
     `workers`: as in `api.local_workers`, already checked.
     """
     folder = settings.data_dir.expanduser().absolute()
-    os.umask(0o077)  # the folder holds everybody's pictures, and secrets
+    os.umask(0o077)  # the folder holds pictures of all users, and secrets
     # The port first: if it is taken, nothing is created and nothing is started.
     with _listening(settings, folder) as listening, _servers(settings, folder) as (dsn, nats_url, worker_nats_url):
         with psycopg.connect(dsn, autocommit=True) as connection:

@@ -40,13 +40,13 @@ def rate(
 
 def save(
     assets: AssetNames,
-    undo: Annotated[bool, typer.Option("--undo", help="Save them no longer.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Remove them from the saved assets.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Save assets: keep them for good. `darkroom library --saved` lists them."""
+    """Save assets. `darkroom library --saved` lists them."""
 
     async def act(client: Client, asset_id: str) -> Json:
         return await client.set_saved(asset_id, saved=not undo)
@@ -57,7 +57,7 @@ def save(
 def title(
     asset: OneAsset,
     text: Annotated[str | None, typer.Argument(metavar="TITLE", help="The title.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the title away.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the title.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -76,14 +76,16 @@ def title(
 
 def tag(
     asset: OneAsset,
-    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add; none lists them.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away.")] = False,
+    tags: Annotated[
+        list[str] | None, typer.Argument(metavar="TAG…", help="Tags to add; without any, tags are listed.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove these tags.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Add tags to an asset, or take tags away."""
+    """Add tags to an asset, or remove tags."""
     if remove and not tags:
         raise typer.BadParameter("name the tags to take away")
 
@@ -101,7 +103,7 @@ def tag(
 def trash(
     assets: AssetNames, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
-    """Put assets into the trash. `darkroom restore` takes them back."""
+    """Move assets to the trash. `darkroom restore` restores them."""
 
     async def act(client: Client, asset_id: str) -> Json:
         await client.trash(asset_id)
@@ -113,7 +115,7 @@ def trash(
 def restore(
     assets: AssetNames, as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None
 ) -> None:
-    """Take assets back from the trash."""
+    """Restore assets from the trash."""
 
     async def act(client: Client, asset_id: str) -> Json:
         return await client.restore(asset_id)
@@ -129,7 +131,7 @@ def purge(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete assets of the trash for good: their files go, and there is no way back."""
+    """Delete assets in the trash permanently, with their files."""
     if bool(assets) == everything:
         raise typer.BadParameter("name assets that are in the trash, or give --trash for all of them")
 

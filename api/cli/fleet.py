@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Word = Literal["pause", "drain", "resume"]
 
-Name = Annotated[str, typer.Argument(metavar="POOL|WORKER", help="A pool, as sdxl, or a worker, as worker.gpu-1.")]
-Reason = Annotated[str | None, typer.Option(help="Why, for whoever looks at it later.")]
+Name = Annotated[
+    str, typer.Argument(metavar="POOL|WORKER", help="A pool such as sdxl, or a worker such as worker.gpu-1.")
+]
+Reason = Annotated[str | None, typer.Option(help="The reason, for later readers.")]
 
 SAID: dict[Word, str] = {"pause": "paused", "drain": "drained", "resume": "resumed"}
 
 
 def workers(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
-    """List workers and pools: who is there, doing what, since when."""
+    """List workers and pools: their states, their jobs, and since when."""
     finish(_workers(find_server(url, token, data_dir), as_json=as_json))
 
 
@@ -39,7 +41,7 @@ def pause(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let a pool or worker take no further job. What runs goes on, new jobs wait."""
+    """Pause a pool or worker. Running jobs continue, new jobs wait."""
     finish(_change(find_server(url, token, data_dir), "pause", name, reason, as_json=as_json))
 
 
@@ -51,7 +53,10 @@ def drain(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Pause it, to switch it off: `darkroom workers` says when its last job ended."""
+    """Pause a pool or worker to empty it.
+
+    `darkroom workers` shows when its last job has ended.
+    """
     finish(_change(find_server(url, token, data_dir), "drain", name, reason, as_json=as_json))
 
 
@@ -75,7 +80,7 @@ def priority(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Hand a waiting job out earlier or later, whoever's it is."""
+    """Change the priority of a waiting job of any owner."""
     finish(_reprioritize(find_server(url, token, data_dir), job_named(job), value, as_json=as_json))
 
 

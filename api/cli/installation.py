@@ -70,7 +70,9 @@ def up(
 
 
 def run(
-    services: Annotated[list[Service], typer.Argument(metavar="SERVICE…", help="One or several; `worker` runs alone.")],
+    services: Annotated[
+        list[Service], typer.Argument(metavar="SERVICE…", help="One or more services; `worker` runs alone.")
+    ],
 ) -> None:
     """Run single services in the foreground.
 
@@ -94,13 +96,13 @@ def rebuild(
     view: Annotated[str | None, typer.Argument(metavar="VIEW", help="The view's name.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every view.")] = False,
     as_of: Annotated[
-        int | None, typer.Option(min=0, metavar="POSITION", help="As it was then, beside the live view.")
+        int | None, typer.Option(min=0, metavar="POSITION", help="The state at this position, next to the live view.")
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Rebuild views from the ledger.
 
-    Everything goes on meanwhile. Prints rate and checksums.
+    All services keep running. Prints rate and checksums.
     """
     from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
@@ -112,7 +114,7 @@ def rebuild(
 def verify(data_dir: DataDir = None) -> None:
     """Recompute the hash chain and every view.
 
-    Exit status 1, and the position, where something does not fit.
+    If something does not match, prints its position; the exit status is then 1.
     """
     from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
@@ -122,7 +124,7 @@ def verify(data_dir: DataDir = None) -> None:
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database's schema up to date.
 
-    `darkroom up` does it by itself.
+    `darkroom up` does this automatically.
     """
     from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
@@ -130,15 +132,17 @@ def migrate(data_dir: DataDir = None) -> None:
 
 
 def restored(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")] = False,
-    discard: Annotated[bool, typer.Option("--discard", help="Go on without what the backup does not have.")] = False,
-    declare: Annotated[bool, typer.Option("--declare", help="Begin a new epoch though nothing differs.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Continue without the events that the backup lacks.")
+    ] = False,
+    declare: Annotated[bool, typer.Option("--declare", help="Begin a new epoch even if nothing differs.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Go on after an older backup of Postgres was restored.
+    """Repair the ledger after a restore of an older backup of Postgres.
 
-    Takes back what the stream LEDGER of NATS still has of the lost events, and lets writes go on. See docs/backup.md.
+    Restores the lost events that the stream LEDGER of NATS still has, and allows writes again. See docs/backup.md.
     """
     from api.cli import operate  # noqa: PLC0415 - brings Postgres
 
@@ -147,21 +151,21 @@ def restored(
 
 def export(
     given: Annotated[list[str], typer.Argument(metavar="[ID] FILE", help="The job or batch, and the file to write.")],
-    every: Annotated[bool, typer.Option("--all", help="Everything, of every owner.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Everything of all owners.")] = False,
     unfinished: Annotated[
         bool,
         typer.Option(
-            help="With --all: also jobs that have not ended. They go on where it is imported, and this Darkroom must "
-            "not run any more: for moving an installation for good."
+            help="With --all: include jobs that have not ended. They continue after the import, and this Darkroom must "
+            "not run again: for moving an installation permanently."
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing FILE.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write a job, a batch or everything into one file, a bundle.
+    """Export a job, a batch or everything into one file, a bundle.
 
-    `darkroom import` takes it in elsewhere: events, ids and files are the same there. Keys and tokens are not in it.
+    `darkroom import` imports it elsewhere: events, ids and files are the same there. Keys and tokens are not included.
     """
     from api.cli import bundles  # noqa: PLC0415 - brings Postgres
 
@@ -176,13 +180,13 @@ def export(
 
 
 def import_bundle(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `darkroom export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `darkroom export`.")],
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Take in a bundle of another installation, all of it or nothing.
+    """Import a bundle of another installation, completely or not at all.
 
-    What is here already stays as it is; the same bundle again changes nothing. Everything may go on meanwhile.
+    Existing data stays unchanged; importing the same bundle again changes nothing. All services may keep running.
     """
     from api.cli import bundles  # noqa: PLC0415 - brings Postgres
 
@@ -190,9 +194,9 @@ def import_bundle(
 
 
 def find_faults(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Look for what is wrong, and say how to mend it.
+    """Find faults of the installation, and print how to repair them.
 
-    Works with and without a running server, and changes nothing. Exit status 1 when something is wrong.
+    Works with and without a running server, and changes nothing. The exit status is 1 if there is a fault.
     """
     from api.cli.doctor import doctor  # noqa: PLC0415 - brings Postgres
 

@@ -13,8 +13,8 @@ Token = Annotated[
     str | None, typer.Option(help="The token. Default: DARKROOM_TOKEN, else `admin.token` in the data folder.")
 ]
 DataDir = Annotated[Path | None, typer.Option(help="The data folder. Default: DARKROOM_DATA_DIR.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, newest first.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number, newest first.")]
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="The asset: its id, or JOB/INDEX.")]

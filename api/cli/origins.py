@@ -21,7 +21,7 @@ from services.media.bounded import DecodingUnavailable, probe, read_origin
 Json = dict[str, Any]
 
 OF_THE_CONTAINER = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
-"""Metadata of every MP4, whatever program wrote it."""
+"""Metadata of every MP4, independent of the program that wrote it."""
 
 Pixels = Literal["unchanged", "changed", "unknown"]
 

@@ -40,18 +40,18 @@ AsOf = Annotated[
     typer.Option(
         min=0,
         metavar="POSITION",
-        help="As it was at this position of the ledger. Reads the database, as `darkroom rebuild` does.",
+        help="The state at this position of the ledger. Reads the database, like `darkroom rebuild`.",
     ),
 ]
-Owner = Annotated[str, typer.Option(help="With --as-of: whose. Default: the administrator's.")]
+Owner = Annotated[str, typer.Option(help="With --as-of: the owner. Default: the administrator.")]
 
 
 def jobs(
-    status: Annotated[JobStatus | None, typer.Option(help="Only those of this status.")] = None,
-    job_type: Annotated[str | None, typer.Option("--type", help="Only those of this job type.")] = None,
-    batch: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this batch.")] = None,
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    job_type: Annotated[str | None, typer.Option("--type", help="Only jobs of this job type.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="ID", help="Only jobs of this batch.")] = None,
     limit: Limit = 20,
-    dead: Annotated[bool, typer.Option("--dead", help="Everybody's jobs that failed. For administrators.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Failed jobs of all owners. For administrators.")] = False,
     as_of: AsOf = None,
     owner: Owner = "admin",
     as_json: AsJson = False,
@@ -79,16 +79,17 @@ def jobs(
 
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="ID|FILE", help="A job, an asset (its id, or JOB/INDEX), or a file of Darkroom's.")
+        str,
+        typer.Argument(metavar="ID|FILE", help="A job, an asset (its id, or JOB/INDEX), or a file made by Darkroom."),
     ],
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show a job or an asset and where its files are, or which job a file is of.
+    """Show a job or an asset with its files, or the job of a file.
 
-    Of a file it also says whether its pixels are still those that the ledger knows; exit status 1 where they are not.
+    For a file it also says whether its pixels are those in the ledger; the exit status is 1 if they are not.
     """
     if os.path.isfile(what):  # false for names that no file can have; Path.is_file raises
         from api.cli import origins  # noqa: PLC0415 - decodes files; nothing else here does
@@ -116,7 +117,7 @@ def watch(
 ) -> None:
     """Follow a job until it has ended.
 
-    Ctrl-C stops watching and leaves the job running. Exit status 1 when it did not succeed.
+    Ctrl-C stops watching; the job keeps running. The exit status is 1 if it did not succeed.
     """
     job_id = job_named(job)
     finish(_follow(find_server(url, token, data_dir), job_id, out, as_json=as_json))
@@ -124,8 +125,8 @@ def watch(
 
 def download(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or assets: their ids, or JOB/INDEX.")],
-    out: Annotated[Path, typer.Option(help="The folder to download to.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there with other content.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder to download the files to.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files that differ.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -133,20 +134,20 @@ def download(
 ) -> None:
     """Download the files of jobs or assets.
 
-    Prints the path of each. What is there already stays; a file is checked against the hash that the ledger has.
+    Prints the path of each. Existing files are kept; each file is checked against the hash in the ledger.
     """
     named = [_named(each, "not the id of a job or an asset") for each in ids]
     finish(_download(find_server(url, token, data_dir), named, out, force=force, as_json=as_json))
 
 
 def library(
-    search: Annotated[str | None, typer.Option("--search", "-q", help="Words of prompts, titles and tags.")] = None,
+    search: Annotated[str | None, typer.Option("--search", "-q", help="Words in prompts, titles and tags.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only images, or only videos.")] = None,
-    saved: Annotated[bool, typer.Option("--saved", help="Only saved ones.")] = False,
-    tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
-    min_score: Annotated[int | None, typer.Option(min=1, max=5, help="Only those rated so or better.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
-    trashed: Annotated[bool, typer.Option("--trashed", help="What is in the trash.")] = False,
+    saved: Annotated[bool, typer.Option("--saved", help="Only saved assets.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Only assets with this tag.")] = None,
+    min_score: Annotated[int | None, typer.Option(min=1, max=5, help="Only assets with this rating or better.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only assets of this model.")] = None,
+    trashed: Annotated[bool, typer.Option("--trashed", help="The assets in the trash.")] = False,
     limit: Limit = 20,
     as_of: AsOf = None,
     owner: Owner = "admin",
@@ -178,7 +179,7 @@ def library(
 
 
 def types(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
-    """List the job types: what can be submitted."""
+    """List the job types that can be submitted."""
     finish(_types(find_server(url, token, data_dir), as_json=as_json))
 
 
@@ -208,9 +209,9 @@ def cancel(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Stop jobs; what is completed stays.
+    """Cancel jobs; completed outputs are kept.
 
-    With --json an object for one job, a list for several. Exit status 1 when one of them could not be asked to stop.
+    --json prints an object for one job, a list for several. The exit status is 1 if one of them could not be canceled.
     """
     job_ids = [job_named(job) for job in jobs]
     finish(_cancel(find_server(url, token, data_dir), job_ids, as_json=as_json))

@@ -12,7 +12,8 @@ from api.cli.terminal import DONE, print_json
 def sign_in(as_json: AsJson = False, url: Url = None, token: Token = None, data_dir: DataDir = None) -> None:
     """Print a link that signs a browser in, once, within a day.
 
-    It signs in whoever the token or API key belongs to. The session ends after 30 days, or with that token or key.
+    The browser is signed in as the owner of the token or API key. The session ends after 30 days, or with that token or
+    key.
     """
     finish(_sign_in(find_server(url, token, data_dir), as_json=as_json))
 

@@ -36,7 +36,7 @@ def submit(
     prompt: Annotated[
         str | None,
         typer.Argument(
-            help="What to make; - reads it from stdin, @FILE from a file. With --like, the job's own unless given."
+            help="The prompt; - reads it from stdin, @FILE from a file. Default with --like: the job's prompt."
         ),
     ] = None,
     job_type: Annotated[
@@ -44,45 +44,50 @@ def submit(
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(metavar="JOB", help="Take over the inputs of this job, its seed too; other options change them."),
+        typer.Option(
+            metavar="JOB", help="Reuse the inputs of this job, including its seed; other options change them."
+        ),
     ] = None,
-    quantity: Annotated[int | None, typer.Option(help="How many: 1, 3 or 6 images.")] = None,
+    quantity: Annotated[int | None, typer.Option(help="Number of outputs: 1, 3 or 6 images.")] = None,
     seed: Annotated[
         str | None,
         typer.Option(
             metavar="N|random",
-            help="Seed of the first; the others count up from it. Default: random; with --like, the job's.",
+            help="Seed of the first output; the others count up from it. Default: random; with --like, the job's.",
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, as in steps=20.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter, such as steps=20.")
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="What not to make; also - or @FILE.")] = None,
+    negative: Annotated[str | None, typer.Option(help="The negative prompt; also - or @FILE.")] = None,
     references: Annotated[
         list[str] | None,
         typer.Option(
             "--reference",
             metavar="TYPE=FILE[@STRENGTH]",
-            help="A picture that guides: composition, style or character; a file here, media:ID or asset:ID; 0.1 to 1.",
+            help="A reference picture: composition, style or character; a local file, media:ID or asset:ID; 0.1 to 1.",
         ),
     ] = None,
     image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The picture that a video starts from; also media:ID, asset:ID.")
+        str | None, typer.Option(metavar="FILE", help="The first picture of a video; also media:ID, asset:ID.")
     ] = None,
     video: Annotated[
         str | None, typer.Option(metavar="FILE", help="The video to extend; also media:ID, asset:ID.")
     ] = None,
-    priority: Annotated[int | None, typer.Option(help="-10 to 10; higher goes first.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it with a progress bar until it has ended.")] = False,
+    priority: Annotated[int | None, typer.Option(help="-10 to 10; higher runs first.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the job with a progress bar until it has ended.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to download the files to; implies --watch.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Submit a job. Files of this machine are uploaded first.
+    """Submit a job. Local files are uploaded first.
 
-    With --like JOB, the inputs of that job with what else is said here; what cannot be taken over is said on stderr.
+    With --like JOB, the inputs of that job with the changes on the command line; stderr lists the inputs that cannot be
+    reused.
     """
     if prompt is None and like is None:
         raise typer.BadParameter("Missing argument 'PROMPT', or --like JOB")
@@ -108,7 +113,7 @@ def submit(
 
 def retry(
     job: JobName,
-    dead: Annotated[bool, typer.Option("--dead", help="Anybody's job of `jobs --dead`, for its owner.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Any job of `jobs --dead`, for its owner.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -121,16 +126,16 @@ def retry(
 
 
 def enhance(
-    prompt: Annotated[str, typer.Argument(help="What to make; - reads it from stdin, @FILE from a file.")],
-    job_type: Annotated[str, typer.Option("--type", help="The job type that it is meant for.")] = JOB_TYPE,
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from stdin, @FILE from a file.")],
+    job_type: Annotated[str, typer.Option("--type", help="The job type that the prompt is for.")] = JOB_TYPE,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a prompt richer, without a job.
+    """Enhance a prompt, without a job.
 
-    Prints the richer prompt, and on stderr who made it.
+    Prints the enhanced prompt, and its enhancer on stderr.
     """
     words = prompt_named(prompt)
     finish(_enhance(find_server(url, token, data_dir), words, job_type, as_json=as_json))
@@ -152,9 +157,11 @@ def upload(
 
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .toml file; docs/cli.md describes both.")],
-    name: Annotated[str | None, typer.Option(help="The batch's name. Default: that in the file, or its name.")] = None,
-    collection: Annotated[str | None, typer.Option(help="The assets are called COLLECTION - TEMPLATE.")] = None,
-    job_type: Annotated[str, typer.Option("--type", help="The job type of items that name none.")] = JOB_TYPE,
+    name: Annotated[
+        str | None, typer.Option(help="The batch's name. Default: the name in the file, or the file's name.")
+    ] = None,
+    collection: Annotated[str | None, typer.Option(help="Assets are named COLLECTION - TEMPLATE.")] = None,
+    job_type: Annotated[str, typer.Option("--type", help="The job type of items without one.")] = JOB_TYPE,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -162,7 +169,7 @@ def batch(
 ) -> None:
     """Submit many jobs together, one for each row or item of a file.
 
-    Each is accepted or rejected by itself. Exit status 1 when one was rejected; stderr says which, and why.
+    Each is accepted or rejected independently. The exit status is 1 if one was rejected; stderr says which, and why.
     """
     from api.cli.batch_file import read_batch  # noqa: PLC0415 - only this command reads them
 
@@ -194,7 +201,7 @@ def value_of(text: str) -> Any:
 
 
 def seed_of(text: str | None, *, like: bool) -> int | str | None:
-    """A seed or None; the default is random, or the seed of the job whose inputs are reused."""
+    """A seed or None; the default is random, or the seed of the reused job."""
     if text is None or (text.isascii() and text.isdecimal()):
         return None if text is None else int(text)
     if text != RANDOM_SEED:
@@ -205,7 +212,7 @@ def seed_of(text: str | None, *, like: bool) -> int | str | None:
 async def _submit(
     server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool, like: str | None
 ) -> int:
-    """Submit, and follow the job if requested. `like`: a job whose inputs `body` changes."""
+    """Submit, and follow the job if requested. `like`: the job with the inputs that `body` changes."""
     _require_utf8(body)
     if out is not None:
         make_folder(out)

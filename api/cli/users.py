@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The user: a to z, 0 t
 def users(context: typer.Context) -> None:
     """Add, list and revoke users.
 
-    Each has an API key, and sees what is his own. Works directly on the database, as `darkroom migrate` does.
+    Each user has an API key, and sees only their own data. Works directly on the database, like `darkroom migrate`.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -24,9 +24,9 @@ def users(context: typer.Context) -> None:
 
 @app.command()
 def add(name: Name, data_dir: DataDir = None) -> None:
-    """Make an API key for a user.
+    """Create an API key for a user.
 
-    The key goes to stdout, this once: only its hash is kept.
+    Prints the key to stdout once: only its hash is stored.
     """
     from api.cli import operate, user_keys  # noqa: PLC0415 - brings Postgres
 
@@ -35,11 +35,11 @@ def add(name: Name, data_dir: DataDir = None) -> None:
 
 @app.command(name="list")
 def list_users(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False, data_dir: DataDir = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, data_dir: DataDir = None
 ) -> None:
     """List users.
 
-    With when each got the latest key, and when it was revoked.
+    With the times of the latest key and of its revocation.
     """
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 
@@ -50,14 +50,14 @@ def list_users(
 def revoke(
     name: Name,
     cancel_jobs: Annotated[
-        bool, typer.Option("--cancel-jobs/--keep-jobs", help="What happens to the user's jobs that wait or run.")
+        bool, typer.Option("--cancel-jobs/--keep-jobs", help="Cancel or keep the user's waiting and running jobs.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """End a user's key; keep or cancel the jobs.
+    """Revoke a user's key; keep or cancel the jobs.
 
-    What the user owns stays, and a new key shows all of it again. Jobs that wait or run go on, unless you cancel them
-    with --cancel-jobs: now, or later with the same command.
+    The user's data is kept, and a new key gives access to all of it again. Waiting and running jobs continue, unless
+    you cancel them with --cancel-jobs: now, or later with the same command.
     """
     from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
 

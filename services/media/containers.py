@@ -38,7 +38,8 @@ CUT_OFF_S: Final = 0.1
 """Seconds by which a complete file may be shorter than announced; containers round, and encoders pad."""
 
 UNANNOUNCED: Final = frozenset({Format.MP3, Format.OGG, Format.WAV})
-"""Containers whose length FFmpeg computes from the file's size: a file that is cut off is a complete, shorter sound."""
+"""Containers for which FFmpeg computes the length from the file's size: a file that is cut off is a complete, shorter
+sound."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures by way of Pillow, as a browser shows them: upright, in sRGB, on white paper.
+"""Decodes pictures with Pillow as a browser shows them: upright, in sRGB, on white.
 
 A picture is decoded once and then converted a band of rows at a time, so that no second copy of it is held.
 """
@@ -32,17 +32,17 @@ from services.media.formats import IMAGE_TYPES, Format
 from services.media.kinds import PIXELS_MAX, Loss, UnreadableMedia, one_line, too_large
 
 PLUGINS: Final = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
-"""Imported for what they register: the only decoders of pictures."""
+"""Imported for their registration: the only decoders of pictures."""
 
 BAND_PIXELS: Final = 1024 * 1024
 
 PROFILED_MODES: Final = {"RGB ": {"RGB"}, "GRAY": {"L"}, "CMYK": {"CMYK"}}
-"""The colour space of a profile, and the modes of pictures that it can belong to."""
+"""The colour space of a profile, and the modes of pictures that it can apply to."""
 
 SRGB_ENCODING: Final = Encoding()
 
 NEARLY: Final = 2
-"""A profile that moves no colour further than this, of 255, is sRGB by another name."""
+"""A profile that moves every colour by at most this much, of 255, is sRGB by another name."""
 
 GAMMA_OF_SRGB: Final = 0.45455
 GAMMA_TOLERANCE: Final = 0.005
@@ -85,15 +85,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """What the numbers of a picture mean, and how they become sRGB. `unread`: it has a profile that is of no use."""
+    """How the values of a picture become sRGB. `unread`: it has a profile that cannot be used."""
 
     profile: bytes | None = None
     encoding: Encoding = SRGB_ENCODING
     unread: bool = False
 
     def shown(self, band: Image.Image) -> NDArray[np.uint8]:
-        """A part of the picture in sRGB; what is transparent is white: colours hidden in it are no part of it."""
-        if band.mode.startswith("I") or band.mode == "F":  # Pillow would not scale 16 bits of grey but cut off at 255
+        """A part of the picture in sRGB; transparent pixels are white: colours hidden in them do not count."""
+        if band.mode.startswith("I") or band.mode == "F":  # Pillow would not scale 16 bits of grey but clip at 255
             band = Image.fromarray((np.asarray(band).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
         alpha = None
         if band.has_transparency_data:
@@ -112,27 +112,27 @@ class Colours:
             grey = _transform(self.profile, "L") if band.mode == "RGB" else None
             if transform is not None:
                 band = transform.apply(band)
-            elif grey is not None:  # that has transparency
+            elif grey is not None:  # with transparency
                 band = grey.apply(band.convert("L"))
         band = band.convert("RGB")
         return band if self.encoding.is_srgb else Image.fromarray(to_srgb(np.asarray(band), self.encoding))
 
 
 def open_picture(content: bytes, found: Format) -> Picture:
-    """Decode a picture. Raises `UnreadableMedia` for one that is broken, animated or too large."""
+    """Decode a picture. Raises `UnreadableMedia` if it is damaged, animated or too large."""
     try:
         image: Image.Image = Image.open(io.BytesIO(content), formats=[found.value])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableMedia(too_large("The picture", PIXELS_MAX)) from None
     except MemoryError:
         raise
-    except UnidentifiedImageError:  # whose text is an address in memory
+    except UnidentifiedImageError:  # its text is an address in memory
         raise UnreadableMedia(f"The picture is cut off or damaged: it cannot be read as {found.name}.") from None
-    except Exception as error:  # at damage Pillow's readers raise what they meet, IndexError as well as OSError
+    except Exception as error:  # on damaged files Pillow's readers raise anything, IndexError as well as OSError
         raise _damaged(error) from None
     if image.width * image.height > PIXELS_MAX:
         raise UnreadableMedia(too_large(f"A picture of {image.width} x {image.height}", PIXELS_MAX))
-    is_multi_picture = image.format == "MPO"  # a JPEG with a preview or a second view behind: the first is the picture
+    is_multi_picture = image.format == "MPO"  # a JPEG followed by a preview or a second view: the first is the picture
     if getattr(image, "is_animated", False) and not is_multi_picture:
         raise UnreadableMedia("The picture is animated; bring a single picture, or a video.")
     try:
@@ -151,7 +151,7 @@ def open_picture(content: bytes, found: Format) -> Picture:
 
 
 def shown(picture: Picture) -> Image.Image:
-    """What it shows, in RGB. Nothing else of the file goes along: no profile, no place, no camera."""
+    """What it shows, in RGB, without metadata: no profile, no location, no camera."""
     made = Image.new("RGB", (picture.width, picture.height))
     top = 0
     for band in picture.bands():
@@ -161,7 +161,7 @@ def shown(picture: Picture) -> Image.Image:
 
 
 def shown_small(picture: Picture, side_max: int) -> Image.Image:
-    """What it shows, at most so many pixels a side; reduced a band at a time, so that it is never held whole in RGB."""
+    """What it shows, with at most this many pixels per side; reduced band by band, never held whole in RGB."""
     by = max(1, max(picture.width, picture.height) // (2 * side_max))
     made = Image.new("RGB", (-(-picture.width // by), -(-picture.height // by)))
     top = 0
@@ -195,7 +195,7 @@ def _damaged(error: Exception) -> UnreadableMedia:
 
 
 def _colours(image: Image.Image, content: bytes, found: Format) -> Colours:
-    """In the order that the PNG specification has: code points, a profile, sRGB, gamma and chromaticities."""
+    """In the order of the PNG specification: code points, a profile, sRGB, gamma and chromaticities."""
     code_points = _png_code_points(content) if found is Format.PNG else None
     if code_points is not None:
         return Colours(encoding=encoding_of(*code_points))
@@ -212,7 +212,7 @@ def _colours(image: Image.Image, content: bytes, found: Format) -> Colours:
 
 
 def _losses(colours: Colours) -> Iterator[Loss]:
-    """What does not come out as the file says."""
+    """Losses of colour information."""
     if colours.unread:
         yield Loss(
             WarningCode.COLOUR_PROFILE_IGNORED,
@@ -226,13 +226,13 @@ def _losses(colours: Colours) -> Iterator[Loss]:
 
 
 def _fits(profile: bytes, mode: str) -> bool:
-    """Whether LittleCMS converts pictures of this mode, or of the one that they become, by this profile."""
+    """Whether LittleCMS can convert pictures of this mode, or of the converted mode, with this profile."""
     modes = {mode, "RGB", "L"} if mode != "CMYK" else {mode}
     return any(_transform(profile, each) is not None for each in modes)
 
 
 def _png_code_points(content: bytes) -> tuple[int, int] | None:
-    """What its cICP chunk says: primaries and transfer; None where there is none before the data."""
+    """The primaries and transfer of its cICP chunk; None if there is none before the data."""
     for name, data in chunks(content):
         if name == b"cICP" and len(data) >= 4:
             return data[0], data[1]
@@ -271,7 +271,7 @@ def _png_encoding(info: dict[Any, Any]) -> Encoding:
 
 
 def _avif_code_points(content: bytes) -> tuple[int, int] | None:
-    """What its colour box says: primaries and transfer."""
+    """The primaries and transfer of its colour box."""
     for name, start, stop in boxes(content):
         if name == b"meta":
             at = content.find(b"colrnclx", start, stop)
@@ -282,7 +282,7 @@ def _avif_code_points(content: bytes) -> tuple[int, int] | None:
 
 
 def _known_profile(profile: bytes) -> bytes | None:
-    """The profile; None for one that cannot be read or is sRGB, as browsers take it."""
+    """The profile; None if it cannot be read or is what browsers treat as sRGB."""
     transform = _transform(profile, "RGB")
     if transform is None:
         return profile if _transform(profile, "L") or _transform(profile, "CMYK") else None

@@ -48,7 +48,7 @@ where status = 'waiting' and (not_before is null or not_before <= clock_timestam
 group by pool order by pool
 
 -- name: missing_models
--- Models whose last job within the hour failed because no worker could load them.
+-- Models for which the last job within the hour failed because no worker could load them.
 select recipe ->> 'model' as model from views.jobs
 where finished_at > clock_timestamp() - interval '1 hour' and status in ('succeeded', 'partially_succeeded', 'failed')
 group by recipe ->> 'model'

@@ -31,7 +31,7 @@ class Epoch:
 
     @property
     def short(self) -> str:
-        """The epoch's form in an event id; empty for the first, whose ids are plain positions."""
+        """The epoch's form in an event id; empty for the first, which has plain positions as ids."""
         return "" if self.number == 0 else self.epoch.hex[:SHORT]
 
 
