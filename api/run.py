@@ -246,7 +246,7 @@ async def _record(core: Core, stop: asyncio.Event) -> None:
 
 
 async def _reap(core: Core, stop: asyncio.Event) -> None:
-    """Requeues abandoned jobs, and deletes their files."""
+    """Runs the reaper and the sweeper."""
     async with asyncio.TaskGroup() as group:
         group.create_task(Reaper(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
         # A separate task: if its failure stopped the reaper, no lease would expire meanwhile.

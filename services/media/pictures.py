@@ -62,12 +62,12 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width in pixels."""
         return self.image.width
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels."""
         return self.image.height
 
     def bands(self, rows_of: int = 1) -> Iterator[NDArray[np.uint8]]:
