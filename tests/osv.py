@@ -30,7 +30,7 @@ class Finding:
     mended_in: frozenset[str]
 
     def __str__(self) -> str:
-        """For the one who has to mend it."""
+        """For the person who repairs it."""
         package, version = self.pin
         mended = f"mended in {', '.join(sorted(self.mended_in))}" if self.mended_in else "not mended by any version yet"
         return f"{package} {version}: {', '.join(sorted(self.names))}: {self.summary or 'no summary'} ({mended})"

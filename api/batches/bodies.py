@@ -17,8 +17,6 @@ from domain.recipe import SEED_MAX
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Maximum bytes: a thousand items of 8 kB each, several times the size of a long prompt with its parameters."""
 
-"""Assets are named after collection and template; both together stay readable."""
-
 PROMPT_IN_NAME_CHARACTERS: Final = 80
 """Characters of the prompt in the name of an unnamed comparison: enough to recognise it."""
 

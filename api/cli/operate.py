@@ -131,7 +131,7 @@ def verify(dsn: str) -> int:
             folded = rebuilding.matches_ledger(database, ledger, view)
             fits &= folded.same is not False
             verdict = (
-                "fits" if folded.same is not False else f"does not fit, mend it with: darkroom rebuild {view.name}"
+                "fits" if folded.same is not False else f"does not fit, repair it with: darkroom rebuild {view.name}"
             )
             typer.echo(f"{view.name}: {verdict}; {folded.rows:,} rows, position {folded.position:,}")
     return 0 if fits else 1

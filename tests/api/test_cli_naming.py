@@ -221,7 +221,7 @@ def test_the_doctor_has_one_line_for_one_cause() -> None:
     ]
     assert lines_of(found) == [
         "ok       settings",
-        "FAULT    postgres, schema, views: Postgres cannot be reached.\n         Mend: Start it.",
+        "FAULT    postgres, schema, views: Postgres cannot be reached.\n         Fix: Start it.",
         "skipped  nats, api: nothing runs",
         "ok       disk",
     ]

@@ -97,7 +97,7 @@ def test_a_view_that_was_changed_is_named_and_a_rebuild_mends_it(
     with psycopg.connect(dsn) as connection:
         connection.execute("update views.jobs set priority = 9")
     assert operate.verify(dsn) == 1
-    assert "jobs: does not fit, mend it with: darkroom rebuild jobs" in capsys.readouterr().out
+    assert "jobs: does not fit, repair it with: darkroom rebuild jobs" in capsys.readouterr().out
     assert operate.rebuild(dsn, "jobs", None) == 0
     assert "which differs from before" in capsys.readouterr().out
     assert operate.verify(dsn) == 0

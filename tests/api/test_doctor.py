@@ -87,7 +87,7 @@ def look(scene: Scene, check: str) -> Finding:
 def fault(scene: Scene, check: str) -> str:
     finding = look(scene, check)
     assert finding.status == "fault", finding
-    assert finding.mend
+    assert finding.remedy
     return finding.what
 
 
@@ -420,7 +420,7 @@ def test_the_command_says_so_and_its_status_is_one(
     assert status_of(["doctor", "--json"]) == 1
     findings = json.loads(capsys.readouterr().out)
     assert [one["check"] for one in findings] == [name for name, _ in CHECKS]
-    assert findings[0]["mend"]
+    assert findings[0]["remedy"]
 
 
 def test_without_anything_it_is_content(capsys: pytest.CaptureFixture[str]) -> None:

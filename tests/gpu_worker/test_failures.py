@@ -1,4 +1,4 @@
-"""What the ledger keeps of an error: enough to mend it, bounded, and never a secret."""
+"""What the ledger keeps of an error: enough to repair it, bounded, and never a secret."""
 
 import logging
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def test_a_darkroom_that_runs_is_well_and_one_that_was_killed_is_not(
             "ledger",
             "api",
         }
-        assert "darkroom up" in found["left over"]["mend"]
+        assert "darkroom up" in found["left over"]["remedy"]
         running.start()
         running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
         assert [name for name, one in examined(running)[1].items() if one["status"] == "fault"] == ["queue"]

@@ -1,4 +1,4 @@
-"""`darkroom doctor`: looks for the likeliest faults, and says how to mend each. Changes nothing.
+"""`darkroom doctor`: looks for the likeliest faults, and says how to repair each. Changes nothing.
 
 Each check is a function that takes the scene and raises `Fault`, or `Skipped` where it has nothing to look at.
 """
@@ -58,7 +58,7 @@ def lines_of(found: Sequence[Finding]) -> list[str]:
     causes: dict[tuple[object, ...], list[Finding]] = {}
     for finding in found:
         own = finding.check if finding.status == "ok" else ""
-        causes.setdefault((finding.status, finding.what, finding.mend, own), []).append(finding)
+        causes.setdefault((finding.status, finding.what, finding.remedy, own), []).append(finding)
     return [replace(same[0], check=", ".join(each.check for each in same)).line() for same in causes.values()]
 
 
@@ -72,12 +72,12 @@ def finding_of(name: str, check: Callable[[Scene], None], scene: Scene) -> Findi
     try:
         check(scene)
     except Fault as fault:
-        return Finding(name, "fault", _clean(fault.what), fault.mend)
+        return Finding(name, "fault", _clean(fault.what), fault.remedy)
     except Skipped as skipped:
         return Finding(name, "skipped", str(skipped))
     except Exception as error:  # a check that breaks is a finding as well: something is as nobody foresaw
         what = f"The check broke off: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return Finding(name, "fault", _clean(what), "Mend what the other checks found first, and run it again.")
+        return Finding(name, "fault", _clean(what), "Fix what the other checks found first, and run it again.")
     return Finding(name, "ok")
 
 

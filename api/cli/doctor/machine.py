@@ -112,8 +112,8 @@ def worker_able(scene: Scene) -> None:
         raise Fault(checked.stderr.strip(), "Change that variable; `darkroom settings` says what it takes.")
     if checked.returncode != 0:
         said = checked.stdout.splitlines() or [checked.stderr.strip() or "The worker does not start."]
-        what, _, mend = said[0].partition("\t")
-        raise Fault(what, mend or "python -m gpu_worker says more.")
+        what, _, remedy = said[0].partition("\t")
+        raise Fault(what, remedy or "python -m gpu_worker says more.")
     listed = {line.split("\t")[0]: line.split("\t")[1] for line in _run([*command, "--settings"]).stdout.splitlines()}
     able = {entry.partition("=")[0] for entry in listed["DARKROOM_MODELS"].split(",")}
     pools = set(listed["DARKROOM_POOLS"].split(","))

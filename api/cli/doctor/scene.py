@@ -13,12 +13,12 @@ from services.settings import PREFIX, Settings
 
 
 class Fault(Exception):
-    """Something is wrong. `what` and `mend` are a sentence or two each."""
+    """Something is wrong. `what` and `remedy` are a sentence or two each."""
 
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
         self.what = what
-        self.mend = mend
+        self.remedy = remedy
 
 
 class Skipped(Exception):
@@ -32,11 +32,11 @@ class Finding:
     check: str
     status: Literal["ok", "fault", "skipped"]
     what: str = ""
-    mend: str = ""
+    remedy: str = ""
 
     def document(self) -> dict[str, str]:
         """For programs."""
-        return {"check": self.check, "status": self.status, "what": self.what, "mend": self.mend}
+        return {"check": self.check, "status": self.status, "what": self.what, "remedy": self.remedy}
 
     def line(self) -> str:
         """For people."""
@@ -46,7 +46,7 @@ class Finding:
             case "skipped":
                 return f"skipped  {self.check}: {self.what}"
             case _:
-                return f"FAULT    {self.check}: {self.what}\n         Mend: {self.mend}"
+                return f"FAULT    {self.check}: {self.what}\n         Fix: {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

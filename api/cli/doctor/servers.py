@@ -58,7 +58,7 @@ def store_usable(scene: Scene) -> None:
     if scene.given.blobs_url is None and not scene.folder.exists():
         raise Skipped("nothing has run on the data folder yet; `darkroom up` makes it")  # and a look makes nothing
     url = scene.given.blobs()
-    mend = "See that DARKROOM_BLOBS_URL names a folder or bucket that this user may write, and that it has room."
+    remedy = "See that DARKROOM_BLOBS_URL names a folder or bucket that this user may write, and that it has room."
     path = f"doctor/{uuid4()}"
     try:
         blobs = Blobs(url)
@@ -66,9 +66,9 @@ def store_usable(scene: Scene) -> None:
         content = blobs.get(path)
         blobs.delete(path)
     except (BlobMissing, BlobStoreUnavailable, OSError) as error:
-        raise Fault(f"The object store cannot be used: {(str(error).splitlines() or [''])[0]}", mend) from None
+        raise Fault(f"The object store cannot be used: {(str(error).splitlines() or [''])[0]}", remedy) from None
     except Exception as error:  # a URL that the library does not take raises what it likes
-        raise Fault(f"DARKROOM_BLOBS_URL: {(str(error).splitlines() or [''])[0]}", mend) from None
+        raise Fault(f"DARKROOM_BLOBS_URL: {(str(error).splitlines() or [''])[0]}", remedy) from None
     if content != PROBE:
         raise Fault("The object store gives back other bytes than were written.", "Find out what lies in between.")
 
@@ -106,5 +106,5 @@ def _judge(url: str, ready: httpx.Response, asked: httpx.Response) -> None:
         )
     if reasons:
         raise Fault(
-            f"The API at {url} is not ready: {' '.join(reasons)}", "Mend that first; it is ready by itself then."
+            f"The API at {url} is not ready: {' '.join(reasons)}", "Fix that first; then it becomes ready by itself."
         )
