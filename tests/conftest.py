@@ -24,6 +24,9 @@ from tests.databases import Databases
 # As in a shell where Darkroom is installed: commands that are printed are then called `darkroom`, without a path.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several that compute: threads that wait for each other would fill all cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
