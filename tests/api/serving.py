@@ -93,7 +93,7 @@ class Site:
     async def complete(self, job: Json, index: int, attempt: int = 1) -> None:
         """A worker wrote one file."""
         content = picture(index)
-        is_video = job["assets"][index]["kind"] == "video"
+        is_video = job["job_type"].startswith("video")
         path = f"{job['job_type']}/{self.owner}/{job['id']}_{index}.{'mp4' if is_video else 'png'}"
         await asyncio.to_thread(self.parts.blobs.put_once, path, content)
         made = completed_with(content, attempt)

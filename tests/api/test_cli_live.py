@@ -38,7 +38,7 @@ def command(*arguments: str) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     """No setting but the data folder; this checkout, installed or not."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "COLUMNS"))}
     return own | {"PYTHONPATH": str(ROOT), "DARKROOM_DATA_DIR": str(folder)}
 
 

@@ -81,9 +81,14 @@ def test_every_command_of_the_readme_does_what_it_says(reader: Reader) -> None:
             continue
         if "JOB" in block or " ID " in block:
             for command in block.splitlines():
-                reader.type(re.sub(r"\b(JOB…?|ID)(?=[ /]|$)", reader.job_for(command), command))
+                reader.type(re.sub(r"\b(JOB…?|ID)(?=[ /]|$)", reader.job_for(command), with_file(command, reader)))
         else:
             reader.type(f"{token}\n{block}")
+
+
+def with_file(command: str, reader: Reader) -> str:
+    """FILE is one that the command before has downloaded."""
+    return command.replace("FILE", f"{reader.done}_0.png")
 
 
 def test_a_submission_with_the_same_key_answers_with_the_same_job(reader: Reader) -> None:
