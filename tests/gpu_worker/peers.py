@@ -18,7 +18,7 @@ from domain.recipe import Kind, Recipe, Task, asset_path, seeds_from
 from services import wire
 from services.wire import ANY_REPORT, AnyReport, Output, Progress, ReportReply, WorkOrder
 
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 """For what must happen, on a machine that does other things as well."""
 
 ACCEPTED = ReportReply(accepted=True)

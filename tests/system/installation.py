@@ -13,7 +13,7 @@ import httpx
 import psutil
 import psycopg
 
-READY_S_MAX = 90.0
+READY_S_MAX = 240.0
 DONE_S_MAX = 240.0  # a render takes seconds, on a machine full of other renders a minute
 
 

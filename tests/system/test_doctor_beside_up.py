@@ -20,7 +20,7 @@ def examined(running: Installation) -> tuple[int, dict[str, dict[str, str]]]:
 def test_a_darkroom_that_runs_is_well_and_one_that_was_killed_is_not(
     make_installation: Callable[..., Installation],
 ) -> None:
-    with make_installation() as running:
+    with make_installation(workers="none") as running:
         running.wait_until(lambda: running.request("GET", "/readyz").status_code == 200, 30)
         status, found = examined(running)
         (alone,) = [one for one in found.values() if one["status"] == "fault"]

@@ -32,7 +32,7 @@ def test_style_character_and_composition_together(
         free = running.done(running.submit(**small))
         assert [job["task"] for job in (guided, styled, free)] == ["multi", "i2i", "t2i"]
         told = [warning["code"] for warning in guided["warnings"]]
-        assert told == ["character_reference", "picture_cropped"]  # of 96 by 64, for a square one
+        assert told == ["character_reference", *["picture_cropped"] * 3]  # each is 96 by 64, for a square one
         pictures = [pixels(running, job) for job in (guided, styled, free)]
     assert not any(np.array_equal(one, other) for one, other in pairwise(pictures))
 
