@@ -21,7 +21,7 @@ from api.rates import Rates
 from tests.api.serving import TOKEN, AServer, Site, until
 from tests.conftest import Clock
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 HEAD = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
 
 

@@ -10,7 +10,7 @@ import psycopg
 
 from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 
-WAIT_S_MAX = 30.0
+WAIT_S_MAX = 120.0
 
 WAITING = """
 select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database

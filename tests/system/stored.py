@@ -23,7 +23,7 @@ from tests.system.folding import fold_all, shown
 from tests.system.losses import Losses
 
 READ_AT_ONCE: Final = 500
-WAIT_S_MAX: Final = 10.0
+WAIT_S_MAX: Final = 60.0
 RESERVED: Final = "asset.reserved"
 
 
