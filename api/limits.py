@@ -69,7 +69,7 @@ class BoundedRequests:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._refusals = Line(REFUSALS_PER_S_MAX, REFUSALS_AT_ONCE_MAX)
+        self._refusals = Line(REFUSALS_PER_S_MAX, REFUSALS_AT_ONCE_MAX, wait_s_max=REFUSAL_WAIT_S_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -93,7 +93,7 @@ class BoundedRequests:
         wait_s = self._refusals.wait_s(who, 1 + body_bytes / BODY_BYTES_OF_A_REFUSAL)
         if wait_s > 0:
             scope.get("darkroom.give_way", _nothing)()
-            await asyncio.sleep(min(wait_s, REFUSAL_WAIT_S_MAX))
+            await asyncio.sleep(wait_s)
 
 
 def _nothing() -> None:

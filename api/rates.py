@@ -1,5 +1,6 @@
 """Rate limits: token buckets that refuse, and lines in which requests wait."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -50,11 +51,20 @@ class Rates:
 class Line:
     """A line for each name, in which requests that come too often wait. `burst` pass at once, then `per_s`.
 
-    Units are what callers count: requests, bytes. For one event loop.
+    Units are what callers count: requests, bytes. Nobody waits longer than `wait_s_max`, and a line is empty that long
+    after its last request. For one event loop.
     """
 
-    def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_s: float,
+        burst: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        wait_s_max: float = math.inf,
+    ) -> None:
         self._per_s = per_s
+        self._wait_s_max = wait_s_max
         self._burst_s = burst / per_s
         self._clock = clock
         self._served_s: OrderedDict[str, float] = OrderedDict()
@@ -63,7 +73,7 @@ class Line:
         """Join the line with this many units; returns the seconds until their turn, after all that joined earlier."""
         now_s = self._clock()
         turn_s = max(self._served_s.get(name, 0.0), now_s - self._burst_s)
-        self._served_s[name] = turn_s + units / self._per_s
+        self._served_s[name] = min(turn_s + units / self._per_s, now_s + self._wait_s_max)
         self._served_s.move_to_end(name)
         if len(self._served_s) > NAMES_MAX:
             self._served_s.popitem(last=False)

@@ -47,8 +47,8 @@ order by ordinal_position
 """
 
 
-def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContextManager[Contest]]:
-    """The projector from position 0, or `anew` a rebuild beside a live view that is up to date."""
+def contest(view: Projection, *, rebuilds: bool) -> Callable[[Stage], AbstractContextManager[Contest]]:
+    """The projector from position 0, or a rebuild next to a live view that is up to date."""
 
     @contextmanager
     def prepare(stage: Stage) -> Iterator[Contest]:
@@ -69,8 +69,8 @@ def contest(view: Projection, *, anew: bool) -> Callable[[Stage], AbstractContex
             expected = rows_of(dsn, view)
             last = fill(recorder, ours, after=begun, waves=waves)
             _settle(dsn)
-            measure = _rebuild if anew else _catch_up
-            if anew:
+            measure = _rebuild if rebuilds else _catch_up
+            if rebuilds:
                 _catch_up(database, ledger, view, last)
             yield Contest(
                 ours=lambda: measure(database, ledger, view, last),
@@ -154,7 +154,7 @@ def _settle(dsn: str) -> None:
 
 
 ROWS = [
-    Row(f"{word}-{view.name}", "events/s", PEER, Target("ratio", "≥", 15), contest(view, anew=anew))
-    for word, anew in (("catch-up", False), ("rebuild", True))
+    Row(f"{word}-{view.name}", "events/s", PEER, Target("ratio", "≥", 15), contest(view, rebuilds=rebuilds))
+    for word, rebuilds in (("catch-up", False), ("rebuild", True))
     for view in ALL
 ]

@@ -152,6 +152,13 @@ def test_a_line_lets_some_through_at_once_and_then_one_after_the_other(hands: Ha
     assert [line.wait_s("ada") for _ in range(5)] == pytest.approx([0, 0, 0, 0, 0.1])
 
 
+def test_a_line_is_empty_soon_after_a_flood(hands: Hands) -> None:
+    line = Line(10, 3, hands, wait_s_max=5)
+    assert max(line.wait_s("ada", 100) for _ in range(1_000)) == 5
+    hands.now_s += 5
+    assert line.wait_s("ada") == 0
+
+
 # Refusals.
 
 
