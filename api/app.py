@@ -52,6 +52,7 @@ from api.places import Places, places
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.rates import Rates
+from api.routing import RouteTable
 from api.submission import SubmitBody
 from api.turns import Turns
 from api.web import docs
@@ -116,9 +117,11 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.running = running
     errors.install(app)
+    table = RouteTable(route for module in ROUTERS for route in module.router.routes)
+    app.router.routes.append(table)
     for module in ROUTERS:
-        app.include_router(module.router)
-    app.add_middleware(KnownQuery, routes=[route for module in ROUTERS for route in module.router.routes])
+        app.include_router(module.router)  # only for the OpenAPI document: the table finds the routes
+    app.add_middleware(KnownQuery, table=table)
     app.add_middleware(HeadRequests)
     app.add_middleware(Places, bounds=places(connections_max()), company=company)
     app.add_middleware(RateLimit, rates=Rates(parts.requests_per_s_max, parts.requests_at_once_max))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID, uuid4, uuid5
 
@@ -101,7 +102,12 @@ def wait_s(headers: Headers) -> int | None:
 
 def id_under_key(owner: str, key: str) -> UUID:
     """The id of the job that the owner's key names."""
-    return uuid5(uuid5(OWNERS, owner), key)
+    return uuid5(_namespace_of(owner), key)
+
+
+@lru_cache(maxsize=1_000)
+def _namespace_of(owner: str) -> UUID:
+    return uuid5(OWNERS, owner)
 
 
 def retry_id(owner: str, job_id: UUID) -> UUID:

@@ -1,15 +1,13 @@
 """Refuses query parameters that a route does not define: a misspelt filter is never ignored."""
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
-from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.errors import problem_of
 from api.identity import OPEN
+from api.routing import RouteTable
 from domain.errors import FieldProblem, InvalidInput
 
 NAME_CHARACTERS_MAX: Final = 64
@@ -17,14 +15,14 @@ NAME_CHARACTERS_MAX: Final = 64
 
 
 class KnownQuery:
-    """Runs behind the gate. Only a request with a query is matched with its route.
+    """Runs behind the gate. Only the route of a request with a query is looked up.
 
     Supervisors may add any query to the health paths.
     """
 
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, table: RouteTable) -> None:
         self._app = app
-        self._known = [(route, _names(route)) for route in routes if isinstance(route, APIRoute)]
+        self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -37,14 +35,11 @@ class KnownQuery:
 
     def _problems(self, scope: Scope) -> list[FieldProblem]:
         """One problem for each unknown name; none for a path without a route, which is a 404 anyway."""
-        known = next((names for route, names in self._known if route.matches(scope)[0] is Match.FULL), None)
-        if known is None:
+        route = self._table.route_of(scope)
+        if route is None:
             return []
+        known = [parameter.alias for parameter in route.dependant.query_params]
         given = dict.fromkeys(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
         allowed = f"allowed: {', '.join(known)}" if known else "this call takes none"
         unknown = [name for name in given if name not in known]
         return [FieldProblem(name[:NAME_CHARACTERS_MAX], f"is no query parameter; {allowed}") for name in unknown]
-
-
-def _names(route: APIRoute) -> Sequence[str]:
-    return [parameter.alias for parameter in route.dependant.query_params]

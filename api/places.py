@@ -6,7 +6,6 @@ kind has no free place.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +79,7 @@ class Places:
         self._app = app
         self._company = company
         self._bounds = bounds
-        self._in_work: Counter[tuple[str, str]] = Counter()
+        self._in_work: dict[tuple[str, str], int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -94,18 +93,20 @@ class Places:
         bound = self._bounds[kind]
         address = address_of(scope)
         owner = f"address {address}" if identity is None else f"owner {identity.owner}"
-        taken = {(kind, owner): bound.of_owner, (kind, f"at {address}"): bound.of_address, (kind, ""): bound.of_all}
-        for place, most in taken.items():
-            if self._in_work[place] >= most:
+        in_work = self._in_work
+        taken = ((kind, owner), bound.of_owner), ((kind, f"at {address}"), bound.of_address), ((kind, ""), bound.of_all)
+        for place, most in taken:
+            if in_work.get(place, 0) >= most:
                 mine = place[1] == owner
                 refusal = TooManyInWork(bound.words, most) if mine else Busy(bound.words)
                 await problem_of(refusal)(scope, receive, send)
                 return
-        self._in_work.update(taken.keys())
+        for place, _ in taken:
+            in_work[place] = in_work.get(place, 0) + 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._in_work.subtract(taken.keys())
-            for place in taken:
-                if not self._in_work[place]:
-                    del self._in_work[place]
+            for place, _ in taken:
+                in_work[place] -= 1
+                if not in_work[place]:
+                    del in_work[place]

@@ -137,7 +137,7 @@ def _cut_to_its_end(stack: str) -> str:
 
 
 def _text(problems: Problems, path: str, value: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> None:
-    if value is None:
+    if value is None or (len(value) <= characters_max and "\0" not in value):
         return
     if len(value) > characters_max:
         problems.append(FieldProblem(path, f"must have at most {characters_max} characters, not {len(value)}"))
@@ -165,12 +165,16 @@ def _moment(problems: Problems, path: str, value: datetime | None) -> None:
 
 
 def _texts(problems: Problems, path: str, values: Sequence[str]) -> None:
+    if not values:
+        return
     _count(problems, path, len(values))
     for value in values[:ENTRIES_MAX]:
         _text(problems, path, value)
 
 
 def _table(problems: Problems, path: str, values: Mapping[str, Any], characters_max: int = NAME_CHARACTERS_MAX) -> None:
+    if not values:
+        return
     _count(problems, path, len(values))
     for name, value in islice(values.items(), ENTRIES_MAX):
         _text(problems, path, name)

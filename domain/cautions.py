@@ -19,6 +19,9 @@ CUT_SHARE_MIN: Final = 0.02
 QUOTED_CHARACTERS_MAX: Final = 300
 """Maximum number of prompt characters that a warning quotes."""
 
+SYNTAX: Final = re.compile(r"[(\[{<:_]")
+"""A character that all of the syntax below needs. Most prompts have none, and this is checked for every submission."""
+
 WEIGHTS: Final = re.compile(
     r"\([^()]*(?<!\d):\s*[+-]?(?:\d\.\d*|\d|\.\d+)\s*\)"  # (word:1.3)
     r"|\({2,}[^()]+\){2,}"  # ((word))
@@ -86,6 +89,8 @@ def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
 def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
     """Prompt syntax that other programs interpret and Darkroom passes to the model as text."""
     text = f"{recipe['prompt']}\n{recipe.get('negative_prompt') or ''}"
+    if SYNTAX.search(text) is None:
+        return
     for code, pattern, what in (
         (
             WarningCode.PROMPT_WEIGHTS_IGNORED,

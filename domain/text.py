@@ -1,7 +1,7 @@
 """Text that people type: whether it is visibly empty, and one spelling for text that looks the same."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -27,6 +27,8 @@ INVISIBLE_RANGES: Final = (
 
 def is_blank(text: str) -> bool:
     """Whether the text is empty or has only white space and invisible characters."""
+    if text[:1].isascii() and text[:1].isalnum():  # nearly always
+        return False
     return all(_is_invisible(character) for character in text)
 
 
@@ -35,9 +37,9 @@ def normalized(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def normalized_tags(tags: Iterable[str]) -> tuple[str, ...]:
+def normalized_tags(tags: Collection[str]) -> tuple[str, ...]:
     """A set of tags, sorted, each in its composed form."""
-    return tuple(sorted({normalized(tag) for tag in tags}))
+    return tuple(sorted({normalized(tag) for tag in tags})) if tags else ()
 
 
 def _is_invisible(character: str) -> bool:
