@@ -3,6 +3,7 @@
 A route that needs another value sets the header itself: existing headers are kept.
 """
 
+from collections.abc import Iterable, Set
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,8 @@ DEFAULTS: Final[tuple[tuple[bytes, bytes], ...]] = (
 )
 """Defaults, suited to JSON: no browser shows the answer as a page, and no page can frame it."""
 
+NAMES: Final = frozenset(name for name, _ in DEFAULTS)
+
 
 class AnswerHeaders:
     """Adds the default headers to every answer."""
@@ -34,14 +37,19 @@ class AnswerHeaders:
 
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_missing(message, scope)]
+                given = message.get("headers", ())
+                message["headers"] = [*given, *_missing({name for name, _ in given}), *_key(scope)]
             await send(message)
 
         await self._app(scope, receive, complete)
 
 
-def _missing(message: Message, scope: Scope) -> list[tuple[bytes, bytes]]:
-    present = {name for name, _ in message.get("headers", ())}
-    missing = [(name, value) for name, value in DEFAULTS if name not in present]
+def _missing(given: Set[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    if given.isdisjoint(NAMES):
+        return DEFAULTS
+    return [(name, value) for name, value in DEFAULTS if name not in given]
+
+
+def _key(scope: Scope) -> Iterable[tuple[bytes, bytes]]:
     key = scope.get(IDEMPOTENCY_KEY)
-    return missing if key is None else [*missing, (b"idempotency-key", key.encode("ascii"))]
+    return () if key is None else ((b"idempotency-key", key.encode("ascii")),)

@@ -109,7 +109,7 @@ def create_app(parts: Parts) -> FastAPI:
         summary="A ledger for AI image and video generation.",
         version="1",
         lifespan=_lifespan,
-        telemetry={"tracing": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # function names in generated clients
         docs_url=None,  # the framework's page loads scripts from other hosts

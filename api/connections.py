@@ -58,8 +58,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     _in_head = True
     _heads = 0
-    _steps = 0
-    _idle_bytes = 0
+    _steps = 0  # complete heads, parts of a body and their ends; it counts on in the parser's callbacks
+    _idle_bytes = 0  # since the last step
     _unwanted_bytes = 0
     _lingers = False
     _refusal: Response | None = None
@@ -96,7 +96,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._throw_away(len(data))
             return
         steps = self._steps
-        if self._in_head and self._answered:
+        if self._in_head and self._head_timer is None and self._answered:
             self._await_head()
         self._unset_keepalive_if_required()
         self._parse(data)
@@ -104,11 +104,6 @@ class BoundedConnection(HttpToolsProtocol):
             self._idle_bytes += len(data)
             if self._idle_bytes > HEAD_BYTES_MAX:
                 self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX)))
-
-    def _steps_on(self) -> None:
-        """A head is complete, or a part of a body or its end arrived."""
-        self._steps += 1
-        self._idle_bytes = 0
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -137,7 +132,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._unwanted_bytes = 0
-        self._await_head()
+        if self._head_timer is None:
+            self._await_head()
         self.scope["darkroom.hang_up"] = self._line.abort  # type: ignore[typeddict-unknown-key]
         self.scope["darkroom.give_way"] = self._give_way  # type: ignore[typeddict-unknown-key]
 
@@ -148,7 +144,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head = False
         self._crowd.works(self)
         self._heads += 1
-        self._steps_on()
+        self._steps += 1
+        self._idle_bytes = 0
         self._before = self.cycle
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -157,8 +154,9 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of a body; discarded if its request was already answered."""
-        self._steps_on()
-        if self._answered:
+        self._steps += 1
+        self._idle_bytes = 0
+        if self.cycle.response_complete:
             self._throw_away(len(body))
         super().on_body(body)
 
@@ -167,7 +165,8 @@ class BoundedConnection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._in_head = True
-        self._steps_on()
+        self._steps += 1
+        self._idle_bytes = 0
         self.scope["darkroom.body_is_here"] = True  # type: ignore[typeddict-unknown-key]
         if self._answered:  # uvicorn's wait for the next request began with the answer, and stopped when more came
             self._end_of_unwanted()
@@ -176,9 +175,10 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """A request has been answered: send a pending refusal, or read the rest of its body."""
         super().on_response_complete()
-        if self._answered:
-            self._crowd.waits(self)
-        if not self._answered or self.transport.is_closing():
+        if not self.cycle.response_complete:  # the next request is in work already
+            return
+        self._crowd.waits(self)
+        if self._line.is_closing() or self._lingers:
             return
         if self._refusal is not None:
             self._send_refusal()
@@ -241,8 +241,7 @@ class BoundedConnection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_S_MAX, self._head_too_slow)
+        self._head_timer = self.loop.call_later(HEAD_S_MAX, self._head_too_slow)
 
     def _head_too_slow(self) -> None:
         if not self.transport.is_closing():

@@ -57,6 +57,9 @@ class Identity:
     is_admin: bool = False
 
 
+ADMINISTRATOR: Final = Identity(ADMIN, is_admin=True)
+
+
 class Identities:
     """Maps tokens to identities: the administrator's, and the keys in the database. For one event loop.
 
@@ -86,7 +89,7 @@ class Identities:
         """
         given = fingerprint(token)
         if hmac.compare_digest(given, self._admin):
-            return Identity(ADMIN, is_admin=True)
+            return ADMINISTRATOR
         return await self._identified(given, address, can_be_ours=is_key(token))
 
     def remembered(self, scope: Scope) -> str | None:
@@ -234,7 +237,7 @@ class Gate:
                 await self._app(scope, receive, send)
             return
         if path in OPEN and self._identities.is_admins(token_of(scope)):  # without the database: it may be down
-            scope["darkroom.identity"] = Identity(ADMIN, is_admin=True)
+            scope["darkroom.identity"] = ADMINISTRATOR
         await self._app(scope, receive, send)
 
     async def _known(self, scope: Scope) -> Identity:

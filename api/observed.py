@@ -12,7 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from prometheus_client import Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
@@ -23,6 +23,7 @@ from services.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "Request-Id"
+REQUEST_ID_RAW: Final = b"request-id"
 
 DECENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 """Valid ids: no character that could end a line, a header or a quotation, and at most 128 characters."""
@@ -43,17 +44,18 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
+        headers = Headers(scope=scope)
+        request_id = request_id_of(headers.get(REQUEST_ID))
         began_s = time.perf_counter()
         answered: list[tuple[int, float]] = []
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answered.append((message["status"], time.perf_counter() - began_s))
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_RAW, request_id.encode("ascii"))]
             await send(message)
 
-        with about(request_id=request_id), telemetry.request(Headers(scope=scope)) as request:
+        with about(request_id=request_id), telemetry.request(headers) as request:
             try:
                 await self._answer(scope, receive, named, answered)
             finally:

@@ -67,8 +67,8 @@ def kind_of(scope: Scope, identity: Identity | None) -> str:
         return "upload"
     if method == "POST" and BATCHES.fullmatch(path):
         return "batch"
-    if method == "POST" and wait_s(Headers(scope=scope)) is not None:
-        return "wait"
+    if method == "POST" and any(name == b"prefer" for name, _ in scope["headers"]):
+        return "other" if wait_s(Headers(scope=scope)) is None else "wait"
     return "other"
 
 

@@ -1,15 +1,19 @@
-"""Finds the route of a request in a table.
+"""Finds the function that answers a request, and calls it.
 
-FastAPI tries one route after the other, which takes as long as answering for the last of sixty.
+FastAPI tries one route after the other, which for the last of sixty takes as long as answering. It also collects the
+arguments of every function anew, even of one that takes only the request and parts of its path.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Final
 
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Key = tuple[int, str, str]
 """The number of segments of a path, and the first two of them."""
@@ -30,6 +34,9 @@ class RouteTable(BaseRoute):
                 raise TypeError(f"The table cannot find {route}.")
             table.setdefault(_key(route.path_format), []).append(route)
         self._table: Mapping[Key, Sequence[APIRoute]] = table
+        self._direct = {
+            id(route): _directly(route) for of_key in table.values() for route in of_key if _is_plain(route)
+        }
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """The first route with this path and method, else the first with this path, which answers 405; else none."""
@@ -39,10 +46,15 @@ class RouteTable(BaseRoute):
         for route in self._candidates(scope):
             match, found = route.matches(scope)
             if match is Match.FULL:
-                return Match.FULL, {**found, FOUND: route}
+                return Match.FULL, {**found, FOUND: self._direct.get(id(route), route.handle)}
             if match is Match.PARTIAL and other_method is None:
-                other_method = {**found, FOUND: route}
-        return Match.FULL, other_method or {FOUND: None}
+                other_method = {**found, FOUND: route.handle}
+        return Match.FULL, other_method or {FOUND: _not_found}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the route that was found answer."""
+        answering: ASGIApp = scope[FOUND]
+        await answering(scope, receive, send)
 
     def route_of(self, scope: Scope) -> APIRoute | None:
         """The route with this path and method."""
@@ -52,15 +64,36 @@ class RouteTable(BaseRoute):
         length, first, second = _key(scope["path"])
         return self._table.get((length, first, second)) or self._table.get((length, first, ANY), ())
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the route that was found answer."""
-        route: APIRoute | None = scope[FOUND]
-        if route is None:
-            raise HTTPException(404)
-        await route.handle(scope, receive, send)
-
 
 def _key(path: str) -> Key:
     segments = path.split("/", 3)
     second = segments[2] if len(segments) > 2 else ""
     return path.count("/"), segments[1] if len(segments) > 1 else "", ANY if second.startswith("{") else second
+
+
+def _is_plain(route: APIRoute) -> bool:
+    """Whether a route's function takes only the request and parts of the path as text, and returns a response."""
+    taken = route.dependant
+    reads = (taken.query_params, taken.header_params, taken.cookie_params, taken.body_params, taken.dependencies)
+    texts = all(each.field_info.annotation is str and not each.field_info.metadata for each in taken.path_params)
+    return (
+        texts
+        and not any(reads)
+        and taken.request_param_name == "request"
+        and iscoroutinefunction(route.endpoint)
+        and route.response_model is None
+    )
+
+
+def _directly(route: APIRoute) -> ASGIApp:
+    function: Callable[..., Awaitable[Response]] = route.endpoint
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await function(request=Request(scope, receive, send), **scope["path_params"])
+        await response(scope, receive, send)
+
+    return answer
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as every ASGI application
+    raise HTTPException(404)

@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-AT_ONCE_MAX: Final = 32
+AT_ONCE_MAX: Final = 64
 """Maximum number of requests that start in one pass while none waits. Fewer than this never wait."""
 
 IN_TURN_MAX: Final = 4

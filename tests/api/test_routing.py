@@ -1,13 +1,14 @@
 """The table of routes finds what FastAPI's own search would find, for every method and path."""
 
 import pytest
-from api.app import ROUTERS
-from api.routing import FOUND, RouteTable
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.routing import Match
+
+from api.app import ROUTERS
+from api.routing import RouteTable
 
 ROUTES = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
 TABLE = RouteTable(ROUTES)
@@ -41,10 +42,11 @@ def test_the_table_finds_what_a_search_in_order_finds(method: str, path: str) ->
     scope = {"type": "http", "method": method, "path": path, "headers": []}
     match, found = TABLE.matches(scope)
     assert match is Match.FULL
-    assert found[FOUND] is in_order(scope)
-    if found[FOUND] is not None:
-        assert found["route"] is found[FOUND]
-        assert found["path_params"] == found[FOUND].matches(scope)[1]["path_params"]
+    expected = in_order(scope)
+    assert found.get("route") is expected
+    if expected is not None:
+        assert found["path_params"] == expected.matches(scope)[1]["path_params"]
+        assert (TABLE.route_of(scope) is expected) == (expected.matches(scope)[0] is Match.FULL)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{min(route.methods)} {route.path}")
