@@ -23,9 +23,9 @@ from api.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
 from api.identity import identity_of
 from api.parts import running
 from domain.errors import FieldProblem, InvalidInput
-from services.blobs import BlobStoreUnavailable
 from services.database import Unavailable
-from services.flusher import OutcomeUnknown
+from services.files.blobs import BlobStoreUnavailable
+from services.ledger.flusher import OutcomeUnknown
 
 WAIT_S_MAX: Final = 60
 CANCEL_AFTER_MAX: Final = timedelta(days=30)

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
 from api.errors import RangeNotSatisfiable
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 
 RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
 UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)

@@ -15,7 +15,7 @@ from domain.recipe import asset_id
 from domain.text import normalized_tags
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
-from services.wire import Progress
+from services.messaging.wire import Progress
 
 Json = dict[str, Any]
 

@@ -22,9 +22,9 @@ from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade
 from domain.recipe import Kind
-from services.flusher import Conflict
 from services.ledger import Context
-from services.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest
+from services.ledger.flusher import Conflict
+from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest
 
 log = logging.getLogger(__name__)
 

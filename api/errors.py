@@ -43,12 +43,12 @@ from starlette.types import Receive, Scope, Send
 
 from domain.errors import FieldProblem, InvalidInput, Refused
 from domain.validation_words import words_for
-from services.blobs import BlobMissing, BlobStoreUnavailable
 from services.database import Unavailable
-from services.flusher import OutcomeUnknown
-from services.media import UnreadableMedia
-from services.media.bounded import DecodingUnavailable
-from services.rebuild import RebuildRunning
+from services.files.blobs import BlobMissing, BlobStoreUnavailable
+from services.files.decoders.bounded import DecodingUnavailable
+from services.files.media import UnreadableMedia
+from services.ledger.flusher import OutcomeUnknown
+from services.views.rebuild import RebuildRunning
 
 log = logging.getLogger(__name__)
 

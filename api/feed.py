@@ -17,13 +17,13 @@ from api.answers import encoded
 from api.documents import history_item_of_event
 from domain.envelope import Recorded, Unreadable
 from domain.events import JobAborted, JobCanceled, JobFailed, JobPartiallySucceeded, JobSucceeded
-from services.broker import Broker, Follower
 from services.database import Unavailable
 from services.ledger import Ledger
-from services.metrics import EVENT_STREAMS
+from services.messaging.broker import Broker, Follower
+from services.messaging.wire import Progress
+from services.observability.metrics import EVENT_STREAMS
 from services.observability.parking import park
 from services.restore.epochs import Epochs
-from services.wire import Progress
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
 from domain.fleet import OnHold
 from projections import reads
-from services.fleet import NAME_CHARACTERS_MAX, PoolRow, WorkerRow, read_pools, read_workers
 from services.ledger import Context
-from services.wire import HAIL, hail_subject
+from services.messaging.wire import HAIL, hail_subject
+from services.queue.fleet import NAME_CHARACTERS_MAX, PoolRow, WorkerRow, read_pools, read_workers
 
 router = APIRouter(tags=["admin"])
 

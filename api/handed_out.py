@@ -10,9 +10,9 @@ from uuid import UUID
 
 from nats.errors import Error as NatsError
 
-from services.broker import Broker
-from services.dispatcher import attempt_in
-from services.wire import WORK_STREAM, work_filter
+from services.messaging.broker import Broker
+from services.messaging.wire import WORK_STREAM, work_filter
+from services.queue.dispatcher import attempt_in
 
 KNOWN_S: Final = 0.5
 """Seconds for which an answer of the broker is cached for all callers."""

@@ -21,7 +21,7 @@ from api.rates import Rates
 from api.same_origin import is_from_own_page
 from services import sessions
 from services.database import Database, Unavailable
-from services.logs import about
+from services.observability.logs import about
 from services.sessions import is_session
 from services.users import ADMIN, fingerprint, is_key, owners_of, working_keys
 

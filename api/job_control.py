@@ -20,7 +20,7 @@ from domain.generation import Generation
 from domain.job import Finished, NotSubmitted
 from domain.job import Running as RunningJob
 from services.ledger import Context, JobExecuted
-from services.wire import CANCEL, cancel_subject
+from services.messaging.wire import CANCEL, cancel_subject
 
 
 async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:

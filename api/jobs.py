@@ -33,8 +33,8 @@ from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
 from domain.job import ENDED
 from projections.reads import JobFilter
-from services.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
 from services.ledger import Context, JobExecuted
+from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
 
 router = APIRouter(tags=["jobs"])
 

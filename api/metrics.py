@@ -1,7 +1,7 @@
 """`GET /metrics`: the figures of an installation for Prometheus, read from the views, and those of this process.
 
 Figures of the installation are not counted in memory, so every API process answers the same, also after a restart. A
-process counts only its own figures, like the duration of its answers: `services.metrics`.
+process counts only its own figures, like the duration of its answers: `services.observability.metrics`.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from api.openapi import answers
 from api.parts import Running, running
 from projections import gauges, reads
 from projections.reads import EndedRow, PerformanceRow
-from services.metrics import PROCESS
 from services.observability.checks import Reported, reported
 from services.observability.findings import Facts, Finding
+from services.observability.metrics import PROCESS
 
 router = APIRouter(tags=["admin"])
 

@@ -16,9 +16,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import internal
-from services import telemetry
-from services.logs import about
-from services.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
+from services.observability import telemetry
+from services.observability.logs import about
+from services.observability.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS
 
 log = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.slots import Slots
 from domain.catalog import Catalog
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
+from services.files.blobs import Blobs
 from services.ledger import Ledger
+from services.messaging.broker import Broker
 from services.observability.watch import Watch
-from services.owned_views import OwnedViews
-from services.rebuild import Rebuilt
 from services.settings import REQUESTS_AT_ONCE_MAX, REQUESTS_PER_S_MAX, UPLOAD_MB_MAX
+from services.views.owned_views import OwnedViews
+from services.views.rebuild import Rebuilt
 
 
 def utc_now() -> datetime:

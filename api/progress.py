@@ -14,9 +14,9 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from projections.reads import RunningAttempt
-from services.broker import Broker
 from services.database import Unavailable
-from services.wire import PROGRESS, Progress, sender_of
+from services.messaging.broker import Broker
+from services.messaging.wire import PROGRESS, Progress, sender_of
 
 JOBS_MAX: Final = 10_000
 """Maximum number of jobs remembered; the one with the oldest progress is forgotten first. Far more than run at once."""

@@ -24,10 +24,10 @@ from domain.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
 from projections import reads
-from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
+from services.files.blobs import Blobs, BlobStoreUnavailable
+from services.files.sweeper import delete_files
 from services.ledger import Context
-from services.sweeper import delete_files
 
 router = APIRouter(tags=["assets"])
 

@@ -24,7 +24,7 @@ from domain.errors import InvalidInput
 from domain.inputs import Inputs
 from domain.recipe import InputFile
 from domain.reuse import inputs_of
-from services.blobs import Blobs, BlobStoreUnavailable
+from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Ledger
 
 router = APIRouter(tags=["jobs"])

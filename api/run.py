@@ -20,32 +20,32 @@ from api.connections import BoundedConnection
 from api.errors import RebuildUnavailable
 from domain.catalog import Catalog
 from projections import ALL
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import CONNECTING, Database, Unavailable, translated
-from services.dispatcher import Dispatcher
-from services.fleet import RollCall
-from services.flusher import Flusher
-from services.garbage import keep_what_is_loaded
+from services.files.blobs import Blobs
+from services.files.decoders import bounded
+from services.files.sweeper import Sweeper
+from services.files.thumbnails import Thumbnailer
+from services.gc_tuning import keep_what_is_loaded
 from services.ledger import Ledger, PostgresRecorder
-from services.media import bounded
-from services.metrics import serve_metrics
+from services.ledger.flusher import Flusher
+from services.messaging.broker import Broker
+from services.messaging.relay import Relay
 from services.observability.checks import PROGRAMS
+from services.observability.metrics import serve_metrics
 from services.observability.progress import Telling
+from services.observability.telemetry import exporting
 from services.observability.watch import Watch
-from services.owned_views import OwnedViews, why_unfit
-from services.projector import Projector, View
-from services.reaper import Reaper
-from services.rebuild import RebuildStopped, Rebuilt, rebuild, rebuild_outdated
-from services.recorder import Recorder
-from services.relay import Relay
+from services.queue.dispatcher import Dispatcher
+from services.queue.fleet import RollCall
+from services.queue.reaper import Reaper
+from services.queue.report_handler import Recorder
 from services.restore.comparing import Admission
 from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.scheduling import in_turn, yielding
 from services.settings import PREFIX, Settings, SettingsError
-from services.sweeper import Sweeper
-from services.telemetry import exporting
-from services.thumbnails import Thumbnailer
+from services.views.owned_views import OwnedViews, why_unfit
+from services.views.projector import Projector, View
+from services.views.rebuild import RebuildStopped, Rebuilt, rebuild, rebuild_outdated
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections import reads
 from services.database import Unavailable, WritesStopped
-from services.metrics import EVENT_STREAMS_CUT_OFF
+from services.observability.metrics import EVENT_STREAMS_CUT_OFF
 from services.restore.epochs import EventId, event_id_of
 
 log = logging.getLogger(__name__)

@@ -26,12 +26,12 @@ from services.database import Unavailable
 from services.embedded import EmbeddedServers
 from services.embedded.child import Child
 from services.migrate import migrate
+from services.observability.telemetry import exporting
 from services.observability.watch import say_findings
-from services.owned_views import logging_in_as_role
 from services.sessions import new_link
 from services.settings import Settings, SettingsError
-from services.telemetry import exporting
 from services.users import ADMIN, fingerprint
+from services.views.owned_views import logging_in_as_role
 
 log = logging.getLogger(__name__)
 

@@ -33,13 +33,13 @@ from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
 from domain.events import MediaUploaded
 from domain.media import Deleted, Uploaded, media_id, place_of
-from services.blobs import BlobMissing, Blobs
 from services.crash_points import Point, reached
 from services.database import Unavailable
+from services.files.blobs import BlobMissing, Blobs
+from services.files.decoders.bounded import probe
+from services.files.media.formats import HEAD_BYTES, pixels_claimed
+from services.files.media.kinds import PIXELS_MAX
 from services.ledger import Context, MediaExecuted
-from services.media.bounded import probe
-from services.media.formats import HEAD_BYTES, pixels_claimed
-from services.media.kinds import PIXELS_MAX
 
 router = APIRouter(tags=["uploads"])
 

@@ -8,8 +8,8 @@ from api.parts import Running
 from domain.waiting import NOTHING, Span, finished_in, rest_of
 from projections import reads
 from projections.reads import JobRow, Seconds
-from services.fleet import PoolRow, WorkerRow, read_pools, read_workers
-from services.places import Standing, places_in_queue
+from services.queue.fleet import PoolRow, WorkerRow, read_pools, read_workers
+from services.queue.queue_positions import Standing, places_in_queue
 
 EXPECTED_S_UNKNOWN = 10.0
 """Seconds per asset of a job type that the catalog no longer has."""

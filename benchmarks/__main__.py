@@ -6,7 +6,7 @@ import sys
 from benchmarks import appends, attacks, broadcast, decide, events, lists, noop, start, submit, views, worker
 from benchmarks.contest import Result, Row, run
 from benchmarks.stage import stage
-from services.garbage import collect_seldom
+from services.gc_tuning import collect_seldom
 
 ROWS: list[Row] = [
     *appends.ROWS,

@@ -11,7 +11,7 @@ from benchmarks.library_app import Job, Jobs, live, submitted_unsaved
 from benchmarks.library_projection import Statement, Writer
 from domain.events import BatchItemAdded, BatchOpened, BatchPreferred
 from domain.recipe import asset_id
-from services.flusher import Commit
+from services.ledger.flusher import Commit
 
 ITEMS: Final = 20
 TEMPLATES: Final = ("portrait", "landscape", "macro", "night", "studio")

@@ -15,9 +15,9 @@ from benchmarks.histories import fill
 from benchmarks.recorders import our_recorder
 from benchmarks.stage import Stage
 from benchmarks.system import forget_streams
-from services.broker import Broker
 from services.ledger import Ledger
-from services.relay import BATCH_EVENTS_MAX, Relay
+from services.messaging.broker import Broker
+from services.messaging.relay import BATCH_EVENTS_MAX, Relay
 
 T = TypeVar("T")
 

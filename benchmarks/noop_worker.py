@@ -19,9 +19,9 @@ from gpu_worker.connection import connect
 from gpu_worker.engines import RenderedImage, RenderRequest
 from gpu_worker.loop import Worker
 from gpu_worker.workshop import Workshop
-from services.blobs import Blobs
-from services.garbage import collect_seldom, keep_what_is_loaded
-from services.wire import HEARTBEAT_S, worker_name
+from services.files.blobs import Blobs
+from services.gc_tuning import collect_seldom, keep_what_is_loaded
+from services.messaging.wire import HEARTBEAT_S, worker_name
 
 POOL: Final = "sdxl"
 

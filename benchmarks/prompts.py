@@ -12,7 +12,7 @@ from benchmarks.library_projection import Statement, Writer
 from domain.events import PromptDeleted, PromptEdited, PromptSaved
 from domain.recipe import Task
 from projections.score_rows import prompt_key
-from services.flusher import Commit
+from services.ledger.flusher import Commit
 
 SAVED: Final = 100
 DELETED: Final = 20

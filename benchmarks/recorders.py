@@ -13,8 +13,8 @@ from domain.envelope import Envelope
 from domain.events import AssetReserved, AssetSaved, Event
 from domain.recipe import Kind, asset_path
 from services.database import Database
-from services.flusher import Flusher
 from services.ledger import EventMapper, PostgresRecorder
+from services.ledger.flusher import Flusher
 
 NOW = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
 

@@ -21,8 +21,8 @@ from projections import ALL
 from projections.projection import Projection
 from services.database import Database
 from services.ledger import Ledger
-from services.projector import Projector
-from services.rebuild import rebuild
+from services.views.projector import Projector
+from services.views.rebuild import rebuild
 
 PEER = "eventsourcing ProjectionRunner"
 PEER_S_MAX = 300.0

@@ -29,12 +29,12 @@ from gpu_worker.engines.sdxl_files import open_model
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop, request_of
-from services.blobs import Blobs
-from services.broker import ensure_work_stream
 from services.database import Database
-from services.dispatcher import order_for
+from services.files.blobs import Blobs
 from services.ledger import Context, Ledger
-from services.wire import HEARTBEAT_S, WorkOrder, work_subject
+from services.messaging.broker import ensure_work_stream
+from services.messaging.wire import HEARTBEAT_S, WorkOrder, work_subject
+from services.queue.dispatcher import order_for
 
 MODEL: Final = "sdxl-demo"
 POOL: Final = "sdxl"

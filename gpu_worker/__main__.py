@@ -30,11 +30,11 @@ from gpu_worker.loop import Worker
 from gpu_worker.settings import SettingsError, WorkerSettings
 from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
-from services.blobs import Blobs
-from services.logs import log_to_stderr
-from services.media import bounded
-from services.redaction import without_credentials
-from services.telemetry import TelemetryMissing, exporting
+from services.files.blobs import Blobs
+from services.files.decoders import bounded
+from services.observability.logs import log_to_stderr
+from services.observability.redaction import without_credentials
+from services.observability.telemetry import TelemetryMissing, exporting
 
 LOG = logging.getLogger("darkroom.worker")
 

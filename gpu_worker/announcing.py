@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from gpu_worker.workshop import Workshop, library_versions
-from services.wire import Announcement, AnnouncementReply, announce_subject
+from services.messaging.wire import Announcement, AnnouncementReply, announce_subject
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from gpu_worker.enhancing import Enhancing
-from services.wire import ENHANCE, ENHANCE_S_MAX, ENHANCERS, EnhanceReply, EnhanceRequest
+from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, ENHANCERS, EnhanceReply, EnhanceRequest
 
 LOG = logging.getLogger("darkroom.worker")
 

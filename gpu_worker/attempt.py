@@ -31,11 +31,9 @@ from gpu_worker.keep_alive import Interrupt, KeepAlive
 from gpu_worker.reporting import Reporter, ReportRefused
 from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
-from services import telemetry
-from services.blobs import BlobStoreUnavailable
 from services.crash_points import Point, reached
-from services.redaction import redacted
-from services.wire import (
+from services.files.blobs import BlobStoreUnavailable
+from services.messaging.wire import (
     UNACCEPTABLE,
     AssetCompletedReport,
     AssetFailedReport,
@@ -49,6 +47,8 @@ from services.wire import (
     WorkOrder,
     progress_subject,
 )
+from services.observability import telemetry
+from services.observability.redaction import redacted
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -5,8 +5,8 @@ import logging
 from nats.aio.client import Client
 
 from gpu_worker.outage import Outage
-from services.redaction import without_credentials
-from services.wire import inbox_prefix
+from services.messaging.wire import inbox_prefix
+from services.observability.redaction import without_credentials
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -10,8 +10,8 @@ from PIL import Image, PngImagePlugin
 from domain.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4
-from services.media import UnreadableMedia, picture_sha256
-from services.media.bounded import probe, read_image, remuxed_mp4
+from services.files.decoders.bounded import probe, read_image, remuxed_mp4
+from services.files.media import UnreadableMedia, picture_sha256
 
 COMPRESS_LEVEL = 1
 """zlib's level 1, the fastest that compresses: photographs are a sixth larger than at level 6, in a third of the
@@ -32,9 +32,9 @@ class BrokenFile(Exception):
 class Picture:
     """What a file shows. Pixels; `frames` and `fps` (frames per second) are a video's.
 
-    `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see services.media. A
-    PNG's covers the rendered pixels. An MP4's covers its decoded frames, because H.264 is lossy; the encoder makes
-    equal files of equal frames, and so equal hashes.
+    `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see
+    services.files.media. A PNG's covers the rendered pixels. An MP4's covers its decoded frames, because H.264 is
+    lossy; the encoder makes equal files of equal frames, and so equal hashes.
     """
 
     media_type: str

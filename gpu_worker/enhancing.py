@@ -11,7 +11,7 @@ from domain.events import JobPromptEnhanced
 from domain.recipe import Kind
 from gpu_worker.engines import OutOfMemory, RenderCanceled
 from gpu_worker.failures import one_line
-from services.wire import WorkOrder
+from services.messaging.wire import WorkOrder
 
 if TYPE_CHECKING:
     from gpu_worker.engines.qwen import QwenEnhancer

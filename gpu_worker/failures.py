@@ -16,9 +16,9 @@ from gpu_worker.engines import (
     ProviderUnavailable,
     UnusableOutput,
 )
-from services.blobs import BlobMissing, BlobStoreUnavailable
-from services.media.bounded import DecodingUnavailable
-from services.redaction import redacted
+from services.files.blobs import BlobMissing, BlobStoreUnavailable
+from services.files.decoders.bounded import DecodingUnavailable
+from services.observability.redaction import redacted
 
 MESSAGE_CHARS_MAX = 500
 """Maximum characters of an error's message in the ledger; libraries append pages to theirs."""

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from gpu_worker.reporting import REPLY_S_MAX, Reporter
-from services.wire import UNACCEPTABLE, HeartbeatReport, ReportReply, WorkOrder
+from services.messaging.wire import UNACCEPTABLE, HeartbeatReport, ReportReply, WorkOrder
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -24,10 +24,8 @@ from gpu_worker.outage import Outage
 from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
-from services import telemetry
 from services.crash_points import Point, reached
-from services.logs import about_job
-from services.wire import (
+from services.messaging.wire import (
     CANCEL,
     HAIL,
     WORK_STREAM,
@@ -39,6 +37,8 @@ from services.wire import (
     hail_subject,
     work_consumer,
 )
+from services.observability import telemetry
+from services.observability.logs import about_job
 
 LOG = logging.getLogger("darkroom.worker")
 

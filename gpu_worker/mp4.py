@@ -12,8 +12,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from numpy.typing import NDArray
 
 from gpu_worker.sound import SoundTrack
-from services.media.muxing import muxed_mp4
-from services.media.sounds import Sound
+from services.files.media.muxing import muxed_mp4
+from services.files.media.sounds import Sound
 
 REPEATABLE = {"x264-params": "cpu-independent=1:asm=sse4.2"} if platform.machine() in {"x86_64", "AMD64"} else {}
 """Measured with the libx264 of PyAV 18.1: with AVX-512, the same frames give different bytes from run to run (30

@@ -8,8 +8,8 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from gpu_worker.outage import Outage
-from services import telemetry
-from services.wire import INVALID_REPORT, RECORDER_FAILED, UNAVAILABLE, AnyReport, ReportReply, report_subject
+from services.messaging.wire import INVALID_REPORT, RECORDER_FAILED, UNAVAILABLE, AnyReport, ReportReply, report_subject
+from services.observability import telemetry
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -17,8 +17,8 @@ from gpu_worker.demo import DEMO_MODELS
 from gpu_worker.engines import fal, replicate
 from gpu_worker.engines.hosted import is_hosted
 from gpu_worker.tuning import Tuning
-from services.redaction import without_credentials
-from services.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
+from services.messaging.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
+from services.observability.redaction import without_credentials
 
 POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -224,7 +224,7 @@ class WorkerSettings(BaseSettings):
 
     @property
     def worker(self) -> str:
-        """The worker's name in the ledger: see `services.wire.worker_name`."""
+        """The worker's name in the ledger: see `services.messaging.wire.worker_name`."""
         users = [_user_of(urlsplit(server)) for server in self.nats_servers]
         return worker_name(next((user for user in users if user), USER_UNKNOWN), self.worker_name)
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-from services.media.sounds import Sound
+from services.files.media.sounds import Sound
 
 CODEC: Final = "aac"
 BITS_A_SECOND_PER_CHANNEL: Final = 256_000

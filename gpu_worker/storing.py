@@ -8,10 +8,10 @@ from typing import Final, Literal
 from domain.recipe import asset_id
 from gpu_worker.encode import BrokenFile, Origin, Picture, encode, read
 from gpu_worker.engines import Rendered
-from services import telemetry
-from services.blobs import Blobs, BlobStoreUnavailable
 from services.crash_points import Point, reached
-from services.wire import Output, WorkOrder
+from services.files.blobs import Blobs, BlobStoreUnavailable
+from services.messaging.wire import Output, WorkOrder
+from services.observability import telemetry
 
 FileRecipe = Literal["full", "minimal"]
 """What a file records about its origin: the full recipe, or only job and asset."""

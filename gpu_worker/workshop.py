@@ -14,10 +14,10 @@ from domain.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.storing import FileRecipe
-from services.blobs import Blobs
-from services.media import UnreadableMedia
-from services.media.bounded import read_picture
-from services.wire import AnnouncedModel, WorkOrder
+from services.files.blobs import Blobs
+from services.files.decoders.bounded import read_picture
+from services.files.media import UnreadableMedia
+from services.messaging.wire import AnnouncedModel, WorkOrder
 
 
 class Engines(Protocol):

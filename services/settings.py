@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from domain.catalog import Catalog
 from domain.catalog_file import CatalogError, CatalogFile, read_catalog
 from domain.validation_words import words_for
-from services.wire import LEASE_S, nats_servers
+from services.messaging.wire import LEASE_S, nats_servers
 
 PREFIX = "DARKROOM_"
 

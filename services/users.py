@@ -16,8 +16,8 @@ from domain.envelope import Envelope
 from domain.events import UserEvent, UserKeyAdded, UserKeyRevoked
 from domain.fleet import OWNER
 from projections.sql import load
-from services.flusher import Commit, Conflict, append_group
 from services.ledger import EventMapper
+from services.ledger.flusher import Commit, Conflict, append_group
 
 SQL = load("users.sql", "services")
 

@@ -16,8 +16,8 @@ import pytest
 
 from services.database import Database
 from services.embedded import EmbeddedServers
-from services.flusher import Flusher
 from services.ledger import InMemoryRecorder, Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
 from services.observability.parking import parked, unpark
 from tests.databases import Databases
 

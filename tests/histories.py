@@ -32,7 +32,6 @@ from domain.media import media_id
 from domain.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
-from services.flusher import Commit, NewEvent
 from services.ledger import (
     AssetExecuted,
     BatchExecuted,
@@ -42,7 +41,8 @@ from services.ledger import (
     Ledger,
     PostgresRecorder,
 )
-from services.projector import Projector, View
+from services.ledger.flusher import Commit, NewEvent
+from services.views.projector import Projector, View
 from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
 
 Row = dict[str, Any]

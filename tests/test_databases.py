@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from services.flusher import Flusher
+from services.ledger.flusher import Flusher
 from tests.databases import Databases
 from tests.services.commits import WAIT_S_MAX, opening
 

@@ -41,21 +41,23 @@ def test_the_lock_holds_nothing_of_one_machine() -> None:
     assert not [name for name in PINS if "nvidia" in name or "cuda" in name or "triton" in name]
 
 
+TOPS = [pattern.removesuffix("*") for pattern in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
+FOUND = {".".join(file.parent.relative_to(ROOT).parts) for top in TOPS for file in (ROOT / top).rglob("__init__.py")}
+
+
 def test_every_package_is_installed() -> None:
-    found = {
-        ".".join(folder.relative_to(ROOT).parts)
-        for top in ("api", "domain", "gpu_worker", "migrations", "projections", "services")
-        for folder in [ROOT / top, *(ROOT / top).rglob("*")]
-        if (folder / "__init__.py").is_file()
-    }
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == found
+    """setuptools finds a folder by its `__init__.py`."""
+    folders = {file.parent for top in TOPS for file in (ROOT / top).rglob("*.py")}
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == FOUND
+    assert {"api", "domain", "gpu_worker", "migrations", "projections", "services"} == set(TOPS)
 
 
 def test_every_data_file_is_installed() -> None:
     data = PYPROJECT["tool"]["setuptools"]["package-data"]
-    for package in PYPROJECT["tool"]["setuptools"]["packages"]:
+    everywhere = {pattern.removeprefix("*") for pattern in data["*"]}
+    for package in FOUND:
         folder = ROOT.joinpath(*package.split("."))
-        endings = {file.suffix for file in folder.iterdir() if file.is_file()} - {".py", ".md"}
+        endings = {file.suffix for file in folder.iterdir() if file.is_file()} - {".py", ".md"} - everywhere
         patterns = data.get(package, [])
         assert endings == {pattern.removeprefix("*") for pattern in patterns if "/" not in pattern}, package
         assert all(any(folder.glob(pattern)) for pattern in patterns), package

@@ -30,8 +30,8 @@ from domain.job import ENDED
 from projections import batch_reads
 from projections.batch_reads import BatchFilter, BatchRow
 from services.database import Unavailable
-from services.flusher import OutcomeUnknown
 from services.ledger import Context
+from services.ledger.flusher import OutcomeUnknown
 from services.scheduling import short_turns
 
 router = APIRouter(tags=["batches"])

@@ -12,7 +12,7 @@ from api.cli import curating, fleet, installation, reading, signing_in, submitti
 from api.cli.environment import warning_about
 from api.cli.installation import Service as Service
 from api.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, PROGRAM, USAGE, complain, show_whatever_comes
-from services.garbage import collect_seldom
+from services.gc_tuning import collect_seldom
 
 app = typer.Typer(
     name=PROGRAM,

@@ -16,7 +16,7 @@ from api.cli.operate import find_dsn, opened
 from api.documents import job_document, listed_asset_document
 from projections import as_of_reads
 from projections.reads import JobFilter
-from services.rebuild import rebuild_as_of
+from services.views.rebuild import rebuild_as_of
 
 Json = dict[str, Any]
 

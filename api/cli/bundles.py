@@ -15,11 +15,11 @@ import typer
 
 from api.cli.operate import NoDatabase, find_dsn, find_dsn_to_write
 from api.cli.terminal import complain
-from services.blobs import Blobs
 from services.bundle.export import Asked, export
 from services.bundle.intake import take_in
 from services.bundle.layout import Manifest
 from services.database import Database
+from services.files.blobs import Blobs
 from services.settings import Settings
 
 TELL_S: Final = 1.0

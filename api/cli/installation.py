@@ -56,7 +56,7 @@ def up(
     Postgres, NATS, the services, the API and workers. Prints a line with `ready` and the link once it serves.
     """
     given = {"data_dir": data_dir, "host": host, "port": port}
-    from services.logs import log_to_stderr  # noqa: PLC0415 - client commands start without the services
+    from services.observability.logs import log_to_stderr  # noqa: PLC0415 - client commands start without the services
     from services.settings import Settings  # noqa: PLC0415
 
     settings = Settings.from_environment().model_copy(
@@ -82,7 +82,7 @@ def run(
         if len(services) > 1:
             raise typer.BadParameter("the worker has no database and runs alone: darkroom run worker")
         os.execv(sys.executable, [sys.executable, "-m", "gpu_worker"])  # noqa: S606 - no shell wanted
-    from services.logs import log_to_stderr  # noqa: PLC0415 - see `up`
+    from services.observability.logs import log_to_stderr  # noqa: PLC0415 - see `up`
     from services.settings import Settings  # noqa: PLC0415
 
     settings = Settings.from_environment()

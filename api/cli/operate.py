@@ -19,18 +19,18 @@ from pydantic.fields import FieldInfo
 import projections
 from api.cli.terminal import complain
 from services import migrate as migrations
-from services import rebuild as rebuilding
-from services.blobs import Blobs
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.embedded.nats import operator_url
-from services.flusher import Flusher
+from services.files.blobs import Blobs
 from services.ledger import Ledger, PostgresRecorder
-from services.rebuild import Rebuilt
+from services.ledger.flusher import Flusher
+from services.ledger.verification import verify_chain
 from services.restore import command as restoring
 from services.restore.comparing import require_same_history
 from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.settings import PREFIX, Settings, SettingsError
-from services.verify import verify_chain
+from services.views import rebuild as rebuilding
+from services.views.rebuild import Rebuilt
 
 WORKER_SETTINGS_S_MAX = 30.0
 

@@ -15,8 +15,8 @@ from api.cli.reading import lines_of
 from api.cli.server import Server
 from api.cli.tables import local_time
 from api.cli.terminal import printable
-from services.media import UnreadableMedia
-from services.media.bounded import DecodingUnavailable, probe, read_origin
+from services.files.decoders.bounded import DecodingUnavailable, probe, read_origin
+from services.files.media import UnreadableMedia
 
 Json = dict[str, Any]
 

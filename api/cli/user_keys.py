@@ -16,9 +16,10 @@ from api.cli.operate import NoDatabase
 from api.cli.tables import local_time, users_lines
 from api.cli.terminal import width_of_stdout
 from api.identity import KNOWN_S
-from services import unfinished, users
+from services import users
 from services.database import CONNECTING, translated
-from services.unfinished import Canceled, Unfinished
+from services.queue import unfinished
+from services.queue.unfinished import Canceled, Unfinished
 
 
 def add(dsn: str, owner: str) -> int:

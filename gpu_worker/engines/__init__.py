@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from services.media.sounds import Sound
+    from services.files.media.sounds import Sound
 
 
 class RenderCanceled(Exception):

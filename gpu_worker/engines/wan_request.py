@@ -14,9 +14,9 @@ from domain.recipe import Kind, Task
 from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted
-from services.media import UnreadableMedia
-from services.media.bounded import read_sound, read_video
-from services.media.sounds import Sound
+from services.files.decoders.bounded import read_sound, read_video
+from services.files.media import UnreadableMedia
+from services.files.media.sounds import Sound
 
 FPS, SHIFT, SOLVER = 16.0, 5.0, "unipc"
 """Defaults if a recipe has none: Wan's own frame rate, and the shift and solver of the catalog's job types."""

@@ -38,8 +38,8 @@ from domain.events import (
 from domain.media import EXTENSIONS, media_id, upload_path
 from domain.recipe import InputFile, Recipe, asset_id, asset_path
 from services.bundle.layout import EMPTY, chained, checksum
-from services.flusher import NewEvent
-from services.thumbnails import thumbnail_path
+from services.files.thumbnails import thumbnail_path
+from services.ledger.flusher import NewEvent
 
 OPENINGS: Final[dict[str, type[Event]]] = {
     "job": JobQueued,

@@ -17,8 +17,8 @@ from projections.sql import load
 from services.bundle.census import read_source, sources_of
 from services.bundle.errors import JobUnfinished, LedgerUnfit, NothingToExport
 from services.bundle.layout import LeftOut
-from services.flusher import NewEvent
 from services.ledger import EventMapper
+from services.ledger.flusher import NewEvent
 
 SQL = load("bundle.sql", "services.bundle")
 

@@ -15,13 +15,13 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from services.blobs import BlobMissing, Blobs
 from services.bundle.census import Census, NamedFile, Unfit
 from services.bundle.contents import SQL, Contents, commits, decoded, everything, of_one
 from services.bundle.errors import FileExists, FileLost, FileUnusable, LedgerUnfit
 from services.bundle.layout import EVENTS, FILES, MANIFEST, SEAL_BYTES, Line, Manifest, line_of, seal
 from services.database import Database
-from services.flusher import NewEvent
+from services.files.blobs import BlobMissing, Blobs
+from services.ledger.flusher import NewEvent
 
 COMPRESSION: Final = 3
 """Compression level of the events, 1 … 9: a sixth of the size, at three times the speed of the default."""

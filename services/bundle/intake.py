@@ -19,7 +19,6 @@ from psycopg.rows import TupleRow
 
 from domain.codec import name_of
 from projections.arrays import int8s, uuids
-from services.blobs import BlobMissing, Blobs
 from services.bundle.census import NAMING, Census, NamedFile, Role
 from services.bundle.contents import SQL, STREAMS_AT_ONCE
 from services.bundle.errors import BundleConflict, BundleDamaged, FileLost
@@ -28,7 +27,8 @@ from services.bundle.layout import EMPTY, Line, Manifest, chained, checksum
 from services.bundle.reading import Bundle, opened
 from services.crash_points import Point, reached
 from services.database import Database
-from services.flusher import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
+from services.files.blobs import BlobMissing, Blobs
+from services.ledger.flusher import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
 
 BUNDLES: Final = UUID("8c1f2f5e-6a55-4be3-9d0e-2f3f6a1f7c44")
 """Namespace of the command ids of imported commits."""

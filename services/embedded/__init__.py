@@ -97,7 +97,7 @@ class EmbeddedServers:
 
     @property
     def services_nats_url(self) -> str:
-        """The URL that the services connect with: see services/nats_accounts.py."""
+        """The URL that the services connect with: see services/messaging/accounts.py."""
         return self._after_start(self._services_nats_url)
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from services.embedded.child import Child, Steps, end_processes, processes
 from services.embedded.errors import EmbeddedError, NatsFailed, failure, missing
-from services.nats_accounts import ANY_POOL, Login, accounts
+from services.messaging.accounts import ANY_POOL, Login, accounts
 
 ANSWER_S_MAX = 2.0  # seconds for one health check; a live server answers in milliseconds
 # Outside the ephemeral range (from 32768): a client that reconnects to a port inside it can connect to itself.

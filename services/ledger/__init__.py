@@ -1,7 +1,7 @@
 """The ledger: load, decide, append. The only package that imports the eventsourcing library.
 
 The library stores and reads events; the rules are the domain's deciders, and writes go through the group commit of
-`services/flusher.py`. Both recorders, Postgres and in memory, accept the same commits and pass the same tests.
+`services/ledger/flusher.py`. Both recorders, Postgres and in memory, accept the same commits and pass the same tests.
 """
 
 from services.ledger.application import (

@@ -48,7 +48,6 @@ from domain.media import Media
 from domain.prompt import Prompt
 from domain.recipe import asset_id
 from services.database import Unavailable
-from services.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 from services.ledger.aggregates import (
     ASSET,
     BATCH,
@@ -62,11 +61,12 @@ from services.ledger.aggregates import (
     Executed,
     StateT,
 )
+from services.ledger.flusher import Commit, Conflict, Guard, NewEvent, Receipt
 from services.ledger.mapper import EventMapper
 from services.ledger.reading import LedgerReader, require_owner
 from services.ledger.recent import NOTHING, Loaded, RecentJobs
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, Recorder
-from services.telemetry import job_span, submitted, submitting
+from services.observability.telemetry import job_span, submitted, submitting
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from projections.sql import load
+from services.messaging.wire import LEASE_S
 from services.observability import progress
 from services.observability.findings import Check, Facts, Finding
-from services.wire import LEASE_S
 
 SQL = load("checks.sql", "services.observability")
 

@@ -11,8 +11,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from services.metrics import ITEMS_PARKED
 from services.observability import progress
+from services.observability.metrics import ITEMS_PARKED
 
 log = logging.getLogger(__name__)
 

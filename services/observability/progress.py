@@ -19,7 +19,7 @@ import orjson
 
 from projections.sql import load
 from services.database import Database, Unavailable
-from services.redaction import redacted
+from services.observability.redaction import redacted
 
 log = logging.getLogger(__name__)
 

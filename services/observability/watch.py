@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from services.broker import Broker
 from services.database import Database, Unavailable
+from services.messaging.broker import Broker
 from services.observability.checks import CHECKS, of_this_process
 from services.observability.findings import Check, Facts, Finding, examine
 

@@ -17,11 +17,12 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from domain.codec import name_of
-from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
-from services.broker import CONNECT_S_MAX
 from services.crash_points import Point, reached
 from services.database import CONNECTING, Unavailable, translated
+from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.ledger import RawEvent
+from services.messaging.broker import CONNECT_S_MAX
+from services.messaging.wire import LEDGER_STREAM, WORK_STREAM, nats_servers
 from services.restore.epochs import stop_writes, stopped_reason
 from services.restore.lost import Lost, find_lost, save
 from services.restore.restoring import (
@@ -35,7 +36,6 @@ from services.restore.restoring import (
     read_at,
     restore,
 )
-from services.wire import LEDGER_STREAM, WORK_STREAM, nats_servers
 
 log = logging.getLogger(__name__)
 

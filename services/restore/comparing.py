@@ -16,11 +16,11 @@ from nats.js.api import RawStreamMsg, StreamInfo
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from services.broker import Broker
 from services.database import Unavailable, WritesStopped
-from services.following import OutOfStep
 from services.ledger import Ledger, RawEvent
-from services.wire import LEDGER_STREAM
+from services.messaging.broker import Broker
+from services.messaging.follower import OutOfStep
+from services.messaging.wire import LEDGER_STREAM
 
 log = logging.getLogger(__name__)
 

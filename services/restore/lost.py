@@ -15,8 +15,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from services.ledger import RawEvent
+from services.messaging.wire import LEDGER_STREAM
 from services.restore.comparing import EPOCH, identity_at, identity_of_event, is_same
-from services.wire import LEDGER_STREAM
 
 AT_ONCE: Final = 256
 """Messages requested at a time."""

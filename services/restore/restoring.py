@@ -24,8 +24,8 @@ from domain.envelope import Envelope, Recorded
 from domain.events import JobHandedOver, LedgerRestored, UserKeyAdded, UserKeyRevoked
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.flusher import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
 from services.ledger import EventMapper, RawEvent
+from services.ledger.flusher import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
 from services.restore.lost import Lost
 
 log = logging.getLogger(__name__)

@@ -12,15 +12,15 @@ from api.app import Parts, create_app
 from benchmarks import crowd
 from domain.catalog import Catalog
 from projections import ALL
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
-from services.flusher import Flusher
+from services.files.blobs import Blobs
 from services.ledger import Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
+from services.messaging.broker import Broker
 from services.migrate import migrate
-from services.owned_views import OwnedViews, logging_in_as_role
-from services.projector import Projector
 from services.settings import Settings
+from services.views.owned_views import OwnedViews, logging_in_as_role
+from services.views.projector import Projector
 from tests.api.serving import BLOBS_URL, TOKEN, AServer, Site, until
 from tests.conftest import Clock
 from tests.databases import Databases

@@ -14,7 +14,7 @@ from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
 from services.observability.watch import Watch
-from services.rebuild import RebuildRunning, Rebuilt, rebuild
+from services.views.rebuild import RebuildRunning, Rebuilt, rebuild
 from tests.api.conftest import bearer
 from tests.api.serving import GIB, Json, Site
 from tests.domain.catalogs import TEN

@@ -5,7 +5,7 @@ import hashlib
 from typing import Any
 
 from domain.recipe import asset_id
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 from tests.api.serving import Json, Site, picture
 
 PICTURE = picture(0)

@@ -12,8 +12,8 @@ from projections import ALL
 from services.database import Database
 from services.ledger import Context, Ledger
 from services.migrate import all_migrations
-from services.projector import Projector
 from services.settings import SettingsError
+from services.views.projector import Projector
 from tests.spec import OWNER, submit
 
 Darkroom = Callable[..., str]

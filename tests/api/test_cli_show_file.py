@@ -20,9 +20,9 @@ from domain.recipe import Kind, Recipe
 from gpu_worker.encode import encode
 from gpu_worker.engines import RenderedImage, RenderedVideo
 from gpu_worker.storing import origin_of
-from services.media import read_origin
-from services.media.bounded import remuxed_mp4
-from services.wire import Output, WorkOrder
+from services.files.decoders.bounded import remuxed_mp4
+from services.files.media import read_origin
+from services.messaging.wire import Output, WorkOrder
 from tests.api.serving import TOKEN, AServer, Json, Site, completed_with
 from tests.api.test_cli import assert_one_line, darkroom, free_port
 

@@ -12,9 +12,10 @@ import pytest
 
 from api.cli import operate, status_of, user_keys
 from domain.job import status_of as status_of_job
-from services import unfinished, users
+from services import users
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
+from services.queue import unfinished
 from tests.histories import Story, Views, append_raw
 from tests.spec import start
 

@@ -5,7 +5,7 @@ from starlette.datastructures import Headers
 from starlette.responses import StreamingResponse
 
 from api.content import SHOWN, UNTYPED, File, file_answer
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 
 PAGE = b"<script>alert(document.domain)</script>"
 

@@ -13,13 +13,13 @@ from api.run import views_dsn
 from projections import ALL
 from services.database import Database
 from services.embedded import EmbeddedServers
-from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
 from services.migrate import MigrationRefused, all_migrations, migrate
-from services.owned_views import OwnedViews, logging_in_as_role, why_unfit
-from services.projector import Projector
-from services.rebuild import rebuild
 from services.settings import Settings, SettingsError
+from services.views.owned_views import OwnedViews, logging_in_as_role, why_unfit
+from services.views.projector import Projector
+from services.views.rebuild import rebuild
 from tests.api.serving import TOKEN
 from tests.api.test_cli import darkroom
 from tests.histories import Story

@@ -31,8 +31,8 @@ from services.ledger import Context, Ledger
 from services.migrate import all_migrations
 from services.observability.checks import PROGRAMS
 from services.observability.progress import ServiceProgress, Telling
-from services.projector import Projector
 from services.settings import Settings
+from services.views.projector import Projector
 from tests.api.conftest import serving
 from tests.api.serving import TOKEN
 from tests.databases import Databases

@@ -18,7 +18,7 @@ from domain.events import JobPromptEnhanced
 from domain.recipe import Kind
 from services.database import Database
 from services.ledger import Ledger
-from services.wire import ENHANCE, ENHANCERS, EnhanceReply, EnhanceRequest
+from services.messaging.wire import ENHANCE, ENHANCERS, EnhanceReply, EnhanceRequest
 from tests.api.serving import Site, until
 from tests.histories import Views
 from tests.services.beside import settled

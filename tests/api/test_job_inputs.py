@@ -27,9 +27,9 @@ from domain.catalog import Catalog
 from domain.commands import DeleteMedia, NoteOfAttempt, TrashAsset
 from domain.events import JobPromptEnhanced
 from domain.media import Uploaded
-from services.blobs import Blobs, BlobStoreUnavailable
-from services.flusher import Commit, NewEvent
+from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Context, Ledger, PostgresRecorder
+from services.ledger.flusher import Commit, NewEvent
 from tests.api.serving import BLOBS_URL, Json, Site, body, until
 from tests.api.test_uploads import described, upload
 from tests.domain.catalogs import SHIPPED, catalog_of

@@ -10,9 +10,9 @@ from api.lists import cursor_of
 from api.positions import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
 from domain.recipe import asset_id
-from services.fleet import RollCall
 from services.ledger import Context
-from services.wire import CANCEL, Progress, cancel_subject, progress_subject
+from services.messaging.wire import CANCEL, Progress, cancel_subject, progress_subject
+from services.queue.fleet import RollCall
 from tests.api.serving import Site, body
 from tests.api.test_operators import SAID
 from tests.services.beside import settled

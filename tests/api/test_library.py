@@ -17,7 +17,7 @@ from api.submission import (
 )
 from projections.reads import LibraryFilter, list_library
 from services.ledger import Context
-from services.owned_views import OwnedViews
+from services.views.owned_views import OwnedViews
 from tests.api.serving import Json, Site, body
 
 

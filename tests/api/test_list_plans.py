@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 
 from benchmarks.crowd import LISTS, OLD
 from projections import ALL, reads
-from services.owned_views import OwnedViews
+from services.views.owned_views import OwnedViews
 
 TABLES = {table for view in ALL for table in view.tables}
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.admin import VIEWS
 from api.app import Parts, create_app
 from services.database import Database
-from services.metrics import PROCESS
+from services.observability.metrics import PROCESS
 from tests.api.conftest import bearer
 from tests.api.serving import AServer, Site
 

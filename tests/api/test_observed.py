@@ -12,7 +12,7 @@ import pytest_asyncio
 from api.app import Parts, create_app
 from api.observed import request_id_of
 from services.database import Database
-from services.logs import log_to_stderr
+from services.observability.logs import log_to_stderr
 from tests.api.conftest import bearer
 from tests.api.serving import Site
 

@@ -9,9 +9,9 @@ import pytest
 from api import schemas
 from domain.job import Running, Waiting, priority_of
 from services.database import Database
-from services.fleet import RollCall
 from services.ledger import Ledger
-from services.wire import AnnouncedModel, Announcement
+from services.messaging.wire import AnnouncedModel, Announcement
+from services.queue.fleet import RollCall
 from tests.api.serving import Json, Site
 from tests.api.test_purging import say
 from tests.spec import WORKER

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 
-from services import flusher as flushers
 from services.database import Unavailable
+from services.ledger import flusher as flushers
 from tests.api.serving import Json, Site, body
 from tests.services.commits import appends_held_up
 

@@ -10,9 +10,9 @@ import pytest
 from domain.asset import Purged
 from domain.commands import PurgeAsset, TrashAsset
 from services.database import Database
+from services.files.sweeper import Sweeper
+from services.files.thumbnails import thumbnail_path
 from services.ledger import Context, Ledger
-from services.sweeper import Sweeper
-from services.thumbnails import thumbnail_path
 from tests.api.serving import Json, Site, body
 from tests.spec import NOW
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 from services.migrate import migrate
 from services.restore.command import Report, restored
 from tests.api.serving import Site

@@ -24,7 +24,7 @@ from schemathesis.schemas import BaseSchema
 
 from api.parts import Parts
 from projections import ALL
-from services.rebuild import Rebuilt, rebuild
+from services.views.rebuild import Rebuilt, rebuild
 from tests.api.conftest import bearer, serving
 from tests.api.serving import AServer, Site
 from tests.services.media_files import encoded, picture

@@ -18,7 +18,7 @@ from projections import reads
 from projections.batch_reads import BatchFilter, list_batches
 from projections.reads import LibraryFilter
 from projections.score_reads import PromptFilter, list_prompts
-from services.owned_views import OwnedViews
+from services.views.owned_views import OwnedViews
 from tests.api.batching import batch, item, opened
 from tests.api.serving import Json, Site
 

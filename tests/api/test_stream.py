@@ -17,7 +17,7 @@ from domain.recipe import asset_id
 from services import users
 from services.database import Database
 from services.ledger import Ledger
-from services.wire import Progress, progress_subject
+from services.messaging.wire import Progress, progress_subject
 from tests.api.serving import TOKEN, AServer, Site, until
 
 

@@ -25,10 +25,10 @@ from api.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.errors import Refused
 from services import users
-from services.broker import Broker
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
-from services.owned_views import OwnedViews, logging_in_as_role
+from services.messaging.broker import Broker
+from services.views.owned_views import OwnedViews, logging_in_as_role
 from tests.api.conftest import serving
 from tests.api.serving import AServer, body, completed_with, picture, until
 from tests.api.streaming import SILENCE_S_MAX, Client, Session, holds, opened, stalled, told

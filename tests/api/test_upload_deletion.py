@@ -15,7 +15,7 @@ from api.app import create_app
 from api.inputs import Files
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from domain.media import Deleted, Uploaded, media_id
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 from services.ledger import Context
 from tests.api.serving import Json, Site, body
 from tests.api.test_uploads import PATH, PNG, SHA256, described, upload

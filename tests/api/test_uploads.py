@@ -18,9 +18,9 @@ from domain.commands import UploadMedia
 from domain.events import MediaUploaded
 from domain.media import media_id, upload_path
 from services import users
-from services.blobs import Blobs
+from services.files.blobs import Blobs
+from services.files.decoders import bounded
 from services.ledger import Context
-from services.media import bounded
 from tests.api.conftest import serving
 from tests.api.isolation import routes_of
 from tests.api.serving import TOKEN, AServer, Json, Site, until

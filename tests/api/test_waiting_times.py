@@ -3,9 +3,9 @@
 import asyncio
 from uuid import UUID
 
-from services.broker import ensure_work_stream
-from services.fleet import RollCall
-from services.wire import work_subject
+from services.messaging.broker import ensure_work_stream
+from services.messaging.wire import work_subject
+from services.queue.fleet import RollCall
 from tests.api.serving import Json, Site
 from tests.api.test_operators import SAID
 from tests.api.test_purging import say

@@ -15,8 +15,8 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from domain.recipe import Kind, Recipe, Task, asset_path, seeds_from
-from services import wire
-from services.wire import ANY_REPORT, AnyReport, Output, Progress, ReportReply, WorkOrder
+from services.messaging import wire
+from services.messaging.wire import ANY_REPORT, AnyReport, Output, Progress, ReportReply, WorkOrder
 
 PATIENCE_S = 180.0
 """For what must happen, on a machine that does other things as well."""

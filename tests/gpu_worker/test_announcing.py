@@ -13,8 +13,8 @@ from domain.errors import WorkerHeld
 from gpu_worker.connection import connect
 from gpu_worker.loop import Worker
 from gpu_worker.workshop import Workshop
-from services.blobs import Blobs
-from services.wire import (
+from services.files.blobs import Blobs
+from services.messaging.wire import (
     ANNOUNCEMENTS,
     HAIL,
     Announcement,

@@ -19,9 +19,9 @@ from domain.recipe import Kind
 from gpu_worker.encode import BrokenFile, encode, encode_png, read
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4
-from services.media import UnreadableMedia, probe, read_image, read_origin, read_video
-from services.media.bounded import read_sound
-from services.media.sounds import Sound
+from services.files.decoders.bounded import read_sound
+from services.files.media import UnreadableMedia, probe, read_image, read_origin, read_video
+from services.files.media.sounds import Sound
 from tests.services.boxed_files import clap, with_aperture, with_edits
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
 from tests.services.media_files import png_that_claims

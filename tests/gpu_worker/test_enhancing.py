@@ -20,8 +20,8 @@ from gpu_worker.enhancing import Enhancing
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
-from services.blobs import Blobs
-from services.wire import ENHANCE, AnyReport, EnhanceReply, EnhanceRequest, NoteReport, ReportReply, WorkOrder
+from services.files.blobs import Blobs
+from services.messaging.wire import ENHANCE, AnyReport, EnhanceReply, EnhanceRequest, NoteReport, ReportReply, WorkOrder
 from tests.gpu_worker import tiny_qwen
 from tests.gpu_worker.peers import ACCEPTED, PATIENCE_S, SUPERSEDED, Broker, Peer, an_order, peer_of
 

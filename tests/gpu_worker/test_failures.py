@@ -13,8 +13,8 @@ from domain.recipe import Kind
 from gpu_worker.encode import BrokenFile, read
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, UnusableOutput
 from gpu_worker.failures import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, failure_of
-from services.blobs import BlobStoreUnavailable
-from services.redaction import redacted
+from services.files.blobs import BlobStoreUnavailable
+from services.observability.redaction import redacted
 
 LOG = logging.LoggerAdapter(logging.getLogger("tests.failures"), {})
 
@@ -116,7 +116,7 @@ def test_causes_are_told_first_and_those_that_were_settled_not_at_all() -> None:
     told = failed(raised(BlobStoreUnavailable("away"), raised(OSError("no route")))).context
     assert told is not None
     assert told.stack.splitlines()[1:3] == ["OSError: no route", "which led to:"]
-    assert told.exception == "services.blobs.BlobStoreUnavailable"
+    assert told.exception == "services.files.blobs.BlobStoreUnavailable"
     try:
         try:
             raise KeyError("inside")  # noqa: TRY301 - it is what the other one follows

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from domain.events import ErrorClass, JobHandedOver
-from services import wire
-from services.media import read_image
-from services.wire import (
+from services.files.media import read_image
+from services.messaging import wire
+from services.messaging.wire import (
     AnyReport,
     AssetCompletedReport,
     AssetFailedReport,

@@ -23,10 +23,10 @@ from gpu_worker.loop import Worker
 from gpu_worker.reporting import FAILURES_MAX
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
-from services import wire
-from services.blobs import Blobs
-from services.media import read_image
-from services.wire import (
+from services.files.blobs import Blobs
+from services.files.media import read_image
+from services.messaging import wire
+from services.messaging.wire import (
     AnyReport,
     AssetCompletedReport,
     AssetFailedReport,

@@ -15,9 +15,9 @@ from gpu_worker.loop import Worker
 from gpu_worker.preference import LOOKED_AT_MAX, PASSED_OVER_MAX
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
-from services import wire
-from services.blobs import Blobs
-from services.wire import WorkOrder
+from services.files.blobs import Blobs
+from services.messaging import wire
+from services.messaging.wire import WorkOrder
 from tests.gpu_worker.peers import PATIENCE_S, Broker, Peer, an_order, peer_of
 
 

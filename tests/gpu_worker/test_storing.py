@@ -14,9 +14,9 @@ from domain.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
 from gpu_worker.encode import BrokenFile
 from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
 from gpu_worker.storing import store
-from services.blobs import Blobs
-from services.media import read_origin
-from services.wire import Output, WorkOrder
+from services.files.blobs import Blobs
+from services.files.media import read_origin
+from services.messaging.wire import Output, WorkOrder
 
 JOB = UUID("0190a0a0-0000-7000-8000-000000000001")
 IMAGE = RenderedImage(0, Image.effect_noise((32, 32), 80).convert("RGB"), 1)

@@ -34,9 +34,9 @@ from gpu_worker.engines.wan import WanEngine, from_folder
 from gpu_worker.engines.wan_request import plan_of
 from gpu_worker.mp4 import encode_mp4
 from gpu_worker.residency import Residency
-from services.media import probe, read_video
-from services.media.bounded import read_sound
-from services.media.sounds import Sound
+from services.files.decoders.bounded import read_sound
+from services.files.media import probe, read_video
+from services.files.media.sounds import Sound
 from tests.gpu_worker.tiny_wan import build_tiny_wan_i2v
 
 STEPS, FRAMES, FPS = 2, 5, 8.0

@@ -6,7 +6,7 @@ import pytest
 
 from services.database import Database
 from services.ledger import Ledger
-from services.owned_views import OwnedViews, logging_in_as_role
+from services.views.owned_views import OwnedViews, logging_in_as_role
 from tests.conftest import Clock
 from tests.histories import Story, Views
 

@@ -91,7 +91,7 @@ def test_a_thousand_items_are_counted_however_their_events_come(
     database: Database, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, batch_events: int
 ) -> None:
     story, views = Story(ledger, clock.tick), Views(database, ledger, BATCHES)
-    monkeypatch.setattr("services.projector.BATCH_EVENTS_MAX", batch_events)
+    monkeypatch.setattr("services.views.projector.BATCH_EVENTS_MAX", batch_events)
     batch_id, jobs = story.open_batch(*([1] * (1_000 if batch_events == 1_000 else 5)))
     for job in jobs[:4]:
         story.tell(job, start(1), report_completed(0))

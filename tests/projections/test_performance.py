@@ -15,7 +15,7 @@ from projections import performance, reads
 from projections.reads import EndedRow
 from services.database import Database
 from services.ledger import Context, Ledger
-from services.rebuild import rebuild
+from services.views.rebuild import rebuild
 from tests.conftest import Clock
 from tests.histories import Row, Story, Views
 from tests.spec import (

@@ -36,9 +36,9 @@ from domain.generation import Generation
 from domain.job import attempt_of
 from domain.recipe import asset_id
 from projections import ALL
-from services import projector, rebuild
 from services.database import Database
 from services.ledger import InMemoryRecorder, Ledger
+from services.views import projector, rebuild
 from tests.afresh import scores_afresh, scores_shown
 from tests.conftest import Clock
 from tests.histories import Story, Views

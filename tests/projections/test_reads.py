@@ -11,8 +11,8 @@ from projections import ALL, reads
 from projections.reads import JobFilter, LibraryFilter, Seconds
 from services.database import Database
 from services.ledger import Context, Ledger
-from services.owned_views import OwnedViews
-from services.projector import Projector
+from services.views.owned_views import OwnedViews
+from services.views.projector import Projector
 from tests import spec
 
 WORKER = Context(actor="gpu-1")

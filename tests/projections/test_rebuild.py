@@ -15,11 +15,11 @@ from domain.commands import DismissAsset, EditPrompt, Pause, RateAsset, Thumbnai
 from domain.envelope import Recorded
 from projections import ALL
 from projections.projection import Projection
-from services import projector, rebuild
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
-from services.projector import View
-from services.rebuild import PositionUnknown, RebuildRunning, matches_ledger, rebuild_as_of
+from services.views import projector, rebuild
+from services.views.projector import View
+from services.views.rebuild import PositionUnknown, RebuildRunning, matches_ledger, rebuild_as_of
 from tests.histories import Row, Story, Views
 from tests.services.commits import WAIT_S_MAX, eventually
 from tests.spec import NOW, TRANSIENT, report_completed, report_failed, start, thumbnail_of

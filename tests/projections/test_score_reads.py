@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from projections import score_reads
 from projections.score_reads import PromptFilter, Standing
 from services.database import Database
-from services.owned_views import OwnedViews, logging_in_as_role
+from services.views.owned_views import OwnedViews, logging_in_as_role
 from tests.histories import Story, Views
 from tests.spec import OWNER
 

@@ -17,9 +17,9 @@ from projections.jobs import JOBS
 from projections.scores import SCORES, Scores
 from services.database import Database
 from services.ledger import Ledger
-from services.owned_views import OwnedViews, logging_in_as_role
-from services.projector import Projector
-from services.rebuild import matches_ledger, rebuild, rebuild_outdated
+from services.views.owned_views import OwnedViews, logging_in_as_role
+from services.views.projector import Projector
+from services.views.rebuild import matches_ledger, rebuild, rebuild_outdated
 from tests.afresh import scores_afresh, scores_shown
 from tests.conftest import Clock
 from tests.histories import Story, Views
@@ -247,7 +247,7 @@ async def test_a_projector_that_starts_rebuilds_what_another_version_made(
     views.catch_up()
     another_formula()
     many_opinions(story)
-    caplog.set_level(logging.INFO, "services.rebuild")
+    caplog.set_level(logging.INFO, "services.views.rebuild")
     projector = Projector(
         database, ledger, [SCORES], lambda stopping: rebuild_outdated(database, ledger, [SCORES], stopping)
     )
@@ -322,7 +322,7 @@ def test_a_rebuild_stops_with_its_program(
     views.catch_up()
     old = scores_shown(views)
     another_formula()
-    monkeypatch.setattr("services.rebuild.NEARLY_THERE_EVENTS", 0)
+    monkeypatch.setattr("services.views.rebuild.NEARLY_THERE_EVENTS", 0)
     stopping = iter([False, True])  # after it has begun
     assert not rebuild_outdated(database, ledger, [SCORES], lambda: next(stopping))
     assert not rebuild_outdated(database, ledger, [SCORES], lambda: True)

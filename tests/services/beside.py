@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from services.broker import Broker
 from services.embedded.nats import Nats
+from services.messaging.broker import Broker
 from tests.services.commits import WAIT_S_MAX, eventually
 
 

@@ -4,7 +4,7 @@ import struct
 
 from PIL import Image
 
-from services.media.claims import boxes
+from services.files.media.claims import boxes
 from tests.services.media_files import encoded
 
 WEBM_VIDEO = bytes.fromhex("23e3838407735940e086b08140ba8130")

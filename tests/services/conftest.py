@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
+from services.messaging.broker import Broker
 from tests.histories import Story, Views
 from tests.services.beside import OwnNats, opened
 

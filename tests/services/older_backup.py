@@ -10,8 +10,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.database import Database
-from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,15 @@ from domain.job import attempt_of
 from domain.media import media_id
 from domain.recipe import InputFile, Recipe, Task, asset_id
 from projections import ALL
-from services.blobs import Blobs
 from services.bundle.export import Asked, Told, export
 from services.bundle.intake import Imported, take_in
 from services.bundle.layout import Manifest
 from services.database import Database
-from services.flusher import Commit, Flusher, NewEvent
+from services.files.blobs import Blobs
 from services.ledger import Context, EventMapper, Ledger, PostgresRecorder
-from services.rebuild import matches_ledger
-from services.verify import verify_chain
+from services.ledger.flusher import Commit, Flusher, NewEvent
+from services.ledger.verification import verify_chain
+from services.views.rebuild import matches_ledger
 from tests.histories import Story, Views
 from tests.spec import OWNER, SUBMIT, file_of, recipe, start
 

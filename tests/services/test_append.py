@@ -16,9 +16,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from services.database import Database
-from services.flusher import SQL as FLUSHER
-from services.flusher import Commit, Flusher, Guard, NewEvent, Receipt, columns_of
 from services.ledger import InMemoryRecorder, PostgresRecorder
+from services.ledger.flusher import SQL as FLUSHER
+from services.ledger.flusher import Commit, Flusher, Guard, NewEvent, Receipt, columns_of
 from services.ledger.recorders import SQL as LEDGER
 from tests.services.commits import (
     WAIT_S_MAX,

@@ -7,8 +7,8 @@ import psycopg
 
 from projections import ALL
 from services.database import Database
-from services.rebuild import matches_ledger
 from services.restore.rights import lacks_rights, rights_of
+from services.views.rebuild import matches_ledger
 from tests import backup_page
 from tests.backup_page import commands
 from tests.histories import Views

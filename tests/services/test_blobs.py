@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.blobs import UNFINISHED, BlobMissing, Blobs
+from services.files.blobs import UNFINISHED, BlobMissing, Blobs
 from tests.services.commits import eventually
 
 
@@ -42,7 +42,7 @@ def test_a_missing_file_is_said_by_name(blobs: Blobs):
 
 
 async def test_a_part_of_a_file_is_read_in_chunks(blobs: Blobs, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("services.blobs.CHUNK_BYTES", 4)
+    monkeypatch.setattr("services.files.blobs.CHUNK_BYTES", 4)
     blobs.put_once("x.bin", bytes(range(20)))
     chunks = [chunk async for chunk in blobs.read("x.bin", 3, 13)]
     assert [len(chunk) for chunk in chunks] == [4, 4, 2]
@@ -59,7 +59,7 @@ async def test_existence_is_asked_and_deleting_twice_is_harmless(blobs: Blobs):
 
 WRITING = """
 import os, sys
-from services.blobs import Blobs
+from services.files.blobs import Blobs
 os.fsync = lambda _: os.kill(os.getpid(), 9)  # written, and not named yet
 Blobs(sys.argv[1]).put_once("bucket/owner/job_0.png", b"whole")
 """
@@ -83,7 +83,7 @@ def test_a_writer_that_is_killed_leaves_no_file_and_what_it_left_is_taken_away(t
 def test_a_file_is_whole_from_the_moment_that_it_is_there(tmp_path: Path):
     folder = tmp_path / "blobs"
     content = "b'x' * 30_000_000"
-    writing = f"import sys; from services.blobs import Blobs; Blobs(sys.argv[1]).put_once('x.bin', {content})"
+    writing = f"import sys; from services.files.blobs import Blobs; Blobs(sys.argv[1]).put_once('x.bin', {content})"
     with subprocess.Popen([sys.executable, "-c", writing, folder.as_uri()]) as writer:
         eventually((folder / "x.bin").exists)
         assert (folder / "x.bin").stat().st_size == 30_000_000

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services import media
-from services.media import UnreadableMedia, bounded, reading
-from services.media.bounded import DECODERS, DecodingUnavailable, Limits
-from services.media.formats import format_of, weight_of
+from services.files import media
+from services.files.decoders import bounded
+from services.files.decoders.bounded import DECODERS, DecodingUnavailable, Limits
+from services.files.media import UnreadableMedia, reading
+from services.files.media.formats import format_of, weight_of
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims, png_of_one_colour, webp_of_one_colour
 from tests.services.media_files import encoded, picture, sound, turned, video
 
@@ -123,7 +124,7 @@ def test_the_largest_pictures_are_read_within_their_memory(make: Callable[[int],
     side = 4096
     content = make(side)
     program = (
-        "import resource, sys; from services.media import probe\n"
+        "import resource, sys; from services.files.media import probe\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "found = probe(sys.stdin.buffer.read())\n"
         "print(found.width, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"
@@ -219,7 +220,7 @@ def test_a_decoder_is_small_again_after_a_large_file() -> None:
 def test_a_decoder_is_kept_however_large_the_program_is_that_started_it() -> None:
     """A new process inherits the peak of memory of the one that starts it."""
     program = (
-        "from services.media import bounded\n"
+        "from services.files.decoders import bounded\n"
         "import sys; content = sys.stdin.buffer.read()\n"
         "large = b'.' * (700 * bounded.MIB)\n"
         "pids = [bounded.probe(content) and [child.pid for child in bounded.DECODERS._idle] for _ in range(3)]\n"
@@ -237,7 +238,8 @@ def rss_bytes(pid: int) -> int:
 
 def test_no_decoder_outlives_the_program_that_started_it() -> None:
     program = (
-        "import os, sys; from services.media import bounded; from services.media.bounded import DECODERS\n"
+        "import os, sys; from services.files.decoders import bounded\n"
+        "from services.files.decoders.bounded import DECODERS\n"
         "bounded.probe(sys.stdin.buffer.read())\n"
         "print(DECODERS._idle[0].pid, flush=True)\n"
         "os.kill(os.getpid(), 9)"

@@ -7,9 +7,9 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from services import broker as brokers
-from services.broker import Broker, ensure_work_stream
-from services.wire import LEASE_S, WAKE, WORK_STREAM, work_consumer
+from services.messaging import broker as brokers
+from services.messaging.broker import Broker, ensure_work_stream
+from services.messaging.wire import LEASE_S, WAKE, WORK_STREAM, work_consumer
 from tests.services.beside import OwnNats, opened, settled, until
 from tests.services.commits import WAIT_S_MAX
 

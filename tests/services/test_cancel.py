@@ -15,15 +15,15 @@ from domain.envelope import Recorded
 from domain.errors import AssetEnded, Refused
 from domain.job import status_of
 from domain.recipe import asset_id
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
-from services.dispatcher import Dispatcher
-from services.flusher import Flusher
+from services.files.blobs import Blobs
+from services.files.sweeper import Sweeper
 from services.ledger import Context, Ledger, PostgresRecorder
-from services.recorder import Recorder
-from services.sweeper import Sweeper
-from services.wire import StartedReport
+from services.ledger.flusher import Flusher
+from services.messaging.broker import Broker
+from services.messaging.wire import StartedReport
+from services.queue.dispatcher import Dispatcher
+from services.queue.report_handler import Recorder
 from tests.histories import Story, Views
 from tests.services.test_dispatcher import POOL, order_in, work, workers
 from tests.services.test_ledger import ASSET_ENDINGS, JOB_ENDINGS

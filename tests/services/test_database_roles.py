@@ -8,12 +8,12 @@ from psycopg.conninfo import make_conninfo
 
 from projections import ALL
 from services.database import Database
-from services.flusher import Flusher
 from services.ledger import Context, Ledger, PostgresRecorder
-from services.owned_views import OwnedViews
-from services.projector import Projector
-from services.rebuild import matches_ledger, rebuild, rebuild_as_of
-from services.verify import verify_chain
+from services.ledger.flusher import Flusher
+from services.ledger.verification import verify_chain
+from services.views.owned_views import OwnedViews
+from services.views.projector import Projector
+from services.views.rebuild import matches_ledger, rebuild, rebuild_as_of
 from tests.histories import Story, Views
 from tests.spec import CANCEL, NOW
 

@@ -12,14 +12,14 @@ from nats.errors import Error as NatsError
 
 from domain.job import status_of
 from domain.recipe import Kind
-from services import dispatcher as dispatchers
-from services.broker import Broker, ensure_work_stream
 from services.database import Database
-from services.dispatcher import Dispatcher, order_for
 from services.ledger import Ledger, PostgresRecorder
-from services.lines import DEPTH
-from services.reaper import Reaper
-from services.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter
+from services.messaging.broker import Broker, ensure_work_stream
+from services.messaging.wire import WORK_STREAM, Output, WorkOrder, work_consumer, work_filter
+from services.queue import dispatcher as dispatchers
+from services.queue.backlog import DEPTH
+from services.queue.dispatcher import Dispatcher, order_for
+from services.queue.reaper import Reaper
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running
 from tests.services.commits import WAIT_S_MAX

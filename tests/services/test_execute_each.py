@@ -16,8 +16,8 @@ from domain.events import AssetRated, AssetThumbnailed
 from domain.job import Finished, Running
 from domain.recipe import asset_id
 from services.database import Database, Unavailable
-from services.flusher import Commit, Conflict, Flusher, Receipt
 from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from services.ledger.flusher import Commit, Conflict, Flusher, Receipt
 from tests import spec
 from tests.histories import append_raw
 from tests.spec import NOW, OWNER, TOLD_OF_A_JOB, submit, thumbnail_of

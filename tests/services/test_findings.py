@@ -12,19 +12,19 @@ import psycopg
 import pytest
 
 from projections import ALL
-from services.broker import Broker
 from services.database import Database, Unavailable
-from services.dispatcher import Dispatcher
-from services.fleet import RollCall
-from services.flusher import Flusher
 from services.ledger import Ledger
+from services.ledger.flusher import Flusher
+from services.messaging.broker import Broker
+from services.messaging.relay import Relay
+from services.messaging.wire import LEDGER_STREAM, AnnouncedModel, Announcement
 from services.observability import checks, progress
 from services.observability.findings import Facts, Finding, examine
 from services.observability.parking import park, unpark
 from services.observability.progress import Telling
 from services.observability.watch import Watch, say_findings
-from services.relay import Relay
-from services.wire import LEDGER_STREAM, AnnouncedModel, Announcement
+from services.queue.dispatcher import Dispatcher
+from services.queue.fleet import RollCall
 from tests.histories import Story, Views
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import eventually, opening

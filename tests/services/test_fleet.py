@@ -8,13 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from domain.errors import PoolHeld, WorkerHeld
-from services.broker import Broker
 from services.database import Database
-from services.dispatcher import Dispatcher
-from services.fleet import HOLDS_S, OF_USER_MAX, Holds, RollCall, read_holds, read_pools, read_workers
 from services.ledger import Ledger
-from services.recorder import Recorder
-from services.wire import (
+from services.messaging.broker import Broker
+from services.messaging.wire import (
     ANNOUNCEMENT_BYTES_MAX,
     LEASE_S,
     AnnouncedModel,
@@ -23,6 +20,9 @@ from services.wire import (
     StartedReport,
     announce_subject,
 )
+from services.queue.dispatcher import Dispatcher
+from services.queue.fleet import HOLDS_S, OF_USER_MAX, Holds, RollCall, read_holds, read_pools, read_workers
+from services.queue.report_handler import Recorder
 from tests.histories import Story, Views
 from tests.services.beside import running, settled, until
 from tests.services.commits import WAIT_S_MAX

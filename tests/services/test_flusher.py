@@ -9,10 +9,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from services import flusher as flushers
 from services.database import Unavailable
-from services.flusher import Conflict, Flusher, OutcomeUnknown, Receipt
 from services.ledger import PostgresRecorder
+from services.ledger import flusher as flushers
+from services.ledger.flusher import Conflict, Flusher, OutcomeUnknown, Receipt
 from tests.services.commits import (
     WAIT_S_MAX,
     appends_held_up,

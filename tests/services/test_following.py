@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.following import LOOK_S_MAX, LOOK_S_MIN, pause_after
+from services.messaging.follower import LOOK_S_MAX, LOOK_S_MIN, pause_after
 
 
 @pytest.mark.parametrize(("took_s", "next_s"), [(0.0, 0.02), (0.005, 0.02), (0.01, 0.04), (0.02, 0.08), (0.05, 0.1)])

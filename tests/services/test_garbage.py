@@ -8,7 +8,7 @@ import pytest
 
 from domain.envelope import Envelope
 from domain.events import AssetTagged
-from services.garbage import collect_seldom
+from services.gc_tuning import collect_seldom
 from services.ledger import EventMapper
 from tests.spec import JOB_ID, NOW, OWNER
 

@@ -34,11 +34,11 @@ from domain.generation import Generation
 from domain.job import Finished, Running, Waiting
 from domain.recipe import InputFile, asset_id
 from services import database as databases
-from services import flusher as flushers
 from services.database import Database, Unavailable
-from services.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import flusher as flushers
 from services.ledger.aggregates import ASSET
+from services.ledger.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
 from tests import spec
 from tests.histories import append_raw
 from tests.services.commits import appends_held_up

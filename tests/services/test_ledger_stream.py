@@ -9,15 +9,15 @@ import orjson
 import pytest
 from nats.errors import Error as NatsError
 
-from services import ledger_stream as streams
-from services import relay as relays
-from services.broker import Broker
 from services.ledger import Ledger, PostgresRecorder
-from services.ledger_stream import Comparison, message_of
-from services.metrics import PROCESS
+from services.messaging import ledger_stream as streams
+from services.messaging import relay as relays
+from services.messaging.broker import Broker
+from services.messaging.ledger_stream import Comparison, message_of
+from services.messaging.relay import Relay
+from services.messaging.wire import LEDGER_STREAM
 from services.observability import parking
-from services.relay import Relay
-from services.wire import LEDGER_STREAM
+from services.observability.metrics import PROCESS
 from tests.histories import Story, append_raw
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import WAIT_S_MAX

@@ -12,7 +12,7 @@ import pytest
 
 from services.bundle import intake
 from services.database import Unavailable
-from services.flusher import Flusher
+from services.ledger.flusher import Flusher
 from tests.services.commits import appends_held_up, opening
 
 STOPPED_IN_AN_IMPORT = """

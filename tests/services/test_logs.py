@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from services.logs import about, about_job, log_to_stderr
+from services.observability.logs import about, about_job, log_to_stderr
 
 LOG = logging.getLogger("tests.logs")
 JOB = UUID("018f0000-0000-7000-8000-000000000001")

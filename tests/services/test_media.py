@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from services.media import (
+from services.files.media import (
     Media,
     UnreadableMedia,
     containers,

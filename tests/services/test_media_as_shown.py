@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from domain.recipe import Kind
-from services.media import UnreadableMedia, bounded, probe, read_frame, read_image, read_video
-from services.media.colour import PRIMARIES, Encoding, encoding_of, to_srgb
-from services.media.timing import beat_of, shown_at_beat, timing_of
-from services.thumbnails import thumbnail_of
+from services.files.decoders import bounded
+from services.files.media import UnreadableMedia, probe, read_frame, read_image, read_video
+from services.files.media.colour import PRIMARIES, Encoding, encoding_of, to_srgb
+from services.files.media.timing import beat_of, shown_at_beat, timing_of
+from services.files.thumbnails import thumbnail_of
 from tests.services.boxed_files import avif_grid, clap, webm_that_shows, with_aperture, with_edits
 from tests.services.media_files import chunk, encoded, picture, turned
 

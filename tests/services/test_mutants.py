@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from services.media import Media, UnreadableMedia, bounded
-from services.media.bounded import DecodingUnavailable
+from services.files.decoders import bounded
+from services.files.decoders.bounded import DecodingUnavailable
+from services.files.media import Media, UnreadableMedia
 from tests.services.mutants import mutants, seeds
 
 COUNT = int(os.environ.get("DARKROOM_FUZZ_MUTANTS", "400"))

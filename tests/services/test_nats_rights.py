@@ -11,10 +11,10 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.broker import Broker, ensure_ledger_stream, ensure_work_stream
 from services.embedded.nats import Nats
-from services.nats_accounts import Json, Login, accounts
-from services.wire import (
+from services.messaging.accounts import Json, Login, accounts
+from services.messaging.broker import Broker, ensure_ledger_stream, ensure_work_stream
+from services.messaging.wire import (
     ANNOUNCEMENTS,
     CANCEL,
     ENHANCE,

@@ -9,15 +9,15 @@ import pytest
 
 from domain.envelope import Envelope
 from domain.events import AssetSaved
-from services.broker import Broker
 from services.database import Database, Unavailable, WritesStopped
-from services.flusher import Commit, Flusher
-from services.following import OutOfStep
 from services.ledger import EventMapper, Ledger, PostgresRecorder
+from services.ledger.flusher import Commit, Flusher
+from services.messaging.broker import Broker
+from services.messaging.follower import OutOfStep
+from services.messaging.relay import Relay
+from services.messaging.wire import LEDGER_STREAM
 from services.migrate import migrate
-from services.relay import Relay
 from services.restore.comparing import EPOCH, Admission, why_different
-from services.wire import LEDGER_STREAM
 from tests.histories import Story
 from tests.services.commits import WAIT_S_MAX
 from tests.services.older_backup import backup_of, writing

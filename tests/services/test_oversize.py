@@ -25,15 +25,11 @@ from domain.events import (
     JobPromptEnhanced,
 )
 from domain.recipe import PROMPT_CHARACTERS_MAX, asset_id
-from services import dispatcher as dispatchers
-from services.broker import Broker
 from services.database import Database
-from services.dispatcher import Dispatcher
 from services.ledger import Context, EventMapper, Ledger, PostgresRecorder
-from services.observability import parking
-from services.recorder import Recorder, Said
-from services.relay import Relay
-from services.wire import (
+from services.messaging.broker import Broker
+from services.messaging.relay import Relay
+from services.messaging.wire import (
     ANY_REPORT,
     AssetCompletedReport,
     AssetFailedReport,
@@ -43,6 +39,10 @@ from services.wire import (
     StartedReport,
     report_subject,
 )
+from services.observability import parking
+from services.queue import dispatcher as dispatchers
+from services.queue.dispatcher import Dispatcher
+from services.queue.report_handler import Recorder, Said
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running, settled
 from tests.services.commits import WAIT_S_MAX

@@ -11,9 +11,9 @@ from psycopg.rows import TupleRow
 from projections import ALL
 from services.database import Database, Unavailable
 from services.ledger import Ledger
-from services.owned_views import OwnedViews, logging_in_as_role
-from services.projector import Projector
-from services.rebuild import rebuild, rebuild_as_of
+from services.views.owned_views import OwnedViews, logging_in_as_role
+from services.views.projector import Projector
+from services.views.rebuild import rebuild, rebuild_as_of
 from tests.histories import Story
 from tests.services.lossy_proxy import LossyProxy
 

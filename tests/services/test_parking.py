@@ -26,8 +26,8 @@ from projections.prompts import PROMPTS
 from projections.workspace import WORKSPACE
 from services.database import Database
 from services.ledger import EventMapper, Ledger, PostgresRecorder
-from services.projector import Projector
-from services.rebuild import matches_ledger, rebuild
+from services.views.projector import Projector
+from services.views.rebuild import matches_ledger, rebuild
 from tests.histories import Story, Views, append_raw
 from tests.services.commits import WAIT_S_MAX, eventually
 from tests.spec import NOW, report_completed, report_failed, start

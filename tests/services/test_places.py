@@ -10,8 +10,8 @@ from psycopg.rows import TupleRow
 
 from domain.fairness import in_order
 from services.database import Database
-from services.lines import DEPTH, read_backlog
-from services.places import AHEAD_MAX, COUNTED_MAX, FRONT, HandedOut, places_in_queue
+from services.queue.backlog import DEPTH, read_backlog
+from services.queue.queue_positions import AHEAD_MAX, COUNTED_MAX, FRONT, HandedOut, places_in_queue
 from tests.histories import Story, Views
 from tests.spec import CANCEL, fail, release, report_completed, start
 

@@ -11,12 +11,12 @@ from psycopg.conninfo import make_conninfo
 
 from projections import ALL
 from services.database import Database, connect
-from services.flusher import Flusher
 from services.ledger import Context, Ledger, PostgresRecorder
-from services.owned_views import ROLE, OwnedViews, why_unfit
-from services.projector import Projector
-from services.rebuild import RebuildRunning, matches_ledger, rebuild
-from services.verify import verify_chain
+from services.ledger.flusher import Flusher
+from services.ledger.verification import verify_chain
+from services.views.owned_views import ROLE, OwnedViews, why_unfit
+from services.views.projector import Projector
+from services.views.rebuild import RebuildRunning, matches_ledger, rebuild
 from tests.histories import Story, Views
 from tests.pgbouncer import needs_pgbouncer, pooled
 from tests.spec import CANCEL, NOW

@@ -13,12 +13,12 @@ from domain.envelope import Recorded
 from projections import ALL
 from projections.history import HISTORY
 from projections.projection import Projection
-from services import projector
-from services.broker import Broker
 from services.database import Database, Unavailable
 from services.ledger import Ledger
-from services.projector import Projector
-from services.rebuild import matches_ledger
+from services.messaging.broker import Broker
+from services.views import projector
+from services.views.projector import Projector
+from services.views.rebuild import matches_ledger
 from tests.histories import Story, Views
 from tests.services.beside import running, until
 from tests.services.commits import WAIT_S_MAX

@@ -13,13 +13,13 @@ from domain.asset import status_of as asset_status
 from domain.errors import AttemptSuperseded
 from domain.events import ErrorClass, JobFailed
 from domain.job import Finished, Waiting, status_of
-from services import reaper as reapers
-from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
-from services.reaper import Reaper
-from services.recorder import Recorder
-from services.wire import HeartbeatReport, StartedReport
+from services.messaging.broker import Broker
+from services.messaging.wire import HeartbeatReport, StartedReport
+from services.queue import reaper as reapers
+from services.queue.reaper import Reaper
+from services.queue.report_handler import Recorder
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import eventually

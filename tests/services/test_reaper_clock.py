@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from domain.job import status_of
-from services import reaper as reapers
-from services.broker import Broker
 from services.database import Database
 from services.ledger import Ledger
+from services.messaging.broker import Broker
+from services.messaging.wire import HeartbeatReport, StartedReport
 from services.observability import progress
-from services.reaper import Jumps, Reaper
-from services.recorder import Recorder
-from services.wire import HeartbeatReport, StartedReport
+from services.queue import reaper as reapers
+from services.queue.reaper import Jumps, Reaper
+from services.queue.report_handler import Recorder
 from tests.histories import Story, Views
 from tests.services.beside import running, until
 from tests.spec import WORKER

@@ -12,11 +12,11 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from projections import ALL
-from services import rebuild as rebuilds
 from services.database import Database
 from services.ledger import Ledger
 from services.observability import progress
-from services.rebuild import RebuildRunning, RebuildStopped, Rebuilt, rebuild
+from services.views import rebuild as rebuilds
+from services.views.rebuild import RebuildRunning, RebuildStopped, Rebuilt, rebuild
 from tests.histories import Story, Views
 from tests.services.commits import eventually
 

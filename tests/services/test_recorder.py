@@ -8,12 +8,11 @@ import pytest
 
 from domain.events import ErrorClass, Failure
 from services import database as databases
-from services.broker import Broker
 from services.database import Database
-from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
-from services.recorder import Recorder
-from services.wire import (
+from services.ledger.flusher import Flusher
+from services.messaging.broker import Broker
+from services.messaging.wire import (
     AnyReport,
     AssetCompletedReport,
     AssetFailedReport,
@@ -25,6 +24,7 @@ from services.wire import (
     StartedReport,
     report_subject,
 )
+from services.queue.report_handler import Recorder
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import opened, running, settled, until
 from tests.services.commits import WAIT_S_MAX

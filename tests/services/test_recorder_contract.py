@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.flusher import Commit, Conflict, Guard, Receipt
 from services.ledger import InMemoryRecorder, PostgresRecorder, RawEvent
+from services.ledger.flusher import Commit, Conflict, Guard, Receipt
 from tests.services.commits import WAIT_S_MAX, commit, event, opening, verdict
 
 AnyRecorder = InMemoryRecorder | PostgresRecorder

@@ -11,11 +11,11 @@ import pytest
 from nats.errors import Error as NatsError
 
 from domain.codec import name_of
-from services import relay as relays
-from services.broker import Broker
 from services.ledger import Ledger, PostgresRecorder, RawEvent
-from services.relay import Relay
-from services.wire import LEDGER_STREAM
+from services.messaging import relay as relays
+from services.messaging.broker import Broker
+from services.messaging.relay import Relay
+from services.messaging.wire import LEDGER_STREAM
 from tests.histories import Story, append_raw
 from tests.services.beside import OwnNats, opened, running, until
 

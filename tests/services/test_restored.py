@@ -22,19 +22,19 @@ from domain.events import JobHandedOver, LedgerRestored
 from domain.recipe import asset_id
 from projections import ALL
 from services import users
-from services.blobs import Blobs
 from services.database import Database, WritesStopped
-from services.following import OutOfStep
+from services.files.blobs import Blobs
 from services.ledger import Ledger, RawEvent
-from services.ledger_stream import message_of
+from services.ledger.verification import verify_chain
+from services.messaging.follower import OutOfStep
+from services.messaging.ledger_stream import message_of
+from services.messaging.relay import Relay
+from services.messaging.wire import LEDGER_STREAM
 from services.migrate import migrate
-from services.rebuild import matches_ledger
-from services.relay import Relay
 from services.restore.command import Report, restored
 from services.restore.comparing import EPOCH, why_different
 from services.restore.lost import find_lost
-from services.verify import verify_chain
-from services.wire import LEDGER_STREAM
+from services.views.rebuild import matches_ledger
 from tests.histories import Story, Views
 from tests.services.beside import opened
 from tests.services.older_backup import backup_of, writing

@@ -9,16 +9,16 @@ import psycopg
 import pytest
 
 from domain.job import Running, Waiting, status_of
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
-from services.dispatcher import Dispatcher
+from services.files.blobs import Blobs
 from services.ledger import Ledger
+from services.messaging.broker import Broker
+from services.messaging.wire import AssetCompletedReport, HeartbeatReport, StartedReport
 from services.migrate import migrate
-from services.reaper import Reaper
-from services.recorder import Recorder
+from services.queue.dispatcher import Dispatcher
+from services.queue.reaper import Reaper
+from services.queue.report_handler import Recorder
 from services.restore.command import restored
-from services.wire import AssetCompletedReport, HeartbeatReport, StartedReport
 from tests.histories import Story, Views
 from tests.services.older_backup import backup_of
 from tests.services.test_dispatcher import POOL, order_in, work, workers

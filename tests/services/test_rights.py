@@ -16,9 +16,9 @@ from services.database import Database
 from services.embedded import EmbeddedServers
 from services.embedded.postgres import _postgres_bin
 from services.migrate import MigrationRefused, migrate
-from services.owned_views import OwnedViews
-from services.rebuild import rebuild
 from services.restore.rights import lacks_rights, rights_of
+from services.views.owned_views import OwnedViews
+from services.views.rebuild import rebuild
 from tests.histories import Views
 from tests.services.older_backup import writing
 from tests.services.test_restored import story_in

@@ -10,15 +10,15 @@ import pytest
 from domain.recipe import asset_id
 from projections import ALL
 from projections.workspace import WORKSPACE
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
+from services.files.blobs import Blobs
+from services.files.thumbnails import Thumbnailer
 from services.ledger import Ledger
-from services.projector import Projector
-from services.reaper import Reaper
-from services.spans import LINKS_MAX, first_span_of
-from services.telemetry import exporting
-from services.thumbnails import Thumbnailer
+from services.messaging.broker import Broker
+from services.observability.spans import LINKS_MAX, first_span_of
+from services.observability.telemetry import exporting
+from services.queue.reaper import Reaper
+from services.views.projector import Projector
 from tests.collector import Collected, Collector, collecting
 from tests.histories import Story, Views
 from tests.services.pictures import png

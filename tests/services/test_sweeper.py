@@ -8,13 +8,13 @@ import pytest
 
 from domain.asset import Unknown
 from domain.recipe import asset_id
-from services.blobs import Blobs, BlobStoreUnavailable
 from services.database import Database
+from services.files.blobs import Blobs, BlobStoreUnavailable
+from services.files.sweeper import Sweeper
 from services.ledger import Ledger
+from services.messaging.wire import AssetCompletedReport
 from services.observability.parking import parked
-from services.recorder import Recorder
-from services.sweeper import Sweeper
-from services.wire import AssetCompletedReport
+from services.queue.report_handler import Recorder
 from tests.histories import Story
 from tests.services.beside import opened, running
 from tests.services.commits import WAIT_S_MAX

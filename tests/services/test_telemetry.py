@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.envelope import Unreadable
-from services import telemetry
 from services.ledger import Context, Ledger
-from services.sampling import Ratio, ratio_wanted
-from services.spans import END_S_MAX, first_span_of
-from services.telemetry import TelemetryMissing, batch_span, exporting, job_span, wanted
+from services.observability import telemetry
+from services.observability.sampling import Ratio, ratio_wanted
+from services.observability.spans import END_S_MAX, first_span_of
+from services.observability.telemetry import TelemetryMissing, batch_span, exporting, job_span, wanted
 from tests.collector import Collector, collecting
 from tests.spec import SUBMIT
 
@@ -69,7 +69,7 @@ def test_the_usual_variables_decide(environment: dict[str, str], on: bool) -> No
 
 
 def test_a_missing_package_is_a_sentence(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "services.spans")
+    monkeypatch.delitem(sys.modules, "services.observability.spans")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with (
         pytest.raises(TelemetryMissing, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT is set, .* 'darkroom\[telemetry\]'"),

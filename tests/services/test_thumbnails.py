@@ -16,12 +16,12 @@ from domain.commands import RateAsset, TrashAsset
 from domain.events import AssetThumbnailed
 from domain.job import status_of
 from domain.recipe import Kind, asset_id
-from services import thumbnails
-from services.blobs import Blobs
-from services.broker import Broker
 from services.database import Database
+from services.files import thumbnails
+from services.files.blobs import Blobs
+from services.files.thumbnails import CLAIMS_MAX, TRIES_MAX, Thumbnailer, thumbnail_path
 from services.ledger import Ledger, PostgresRecorder
-from services.thumbnails import CLAIMS_MAX, TRIES_MAX, Thumbnailer, thumbnail_path
+from services.messaging.broker import Broker
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import running, until
 from tests.services.pictures import mp4, opened, png
@@ -172,8 +172,8 @@ def test_those_completed_first_come_first_and_many_are_claimed_and_kept_together
     finish: Callable[..., UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.thumbnails.KEEP_S", 60.0)  # however long a busy machine takes
-    monkeypatch.setattr("services.thumbnails.GROUP_S_MAX", 60.0)
+    monkeypatch.setattr("services.files.thumbnails.KEEP_S", 60.0)  # however long a busy machine takes
+    monkeypatch.setattr("services.files.thumbnails.GROUP_S_MAX", 60.0)
     assets = [finish(png()) for _ in range(CLAIMS_MAX + 2)]
     head = ledger.head()
     assert [thumbnailer.try_due() for _ in range(3)] == [CLAIMS_MAX, 2, 0]
@@ -287,7 +287,7 @@ def test_a_broken_file_holds_up_nobody_and_its_asset_stays_completed(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.thumbnails.RETRY_S_FIRST", 600.0)  # however long a busy machine takes
+    monkeypatch.setattr("services.files.thumbnails.RETRY_S_FIRST", 600.0)  # however long a busy machine takes
     broken = finish(png()[:90])
     whole = [finish(png()) for _ in range(3)]
     assert try_all(thumbnailer) == 4

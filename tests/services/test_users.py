@@ -13,8 +13,8 @@ from projections import ALL
 from services import users
 from services.database import Database
 from services.ledger import Ledger
-from services.rebuild import rebuild
 from services.users import NameInvalid, UserExists, UserUnknown
+from services.views.rebuild import rebuild
 
 
 @pytest.fixture

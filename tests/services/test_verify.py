@@ -6,10 +6,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from services import verify
 from services.database import Database
-from services.flusher import Flusher
-from services.verify import GENESIS, Misfit, Verified, verify_chain
+from services.ledger import verification as verify
+from services.ledger.flusher import Flusher
+from services.ledger.verification import GENESIS, Misfit, Verified, verify_chain
 from tests.services.commits import WAIT_S_MAX, opening
 
 

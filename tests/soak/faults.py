@@ -13,7 +13,7 @@ import nats.errors
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
-from services.wire import LEDGER_STREAM
+from services.messaging.wire import LEDGER_STREAM
 from tests.soak.fleet import LEASE_S, SERVICES, WORKERS, WRONG, Fleet
 from tests.soak.oversize import report_too_much
 from tests.soak.restoring import Restoring

@@ -11,7 +11,7 @@ import psycopg
 from nats.aio.client import Client
 
 from domain.events import AssetCompleted, JobPromptEnhanced
-from services.wire import AssetCompletedReport, NoteReport, ReportReply, report_subject
+from services.messaging.wire import AssetCompletedReport, NoteReport, ReportReply, report_subject
 from tests.system.invariants import Place
 
 MUCH: Final = "x" * 900_000

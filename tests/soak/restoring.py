@@ -16,7 +16,7 @@ import psycopg
 from nats.js.errors import APIError, NotFoundError
 from psycopg.conninfo import make_conninfo
 
-from services.wire import LEDGER_STREAM
+from services.messaging.wire import LEDGER_STREAM
 from tests.backup_page import commands, run
 from tests.soak.fleet import SERVICES, Fleet
 from tests.system.invariants import Place, facts_of

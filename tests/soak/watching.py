@@ -10,7 +10,7 @@ import psycopg
 from nats.js.errors import NotFoundError
 
 from projections import ALL
-from services.wire import LEDGER_STREAM
+from services.messaging.wire import LEDGER_STREAM
 from tests.system.invariants import JOB_ENDINGS, Place
 
 LOOK_S: Final = 0.25

@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx
 
 from domain.recipe import asset_id
-from services.thumbnails import thumbnail_path
-from services.wire import CancelConfirmedReport, StartedReport
+from services.files.thumbnails import thumbnail_path
+from services.messaging.wire import CancelConfirmedReport, StartedReport
 from tests.gpu_worker.hosting import Plan
 from tests.services.pictures import png
 from tests.system.crash_scene import Scene

@@ -12,9 +12,9 @@ import nats
 import psycopg
 from nats.js.errors import NotFoundError
 
-from services.blobs import Blobs
 from services.embedded import EmbeddedServers
-from services.wire import (
+from services.files.blobs import Blobs
+from services.messaging.wire import (
     LEDGER_STREAM,
     WORK_STREAM,
     Report,

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import psycopg
 
-from services.blobs import Blobs
 from services.database import Database
-from services.flusher import Flusher
+from services.files.blobs import Blobs
+from services.files.sweeper import Sweeper
 from services.ledger import Ledger, PostgresRecorder
-from services.sweeper import Sweeper
-from services.verify import verify_chain
+from services.ledger.flusher import Flusher
+from services.ledger.verification import verify_chain
 from tests.system.calls import Made, batches, calls, repeats, retries
 from tests.system.facts import Fact
 from tests.system.losses import Losses

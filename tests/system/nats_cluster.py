@@ -11,7 +11,7 @@ import httpx
 
 from services.embedded.child import Child
 from services.embedded.nats import _nats_bin
-from services.nats_accounts import Login
+from services.messaging.accounts import Login
 
 CONF = Path(__file__).parents[2] / "nats.conf"
 NODES = 3

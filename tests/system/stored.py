@@ -14,8 +14,8 @@ from nats.js.errors import NotFoundError
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
-from services.rebuild import matches_ledger, rebuild, rebuild_as_of
-from services.wire import LEDGER_STREAM
+from services.messaging.wire import LEDGER_STREAM
+from services.views.rebuild import matches_ledger, rebuild, rebuild_as_of
 from tests.afresh import scores_afresh, scores_shown
 from tests.histories import Views
 from tests.system.facts import Fact

@@ -12,8 +12,8 @@ import pytest
 from services.crash_points import Point
 from services.database import Database
 from services.embedded import EmbeddedServers
+from services.ledger.verification import verify_chain
 from services.migrate import all_migrations
-from services.verify import verify_chain
 from tests.conftest import delete_streams
 from tests.databases import Databases
 from tests.gpu_worker.hosting import TOKEN, Hosting

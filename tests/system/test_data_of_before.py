@@ -18,9 +18,9 @@ from projections import ALL
 from services.database import Database
 from services.embedded import EmbeddedServers
 from services.embedded.postgres import _postgres_bin
+from services.ledger.verification import verify_chain
 from services.migrate import all_migrations
-from services.rebuild import matches_ledger
-from services.verify import verify_chain
+from services.views.rebuild import matches_ledger
 from tests.services.older_backup import writing
 from tests.system.installation import Installation
 

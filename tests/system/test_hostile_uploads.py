@@ -74,6 +74,6 @@ def decoders(running: Installation) -> list[psutil.Process]:
     found = []
     for process in running.tree():
         with suppress(psutil.NoSuchProcess):
-            if "services.media.child" in process.cmdline():
+            if "services.files.decoders.child" in process.cmdline():
                 found.append(process)
     return found

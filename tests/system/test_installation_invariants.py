@@ -11,8 +11,8 @@ from psycopg.sql import SQL, Identifier
 
 from projections import ALL
 from services.database import Database
-from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
 from tests.system import calls, invariants
 from tests.system.calls import MARKS, Call, Made, Retry
 from tests.system.facts import Fact

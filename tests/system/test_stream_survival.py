@@ -19,8 +19,8 @@ import pytest
 from services import users
 from services.database import Database, Unavailable
 from services.embedded import EmbeddedServers
-from services.flusher import Flusher
 from services.ledger import Ledger, PostgresRecorder
+from services.ledger.flusher import Flusher
 from services.migrate import migrate
 from tests.api.streaming import Client, holds, told
 from tests.system.fleet import Fleet

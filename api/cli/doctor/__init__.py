@@ -15,7 +15,7 @@ import typer
 from api.cli.doctor import databases, machine, servers
 from api.cli.doctor.scene import Fault, Finding, Scene, Skipped
 from api.cli.terminal import pasteable, say
-from services.redaction import secrets_of, without_values
+from services.observability.redaction import secrets_of, without_values
 
 CHECKS: Final[Sequence[tuple[str, Callable[[Scene], None]]]] = (
     ("settings", machine.settings_valid),

@@ -15,9 +15,9 @@ from services.database import CONNECTING, Unavailable
 from services.migrate import all_migrations
 from services.observability import checks
 from services.observability.findings import Check, Facts, made
-from services.owned_views import why_unfit
 from services.restore.epochs import stopped_reason
 from services.restore.rights import lacks_rights
+from services.views.owned_views import why_unfit
 
 SQL: Final = load("doctor.sql", "api.cli.doctor")
 

@@ -10,8 +10,8 @@ from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 
 from api.cli.doctor.scene import Fault, Scene, Skipped
-from services.blobs import BlobMissing, Blobs, BlobStoreUnavailable
-from services.wire import WORK_STREAM, nats_servers
+from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
+from services.messaging.wire import WORK_STREAM, nats_servers
 
 ANSWER_S_MAX: Final = 3
 

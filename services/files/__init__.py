@@ -1,0 +1,1 @@
+"""Files in the object store: stored, thumbnailed and deleted; `media` decodes them."""

@@ -1,0 +1,1 @@
+"""Processes with limits in which untrusted files are decoded."""
