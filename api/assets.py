@@ -21,7 +21,7 @@ from api.openapi import answers, body_and_headers, files
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, WAIT_S_MAX, wait_for_views
 from api.texts import Tags, Title
-from domain.asset import Completed
+from domain.aggregates.asset import Completed
 from domain.commands import (
     AssetCommand,
     ChangeTags,

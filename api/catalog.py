@@ -10,7 +10,7 @@ from api import schemas
 from api.answers import answer
 from api.openapi import answers
 from api.parts import running
-from domain.catalog import Catalog, JobType
+from domain.recipes.catalog import Catalog, JobType
 
 router = APIRouter(tags=["catalog"])
 

@@ -19,9 +19,9 @@ from api.lists import Cursor, Limit, page_of, place_of
 from api.openapi import answers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
+from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
-from domain.job import Finished, status_of
 from projections import reads
 from projections.reads import DeadJobRow
 

@@ -5,14 +5,14 @@ from dataclasses import asdict, fields
 from typing import Any
 from uuid import UUID
 
-from domain.asset import Curation
-from domain.cautions import cautions_for
+from domain.aggregates.asset import Curation
+from domain.aggregates.media import media_id
 from domain.commands import SubmitJob
 from domain.envelope import Recorded
 from domain.events import MediaUploaded
-from domain.media import media_id
-from domain.recipe import asset_id
-from domain.text import normalized_tags
+from domain.recipes.cautions import cautions_for
+from domain.recipes.recipe import asset_id
+from domain.wording.text import normalized_tags
 from projections.jobs import fold_asset, fold_job
 from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.messaging.wire import Progress

@@ -17,11 +17,11 @@ from api.body import read_body
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.texts import Prompt
-from domain.enhancement import RULES, enhance
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from services.ledger import Context
 from services.ledger.flusher import Conflict
 from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest

@@ -22,8 +22,8 @@ from api.lists import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_
 from api.openapi import answers, body_and_headers
 from api.parts import require_broker, running
 from api.positions import wait_for_views
+from domain.aggregates.job import owner_of as owner_of_job
 from domain.commands import ReprioritizeJob
-from domain.job import owner_of as owner_of_job
 from projections.reads import EverybodysFilter
 from services.ledger import Context
 

@@ -21,9 +21,9 @@ from api.identity import require_admin
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
+from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
-from domain.fleet import OnHold
 from projections import reads
 from services.ledger import Context
 from services.messaging.wire import HAIL, hail_subject

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from domain.asset import Completed, Purged, job_of, status_of
+from domain.aggregates.asset import Completed, Purged, job_of, status_of
 from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
-from domain.recipe import InputFile
+from domain.recipes.recipe import InputFile
 from services.ledger import Ledger
 
 SOURCE: Final = re.compile(

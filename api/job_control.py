@@ -13,12 +13,12 @@ from api.asked import Asked, id_under_key, retry_sha256
 from api.batches.commands import Retried, run_job_again
 from api.parts import Parts, Running
 from api.submission import retry_of
+from domain.aggregates.generation import Generation
+from domain.aggregates.job import Finished, NotSubmitted
+from domain.aggregates.job import Running as RunningJob
 from domain.commands import CancelJob
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import JobCanceled
-from domain.generation import Generation
-from domain.job import Finished, NotSubmitted
-from domain.job import Running as RunningJob
 from services.ledger import Context, JobExecuted
 from services.messaging.wire import CANCEL, cancel_subject
 

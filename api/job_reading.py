@@ -9,11 +9,11 @@ from psycopg.rows import TupleRow
 from api.documents import Json, job_document, rows_from_ledger
 from api.parts import Running
 from api.waiting_times import waiting_documents
+from domain.aggregates.job import NotSubmitted
+from domain.aggregates.job import owner_of as owner_of_job
 from domain.envelope import Recorded
 from domain.errors import NotFound
-from domain.job import NotSubmitted
-from domain.job import owner_of as owner_of_job
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import reads
 from projections.reads import EverybodysFilter, JobFilter, JobRow
 

@@ -29,9 +29,9 @@ from api.submission import (
     sources_of,
     submission_of,
 )
+from domain.aggregates.job import ENDED
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
-from domain.job import ENDED
 from projections.reads import JobFilter
 from services.ledger import Context, JobExecuted
 from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from api.errors import InvalidCursor
 from api.positions import POSITION_MAX
 from api.texts import TAG_CHARACTERS_MAX
-from domain.text import normalized
+from domain.wording.text import normalized
 
 LIMIT_MAX: Final = 200
 LIMIT_DEFAULT: Final = 50

@@ -15,7 +15,7 @@ from api.pacing import Company, Pacing
 from api.positions import ViewPositions
 from api.progress import ProgressBoard
 from api.slots import Slots
-from domain.catalog import Catalog
+from domain.recipes.catalog import Catalog
 from services.database import Database
 from services.files.blobs import Blobs
 from services.ledger import Ledger

@@ -21,12 +21,12 @@ from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import POSITION, wait_for_views
 from api.texts import NegativePrompt, Prompt, Tags, Title
-from domain.catalog import Catalog
+from domain.aggregates.prompt import prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
 from domain.errors import FieldProblem, InvalidInput, NotFound
-from domain.prompt import prompt_id
-from domain.recipe import Task
+from domain.recipes.catalog import Catalog
+from domain.recipes.recipe import Task
 from projections import score_reads
 from projections.projection import Rows
 from projections.prompts import fold

@@ -20,7 +20,7 @@ from api.lists import Text
 from api.openapi import answers
 from api.parts import Running, require_broker, running
 from api.positions import POSITION
-from domain.asset import Purged
+from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
 from projections import reads

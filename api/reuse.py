@@ -21,9 +21,9 @@ from api.parts import Parts, running
 from api.submission import sources_of
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
-from domain.inputs import Inputs
-from domain.recipe import InputFile
-from domain.reuse import inputs_of
+from domain.recipes.inputs import Inputs
+from domain.recipes.recipe import InputFile
+from domain.recipes.reuse import inputs_of
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Ledger
 

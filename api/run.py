@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from api.app import Parts, create_app, end_streams
 from api.connections import BoundedConnection
 from api.errors import RebuildUnavailable
-from domain.catalog import Catalog
+from domain.recipes.catalog import Catalog
 from projections import ALL
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.files.blobs import Blobs

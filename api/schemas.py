@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import ParamValue, Reference
+from domain.recipes.recipe import ParamValue, Reference
 
 ItemT = TypeVar("ItemT")
 

@@ -15,7 +15,7 @@ from api.openapi import answers
 from api.parts import Running, running
 from api.positions import wait_for_views
 from domain.errors import FieldProblem, InvalidInput
-from domain.scoring import SCORE_DECIMALS, SCORES
+from domain.policies.scoring import SCORE_DECIMALS, SCORES
 from projections import score_reads
 from projections.score_reads import ScorePlace, ScoreRow
 from projections.score_rows import By

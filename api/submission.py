@@ -12,17 +12,17 @@ from api.asked import Asked, identified, retry_id, retry_sha256
 from api.body import Json, problems_of
 from api.inputs import Files, Source, parent_of, uploads_among
 from api.texts import NegativePrompt, Prompt, Tags
-from domain.asset import Unknown
-from domain.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
-from domain.cautions import reads_negative_prompt
+from domain.aggregates.asset import Unknown
+from domain.aggregates.generation import Generation, recipe_of_retry
+from domain.aggregates.job import NotSubmitted, status_of
 from domain.commands import SubmitJob
-from domain.continuation import continued, decided_by
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import MediaKind
-from domain.generation import Generation, recipe_of_retry
-from domain.job import NotSubmitted, status_of
-from domain.negative_prompt import negative_prompt_for
-from domain.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
+from domain.recipes.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
+from domain.recipes.cautions import reads_negative_prompt
+from domain.recipes.continuation import continued, decided_by
+from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
+from domain.wording.negative_prompt import negative_prompt_for
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
 REFERENCES_MAX: Final = 16

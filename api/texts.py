@@ -5,8 +5,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from domain.bounds import TAGS_MAX
-from domain.recipe import PROMPT_CHARACTERS_MAX
-from domain.text import is_blank, normalized
+from domain.recipes.recipe import PROMPT_CHARACTERS_MAX
+from domain.wording.text import is_blank, normalized
 
 TITLE_CHARACTERS_MAX: Final = 200
 NAME_CHARACTERS_MAX: Final = 200

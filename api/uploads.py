@@ -29,10 +29,10 @@ from api.openapi import answers, file_in_form, files
 from api.parts import Parts, require_broker, running
 from api.positions import POSITION
 from api.slots import Room, Slots
+from domain.aggregates.media import Deleted, Uploaded, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
 from domain.events import MediaUploaded
-from domain.media import Deleted, Uploaded, media_id, place_of
 from services.crash_points import Point, reached
 from services.database import Unavailable
 from services.files.blobs import BlobMissing, Blobs

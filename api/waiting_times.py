@@ -5,7 +5,7 @@ from uuid import UUID
 
 from api.documents import Json
 from api.parts import Running
-from domain.waiting import NOTHING, Span, finished_in, rest_of
+from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 from projections import reads
 from projections.reads import JobRow, Seconds
 from services.queue.fleet import PoolRow, WorkerRow, read_pools, read_workers

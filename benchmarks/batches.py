@@ -10,7 +10,7 @@ from benchmarks.histories import JOBS, JOBS_AT_A_TIME, OWNER, Fact, Waves, commi
 from benchmarks.library_app import Job, Jobs, live, submitted_unsaved
 from benchmarks.library_projection import Statement, Writer
 from domain.events import BatchItemAdded, BatchOpened, BatchPreferred
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.ledger.flusher import Commit
 
 ITEMS: Final = 20

@@ -15,7 +15,7 @@ from benchmarks.library_app import Asset, Job, Jobs, library_app, submitted
 from benchmarks.recorders import NOW, our_recorder
 from benchmarks.stage import Stage
 from domain.commands import RateAsset, ReportAssetCompleted, StartAttempt, SubmitJob
-from domain.recipe import Kind, asset_id
+from domain.recipes.recipe import Kind, asset_id
 from services.ledger import Context, Ledger
 
 PEER = "eventsourcing Application"

@@ -17,7 +17,7 @@ from domain.events import (
     JobStarted,
     JobSucceeded,
 )
-from domain.recipe import Kind, Recipe, Task, asset_id, asset_path, seeds_from
+from domain.recipes.recipe import Kind, Recipe, Task, asset_id, asset_path, seeds_from
 from services.ledger import EventMapper, PostgresRecorder
 from services.ledger.flusher import Commit, NewEvent
 

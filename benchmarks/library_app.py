@@ -20,7 +20,7 @@ from benchmarks.histories import (
     queued,
     reserved,
 )
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 
 
 class Job(Aggregate):

@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from benchmarks.histories import ASSETS
 from benchmarks.library_app import Asset, Job
 from benchmarks.library_projection import Statement, Writer
-from domain.fairness import UNEXPECTED_S
-from domain.recipe import asset_id
+from domain.policies.fairness import UNEXPECTED_S
+from domain.recipes.recipe import asset_id
 from projections.score_rows import prompt_key
 
 

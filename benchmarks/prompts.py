@@ -10,7 +10,7 @@ from benchmarks.histories import JOBS, OWNER, Fact, Waves, commit_of
 from benchmarks.library_app import Jobs
 from benchmarks.library_projection import Statement, Writer
 from domain.events import PromptDeleted, PromptEdited, PromptSaved
-from domain.recipe import Task
+from domain.recipes.recipe import Task
 from projections.score_rows import prompt_key
 from services.ledger.flusher import Commit
 

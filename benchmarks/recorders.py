@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from domain.envelope import Envelope
 from domain.events import AssetReserved, AssetSaved, Event
-from domain.recipe import Kind, asset_path
+from domain.recipes.recipe import Kind, asset_path
 from services.database import Database
 from services.ledger import EventMapper, PostgresRecorder
 from services.ledger.flusher import Flusher

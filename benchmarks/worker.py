@@ -21,7 +21,7 @@ from benchmarks.recorders import NOW, our_recorder
 from benchmarks.stage import Stage
 from benchmarks.submit import process
 from domain.commands import SubmitJob
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.connection import connect
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.engines.pipelines import keep_quiet

@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from domain.aggregates.media import EXTENSIONS, kind_of, unfit_type
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import (
     WARNING_CHARACTERS_MAX,
@@ -39,8 +40,7 @@ from domain.events import (
     UserKeyAdded,
     UserKeyRevoked,
 )
-from domain.media import EXTENSIONS, kind_of, unfit_type
-from domain.recipe import PROMPT_CHARACTERS_MAX, Recipe
+from domain.recipes.recipe import PROMPT_CHARACTERS_MAX, Recipe
 
 EVENT_BYTES_MAX: Final = 256 * 1024
 """Maximum bytes of a stored event with its envelope: a quarter of NATS's default message limit. The longest prompts

@@ -7,7 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from domain.events import AssetCompleted, AssetThumbnailed, Failure, ItemProblem, JobNote, MediaKind
-from domain.recipe import Kind, ParamValue, Recipe, Task
+from domain.recipes.recipe import Kind, ParamValue, Recipe, Task
 
 # Commands to a job and its assets, decided in `generation.py`.
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.recipe import Kind, ParamValue, Recipe, Task
+from domain.recipes.recipe import Kind, ParamValue, Recipe, Task
 
 Attempt = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

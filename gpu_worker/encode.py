@@ -7,7 +7,7 @@ from typing import Final
 
 from PIL import Image, PngImagePlugin
 
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4
 from services.files.decoders.bounded import probe, read_image, remuxed_mp4

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from domain.enhancement import RULES, enhance
 from domain.events import JobPromptEnhanced
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from gpu_worker.engines import OutOfMemory, RenderCanceled
 from gpu_worker.failures import one_line
 from services.messaging.wire import WorkOrder

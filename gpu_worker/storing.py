@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from gpu_worker.encode import BrokenFile, Origin, Picture, encode, read
 from gpu_worker.engines import Rendered
 from services.crash_points import Point, reached

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from domain.recipe import Recipe
+from domain.recipes.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
 from gpu_worker.enhancing import Enhancing
 from gpu_worker.storing import FileRecipe

@@ -7,8 +7,8 @@ from uuid import UUID
 from domain import events as facts
 from domain.envelope import Recorded
 from domain.events import Event
-from domain.recipe import asset_id
-from domain.text import normalized_tags
+from domain.recipes.recipe import asset_id
+from domain.wording.text import normalized_tags
 from projections.projection import Row, Rows
 
 

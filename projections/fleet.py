@@ -5,8 +5,8 @@ from typing import Final
 from uuid import UUID
 
 from domain import events as facts
+from domain.aggregates.fleet import Hold
 from domain.envelope import Recorded
-from domain.fleet import Hold
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.sql import load
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain import events as facts
 from domain.envelope import Recorded
-from domain.text import normalized_tags
+from domain.wording.text import normalized_tags
 from projections.asset_rows import change, reserved
 from projections.projection import FoldedTable, FoldedView, Projection, Rows
 from projections.sql import load

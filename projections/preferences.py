@@ -8,9 +8,9 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from domain import events as facts
-from domain import scoring
 from domain.envelope import Recorded
-from domain.recipe import asset_id
+from domain.policies import scoring
+from domain.recipes.recipe import asset_id
 from projections.projection import Row
 from projections.score_rows import SQL, Change, Job, Subject, columns, store
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain import events as facts
 from domain.envelope import Recorded
-from domain.text import normalized_tags
+from domain.wording.text import normalized_tags
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.score_rows import prompt_key
 from projections.sql import load

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 
 from domain import events as facts
 from domain.envelope import Recorded
-from domain.fairness import UNEXPECTED_S, charged, round_begun
+from domain.policies.fairness import UNEXPECTED_S, charged, round_begun
 from projections.arrays import uuids
 from projections.jobs import jobs_touched
 from projections.projection import Projection, Row, Rows
@@ -68,7 +68,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 class Turns:
-    """Waiting and used seconds of each owner, by pool and priority. See `domain.fairness`."""
+    """Waiting and used seconds of each owner, by pool and priority. See `domain.policies.fairness`."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows: dict[Place, Row] = {place_of(row): row for row in rows}

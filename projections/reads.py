@@ -25,7 +25,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 @dataclass(slots=True)
 class JobRow:
-    """A row of `views.jobs`. `recipe` is a `domain.recipe.Recipe` as JSON, `error` a `domain.events.Failure`.
+    """A row of `views.jobs`. `recipe` is a `domain.recipes.recipe.Recipe` as JSON, `error` a `domain.events.Failure`.
 
     `enhanced_prompt` is null unless a worker enhanced the recipe's prompt. `warnings` are those of workers, each with
     `code` and `detail`; null if there are none.

@@ -11,8 +11,8 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from domain import events as facts
-from domain import scoring
 from domain.envelope import Recorded
+from domain.policies import scoring
 from projections.projection import Row
 from projections.sql import load
 

@@ -13,16 +13,16 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from domain import events as facts
-from domain import scoring
 from domain.codec import NAMES
 from domain.envelope import Recorded
+from domain.policies import scoring
 from projections.preferences import count_preferences
 from projections.projection import Projection
 from projections.score_rows import SQL, Change, Job, Subject, apply, facts_of, prompt_key, store
 
 
 class Scores:
-    """Counts per owner and key, and the figures that `domain.scoring` derives from them.
+    """Counts per owner and key, and the figures that `domain.policies.scoring` derives from them.
 
     Reads only rows that the events touch, and rows connected to those by preferences.
     """

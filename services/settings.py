@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from domain.catalog import Catalog
-from domain.catalog_file import CatalogError, CatalogFile, read_catalog
+from domain.recipes.catalog import Catalog
+from domain.recipes.catalog_file import CatalogError, CatalogFile, read_catalog
 from domain.validation_words import words_for
 from services.messaging.wire import LEASE_S, nats_servers
 
@@ -197,7 +197,9 @@ class Settings(BaseSettings):
 
         Raises `SettingsError`.
         """
-        files = [CatalogFile("catalog.toml", resources.files("domain").joinpath("catalog.toml").read_text("utf-8"))]
+        files = [
+            CatalogFile("catalog.toml", resources.files("domain.recipes").joinpath("catalog.toml").read_text("utf-8"))
+        ]
         if self.catalog_file is not None:
             files.append(_own_file(self.catalog_file))
         try:

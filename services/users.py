@@ -12,9 +12,9 @@ from uuid import UUID, uuid4, uuid5
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from domain.aggregates.fleet import OWNER
 from domain.envelope import Envelope
 from domain.events import UserEvent, UserKeyAdded, UserKeyRevoked
-from domain.fleet import OWNER
 from projections.sql import load
 from services.ledger import EventMapper
 from services.ledger.flusher import Commit, Conflict, append_group

@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 from domain import events as facts
-from domain import scoring
 from domain.envelope import Recorded
+from domain.policies import scoring
 from services.ledger import Ledger
 from tests.histories import Views
 

@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from domain.batch import item_job_id, title_of
+from domain.aggregates.batch import item_job_id, title_of
+from domain.aggregates.generation import recipe_of_retry
+from domain.aggregates.media import media_id
 from domain.commands import (
     AssetCommand,
     BatchCommand,
@@ -27,9 +29,7 @@ from domain.commands import (
 )
 from domain.envelope import Envelope
 from domain.events import BatchPreferred, Event, ItemProblem
-from domain.generation import recipe_of_retry
-from domain.media import media_id
-from domain.recipe import Kind, Task, asset_id
+from domain.recipes.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.ledger import (

@@ -13,9 +13,10 @@ from uuid import UUID
 
 import pytest
 
-from domain import asset as assets
-from domain import generation as generations
-from domain.asset import Asset, Unknown
+from domain.aggregates import asset as assets
+from domain.aggregates import generation as generations
+from domain.aggregates.asset import Asset, Unknown
+from domain.aggregates.generation import Decision, Generation
 from domain.commands import (
     AbortJob,
     AssetCommand,
@@ -54,8 +55,7 @@ from domain.events import (
     JobSucceeded,
     RequeueReason,
 )
-from domain.generation import Decision, Generation
-from domain.recipe import Kind, Recipe, Task, seeds_from
+from domain.recipes.recipe import Kind, Recipe, Task, seeds_from
 
 NOW = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
 DEADLINE = NOW + timedelta(seconds=60)

@@ -9,13 +9,13 @@ from api.asked import Asked
 from api.submission import (
     successor_of,
 )
-from domain.batch import Item, Opened, rerun_job_id
+from domain.aggregates.batch import Item, Opened, rerun_job_id
+from domain.aggregates.generation import Generation, recipe_of_retry
+from domain.aggregates.job import Finished
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import ItemProblem, JobSucceeded
-from domain.generation import Generation, recipe_of_retry
-from domain.job import Finished
-from domain.recipe import SEED_MAX, Recipe, seeds_from
+from domain.recipes.recipe import SEED_MAX, Recipe, seeds_from
 from services.ledger import Ledger
 
 

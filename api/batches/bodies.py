@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, Va
 from api.body import Json, nul_problems, problems_of
 from api.submission import SubmitBody
 from api.texts import Collection, Name, Prompt, Template
-from domain.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
+from domain.aggregates.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
 from domain.errors import FieldProblem, InvalidInput
-from domain.recipe import SEED_MAX
+from domain.recipes.recipe import SEED_MAX
 
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Maximum bytes: a thousand items of 8 kB each, several times the size of a long prompt with its parameters."""

@@ -18,12 +18,12 @@ from api.documents import Json
 from api.inputs import Files
 from api.parts import Parts
 from api.submission import retry_of
-from domain.asset import Completed, job_of, status_of
-from domain.batch import Batch, Opened, batch_id
+from domain.aggregates.asset import Completed, job_of, status_of
+from domain.aggregates.batch import Batch, Opened, batch_id
+from domain.aggregates.job import NotSubmitted
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
 from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
-from domain.job import NotSubmitted
 from projections import batch_reads
 from projections.batch_reads import BatchRow
 from services.database import Unavailable

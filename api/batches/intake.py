@@ -17,13 +17,13 @@ from api.submission import (
     submission_of,
 )
 from api.texts import Template
-from domain.batch import item_job_id, title_of
+from domain.aggregates.batch import item_job_id, title_of
 from domain.bounds import cut
-from domain.catalog import Catalog
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import ItemProblem
-from domain.recipe import Kind, Task
+from domain.recipes.catalog import Catalog
+from domain.recipes.recipe import Kind, Task
 
 BASE_STRENGTH: Final = 0.5
 """Strength of a base picture as the composition of an image: the layout stays, and six of ten steps are left to the

@@ -24,9 +24,9 @@ from api.lists import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, place_
 from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
 from api.positions import wait_for_views
+from domain.aggregates.job import ENDED
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
-from domain.job import ENDED
 from projections import batch_reads
 from projections.batch_reads import BatchFilter, BatchRow
 from services.database import Unavailable

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from api.cli.client import Client
 from api.cli.failures import ClientError
-from domain.inputs import BESIDE_PARAMS
+from domain.recipes.inputs import BESIDE_PARAMS
 
 Json = dict[str, Any]
 

@@ -42,7 +42,7 @@ def asset_named(text: str) -> AssetName:
         raise typer.BadParameter(f"{text!r} is not an asset: give its id, or JOB/INDEX as in {UUID(int=7)}/0")
     if not slash:
         return AssetName(str(named), str(named))
-    from domain.recipe import asset_id  # noqa: PLC0415 - brings pydantic; most commands start without
+    from domain.recipes.recipe import asset_id  # noqa: PLC0415 - brings pydantic; most commands start without
 
     return AssetName(str(asset_id(named, int(index))), f"{named}/{int(index)}")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from domain.recipe import Kind, ParamValue, Task
+from domain.recipes.recipe import Kind, ParamValue, Task
 from domain.warning_codes import WarningCode
 
 if TYPE_CHECKING:

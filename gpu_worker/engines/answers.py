@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from domain.enhancement import CHARACTERS_MAX
+from domain.wording.enhancement import CHARACTERS_MAX
 
 INTRODUCTION: Final = re.compile(
     r"(?:(?:sure|certainly|of course|okay|here is|here[\u2019']s)\b[^:\n]{0,100}|(?:\w+ ){0,3}prompt\s*):\s*",

@@ -5,7 +5,7 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from domain.recipe import ParamValue
+from domain.recipes.recipe import ParamValue
 from gpu_worker.engines import InvalidRequest
 
 FITS: Final = ("crop", "pad", "stretch")

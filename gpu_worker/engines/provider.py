@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from domain.recipe import ParamValue
+from domain.recipes.recipe import ParamValue
 
 Pause = Callable[[float], None]
 """Waits a number of seconds; raises RenderCanceled when the job is canceled meanwhile."""

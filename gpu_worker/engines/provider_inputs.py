@@ -10,10 +10,10 @@ from typing import Literal
 
 from PIL import Image
 
-from domain.cautions import quoted
-from domain.negative_prompt import is_made_by_rule
-from domain.recipe import Kind, ParamValue
+from domain.recipes.cautions import quoted
+from domain.recipes.recipe import Kind, ParamValue
 from domain.warning_codes import WarningCode
+from domain.wording.negative_prompt import is_made_by_rule
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted
 from gpu_worker.engines.provider import Inputs

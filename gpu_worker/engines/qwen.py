@@ -16,8 +16,8 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 from transformers.utils import logging
 
-from domain.enhancement import CHARACTERS_MAX
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import CHARACTERS_MAX
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
 from gpu_worker.engines.answers import NoAnswer, cleaned
 from gpu_worker.engines.identity import fingerprint

@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
 
-from domain.recipe import ParamValue
+from domain.recipes.recipe import ParamValue
 from gpu_worker.engines import InvalidRequest
 
 EULER, DPM = "euler", "dpm++"

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.engines import (
     InvalidRequest,
     MemoryLowered,

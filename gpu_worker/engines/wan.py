@@ -22,7 +22,7 @@ from diffusers import WanImageToVideoPipeline, WanPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.engines import (
     MemoryLowered,
     ModelUnavailable,

@@ -9,8 +9,8 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from numpy.typing import NDArray
 from PIL import Image
 
-from domain.continuation import OLD_FRAMES_MAX
-from domain.recipe import Kind, Task
+from domain.recipes.continuation import OLD_FRAMES_MAX
+from domain.recipes.recipe import Kind, Task
 from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.fitting import fit_of, fitted

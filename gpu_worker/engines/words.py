@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.cautions import GUIDANCE_OFF, quoted
-from domain.negative_prompt import is_made_by_rule
+from domain.recipes.cautions import GUIDANCE_OFF, quoted
 from domain.warning_codes import WarningCode
+from domain.wording.negative_prompt import is_made_by_rule
 from gpu_worker.engines import RenderRequest, Warned
 
 

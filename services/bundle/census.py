@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from uuid import UUID
 
-from domain.asset import require_file_of
+from domain.aggregates.asset import require_file_of
+from domain.aggregates.media import EXTENSIONS, media_id, upload_path
 from domain.bounds import EVENT_BYTES_MAX, NAME_CHARACTERS_MAX, require_bounds
 from domain.envelope import Recorded
 from domain.errors import InvalidInput
@@ -35,8 +36,7 @@ from domain.events import (
     MediaUploaded,
     PromptSaved,
 )
-from domain.media import EXTENSIONS, media_id, upload_path
-from domain.recipe import InputFile, Recipe, asset_id, asset_path
+from domain.recipes.recipe import InputFile, Recipe, asset_id, asset_path
 from services.bundle.layout import EMPTY, chained, checksum
 from services.files.thumbnails import thumbnail_path
 from services.ledger.flusher import NewEvent

@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from domain.codec import CURRENT, name_of
 from domain.envelope import Recorded, Unreadable
 from domain.events import AssetReserved, BatchItemAdded, BatchOpened, JobEnding, JobQueued
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections.sql import load
 from services.bundle.census import read_source, sources_of
 from services.bundle.errors import JobUnfinished, LedgerUnfit, NothingToExport

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from domain.asset import Canceled, Failed, Purged
+from domain.aggregates.asset import Canceled, Failed, Purged
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable

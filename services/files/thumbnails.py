@@ -18,7 +18,7 @@ from domain.codec import UnknownEvent
 from domain.commands import ThumbnailAsset
 from domain.errors import Refused
 from domain.events import AssetThumbnailed
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database

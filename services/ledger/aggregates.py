@@ -9,13 +9,15 @@ from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
-from domain import asset as assets_of
-from domain import batch as batch_of
-from domain import fleet as fleet_of
-from domain import media as media_of
-from domain import prompt as prompts_of
-from domain.asset import Asset
-from domain.batch import Batch
+from domain.aggregates import asset as assets_of
+from domain.aggregates import batch as batch_of
+from domain.aggregates import fleet as fleet_of
+from domain.aggregates import media as media_of
+from domain.aggregates import prompt as prompts_of
+from domain.aggregates.asset import Asset
+from domain.aggregates.batch import Batch
+from domain.aggregates.media import Media
+from domain.aggregates.prompt import Prompt
 from domain.commands import (
     AssetCommand,
     BatchCommand,
@@ -27,8 +29,6 @@ from domain.commands import (
     UploadMedia,
 )
 from domain.events import AssetEvent, BatchEvent, Event, MediaEvent, PoolEvent, PromptEvent, WorkerEvent
-from domain.media import Media
-from domain.prompt import Prompt
 
 
 class Timed(Protocol):

@@ -13,10 +13,15 @@ from eventsourcing.persistence import ApplicationRecorder, InfrastructureFactory
 from eventsourcing.popo import POPOFactory
 from eventsourcing.utils import Environment
 
-from domain import generation as generations
-from domain import job as jobs
-from domain.asset import Asset
-from domain.batch import Batch
+from domain.aggregates import generation as generations
+from domain.aggregates import job as jobs
+from domain.aggregates.asset import Asset
+from domain.aggregates.batch import Batch
+from domain.aggregates.fleet import State as FleetState
+from domain.aggregates.fleet import pool_stream, worker_stream
+from domain.aggregates.generation import Decision, Generation
+from domain.aggregates.media import Media
+from domain.aggregates.prompt import Prompt
 from domain.codec import UnknownEvent
 from domain.commands import (
     AssetCommand,
@@ -41,12 +46,7 @@ from domain.events import (
     PromptEvent,
     WorkerEvent,
 )
-from domain.fleet import State as FleetState
-from domain.fleet import pool_stream, worker_stream
-from domain.generation import Decision, Generation
-from domain.media import Media
-from domain.prompt import Prompt
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.database import Unavailable
 from services.ledger.aggregates import (
     ASSET,

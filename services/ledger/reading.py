@@ -7,17 +7,17 @@ from uuid import UUID
 
 import orjson
 
-from domain import asset as assets_of
-from domain import job as jobs
-from domain.asset import Asset
-from domain.batch import Opened
+from domain.aggregates import asset as assets_of
+from domain.aggregates import job as jobs
+from domain.aggregates.asset import Asset
+from domain.aggregates.batch import Opened
+from domain.aggregates.generation import Generation
+from domain.aggregates.media import Media, Uploaded
 from domain.codec import UnknownEvent
 from domain.envelope import Recorded, Unreadable
 from domain.errors import NotFound
 from domain.events import AssetEvent, JobEvent
-from domain.generation import Generation
-from domain.media import Media, Uploaded
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.ledger.aggregates import ASSET, BATCH, MEDIA, Aggregate, CommandT, EventT, StateT
 from services.ledger.mapper import EventMapper
 from services.ledger.recent import Loaded

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from domain.generation import Generation
+from domain.aggregates.generation import Generation
 
 JOBS_REMEMBERED_MAX: Final = 1_000
 """Number of jobs; a few kilobytes each, and many times the jobs that one process works on at a time."""

@@ -8,10 +8,10 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from domain.bounds import MESSAGE_CHARACTERS_MAX, OUTPUTS_MAX, shortened, shortened_note
-from domain.enhancement import CHARACTERS_MAX
 from domain.errors import EventTooLarge, InvalidInput
 from domain.events import AssetCompleted, Failure, JobNote
-from domain.recipe import Kind, Recipe
+from domain.recipes.recipe import Kind, Recipe
+from domain.wording.enhancement import CHARACTERS_MAX
 
 WAKE = "wake"
 """Lossy ping after a commit; a 200 ms poll covers a lost one."""

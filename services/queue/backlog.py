@@ -1,4 +1,4 @@
-"""Waiting jobs of a pool, as input of `domain.fairness`: the first of each owner's line."""
+"""Waiting jobs of a pool, as input of `domain.policies.fairness`: the first of each owner's line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from domain.fairness import Line, WaitingJob, charged
+from domain.policies.fairness import Line, WaitingJob, charged
 from projections.arrays import int4s, uuids
 from projections.sql import load
 

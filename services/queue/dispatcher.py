@@ -1,4 +1,4 @@
-"""Keeps WORK filled to about twice the workers' capacity, in the queue's order: see `domain.fairness`.
+"""Keeps WORK filled to about twice the workers' capacity, in the queue's order: see `domain.policies.fairness`.
 
 Each round asks the broker what is handed out; the dispatcher itself remembers it only for a second, until the view
 shows it. So losing all of NATS loses nothing: missing orders are published again from the ledger.
@@ -18,11 +18,11 @@ from uuid import UUID
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from domain.asset import Unknown
+from domain.aggregates.asset import Unknown
+from domain.aggregates.generation import Generation, pending_indexes
+from domain.aggregates.job import Waiting, past_deadline
 from domain.errors import NotFound
-from domain.fairness import WaitingJob, in_order
-from domain.generation import Generation, pending_indexes
-from domain.job import Waiting, past_deadline
+from domain.policies.fairness import WaitingJob, in_order
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.ledger import Ledger

@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from domain.fairness import Line, about_place, in_order
+from domain.policies.fairness import Line, about_place, in_order
 from projections.sql import load
 from services.queue.backlog import Backlog, read_backlog
 

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
+from domain.aggregates.job import Running, require_attempt
 from domain.commands import (
     ConfirmCancel,
     FailAttempt,
@@ -26,7 +27,6 @@ from domain.commands import (
     WorkerCommand,
 )
 from domain.errors import Refused
-from domain.job import Running, require_attempt
 from projections.arrays import int4s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached

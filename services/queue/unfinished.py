@@ -11,10 +11,10 @@ from itertools import chain
 from typing import Final
 from uuid import UUID
 
+from domain.aggregates.job import Running, Waiting
 from domain.commands import CancelJob
 from domain.envelope import Recorded
 from domain.events import JobCanceled, JobQueued
-from domain.job import Running, Waiting
 from projections.sql import load
 from services.database import Database, Unavailable
 from services.ledger import Asked, Context, Ledger

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
+from domain.aggregates.media import media_id
 from domain.commands import UploadMedia
-from domain.media import media_id
 from services.ledger import Context
 from tests.api.serving import Json, Site, body
 from tests.spec import NOW

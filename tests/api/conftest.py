@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from api.app import Parts, create_app
 from benchmarks import crowd
-from domain.catalog import Catalog
+from domain.recipes.catalog import Catalog
 from projections import ALL
 from services.database import Database
 from services.files.blobs import Blobs

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from typing import Any
 
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.files.blobs import Blobs
 from tests.api.serving import Json, Site, picture
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from domain.aggregates.media import media_id
 from domain.commands import UploadMedia
-from domain.media import media_id
 from services.ledger import Context
 from tests.api.serving import Json, Site, body
 from tests.spec import NOW

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.batch import ITEMS_MAX
-from domain.job import Waiting
+from domain.aggregates.batch import ITEMS_MAX
+from domain.aggregates.job import Waiting
 from tests.api.batching import batch, counts, finish, item, job_of, opened, uploaded
 from tests.api.serving import Json, Site, body
 

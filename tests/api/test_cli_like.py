@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.catalog import Catalog
+from domain.recipes.catalog import Catalog
 from tests.api.conftest import serving
 from tests.api.serving import TOKEN, AServer, Json, Site
 from tests.api.test_cli import assert_one_line, darkroom

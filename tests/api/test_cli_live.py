@@ -20,8 +20,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from domain.enhancement import RULES, enhance
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from tests.services.media_files import encoded, picture, video
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from api.cli.files import references_of
 from api.cli.names import asset_named, job_named, prompt_named, source_named
 from api.run import PortTaken, listen
 from api.up import here_and_elsewhere
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 
 JOB = UUID("2f1c1f9e-4a53-5b0e-9d43-5d0f6a3f8f11")
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from domain.commands import ReportAssetCompleted
-from domain.recipe import Kind, Recipe
+from domain.recipes.recipe import Kind, Recipe
 from gpu_worker.encode import encode
 from gpu_worker.engines import RenderedImage, RenderedVideo
 from gpu_worker.storing import origin_of

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from api.cli import operate, status_of, user_keys
-from domain.job import status_of as status_of_job
+from domain.aggregates.job import status_of as status_of_job
 from services import users
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder

@@ -4,10 +4,10 @@ import asyncio
 from uuid import UUID, uuid4
 
 from api import schemas
+from domain.aggregates.job import Waiting
 from domain.commands import ExpireLease, FailAttempt
 from domain.envelope import Recorded
 from domain.events import ErrorClass, Failure
-from domain.job import Waiting
 from services.ledger import Ledger
 from tests.api.serving import Json, Site
 

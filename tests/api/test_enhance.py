@@ -12,10 +12,10 @@ from nats.aio.msg import Msg
 from api import enhance as enhancing
 from api import schemas
 from domain.commands import NoteOfAttempt
-from domain.enhancement import RULES, enhance
 from domain.envelope import Recorded
 from domain.events import JobPromptEnhanced
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from services.database import Database
 from services.ledger import Ledger
 from services.messaging.wire import ENHANCE, ENHANCERS, EnhanceReply, EnhanceRequest

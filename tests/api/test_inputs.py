@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.inputs import Source, resolve
+from domain.aggregates.media import media_id
 from domain.commands import TrashAsset, UploadMedia
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import MediaKind
-from domain.media import media_id
-from domain.recipe import InputFile, Kind, asset_id
+from domain.recipes.recipe import InputFile, Kind, asset_id
 from services.ledger import Context, Ledger
 from tests import spec
 from tests.spec import JOB_ID, NOW, OWNER

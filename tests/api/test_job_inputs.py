@@ -23,10 +23,10 @@ from pydantic import TypeAdapter
 
 from api import schemas
 from api.app import create_app
-from domain.catalog import Catalog
+from domain.aggregates.media import Uploaded
 from domain.commands import DeleteMedia, NoteOfAttempt, TrashAsset
 from domain.events import JobPromptEnhanced
-from domain.media import Uploaded
+from domain.recipes.catalog import Catalog
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, NewEvent

@@ -9,7 +9,7 @@ import pytest
 from api.lists import cursor_of
 from api.positions import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.ledger import Context
 from services.messaging.wire import CANCEL, Progress, cancel_subject, progress_subject
 from services.queue.fleet import RollCall

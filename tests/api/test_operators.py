@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api import schemas
-from domain.job import Running, Waiting, priority_of
+from domain.aggregates.job import Running, Waiting, priority_of
 from services.database import Database
 from services.ledger import Ledger
 from services.messaging.wire import AnnouncedModel, Announcement

@@ -9,7 +9,7 @@ import pytest
 
 from api import schemas
 from domain.commands import SavePrompt
-from domain.recipe import Task
+from domain.recipes.recipe import Task
 from services.ledger import Context
 from tests.api.serving import Json, Site, until
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from domain.asset import Purged
+from domain.aggregates.asset import Purged
 from domain.commands import PurgeAsset, TrashAsset
 from services.database import Database
 from services.files.sweeper import Sweeper

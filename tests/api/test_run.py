@@ -7,7 +7,7 @@ import psycopg
 from pydantic import SecretStr
 
 from api.run import open_core, serve
-from domain.job import Waiting
+from domain.aggregates.job import Waiting
 from services.settings import Settings
 from tests.histories import Story, Views
 from tests.services.beside import until

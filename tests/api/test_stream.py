@@ -13,7 +13,7 @@ from api import feed as feeds
 from api.feed import Feed
 from api.positions import ViewPositions
 from domain.commands import StartAttempt
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services import users
 from services.database import Database
 from services.ledger import Ledger

@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.job import Waiting
-from domain.recipe import SEED_MAX
+from domain.aggregates.job import Waiting
+from domain.recipes.recipe import SEED_MAX
 from tests.api.serving import Site, body, until
 
 

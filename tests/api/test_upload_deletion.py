@@ -13,8 +13,8 @@ import pytest
 
 from api.app import create_app
 from api.inputs import Files
+from domain.aggregates.media import Deleted, Uploaded, media_id
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
-from domain.media import Deleted, Uploaded, media_id
 from services.files.blobs import Blobs
 from services.ledger import Context
 from tests.api.serving import Json, Site, body

@@ -14,9 +14,9 @@ import pytest
 
 from api.app import create_app
 from api.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RECEIVED_MAX
+from domain.aggregates.media import media_id, upload_path
 from domain.commands import UploadMedia
 from domain.events import MediaUploaded
-from domain.media import media_id, upload_path
 from services import users
 from services.files.blobs import Blobs
 from services.files.decoders import bounded

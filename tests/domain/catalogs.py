@@ -2,11 +2,11 @@
 
 from importlib.resources import files
 
-from domain.catalog import Catalog
-from domain.catalog_file import CatalogFile, read_catalog
-from domain.recipe import Kind
+from domain.recipes.catalog import Catalog
+from domain.recipes.catalog_file import CatalogFile, read_catalog
+from domain.recipes.recipe import Kind
 
-SHIPPED = files("domain").joinpath("catalog.toml").read_text()
+SHIPPED = files("domain.recipes").joinpath("catalog.toml").read_text()
 
 TEN = [
     # Job type, pool, kind, steps, guidance, quantities, least and most seconds, whether the prompt is made richer.

@@ -12,15 +12,15 @@ from api.submission import (
     Given,
     submission_of,
 )
-from domain import generation as generations
-from domain.catalog import Catalog, JobType
+from domain.aggregates import generation as generations
+from domain.aggregates.generation import Generation
 from domain.commands import SubmitJob
-from domain.generation import Generation
-from domain.inputs import Inputs
-from domain.params import Param
-from domain.recipe import SEED_MAX, InputFile, Kind, ParamValue
-from domain.reuse import inputs_of
-from domain.text import is_blank
+from domain.recipes.catalog import Catalog, JobType
+from domain.recipes.inputs import Inputs
+from domain.recipes.params import Param
+from domain.recipes.recipe import SEED_MAX, InputFile, Kind, ParamValue
+from domain.recipes.reuse import inputs_of
+from domain.wording.text import is_blank
 from tests.spec import NOW, OWNER
 
 Json = dict[str, Any]

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from domain.asset import Asset, Completed, Reserved, Unknown, evolve, job_of, owner_of, status_of
+from domain.aggregates.asset import Asset, Completed, Reserved, Unknown, evolve, job_of, owner_of, status_of
 from domain.bounds import TAGS_MAX
 from domain.commands import (
     AssetCommand,

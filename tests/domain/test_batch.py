@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.batch import (
+from domain.aggregates.batch import (
     Batch,
     Item,
     Opened,

@@ -6,11 +6,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from domain.batch import Batch, Opened, Unknown, decide, evolve
+from domain.aggregates.batch import Batch, Opened, Unknown, decide, evolve
 from domain.commands import BatchCommand, NewItem, OpenBatch, PreferAsset, RenameBatch, RunItemsAgain
 from domain.errors import Refused
 from domain.events import BatchEvent, BatchItemAdded, BatchPreferred
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from tests.domain.test_batch import PROBLEM
 from tests.spec import NOW, OWNER
 

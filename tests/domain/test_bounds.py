@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from domain.aggregates.media import EXTENSIONS
 from domain.bounds import NAME_CHARACTERS_MAX, NUMBER_MAX, require_bounds
 from domain.codec import CURRENT, Codec
 from domain.errors import InvalidInput
 from domain.events import Event, JobQueued
-from domain.media import EXTENSIONS
-from domain.recipe import InputFile
+from domain.recipes.recipe import InputFile
 from tests.spec import file_of, queued
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.json"))

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from domain.catalog import Catalog
 from domain.errors import FieldProblem, InvalidInput
-from domain.recipe import Kind, Task
+from domain.recipes.catalog import Catalog
+from domain.recipes.recipe import Kind, Task
 from tests.domain.catalogs import SHIPPED, TEN, catalog_of
 
 CATALOG = catalog_of(SHIPPED)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from domain.catalog import FIELDS
-from domain.catalog_file import CatalogError, CatalogFile, read_catalog
+from domain.recipes.catalog import FIELDS
+from domain.recipes.catalog_file import CatalogError, CatalogFile, read_catalog
 from tests.domain.catalogs import SHIPPED, catalog_of
 
 STEPS = "must be a whole number from 1 to 100"

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from domain.cautions import Caution, cautions_for
-from domain.recipe import Reference
+from domain.recipes.cautions import Caution, cautions_for
+from domain.recipes.recipe import Reference
 
 SOURCE = "media:6f0d4e0a-2b1c-4d3e-8f5a-9b7c1d2e3f40"
 

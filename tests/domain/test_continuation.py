@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.catalog import CompleteParams
-from domain.continuation import OLD_FRAMES_MAX, continued, decided_by
 from domain.errors import InvalidInput
-from domain.recipe import InputFile
+from domain.recipes.catalog import CompleteParams
+from domain.recipes.continuation import OLD_FRAMES_MAX, continued, decided_by
+from domain.recipes.recipe import InputFile
 from tests.domain.catalogs import SHIPPED, catalog_of
 
 CATALOG = catalog_of(SHIPPED)

@@ -4,9 +4,9 @@ from typing import get_args
 
 import pytest
 
+from domain.aggregates.generation import Generation
 from domain.commands import Held, JobCommand, Reported, ReprioritizeJob
 from domain.errors import Refused
-from domain.generation import Generation
 from tests.spec import (
     ABORTED,
     CANCEL,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from domain.fairness import QUANTUM_S, Line, WaitingJob, about_place, charged, in_order, round_begun, round_of
+from domain.policies.fairness import QUANTUM_S, Line, WaitingJob, about_place, charged, in_order, round_begun, round_of
 
 OWNERS = ("ada", "ben", "cleo")
 COST_S_MAX = 240.0

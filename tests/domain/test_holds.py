@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from domain.commands import Drain, FleetCommand, Pause, Resume
-from domain.events import PoolDrained, PoolPaused, PoolResumed, WorkerDrained, WorkerPaused, WorkerResumed
-from domain.fleet import (
+from domain.aggregates.fleet import (
     Hold,
     OnHold,
     Open,
@@ -20,6 +18,8 @@ from domain.fleet import (
     pool_stream,
     worker_stream,
 )
+from domain.commands import Drain, FleetCommand, Pause, Resume
+from domain.events import PoolDrained, PoolPaused, PoolResumed, WorkerDrained, WorkerPaused, WorkerResumed
 from tests.spec import NOW
 
 WHY = "a new driver"

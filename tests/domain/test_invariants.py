@@ -13,10 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from domain import asset as assets
-from domain import generation as generations
-from domain import job as jobs
-from domain.asset import Asset, Completed, Purged, Unknown
+from domain.aggregates import asset as assets
+from domain.aggregates import generation as generations
+from domain.aggregates import job as jobs
+from domain.aggregates.asset import Asset, Completed, Purged, Unknown
+from domain.aggregates.generation import Decision, Generation
+from domain.aggregates.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.commands import (
     AbortJob,
     AssetCommand,
@@ -72,10 +74,8 @@ from domain.events import (
     JobWarned,
     RequeueReason,
 )
-from domain.generation import Decision, Generation
-from domain.job import Finished, Job, NotSubmitted, Running, Waiting
-from domain.recipe import asset_id
-from domain.retry import FAILURES_MAX, WORKERS_LOST_MAX
+from domain.policies.retry import FAILURES_MAX, WORKERS_LOST_MAX
+from domain.recipes.recipe import asset_id
 from tests.spec import DEADLINE, NOW, TRANSIENT, file_of, submit, thumbnail_of
 
 JOBS_MAX = 5

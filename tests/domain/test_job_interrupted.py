@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from domain import job as jobs
+from domain.aggregates import job as jobs
+from domain.aggregates.generation import Generation, pending_indexes, recipe_of_retry
+from domain.aggregates.job import Waiting
 from domain.errors import AttemptSuperseded, JobNotStartable, NotFound, NothingToRetry
 from domain.events import ErrorClass, Failure
-from domain.generation import Generation, pending_indexes, recipe_of_retry
-from domain.job import Waiting
 from tests.spec import (
     ABORTED,
     CANCEL,

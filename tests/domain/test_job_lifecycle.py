@@ -6,7 +6,10 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from domain import job as jobs
+from domain.aggregates import job as jobs
+from domain.aggregates.generation import Generation, pending_indexes
+from domain.aggregates.job import Finished, NotSubmitted, Running, Waiting
+from domain.aggregates.media import EXTENSIONS
 from domain.commands import ReportAssetCompleted, ReportAssetFailed
 from domain.errors import (
     AssetEnded,
@@ -18,9 +21,6 @@ from domain.errors import (
     PromptAlreadyEnhanced,
 )
 from domain.events import WARNING_CHARACTERS_MAX, JobHandedOver, JobQueued, JobStarted, JobWarned
-from domain.generation import Generation, pending_indexes
-from domain.job import Finished, NotSubmitted, Running, Waiting
-from domain.media import EXTENSIONS
 from tests.spec import (
     CANCELED,
     ENHANCED,

@@ -8,11 +8,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from domain.aggregates.prompt import Deleted, Prompt, Saved, Unknown, decide, evolve, owner_of, prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import PromptDeleted, PromptEdited, PromptEvent, PromptSaved
-from domain.prompt import Deleted, Prompt, Saved, Unknown, decide, evolve, owner_of, prompt_id
-from domain.recipe import Task
+from domain.recipes.recipe import Task
 from tests.spec import NOW, OWNER
 
 SAVE = SavePrompt(

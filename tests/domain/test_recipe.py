@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from domain.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, asset_id, asset_path, seeds_from
+from domain.recipes.recipe import SEED_MAX, InputFile, Recipe, Reference, Task, asset_id, asset_path, seeds_from
 from tests.spec import JOB_ID, recipe
 
 REFERENCE = Reference(type="style", source=f"media:{JOB_ID}", strength=0.5)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from domain.waiting import NOTHING, Span, finished_in, rest_of
+from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_waits.json").read_text("utf-8"))
 

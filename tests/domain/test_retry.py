@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.events import ErrorClass
-from domain.retry import (
+from domain.policies.retry import (
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
     FAILURES_MAX,

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.catalog import Catalog
 from domain.errors import InvalidInput
-from domain.inputs import BESIDE_PARAMS, Inputs
-from domain.params import Param
-from domain.recipe import SEED_MAX, InputFile, ParamValue
-from domain.reuse import inputs_of
+from domain.recipes.catalog import Catalog
+from domain.recipes.inputs import BESIDE_PARAMS, Inputs
+from domain.recipes.params import Param
+from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue
+from domain.recipes.reuse import inputs_of
 from tests.domain.catalogs import SHIPPED, catalog_of
 from tests.domain.random_catalogs import Submitted, accepted, catalogs, submitted
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.scoring import (
+from domain.policies.scoring import (
     PRIOR_GAMES,
     PRIOR_MEAN,
     PRIOR_RATINGS,

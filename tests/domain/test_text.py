@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.text import is_blank, normalized, normalized_tags
+from domain.wording.text import is_blank, normalized, normalized_tags
 
 INVISIBLE = [
     "",

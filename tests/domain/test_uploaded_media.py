@@ -5,10 +5,21 @@ from uuid import UUID
 
 import pytest
 
+from domain.aggregates.media import (
+    EXTENSIONS,
+    Deleted,
+    Media,
+    Unknown,
+    Uploaded,
+    decide,
+    evolve,
+    media_id,
+    owner_of,
+    upload_path,
+)
 from domain.commands import DeleteMedia, UploadMedia, UseMedia
 from domain.errors import MediaInUse, MediaMoved, NotFound
 from domain.events import MediaDeleted, MediaEvent, MediaUploaded, MediaUsed
-from domain.media import EXTENSIONS, Deleted, Media, Unknown, Uploaded, decide, evolve, media_id, owner_of, upload_path
 from services.files.media.formats import AUDIO_TYPES, IMAGE_TYPES, VIDEO_TYPES
 from tests.spec import JOB_ID, NOW, OWNER
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from domain.recipe import PROMPT_CHARACTERS_MAX
+from domain.recipes.recipe import PROMPT_CHARACTERS_MAX
 from domain.validation_words import words_for
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.waiting import NOTHING, Span, finished_in, rest_of
+from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 
 HELD_MIN = 0.85
 """So many of the jobs are finished within their ninetieth percentile, in each of the scenes."""

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
-from domain.recipe import Kind, Recipe, Task, asset_path, seeds_from
+from domain.recipes.recipe import Kind, Recipe, Task, asset_path, seeds_from
 from services.messaging import wire
 from services.messaging.wire import ANY_REPORT, AnyReport, Output, Progress, ReportReply, WorkOrder
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import gpu_worker
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.encode import BrokenFile, encode, encode_png, read
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.mp4 import encode_mp4

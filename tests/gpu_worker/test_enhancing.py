@@ -10,10 +10,10 @@ import nats.errors
 import pytest
 from PIL import Image
 
-from domain.enhancement import RULES, enhance
 from domain.errors import PromptAlreadyEnhanced
 from domain.events import JobPromptEnhanced
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from gpu_worker.answering import Answering
 from gpu_worker.connection import connect
 from gpu_worker.enhancing import Enhancing

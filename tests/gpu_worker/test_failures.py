@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from domain.events import ErrorClass, Failure
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from gpu_worker.encode import BrokenFile, read
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, UnusableOutput
 from gpu_worker.failures import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, failure_of

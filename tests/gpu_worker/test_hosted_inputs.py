@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from domain.negative_prompt import negative_prompt_for
-from domain.recipe import Kind, Task
+from domain.recipes.recipe import Kind, Task
+from domain.wording.negative_prompt import negative_prompt_for
 from gpu_worker.engines import GivenReference, InvalidRequest, RenderRequest
 from gpu_worker.engines.provider_inputs import (
     DATA_URI_PNG_BYTES_MAX,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from domain.errors import AssetEnded
 from domain.events import ErrorClass, JobMemoryLowered, JobWarned
-from domain.recipe import InputFile, Reference, Task
+from domain.recipes.recipe import InputFile, Reference, Task
 from gpu_worker.attempt import Attempt
 from gpu_worker.connection import connect
 from gpu_worker.engines.sdxl import SdxlEngine

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from domain.enhancement import RULES, enhance
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.enhancement import RULES, enhance
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
 from gpu_worker.engines.answers import NoAnswer
 from gpu_worker.engines.qwen import QwenEnhancer, messages_for

@@ -10,8 +10,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 from PIL import Image
 
-from domain.negative_prompt import negative_prompt_for
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
+from domain.wording.negative_prompt import negative_prompt_for
 from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
 from gpu_worker.engines.fitting import FITS, fitted, squared
 from gpu_worker.engines.samplers import scheduler_for

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from api.cli.origins import GivenFile
-from domain.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
+from domain.recipes.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
 from gpu_worker.encode import BrokenFile
 from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
 from gpu_worker.storing import store

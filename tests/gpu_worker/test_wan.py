@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from domain.recipe import Kind, Task
+from domain.recipes.recipe import Kind, Task
 from gpu_worker.encode import encode
 from gpu_worker.engines import (
     GivenReference,

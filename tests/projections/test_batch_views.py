@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from domain.commands import PreferAsset, RenameBatch
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections.batches import BATCHES
 from services.database import Database
 from services.ledger import Ledger

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.asset import Asset, Completed, Reserved
+from domain.aggregates.asset import Asset, Completed, Reserved
+from domain.aggregates.generation import Generation
+from domain.aggregates.job import attempt_of
 from domain.commands import (
     AssetCommand,
     ChangeTags,
@@ -32,9 +34,7 @@ from domain.commands import (
     UnsaveAsset,
 )
 from domain.errors import Refused
-from domain.generation import Generation
-from domain.job import attempt_of
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import ALL
 from services.database import Database
 from services.ledger import InMemoryRecorder, Ledger

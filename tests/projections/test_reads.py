@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.recipe import Kind, asset_id
+from domain.recipes.recipe import Kind, asset_id
 from projections import ALL, reads
 from projections.reads import JobFilter, LibraryFilter, Seconds
 from services.database import Database

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from domain import scoring
 from domain.commands import CancelJob, RateAsset, TrashAsset
-from domain.recipe import asset_id
+from domain.policies import scoring
+from domain.recipes.recipe import asset_id
 from projections.jobs import JOBS
 from projections.scores import SCORES, Scores
 from services.database import Database

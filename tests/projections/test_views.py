@@ -22,7 +22,7 @@ from domain.commands import (
     TrashAsset,
     UnsaveAsset,
 )
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import ALL
 from projections.reads import (
     LibraryFilter,

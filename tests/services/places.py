@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.asset import Completed, Reserved
+from domain.aggregates.asset import Completed, Reserved
+from domain.aggregates.job import attempt_of
+from domain.aggregates.media import media_id
 from domain.commands import DeleteMedia, ReportAssetCompleted, SubmitJob, ThumbnailAsset, UploadMedia
 from domain.envelope import Envelope
 from domain.events import (
@@ -22,9 +24,7 @@ from domain.events import (
     PromptDeleted,
     PromptSaved,
 )
-from domain.job import attempt_of
-from domain.media import media_id
-from domain.recipe import InputFile, Recipe, Task, asset_id
+from domain.recipes.recipe import InputFile, Recipe, Task, asset_id
 from projections import ALL
 from services.bundle.export import Asked, Told, export
 from services.bundle.intake import Imported, take_in

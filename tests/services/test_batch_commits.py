@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.batch import Opened, item_job_id
+from domain.aggregates.batch import Opened, item_job_id
+from domain.aggregates.media import media_id
 from domain.commands import DeleteMedia, NewItem, OpenBatch, RunItemsAgain, SubmitJob, UploadMedia
 from domain.envelope import Recorded
 from domain.errors import BatchMovedOn, NotFound
-from domain.media import media_id
 from services.database import Database, Unavailable
 from services.ledger import Context, Ledger
 from tests.spec import NOW, OWNER, REQUEST_SHA256, SUBMIT, recipe, report_failed, start

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.commands import RateAsset
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.bundle.errors import (
     BundleConflict,
     BundleRefused,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from domain.asset import Completed, Reserved
+from domain.aggregates.asset import Completed, Reserved
+from domain.aggregates.job import Finished, attempt_of
 from domain.commands import DismissAsset, RateAsset, TagAsset, TitleAsset, TrashAsset
 from domain.errors import Refused
-from domain.job import Finished, attempt_of
 from services.bundle.errors import JobUnfinished
 from tests.databases import Databases
 from tests.services.places import NOW, Place, opened

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.asset import Completed, Reserved, Unknown
+from domain.aggregates.asset import Completed, Reserved, Unknown
+from domain.aggregates.job import status_of
 from domain.commands import JobCommand
 from domain.envelope import Recorded
 from domain.errors import AssetEnded, Refused
-from domain.job import status_of
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.database import Database
 from services.files.blobs import Blobs
 from services.files.sweeper import Sweeper

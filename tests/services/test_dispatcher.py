@@ -10,8 +10,8 @@ import pytest
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from domain.job import status_of
-from domain.recipe import Kind
+from domain.aggregates.job import status_of
+from domain.recipes.recipe import Kind
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
 from services.messaging.broker import Broker, ensure_work_stream

@@ -10,11 +10,11 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from domain.aggregates.job import Finished, Running
 from domain.commands import JobCommand, RateAsset, ThumbnailAsset
 from domain.errors import NotFound, Refused
 from domain.events import AssetRated, AssetThumbnailed
-from domain.job import Finished, Running
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.database import Database, Unavailable
 from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, Conflict, Flusher, Receipt

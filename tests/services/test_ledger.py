@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from domain import asset as assets
-from domain import media
-from domain.asset import Completed, Reserved
+from domain.aggregates import asset as assets
+from domain.aggregates import media
+from domain.aggregates.asset import Completed, Reserved
+from domain.aggregates.generation import Generation
+from domain.aggregates.job import Finished, Running, Waiting
 from domain.codec import CURRENT, UnknownEvent
 from domain.commands import (
     AssetCommand,
@@ -30,9 +32,7 @@ from domain.commands import (
 from domain.envelope import Recorded, Unreadable
 from domain.errors import AssetNotCompleted, IdempotencyKeyReused, MediaInUse, NotFound, Refused
 from domain.events import AssetRated
-from domain.generation import Generation
-from domain.job import Finished, Running, Waiting
-from domain.recipe import InputFile, asset_id
+from domain.recipes.recipe import InputFile, asset_id
 from services import database as databases
 from services.database import Database, Unavailable
 from services.ledger import Context, EventMapper, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder

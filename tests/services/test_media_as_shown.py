@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from domain.recipe import Kind
+from domain.recipes.recipe import Kind
 from services.files.decoders import bounded
 from services.files.media import UnreadableMedia, probe, read_frame, read_image, read_video
 from services.files.media.colour import PRIMARIES, Encoding, encoding_of, to_srgb

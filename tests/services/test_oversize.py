@@ -24,7 +24,7 @@ from domain.events import (
     JobMemoryLowered,
     JobPromptEnhanced,
 )
-from domain.recipe import PROMPT_CHARACTERS_MAX, asset_id
+from domain.recipes.recipe import PROMPT_CHARACTERS_MAX, asset_id
 from services.database import Database
 from services.ledger import Context, EventMapper, Ledger, PostgresRecorder
 from services.messaging.broker import Broker

@@ -15,7 +15,7 @@ from domain.codec import of_kinds
 from domain.commands import EditPrompt, RateAsset, SaveAsset, TagAsset
 from domain.envelope import Recorded
 from domain.events import AssetRated
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import ALL
 from projections.history import HISTORY
 from projections.jobs import JOBS

@@ -8,7 +8,7 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from domain.fairness import in_order
+from domain.policies.fairness import in_order
 from services.database import Database
 from services.queue.backlog import DEPTH, read_backlog
 from services.queue.queue_positions import AHEAD_MAX, COUNTED_MAX, FRONT, HandedOut, places_in_queue

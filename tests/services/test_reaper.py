@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.asset import status_of as asset_status
+from domain.aggregates.asset import status_of as asset_status
+from domain.aggregates.job import Finished, Waiting, status_of
 from domain.errors import AttemptSuperseded
 from domain.events import ErrorClass, JobFailed
-from domain.job import Finished, Waiting, status_of
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
 from services.messaging.broker import Broker

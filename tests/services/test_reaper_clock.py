@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from domain.job import status_of
+from domain.aggregates.job import status_of
 from services.database import Database
 from services.ledger import Ledger
 from services.messaging.broker import Broker

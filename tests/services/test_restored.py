@@ -19,7 +19,7 @@ from nats.js.errors import NotFoundError
 
 from domain.commands import RateAsset
 from domain.events import JobHandedOver, LedgerRestored
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import ALL
 from services import users
 from services.database import Database, WritesStopped

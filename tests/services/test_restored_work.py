@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from domain.job import Running, Waiting, status_of
+from domain.aggregates.job import Running, Waiting, status_of
 from services.database import Database
 from services.files.blobs import Blobs
 from services.ledger import Ledger

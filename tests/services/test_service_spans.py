@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from projections import ALL
 from projections.workspace import WORKSPACE
 from services.database import Database

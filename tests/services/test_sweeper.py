@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from domain.asset import Unknown
-from domain.recipe import asset_id
+from domain.aggregates.asset import Unknown
+from domain.recipes.recipe import asset_id
 from services.database import Database
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.files.sweeper import Sweeper

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from domain.asset import Completed
+from domain.aggregates.asset import Completed
+from domain.aggregates.job import status_of
 from domain.commands import RateAsset, TrashAsset
 from domain.events import AssetThumbnailed
-from domain.job import status_of
-from domain.recipe import Kind, asset_id
+from domain.recipes.recipe import Kind, asset_id
 from services.database import Database
 from services.files import thumbnails
 from services.files.blobs import Blobs

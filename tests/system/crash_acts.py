@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from domain.recipe import asset_id
+from domain.recipes.recipe import asset_id
 from services.files.thumbnails import thumbnail_path
 from services.messaging.wire import CancelConfirmedReport, StartedReport
 from tests.gpu_worker.hosting import Plan

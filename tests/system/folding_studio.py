@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from domain.fairness import UNEXPECTED_S, charged, round_begun
+from domain.policies.fairness import UNEXPECTED_S, charged, round_begun
 from tests.system.facts import Fact, Row, Table
 
 

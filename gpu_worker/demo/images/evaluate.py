@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from domain.negative_prompt import negative_prompt_for
+from domain.wording.negative_prompt import negative_prompt_for
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.demo.images.measure import look
 from gpu_worker.demo.world import Pixels, Scene, caption, combinations, random_scene

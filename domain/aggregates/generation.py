@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import assert_never
 
-from domain import asset as assets_of
-from domain import job as jobs
-from domain.asset import Asset, Completed, Failed, Purged, Reserved
+from domain.aggregates import asset as assets_of
+from domain.aggregates import job as jobs
+from domain.aggregates.asset import Asset, Completed, Failed, Purged, Reserved
+from domain.aggregates.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.commands import (
     AbortJob,
     CancelJob,
@@ -47,10 +48,9 @@ from domain.events import (
     JobSucceeded,
     RequeueReason,
 )
-from domain.job import Finished, Job, NotSubmitted, Running, Waiting
-from domain.recipe import Recipe, asset_path
-from domain.retry import GiveUp, TryAgain, after_failure
-from domain.text import normalized_tags
+from domain.policies.retry import GiveUp, TryAgain, after_failure
+from domain.recipes.recipe import Recipe, asset_path
+from domain.wording.text import normalized_tags
 
 
 @dataclass(frozen=True, slots=True)

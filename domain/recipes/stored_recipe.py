@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from domain.recipe import PROMPT_CHARACTERS_MAX, ParamValue, Reference, Task
+from domain.recipes.recipe import PROMPT_CHARACTERS_MAX, ParamValue, Reference, Task
 
 MEDIA_NAMES: Final = frozenset({"image", "video", "audio"})
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from domain.errors import FieldProblem, InvalidInput
-from domain.params import Entry, Finite, Name, Param, Value, Whole, in_order
-from domain.recipe import Kind, ParamValue, Task
+from domain.recipes.params import Entry, Finite, Name, Param, Value, Whole, in_order
+from domain.recipes.recipe import Kind, ParamValue, Task
 
 ReferenceType = Literal["style", "composition", "character"]
 MediaName = Literal["image", "video", "audio"]

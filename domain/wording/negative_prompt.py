@@ -8,8 +8,8 @@ language gets the general terms.
 from dataclasses import dataclass
 from typing import Final
 
-from domain.beings import PARTS, are_several, beings_of, counts_things
-from domain.wording import listed, words_of
+from domain.wording.beings import PARTS, are_several, beings_of, counts_things
+from domain.wording.words import listed, words_of
 
 LENGTH_MAX: Final = 60
 """Maximum number of words and commas. CLIP reads 75 tokens: a comma is one, a rare word two or three."""

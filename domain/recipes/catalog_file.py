@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from domain.catalog import Catalog, EntryProblem
+from domain.recipes.catalog import Catalog, EntryProblem
 from domain.validation_words import words_for
 
 HEADER = re.compile(r"^\s*\[(?P<table>[^\[\]]+)\]\s*(#.*)?$")

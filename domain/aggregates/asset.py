@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 from uuid import UUID
 
+from domain.aggregates.media import kind_of, unfit_type
 from domain.bounds import TAGS_MAX
 from domain.commands import (
     AssetCommand,
@@ -45,8 +46,7 @@ from domain.events import (
     AssetTrashed,
     AssetUnsaved,
 )
-from domain.media import kind_of, unfit_type
-from domain.text import normalized_tags
+from domain.wording.text import normalized_tags
 
 
 @dataclass(frozen=True, slots=True)

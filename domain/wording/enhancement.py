@@ -8,8 +8,8 @@ prompt gets fewer phrases than a short one. The rules read English.
 from dataclasses import dataclass
 from typing import Final
 
-from domain.recipe import Kind
-from domain.wording import Words, listed, words_of
+from domain.recipes.recipe import Kind
+from domain.wording.words import Words, listed, words_of
 
 RULES: Final = "rules 1"
 """Name and version; it changes when the output for a prompt changes."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from domain.wording import Words, listed
+from domain.wording.words import Words, listed
 
 WOMEN: Final = listed("""
     woman girl lady mother mom mum daughter sister wife bride queen princess grandmother grandma aunt actress

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from domain.catalog import CompleteParams
 from domain.errors import FieldProblem, InvalidInput
-from domain.params import Param
-from domain.recipe import InputFile, ParamValue
+from domain.recipes.catalog import CompleteParams
+from domain.recipes.params import Param
+from domain.recipes.recipe import InputFile, ParamValue
 
 OLD_FRAMES_MAX: Final = 1000
 """Maximum number of frames of a video to extend: a minute at 16 frames/s, 1.2 GB of pixels at 832 x 480."""

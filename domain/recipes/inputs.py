@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from domain.cautions import Caution
-from domain.recipe import ParamValue, Reference
+from domain.recipes.cautions import Caution
+from domain.recipes.recipe import ParamValue, Reference
 
 BESIDE_PARAMS: Final = ("quantity", "seed", "negative_prompt")
 """Inputs that are fields of a submission; all others are in its `params`."""

@@ -6,16 +6,16 @@ Each input that is no longer possible is skipped with its reason; the others are
 from collections.abc import Mapping
 from typing import Any
 
-from domain.catalog import FIELDS, Catalog, JobType
-from domain.cautions import Caution
-from domain.continuation import decided_by, problem_with
 from domain.errors import InvalidInput
-from domain.inputs import Input, Inputs, Skipped
-from domain.negative_prompt import is_made_by_rule
-from domain.params import Param, in_order
-from domain.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
-from domain.stored_recipe import StoredRecipe, read_stored
+from domain.recipes.catalog import FIELDS, Catalog, JobType
+from domain.recipes.cautions import Caution
+from domain.recipes.continuation import decided_by, problem_with
+from domain.recipes.inputs import Input, Inputs, Skipped
+from domain.recipes.params import Param, in_order
+from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
+from domain.recipes.stored_recipe import StoredRecipe, read_stored
 from domain.warning_codes import WarningCode
+from domain.wording.negative_prompt import is_made_by_rule
 
 
 def inputs_of(

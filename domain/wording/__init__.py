@@ -1,0 +1,1 @@
+"""Prompts as words: negative prompts and enhancement by rule, and how texts of people are compared."""
