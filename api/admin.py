@@ -16,7 +16,8 @@ from api.openapi import answers
 from api.parts import Running, running
 from api.positions import wait_for_views
 from domain.errors import NotFound
-from projections import ALL, reads
+from projections import ALL
+from projections.reads import jobs as reads
 
 router = APIRouter(tags=["admin"])
 

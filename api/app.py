@@ -57,7 +57,7 @@ from api.submission import SubmitBody
 from api.turns import Turns
 from api.web import docs
 from projections import ALL
-from projections.reads import RunningAttempt, running_attempts
+from projections.reads.jobs import RunningAttempt, running_attempts
 from services.observability.watch import Watch
 
 __all__ = ["Parts", "create_app", "end_streams"]

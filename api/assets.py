@@ -34,8 +34,8 @@ from domain.commands import (
     UnsaveAsset,
 )
 from domain.errors import AssetGone, FieldProblem, InvalidInput, NotFound
-from projections import reads
-from projections.reads import ListedAssetRow
+from projections.reads import jobs as reads
+from projections.reads.jobs import ListedAssetRow
 from services.ledger import AssetExecuted, Context
 
 router = APIRouter(tags=["assets"])

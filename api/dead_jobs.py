@@ -22,8 +22,8 @@ from api.positions import wait_for_views
 from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
-from projections import reads
-from projections.reads import DeadJobRow
+from projections.reads import jobs as reads
+from projections.reads.jobs import DeadJobRow
 
 router = APIRouter(tags=["admin"])
 

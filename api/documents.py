@@ -14,7 +14,7 @@ from domain.recipes.cautions import cautions_for
 from domain.recipes.recipe import asset_id
 from domain.wording.text import normalized_tags
 from projections.jobs import fold_asset, fold_job
-from projections.reads import AssetRow, HistoryRow, JobRow, ListedAssetRow
+from projections.reads.jobs import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.messaging.wire import Progress
 
 Json = dict[str, Any]

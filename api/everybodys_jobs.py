@@ -24,7 +24,7 @@ from api.parts import require_broker, running
 from api.positions import wait_for_views
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.commands import ReprioritizeJob
-from projections.reads import EverybodysFilter
+from projections.reads.jobs import EverybodysFilter
 from services.ledger import Context
 
 router = APIRouter(tags=["admin"])

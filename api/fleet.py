@@ -24,7 +24,7 @@ from api.positions import wait_for_views
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
-from projections import reads
+from projections.reads import jobs as reads
 from services.ledger import Context
 from services.messaging.wire import HAIL, hail_subject
 from services.queue.fleet import NAME_CHARACTERS_MAX, PoolRow, WorkerRow, read_pools, read_workers

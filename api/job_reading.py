@@ -14,8 +14,8 @@ from domain.aggregates.job import owner_of as owner_of_job
 from domain.envelope import Recorded
 from domain.errors import NotFound
 from domain.recipes.recipe import asset_id
-from projections import reads
-from projections.reads import EverybodysFilter, JobFilter, JobRow
+from projections.reads import jobs as reads
+from projections.reads.jobs import EverybodysFilter, JobFilter, JobRow
 
 
 def identifier(kind: str, text: str) -> UUID:

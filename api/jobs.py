@@ -32,7 +32,7 @@ from api.submission import (
 from domain.aggregates.job import ENDED
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
-from projections.reads import JobFilter
+from projections.reads.jobs import JobFilter
 from services.ledger import Context, JobExecuted
 from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
 

@@ -14,8 +14,8 @@ from api.lists import LIMIT_DEFAULT, Cursor, Limit, TagText, Text, Words, page_o
 from api.openapi import answers
 from api.parts import Running, running
 from api.positions import wait_for_views
-from projections import reads
-from projections.reads import LibraryFilter
+from projections.reads import jobs as reads
+from projections.reads.jobs import LibraryFilter
 
 router = APIRouter(tags=["library"])
 

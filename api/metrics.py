@@ -19,8 +19,9 @@ from api.admin import VIEWS
 from api.identity import require_admin
 from api.openapi import answers
 from api.parts import Running, running
-from projections import gauges, reads
-from projections.reads import EndedRow, PerformanceRow
+from projections.reads import gauges
+from projections.reads import jobs as reads
+from projections.reads.jobs import EndedRow, PerformanceRow
 from services.observability.checks import Reported, reported
 from services.observability.findings import Facts, Finding
 from services.observability.metrics import PROCESS

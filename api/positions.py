@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from api.errors import ViewBehind
 from domain.errors import FieldProblem, InvalidInput
-from projections import reads
+from projections.reads import jobs as reads
 from services.database import Database
 
 MIN_POSITION: Final = "Darkroom-Min-Position"

@@ -13,7 +13,7 @@ from uuid import UUID
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from projections.reads import RunningAttempt
+from projections.reads.jobs import RunningAttempt
 from services.database import Unavailable
 from services.messaging.broker import Broker
 from services.messaging.wire import PROGRESS, Progress, sender_of

@@ -27,10 +27,10 @@ from domain.envelope import Recorded
 from domain.errors import FieldProblem, InvalidInput, NotFound
 from domain.recipes.catalog import Catalog
 from domain.recipes.recipe import Task
-from projections import score_reads
 from projections.projection import Rows
 from projections.prompts import fold
-from projections.score_reads import PromptFilter, PromptRow
+from projections.reads import scores as score_reads
+from projections.reads.scores import PromptFilter, PromptRow
 from services.ledger import Context, PromptExecuted
 
 router = APIRouter(tags=["prompts"])

@@ -23,7 +23,7 @@ from api.positions import POSITION
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
-from projections import reads
+from projections.reads import jobs as reads
 from services.crash_points import Point, reached
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.files.sweeper import delete_files

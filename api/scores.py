@@ -16,8 +16,8 @@ from api.parts import Running, running
 from api.positions import wait_for_views
 from domain.errors import FieldProblem, InvalidInput
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
-from projections import score_reads
-from projections.score_reads import ScorePlace, ScoreRow
+from projections.reads import scores as score_reads
+from projections.reads.scores import ScorePlace, ScoreRow
 from projections.score_rows import By
 
 router = APIRouter(tags=["scores"])

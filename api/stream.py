@@ -22,7 +22,7 @@ from api.openapi import answers, body_and_headers
 from api.parts import Running, running
 from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
-from projections import reads
+from projections.reads import jobs as reads
 from services.database import Unavailable, WritesStopped
 from services.observability.metrics import EVENT_STREAMS_CUT_OFF
 from services.restore.epochs import EventId, event_id_of

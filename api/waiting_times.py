@@ -6,8 +6,8 @@ from uuid import UUID
 from api.documents import Json
 from api.parts import Running
 from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
-from projections import reads
-from projections.reads import JobRow, Seconds
+from projections.reads import jobs as reads
+from projections.reads.jobs import JobRow, Seconds
 from services.queue.fleet import PoolRow, WorkerRow, read_pools, read_workers
 from services.queue.queue_positions import Standing, places_in_queue
 

@@ -17,7 +17,7 @@ from api.openapi import answers
 from api.parts import Running, running
 from api.positions import POSITION, wait_for_views
 from domain.commands import DismissAsset
-from projections import reads
+from projections.reads import jobs as reads
 
 router = APIRouter(tags=["workspace"])
 

@@ -24,8 +24,8 @@ from domain.aggregates.job import NotSubmitted
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
 from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
-from projections import batch_reads
-from projections.batch_reads import BatchRow
+from projections.reads import batches as batch_reads
+from projections.reads.batches import BatchRow
 from services.database import Unavailable
 from services.ledger import BatchExecuted, Context
 

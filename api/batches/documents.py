@@ -9,8 +9,8 @@ from api.errors import problem_document
 from domain.commands import NewItem
 from domain.errors import FieldProblem
 from domain.events import ItemProblem
-from projections.batch_reads import BatchRow, ItemRow, PreferenceRow
-from projections.reads import ListedAssetRow
+from projections.reads.batches import BatchRow, ItemRow, PreferenceRow
+from projections.reads.jobs import ListedAssetRow
 
 STATUSES: Final = (
     "queued",

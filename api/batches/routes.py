@@ -27,8 +27,8 @@ from api.positions import wait_for_views
 from domain.aggregates.job import ENDED
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
-from projections import batch_reads
-from projections.batch_reads import BatchFilter, BatchRow
+from projections.reads import batches as batch_reads
+from projections.reads.batches import BatchFilter, BatchRow
 from services.database import Unavailable
 from services.ledger import Context
 from services.ledger.flusher import OutcomeUnknown

@@ -14,8 +14,8 @@ import projections
 from api.answers import encoded
 from api.cli.operate import find_dsn, opened
 from api.documents import job_document, listed_asset_document
-from projections import as_of_reads
-from projections.reads import JobFilter
+from projections.reads import as_of as as_of_reads
+from projections.reads.jobs import JobFilter
 from services.views.rebuild import rebuild_as_of
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from api.lists import cursor_of
 from api.submission import (
     submission_of,
 )
-from projections.reads import LibraryFilter, list_library
+from projections.reads.jobs import LibraryFilter, list_library
 from services.ledger import Context
 from services.views.owned_views import OwnedViews
 from tests.api.serving import Json, Site, body

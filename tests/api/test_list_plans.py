@@ -13,7 +13,8 @@ from psycopg.errors import Diagnostic
 from psycopg.rows import TupleRow
 
 from benchmarks.crowd import LISTS, OLD
-from projections import ALL, reads
+from projections import ALL
+from projections.reads import jobs as reads
 from services.views.owned_views import OwnedViews
 
 TABLES = {table for view in ALL for table in view.tables}

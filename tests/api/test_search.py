@@ -14,10 +14,10 @@ from starlette.datastructures import Headers
 from api.asked import asked_by
 from api.batches.commands import open_batch
 from domain.errors import InvalidInput
-from projections import reads
-from projections.batch_reads import BatchFilter, list_batches
-from projections.reads import LibraryFilter
-from projections.score_reads import PromptFilter, list_prompts
+from projections.reads import jobs as reads
+from projections.reads.batches import BatchFilter, list_batches
+from projections.reads.jobs import LibraryFilter
+from projections.reads.scores import PromptFilter, list_prompts
 from services.views.owned_views import OwnedViews
 from tests.api.batching import batch, item, opened
 from tests.api.serving import Json, Site

@@ -11,8 +11,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from domain.commands import JobCommand, ReportAssetCompleted
-from projections import performance, reads
-from projections.reads import EndedRow
+from projections import performance
+from projections.reads import jobs as reads
+from projections.reads.jobs import EndedRow
 from services.database import Database
 from services.ledger import Context, Ledger
 from services.views.rebuild import rebuild

@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.recipes.recipe import Kind, asset_id
-from projections import ALL, reads
-from projections.reads import JobFilter, LibraryFilter, Seconds
+from projections import ALL
+from projections.reads import jobs as reads
+from projections.reads.jobs import JobFilter, LibraryFilter, Seconds
 from services.database import Database
 from services.ledger import Context, Ledger
 from services.views.owned_views import OwnedViews

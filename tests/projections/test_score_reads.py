@@ -7,8 +7,8 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from projections import score_reads
-from projections.score_reads import PromptFilter, Standing
+from projections.reads import scores as score_reads
+from projections.reads.scores import PromptFilter, Standing
 from services.database import Database
 from services.views.owned_views import OwnedViews, logging_in_as_role
 from tests.histories import Story, Views

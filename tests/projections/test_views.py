@@ -24,7 +24,7 @@ from domain.commands import (
 )
 from domain.recipes.recipe import asset_id
 from projections import ALL
-from projections.reads import (
+from projections.reads.jobs import (
     LibraryFilter,
     ListedAssetRow,
     assets_of_jobs,

@@ -9,11 +9,11 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
-from projections.reads import ListedAssetRow
-from projections.search import searching, web_search
+from projections.reads.jobs import ListedAssetRow
+from projections.reads.search import searching, web_search
 from projections.sql import load
 
-SQL: Final = load("batch_reads.sql")
+SQL: Final = load("batches.sql", "projections.reads")
 
 RowT = TypeVar("RowT")
 Json = dict[str, Any]

@@ -9,10 +9,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
-from projections.search import searching, web_search
+from projections.reads.search import searching, web_search
 from projections.sql import load
 
-SQL: Final = load("reads.sql")
+SQL: Final = load("jobs.sql", "projections.reads")
 
 RowT = TypeVar("RowT")
 Json = dict[str, Any]

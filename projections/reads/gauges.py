@@ -7,7 +7,7 @@ from psycopg.rows import TupleRow
 
 from projections.sql import load
 
-SQL = load("gauges.sql")
+SQL = load("gauges.sql", "projections.reads")
 
 
 def oldest_waiting_s(connection: Connection[TupleRow], now: datetime) -> dict[str, float]:

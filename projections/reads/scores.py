@@ -8,11 +8,11 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from projections.reads.search import searching, web_search
 from projections.score_rows import By, prompt_key
-from projections.search import searching, web_search
 from projections.sql import load
 
-SQL: Final = load("score_reads.sql")
+SQL: Final = load("scores.sql", "projections.reads")
 
 
 @dataclass(frozen=True, slots=True)
