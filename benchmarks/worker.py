@@ -24,8 +24,8 @@ from domain.commands import SubmitJob
 from domain.recipes.recipe import Kind
 from gpu_worker.connection import connect
 from gpu_worker.demo import SDXL_DEMO
-from gpu_worker.engines.pipelines import keep_quiet
-from gpu_worker.engines.sdxl_files import open_model
+from gpu_worker.engines.diffusers.pipelines import keep_quiet
+from gpu_worker.engines.diffusers.sdxl_files import open_model
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop, request_of

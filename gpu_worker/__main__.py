@@ -18,14 +18,15 @@ from typing import Any, TypeVar
 import nats.errors
 from nats.aio.client import Client
 
-from gpu_worker.answering import Answering
 from gpu_worker.check import faults
 from gpu_worker.connection import connect
-from gpu_worker.engines import ModelUnavailable, OutOfMemory, fal, replicate
-from gpu_worker.engines.hosted import HostedEngines, is_hosted
+from gpu_worker.engines import ModelUnavailable, OutOfMemory
+from gpu_worker.engines.hosted import fal, replicate
+from gpu_worker.engines.hosted.engine import HostedEngines, is_hosted
+from gpu_worker.engines.hosted.provider import Account
 from gpu_worker.engines.identity import KNOWN
-from gpu_worker.engines.provider import Account
-from gpu_worker.enhancing import Enhancing
+from gpu_worker.enhancement.enhance_service import Answering
+from gpu_worker.enhancement.enhancing import Enhancing
 from gpu_worker.loop import Worker
 from gpu_worker.settings import SettingsError, WorkerSettings
 from gpu_worker.tuning import TuningRefused

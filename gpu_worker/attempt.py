@@ -25,11 +25,11 @@ from domain.events import (
 )
 from gpu_worker.engines import HandedOver, MemoryLowered, OutputFailed, RenderCanceled, Rendering, Warned
 from gpu_worker.engines.peak_memory import forget_peak_memory, peak_memory_bytes
-from gpu_worker.enhancing import with_enhanced_prompt
+from gpu_worker.enhancement.enhancing import with_enhanced_prompt
 from gpu_worker.failures import failure_of
 from gpu_worker.keep_alive import Interrupt, KeepAlive
+from gpu_worker.outputs.storing import Stored, store
 from gpu_worker.reporting import Reporter, ReportRefused
-from gpu_worker.storing import Stored, store
 from gpu_worker.workshop import Workshop, library_versions, request_of
 from services.crash_points import Point, reached
 from services.files.blobs import BlobStoreUnavailable

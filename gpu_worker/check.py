@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.hosted import is_hosted
+from gpu_worker.engines.hosted.engine import is_hosted
 from gpu_worker.settings import WorkerSettings
 
 LOCAL_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")

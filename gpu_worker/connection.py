@@ -4,7 +4,7 @@ import logging
 
 from nats.aio.client import Client
 
-from gpu_worker.outage import Outage
+from gpu_worker.backoff import Outage
 from services.messaging.wire import inbox_prefix
 from services.observability.redaction import without_credentials
 

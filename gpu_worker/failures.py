@@ -109,7 +109,7 @@ def lines_of(error: BaseException, causes_left: int = CAUSES_MAX) -> Iterator[st
 
 
 def file_of(frame: FrameType) -> str:
-    """The frame's file from its package on, as in `gpu_worker/engines/sdxl.py`."""
+    """The frame's file from its package on, as in `gpu_worker/engines/diffusers/sdxl.py`."""
     path = PurePath(frame.f_code.co_filename)
     module = str(frame.f_globals.get("__name__", ""))
     depth = module.count(".") + (2 if path.name == "__init__.py" else 1)

@@ -19,9 +19,9 @@ from domain.errors import WorkerHeld
 from domain.events import ErrorClass, Failure
 from gpu_worker.announcing import Announcing
 from gpu_worker.attempt import Attempt
+from gpu_worker.backoff import Outage
 from gpu_worker.keep_alive import Interrupt, KeepAlive
-from gpu_worker.outage import Outage
-from gpu_worker.preference import LOOKED_AT_MAX, Waiting, preferred
+from gpu_worker.model_affinity import LOOKED_AT_MAX, Waiting, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
 from services.crash_points import Point, reached
@@ -149,7 +149,7 @@ class Worker:
         """The order to work on: before loading a model for it, look briefly for one that needs no loading.
 
         The others are given back before the work begins: any worker can take them immediately, and their owners can
-        cancel them. See gpu_worker.preference.
+        cancel them. See gpu_worker.model_affinity.
         """
         if isinstance(first.order, WorkOrder) and self._workshop.is_loaded(first.order.recipe.model):
             return first  # same result as `preferred`, whatever its age

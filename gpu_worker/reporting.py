@@ -7,7 +7,7 @@ import nats.errors
 from nats.aio.client import Client
 from pydantic import ValidationError
 
-from gpu_worker.outage import Outage
+from gpu_worker.backoff import Outage
 from services.messaging.wire import INVALID_REPORT, RECORDER_FAILED, UNAVAILABLE, AnyReport, ReportReply, report_subject
 from services.observability import telemetry
 

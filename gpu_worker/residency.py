@@ -14,13 +14,13 @@ from huggingface_hub import hf_hub_download
 
 from gpu_worker.engines import Engine, ModelUnavailable
 from gpu_worker.engines.device_memory import free_memory
-from gpu_worker.engines.hosted import HostedEngines
+from gpu_worker.engines.diffusers.pipelines import HUB_ID
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.tuned import dtype_on
+from gpu_worker.engines.diffusers.wan import WanEngine
+from gpu_worker.engines.hosted.engine import HostedEngines
 from gpu_worker.engines.model_files import pipeline_class
 from gpu_worker.engines.model_size import estimated_bytes
-from gpu_worker.engines.pipelines import HUB_ID
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.tuned import dtype_on
-from gpu_worker.engines.wan import WanEngine
 from gpu_worker.tuning import Tuning
 
 LOG = logging.getLogger("darkroom.worker")

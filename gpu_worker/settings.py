@@ -14,8 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from domain.setting_names import PREFIX, unread
 from domain.validation_words import words_for
 from gpu_worker.demo import DEMO_MODELS
-from gpu_worker.engines import fal, replicate
-from gpu_worker.engines.hosted import is_hosted
+from gpu_worker.engines.hosted import fal, replicate
+from gpu_worker.engines.hosted.engine import is_hosted
 from gpu_worker.tuning import Tuning
 from services.messaging.wire import HEARTBEAT_S, LEASE_S, check_port, nats_servers, worker_name
 from services.observability.redaction import without_credentials

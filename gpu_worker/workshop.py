@@ -12,8 +12,8 @@ from PIL import Image
 
 from domain.recipes.recipe import Recipe
 from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
-from gpu_worker.enhancing import Enhancing
-from gpu_worker.storing import FileRecipe
+from gpu_worker.enhancement.enhancing import Enhancing
+from gpu_worker.outputs.storing import FileRecipe
 from services.files.blobs import Blobs
 from services.files.decoders.bounded import read_picture
 from services.files.media import UnreadableMedia

@@ -30,7 +30,7 @@ FILES = {
     "reaper": {"services/queue/reaper.py"},
     "sweeper": {"services/files/sweeper.py"},
     "thumbnails": {"services/files/thumbnails.py"},
-    "worker": {"gpu_worker/loop.py", "gpu_worker/attempt.py", "gpu_worker/storing.py"},
+    "worker": {"gpu_worker/loop.py", "gpu_worker/attempt.py", "gpu_worker/outputs/storing.py"},
     "migrate": {"services/migrate.py"},
     "import": {"services/bundle/intake.py"},
     "restored": {"services/restore/restoring.py", "services/restore/command.py"},

@@ -14,7 +14,7 @@ from gpu_worker.demo.images import evaluate as images
 from gpu_worker.demo.videos import evaluate as videos
 from gpu_worker.demo.videos.motion import caption, random_moving_scene
 from gpu_worker.demo.world import Pixels
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 HELD_OUT = 8
 MORE_PROMPTS = (

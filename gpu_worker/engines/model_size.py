@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from gpu_worker.engines import ModelUnavailable
+from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.model_files import index_of, weights_variant
-from gpu_worker.engines.pipelines import HUB_ID
 
 HEADER_BYTES_MAX = 100_000_000
 """Maximum bytes of a safetensors header; a longer one is invalid."""

@@ -17,9 +17,9 @@ from PIL import Image, PngImagePlugin
 
 from domain.commands import ReportAssetCompleted
 from domain.recipes.recipe import Kind, Recipe
-from gpu_worker.encode import encode
 from gpu_worker.engines import RenderedImage, RenderedVideo
-from gpu_worker.storing import origin_of
+from gpu_worker.outputs.encode import encode
+from gpu_worker.outputs.storing import origin_of
 from services.files.decoders.bounded import remuxed_mp4
 from services.files.media import read_origin
 from services.messaging.wire import Output, WorkOrder

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.demo import SDXL_DEMO
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.wan import WanEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.wan import WanEngine
 from tests.gpu_worker.tiny_sdxl import build_tiny_sdxl
 from tests.gpu_worker.tiny_wan import build_tiny_wan
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from gpu_worker.engines import RenderedImage, Rendering, RenderRequest
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 STEPS = 3
 

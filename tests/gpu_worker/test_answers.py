@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from gpu_worker.engines.answers import NoAnswer, cleaned
+from gpu_worker.engines.language.answers import NoAnswer, cleaned
 
 RICHER = "a lighthouse in thick fog, seen from far below"
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 import gpu_worker
 from domain.recipes.recipe import Kind
-from gpu_worker.encode import BrokenFile, encode, encode_png, read
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
-from gpu_worker.mp4 import encode_mp4
+from gpu_worker.outputs.encode import BrokenFile, encode, encode_png, read
+from gpu_worker.outputs.mp4 import encode_mp4
 from services.files.decoders.bounded import read_sound
 from services.files.media import UnreadableMedia, probe, read_image, read_origin, read_video
 from services.files.media.sounds import Sound

@@ -14,9 +14,9 @@ from domain.errors import PromptAlreadyEnhanced
 from domain.events import JobPromptEnhanced
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import RULES, enhance
-from gpu_worker.answering import Answering
 from gpu_worker.connection import connect
-from gpu_worker.enhancing import Enhancing
+from gpu_worker.enhancement.enhance_service import Answering
+from gpu_worker.enhancement.enhancing import Enhancing
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop

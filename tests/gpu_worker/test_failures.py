@@ -10,9 +10,9 @@ import pytest
 
 from domain.events import ErrorClass, Failure
 from domain.recipes.recipe import Kind
-from gpu_worker.encode import BrokenFile, read
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, OutOfMemory, UnusableOutput
 from gpu_worker.failures import MESSAGE_CHARS_MAX, STACK_CHARS_MAX, failure_of
+from gpu_worker.outputs.encode import BrokenFile, read
 from services.files.blobs import BlobStoreUnavailable
 from services.observability.redaction import redacted
 

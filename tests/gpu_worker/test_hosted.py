@@ -21,8 +21,8 @@ from gpu_worker.engines import (
     Rendering,
     RenderRequest,
 )
-from gpu_worker.engines.hosted import HostedEngine, HostedEngines
-from gpu_worker.engines.provider import Account, Pace
+from gpu_worker.engines.hosted.engine import HostedEngine, HostedEngines
+from gpu_worker.engines.hosted.provider import Account, Pace
 from tests.gpu_worker.hosting import TOKEN, Fault, Hosting, Plan, picture
 
 SOURCES = {"replicate": "replicate:black-forest-labs/flux-schnell", "fal": "fal:fal-ai/flux/schnell"}

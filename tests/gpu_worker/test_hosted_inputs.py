@@ -11,7 +11,7 @@ from PIL import Image
 from domain.recipes.recipe import Kind, Task
 from domain.wording.negative_prompt import negative_prompt_for
 from gpu_worker.engines import GivenReference, InvalidRequest, RenderRequest
-from gpu_worker.engines.provider_inputs import (
+from gpu_worker.engines.hosted.provider_inputs import (
     DATA_URI_PNG_BYTES_MAX,
     TABLE,
     data_uri,

@@ -18,7 +18,7 @@ from domain.events import ErrorClass, JobMemoryLowered, JobWarned
 from domain.recipes.recipe import InputFile, Reference, Task
 from gpu_worker.attempt import Attempt
 from gpu_worker.connection import connect
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 from gpu_worker.loop import Worker
 from gpu_worker.reporting import FAILURES_MAX
 from gpu_worker.residency import Residency
@@ -598,7 +598,7 @@ async def test_an_error_that_is_not_taken_is_reported_again_without_its_context(
 async def test_a_report_that_makes_the_recorder_fail_is_given_up_after_some_tries(
     broker: Broker, peer: Peer, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_worker.outage.WAIT_MAX_S", 0.02)
+    monkeypatch.setattr("gpu_worker.backoff.WAIT_MAX_S", 0.02)
     peer.verdict = refusing("asset_completed", ReportReply(accepted=False, code="recorder_failed"), index=0)
     async with working(broker, workshop):
         await peer.dispatch(an_order(2))

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.preference import LOOKED_AT_MAX, PASSED_OVER_MAX, WAITED_S_MAX, Waiting, preferred
+from gpu_worker.model_affinity import LOOKED_AT_MAX, PASSED_OVER_MAX, WAITED_S_MAX, Waiting, preferred
 
 WAITING = st.builds(
     Waiting,

@@ -10,9 +10,9 @@ from nats.js.client import JetStreamContext
 
 from gpu_worker import loop
 from gpu_worker.connection import connect
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 from gpu_worker.loop import Worker
-from gpu_worker.preference import LOOKED_AT_MAX, PASSED_OVER_MAX
+from gpu_worker.model_affinity import LOOKED_AT_MAX, PASSED_OVER_MAX
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
 from services.files.blobs import Blobs

@@ -11,9 +11,9 @@ import torch
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import RULES, enhance
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
-from gpu_worker.engines.answers import NoAnswer
-from gpu_worker.engines.qwen import QwenEnhancer, messages_for
-from gpu_worker.enhancing import FAILURE_KEPT_S, Enhancing
+from gpu_worker.engines.language.answers import NoAnswer
+from gpu_worker.engines.language.chat_model import QwenEnhancer, messages_for
+from gpu_worker.enhancement.enhancing import FAILURE_KEPT_S, Enhancing
 from tests.gpu_worker import tiny_qwen
 
 PROMPT = "a lighthouse in fog"

@@ -11,11 +11,11 @@ import pytest
 from pydantic import SecretStr
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.hosted import HostedEngines
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.wan import WanEngine
+from gpu_worker.engines.hosted.engine import HostedEngines
+from gpu_worker.engines.hosted.provider import Account
 from gpu_worker.engines.model_size import estimated_bytes
-from gpu_worker.engines.provider import Account
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.wan import WanEngine
 from gpu_worker.residency import FAILURE_KEPT_S, Residency
 from gpu_worker.tuning import Tuning, TuningRefused
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, RenderCanceled, RenderedImage, Rendering
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 from tests.gpu_worker.rendering import STEPS, Memory, a_request, never, pixels, rendered
 
 

@@ -20,8 +20,8 @@ from gpu_worker.engines import (
     Rendering,
     UnusableOutput,
 )
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.sdxl_files import from_folder
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl_files import from_folder
 from tests.gpu_worker.rendering import STEPS, Memory, a_request, never, pixels, rendered, renderings
 from tests.gpu_worker.tiny_ip_adapter import install
 

@@ -13,10 +13,10 @@ from PIL import Image
 from domain.recipes.recipe import Kind
 from domain.wording.negative_prompt import negative_prompt_for
 from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
-from gpu_worker.engines.fitting import FITS, fitted, squared
-from gpu_worker.engines.samplers import scheduler_for
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.sdxl_references import denoising_steps, denoising_strength
+from gpu_worker.engines.diffusers.fitting import FITS, fitted, squared
+from gpu_worker.engines.diffusers.samplers import scheduler_for
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl_references import denoising_steps, denoising_strength
 from tests.gpu_worker.rendering import a_request, pixels, rendered, renderings
 from tests.gpu_worker.tiny_ip_adapter import install
 

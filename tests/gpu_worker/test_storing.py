@@ -11,9 +11,9 @@ from PIL import Image
 
 from api.cli.origins import GivenFile
 from domain.recipes.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
-from gpu_worker.encode import BrokenFile
 from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
-from gpu_worker.storing import store
+from gpu_worker.outputs.encode import BrokenFile
+from gpu_worker.outputs.storing import store
 from services.files.blobs import Blobs
 from services.files.media import read_origin
 from services.messaging.wire import Output, WorkOrder

@@ -8,8 +8,8 @@ import torch
 
 from gpu_worker.demo import SDXL_DEMO, WAN_DEMO
 from gpu_worker.engines import RenderedImage, RenderRequest
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.wan import WanEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.wan import WanEngine
 from gpu_worker.tuning import Tuning
 from tests.gpu_worker.rendering import a_request, never
 

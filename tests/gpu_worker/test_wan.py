@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from domain.recipes.recipe import Kind, Task
-from gpu_worker.encode import encode
 from gpu_worker.engines import (
     GivenReference,
     InvalidRequest,
@@ -28,11 +27,12 @@ from gpu_worker.engines import (
     RenderRequest,
     Warned,
 )
-from gpu_worker.engines.fitting import fitted
-from gpu_worker.engines.sdxl import SdxlEngine
-from gpu_worker.engines.wan import WanEngine, from_folder
-from gpu_worker.engines.wan_request import plan_of
-from gpu_worker.mp4 import encode_mp4
+from gpu_worker.engines.diffusers.fitting import fitted
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.wan import WanEngine, from_folder
+from gpu_worker.engines.diffusers.wan_request import plan_of
+from gpu_worker.outputs.encode import encode
+from gpu_worker.outputs.mp4 import encode_mp4
 from gpu_worker.residency import Residency
 from services.files.decoders.bounded import read_sound
 from services.files.media import probe, read_video

@@ -19,7 +19,7 @@ from gpu_worker.demo.world import Pixels, Scene, caption, combinations, random_s
 from gpu_worker.engines import ModelUnavailable, RenderedImage, RenderRequest
 
 if TYPE_CHECKING:
-    from gpu_worker.engines.sdxl import SdxlEngine
+    from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 PIXELS = 128
 STEPS = 15
@@ -61,7 +61,7 @@ class Verdict:
 def main(argv: list[str]) -> int:
     """Return the exit status."""
     arguments = _parser().parse_args(argv)
-    from gpu_worker.engines.sdxl import SdxlEngine  # noqa: PLC0415 - brings torch, seconds after the options are checked
+    from gpu_worker.engines.diffusers.sdxl import SdxlEngine  # noqa: PLC0415 - brings torch, seconds after the options are checked
 
     try:
         engine = SdxlEngine.load(str(arguments.model))

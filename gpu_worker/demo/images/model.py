@@ -110,7 +110,7 @@ def signal_and_noise(times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def assemble(vae: AutoencoderKL, denoiser: UNet2DConditionModel, encoders: tuple[Any, Any]) -> Any:
-    """Return the pipeline of these parts; `Any`, as in engines.sdxl."""
+    """Return the pipeline of these parts; `Any`, as in engines.diffusers.sdxl."""
     pipeline: Any = StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=encoders[0],

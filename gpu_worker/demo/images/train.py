@@ -29,7 +29,7 @@ from gpu_worker.demo.images.evaluate import IMAGE_LIMITS, held_out_trials, judge
 from gpu_worker.demo.images.model import PIXELS, assemble, encode_text, save, signal_and_noise, text_encoders, unet
 from gpu_worker.demo.reading import Source, teach
 from gpu_worker.demo.training_run import TrainingRun, is_due, rate, set_rate
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 BATCH = 32
 LEARNING_RATE = 1e-3

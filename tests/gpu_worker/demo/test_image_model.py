@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 from gpu_worker.demo import SDXL_DEMO
 from gpu_worker.demo.images.clip_tokens import DEMO_WORDS
 from gpu_worker.demo.images.evaluate import IMAGE_LIMITS, draw, held_out_trials, judge
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 
 @pytest.fixture(scope="module")

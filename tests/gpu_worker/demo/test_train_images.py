@@ -8,7 +8,7 @@ import torch
 from gpu_worker.demo.images import autoencoder, train
 from gpu_worker.demo.images.data import captions, scene_and_picture
 from gpu_worker.demo.images.model import PIXELS
-from gpu_worker.engines.sdxl import SdxlEngine
+from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 
 
 def trained(folder: Path, steps: int) -> dict[str, torch.Tensor]:

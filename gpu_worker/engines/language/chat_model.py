@@ -19,9 +19,9 @@ from transformers.utils import logging
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import CHARACTERS_MAX
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
-from gpu_worker.engines.answers import NoAnswer, cleaned
+from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.identity import fingerprint
-from gpu_worker.engines.pipelines import HUB_ID
+from gpu_worker.engines.language.answers import NoAnswer, cleaned
 from gpu_worker.failures import one_line
 
 HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]

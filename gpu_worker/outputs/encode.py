@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from domain.recipes.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
-from gpu_worker.mp4 import encode_mp4
+from gpu_worker.outputs.mp4 import encode_mp4
 from services.files.decoders.bounded import probe, read_image, remuxed_mp4
 from services.files.media import UnreadableMedia, picture_sha256
 

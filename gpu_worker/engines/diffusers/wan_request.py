@@ -13,7 +13,7 @@ from domain.recipes.continuation import OLD_FRAMES_MAX
 from domain.recipes.recipe import Kind, Task
 from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
-from gpu_worker.engines.fitting import fit_of, fitted
+from gpu_worker.engines.diffusers.fitting import fit_of, fitted
 from services.files.decoders.bounded import read_sound, read_video
 from services.files.media import UnreadableMedia
 from services.files.media.sounds import Sound

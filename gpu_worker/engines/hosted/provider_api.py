@@ -16,7 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, ProviderUnavailable
-from gpu_worker.engines.provider import Account, Pace, Pause
+from gpu_worker.engines.hosted.provider import Account, Pace, Pause
 
 TOKEN = re.compile(r"[!-~]+")
 WORDS_MAX = 300

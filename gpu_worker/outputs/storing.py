@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from domain.recipes.recipe import asset_id
-from gpu_worker.encode import BrokenFile, Origin, Picture, encode, read
 from gpu_worker.engines import Rendered
+from gpu_worker.outputs.encode import BrokenFile, Origin, Picture, encode, read
 from services.crash_points import Point, reached
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.messaging.wire import Output, WorkOrder

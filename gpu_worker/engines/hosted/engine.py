@@ -26,12 +26,11 @@ from gpu_worker.engines import (
     RenderedFile,
     Rendering,
     RenderRequest,
-    fal,
-    replicate,
 )
-from gpu_worker.engines.provider import Account, Failed, Pace, Provider, Running, Succeeded, Unknown
-from gpu_worker.engines.provider_inputs import inputs_of, losses_of
-from gpu_worker.engines.provider_outputs import OutputGone, Outputs
+from gpu_worker.engines.hosted import fal, replicate
+from gpu_worker.engines.hosted.provider import Account, Failed, Pace, Provider, Running, Succeeded, Unknown
+from gpu_worker.engines.hosted.provider_inputs import inputs_of, losses_of
+from gpu_worker.engines.hosted.provider_outputs import OutputGone, Outputs
 
 LOG = logging.getLogger("darkroom.worker")
 

@@ -8,7 +8,7 @@ import re
 from typing import Any, Final
 
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, PredictionFailed, ProviderUnavailable
-from gpu_worker.engines.provider import (
+from gpu_worker.engines.hosted.provider import (
     SUBMITTED_ID,
     Account,
     Failed,
@@ -20,7 +20,7 @@ from gpu_worker.engines.provider import (
     Succeeded,
     Unknown,
 )
-from gpu_worker.engines.provider_api import Api
+from gpu_worker.engines.hosted.provider_api import Api
 
 NAME: Final = "replicate"
 URL: Final = "https://api.replicate.com"

@@ -14,7 +14,7 @@ from gpu_worker.failures import one_line
 from services.messaging.wire import WorkOrder
 
 if TYPE_CHECKING:
-    from gpu_worker.engines.qwen import QwenEnhancer
+    from gpu_worker.engines.language.chat_model import QwenEnhancer
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -70,7 +70,7 @@ class Enhancing:
 
     def _by_model(self, source: str, prompt: str, kind: Kind, canceled: Callable[[], bool]) -> Enhanced:
         if self._model is None:
-            from gpu_worker.engines.qwen import QwenEnhancer  # noqa: PLC0415 - brings torch: the settings come first
+            from gpu_worker.engines.language.chat_model import QwenEnhancer  # noqa: PLC0415 - brings torch: the settings come first
 
             began = time.perf_counter()
             self._model = QwenEnhancer.load(source, device=self._device)

@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from gpu_worker.engines import InvalidRequest, ModelUnavailable, PredictionFailed, ProviderUnavailable
-from gpu_worker.engines.provider import (
+from gpu_worker.engines.hosted.provider import (
     SUBMITTED_ID,
     Account,
     Failed,
@@ -22,7 +22,7 @@ from gpu_worker.engines.provider import (
     Succeeded,
     Unknown,
 )
-from gpu_worker.engines.provider_api import Answer, Api
+from gpu_worker.engines.hosted.provider_api import Answer, Api
 
 NAME: Final = "fal"
 URL: Final = "https://queue.fal.run"

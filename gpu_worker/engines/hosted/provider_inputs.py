@@ -15,8 +15,8 @@ from domain.recipes.recipe import Kind, ParamValue
 from domain.warning_codes import WarningCode
 from domain.wording.negative_prompt import is_made_by_rule
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
-from gpu_worker.engines.fitting import fit_of, fitted
-from gpu_worker.engines.provider import Inputs
+from gpu_worker.engines.diffusers.fitting import fit_of, fitted
+from gpu_worker.engines.hosted.provider import Inputs
 
 DATA_URI_PNG_BYTES_MAX = 256 * 1024
 """Maximum bytes of a PNG in a data URI, as Replicate recommends; a larger one is sent as JPEG."""

@@ -34,12 +34,12 @@ from gpu_worker.engines import (
     Warned,
 )
 from gpu_worker.engines.device_memory import is_out_of_memory
+from gpu_worker.engines.diffusers.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
+from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
+from gpu_worker.engines.diffusers.wan_request import Abilities, Plan, plan_of
+from gpu_worker.engines.diffusers.words import Reader, unread_words
 from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_wan, weights_variant
-from gpu_worker.engines.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
-from gpu_worker.engines.tuned import dtype_on, tune, weights_bytes
-from gpu_worker.engines.wan_request import Abilities, Plan, plan_of
-from gpu_worker.engines.words import Reader, unread_words
 from gpu_worker.tuning import Tuning
 
 TUNING = Tuning()

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from gpu_worker.enhancing import Enhancing
+from gpu_worker.enhancement.enhancing import Enhancing
 from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, ENHANCERS, EnhanceReply, EnhanceRequest
 
 LOG = logging.getLogger("darkroom.worker")

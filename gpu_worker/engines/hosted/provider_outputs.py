@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from gpu_worker.engines import PredictionFailed, ProviderUnavailable
-from gpu_worker.engines.provider import Pace, Pause
-from gpu_worker.engines.provider_api import AGAIN, TooMuch, backoff_s, certificates, read_all
+from gpu_worker.engines.hosted.provider import Pace, Pause
+from gpu_worker.engines.hosted.provider_api import AGAIN, TooMuch, backoff_s, certificates, read_all
 
 REDIRECTS_MAX = 5
 TRIES_MAX = 5

@@ -11,7 +11,7 @@ from av.filter import Graph
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from numpy.typing import NDArray
 
-from gpu_worker.sound import SoundTrack
+from gpu_worker.outputs.sound import SoundTrack
 from services.files.media.muxing import muxed_mp4
 from services.files.media.sounds import Sound
 

@@ -1,4 +1,4 @@
-"""Open an SDXL folder, file or hub id as a diffusers pipeline. The pipeline is `Any`: see engines.sdxl."""
+"""Open an SDXL folder, file or hub id as a diffusers pipeline. The pipeline is `Any`: see engines.diffusers.sdxl."""
 # mypy: allow-untyped-calls
 
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from gpu_worker.engines import ModelUnavailable
+from gpu_worker.engines.diffusers.pipelines import HUB_ID, one_line
 from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_sdxl, require_sdxl_file, weights_variant
-from gpu_worker.engines.pipelines import HUB_ID, one_line
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:

@@ -1,0 +1,1 @@
+"""Enhanced prompts: made before a render, and for the API between jobs."""

@@ -1,0 +1,1 @@
+"""Rendered outputs as files: encoded with their origin, and stored once."""
