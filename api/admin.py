@@ -7,14 +7,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer, listed
-from api.body import read_nothing
-from api.errors import RebuildUnavailable
-from api.identity import require_admin
-from api.openapi import answers
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing
+from api.http.errors import RebuildUnavailable
+from api.http.identity import require_admin
+from api.http.openapi import answers
+from api.http.read_your_writes import wait_for_views
+from api.http.responses import answer, listed
 from api.parts import Running, running
-from api.positions import wait_for_views
 from domain.errors import NotFound
 from projections import ALL
 from projections.reads import jobs as reads

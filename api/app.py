@@ -17,14 +17,12 @@ from api import (
     catalog,
     dead_jobs,
     enhance,
-    errors,
     everybodys_jobs,
     fleet,
     health,
     jobs,
     library,
     metrics,
-    openapi,
     prompts,
     purging,
     reuse,
@@ -34,27 +32,28 @@ from api import (
     uploads,
     workspace,
 )
-from api.answer_headers import AnswerHeaders
 from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
-from api.connections import connections_max
-from api.crowd import address_of
 from api.feed import Feed
 from api.handed_out import HandedOutBoard
-from api.head_requests import HeadRequests
-from api.identity import Gate, Identities
-from api.known_query import KnownQuery
-from api.limits import BoundedRequests, RateLimit
-from api.observed import Observed
-from api.pacing import Company, Pacing
+from api.http import errors, openapi
+from api.http.head_requests import HeadRequests
+from api.http.identity import Gate, Identities
+from api.http.known_query import KnownQuery
+from api.http.limits.open_connections import address_of
+from api.http.limits.pacing import Company, Pacing
+from api.http.limits.places import Places, places
+from api.http.limits.rates import Rates
+from api.http.limits.request_limits import BoundedRequests, RateLimit
+from api.http.limits.turns import Turns
+from api.http.protocol import connections_max
+from api.http.read_your_writes import ViewPositions
+from api.http.request_log import Observed
+from api.http.response_headers import AnswerHeaders
+from api.http.routing import RouteTable
 from api.parts import Parts, Running
-from api.places import Places, places
-from api.positions import ViewPositions
 from api.progress import ProgressBoard
-from api.rates import Rates
-from api.routing import RouteTable
 from api.submission import SubmitBody
-from api.turns import Turns
 from api.web import docs
 from projections import ALL
 from projections.reads.jobs import RunningAttempt, running_attempts

@@ -9,18 +9,18 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.asked import after_the_commit
-from api.body import read_body, read_nothing
 from api.content import File, file_answer
 from api.documents import Json, curated, listed_asset_document
-from api.identity import identity_of
+from api.http import schemas
+from api.http.bodies.json_body import read_body, read_nothing
+from api.http.bodies.texts import Tags, Title
+from api.http.idempotency import after_the_commit
+from api.http.identity import identity_of
+from api.http.openapi import answers, body_and_headers, files
+from api.http.read_your_writes import POSITION, WAIT_S_MAX, wait_for_views
+from api.http.responses import answer
 from api.job_reading import identifier
-from api.openapi import answers, body_and_headers, files
 from api.parts import Running, require_broker, running
-from api.positions import POSITION, WAIT_S_MAX, wait_for_views
-from api.texts import Tags, Title
 from domain.aggregates.asset import Completed
 from domain.commands import (
     AssetCommand,

@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.openapi import answers
+from api.http import schemas
+from api.http.openapi import answers
+from api.http.responses import answer
 from api.parts import running
 from domain.recipes.catalog import Catalog, JobType
 

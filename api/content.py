@@ -8,7 +8,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
-from api.errors import RangeNotSatisfiable
+from api.http.errors import RangeNotSatisfiable
 from services.files.blobs import Blobs
 
 RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)

@@ -7,18 +7,18 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer, listed
-from api.asked import Asked, retry_id
 from api.batches.commands import Retried
-from api.body import read_nothing
-from api.identity import require_admin
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing
+from api.http.idempotency import Asked, retry_id
+from api.http.identity import require_admin
+from api.http.openapi import answers
+from api.http.pages import Cursor, Limit, page_of, place_of
+from api.http.read_your_writes import wait_for_views
+from api.http.responses import answer, listed
 from api.job_control import retry
 from api.job_reading import identifier
-from api.lists import Cursor, Limit, page_of, place_of
-from api.openapi import answers
 from api.parts import Running, require_broker, running
-from api.positions import wait_for_views
 from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed

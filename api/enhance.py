@@ -10,13 +10,13 @@ from nats.errors import NoRespondersError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.asked import asked_in, id_under_key, key_of
-from api.body import read_body
-from api.openapi import answers, body_and_headers
+from api.http import schemas
+from api.http.bodies.json_body import read_body
+from api.http.bodies.texts import Prompt
+from api.http.idempotency import asked_in, id_under_key, key_of
+from api.http.openapi import answers, body_and_headers
+from api.http.responses import answer
 from api.parts import Running, require_broker, running
-from api.texts import Prompt
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade

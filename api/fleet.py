@@ -12,15 +12,15 @@ from nats.errors import Error as NatsError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer, listed
-from api.body import read_optional
 from api.documents import Json
-from api.errors import ViewBehind
-from api.identity import require_admin
-from api.openapi import answers, body_and_headers
+from api.http import schemas
+from api.http.bodies.json_body import read_optional
+from api.http.errors import ViewBehind
+from api.http.identity import require_admin
+from api.http.openapi import answers, body_and_headers
+from api.http.read_your_writes import wait_for_views
+from api.http.responses import answer, listed
 from api.parts import Running, require_broker, running
-from api.positions import wait_for_views
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound

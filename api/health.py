@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.errors import RETRY_AFTER_S
+from api.http import schemas
+from api.http.errors import RETRY_AFTER_S
+from api.http.responses import answer
 from api.parts import running
 
 router = APIRouter(tags=["health"])

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from nats.errors import Error as NatsError
 
-from api.asked import Asked, id_under_key, retry_sha256
 from api.batches.commands import Retried, run_job_again
+from api.http.idempotency import Asked, id_under_key, retry_sha256
 from api.parts import Parts, Running
 from api.submission import retry_of
 from domain.aggregates.generation import Generation

@@ -7,20 +7,20 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer, listed
-from api.asked import after_the_commit, asked_in, wait_s
-from api.body import read_nothing, read_object
 from api.documents import Json, history_document, new_job_document
-from api.errors import Unauthorized
-from api.identity import identity_of, until_revoked
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing, read_object
+from api.http.errors import Unauthorized
+from api.http.idempotency import after_the_commit, asked_in, wait_s
+from api.http.identity import identity_of, until_revoked
+from api.http.openapi import answers, body_and_headers
+from api.http.pages import LIMIT_MAX, Cursor, Limit, TagText, Text, cursor_of, page_of, place_of
+from api.http.read_your_writes import wait_for_views
+from api.http.responses import answer, listed
 from api.inputs import Files, gone
 from api.job_control import cancel, retry
 from api.job_reading import history_of, identifier, job_from_ledger, read_job, read_page
-from api.lists import LIMIT_MAX, Cursor, Limit, TagText, Text, cursor_of, page_of, place_of
-from api.openapi import answers, body_and_headers
 from api.parts import Running, require_broker, running
-from api.positions import wait_for_views
 from api.submission import (
     NOTHING_GIVEN,
     Given,

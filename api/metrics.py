@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from api.admin import VIEWS
-from api.identity import require_admin
-from api.openapi import answers
+from api.http.identity import require_admin
+from api.http.openapi import answers
 from api.parts import Running, running
 from projections.reads import gauges
 from projections.reads import jobs as reads

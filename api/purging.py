@@ -9,17 +9,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.body import read_nothing
 from api.documents import Json
-from api.errors import ViewBehind
-from api.identity import identity_of, require_admin
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing
+from api.http.errors import ViewBehind
+from api.http.identity import identity_of, require_admin
+from api.http.openapi import answers
+from api.http.pages import Text
+from api.http.read_your_writes import POSITION
+from api.http.responses import answer
 from api.job_reading import identifier
-from api.lists import Text
-from api.openapi import answers
 from api.parts import Running, require_broker, running
-from api.positions import POSITION
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused

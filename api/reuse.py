@@ -9,14 +9,14 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
 from api.documents import Json
-from api.identity import identity_of
+from api.http import schemas
+from api.http.identity import identity_of
+from api.http.openapi import answers
+from api.http.pages import Text
+from api.http.responses import answer
 from api.inputs import Source, resolve
 from api.job_reading import identifier
-from api.lists import Text
-from api.openapi import answers
 from api.parts import Parts, running
 from api.submission import sources_of
 from domain.codec import UnknownEvent

@@ -16,8 +16,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from api.app import Parts, create_app, end_streams
-from api.connections import BoundedConnection
-from api.errors import RebuildUnavailable
+from api.http.errors import RebuildUnavailable
+from api.http.protocol import BoundedConnection
 from domain.recipes.catalog import Catalog
 from projections import ALL
 from services.database import CONNECTING, Database, Unavailable, translated

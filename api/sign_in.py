@@ -6,13 +6,13 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from api import schemas
-from api.answers import answer
-from api.body import read_nothing
-from api.crowd import address_of
-from api.errors import LinkUsed
-from api.identity import cookie_name, credential_of, identity_of, session_of
-from api.openapi import answers
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing
+from api.http.errors import LinkUsed
+from api.http.identity import cookie_name, credential_of, identity_of, session_of
+from api.http.limits.open_connections import address_of
+from api.http.openapi import answers
+from api.http.responses import answer
 from api.parts import Parts, running
 from services import sessions
 from services.sessions import NewLink

@@ -13,14 +13,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.answers import encoded
 from api.documents import history_document
-from api.errors import ViewBehind
 from api.feed import Ended, Subscription, TooSlow, frame_of
-from api.identity import identity_of, until_revoked
-from api.openapi import answers, body_and_headers
+from api.http.errors import ViewBehind
+from api.http.identity import identity_of, until_revoked
+from api.http.openapi import answers, body_and_headers
+from api.http.read_your_writes import position_of
+from api.http.responses import encoded
 from api.parts import Running, running
-from api.positions import position_of
 from domain.errors import FieldProblem, InvalidInput
 from projections.reads import jobs as reads
 from services.database import Unavailable, WritesStopped
@@ -44,7 +44,7 @@ PAGE_EVENTS: Final = 100
 OUTAGE_PAUSE_S: Final = 0.5
 
 HANG_UP: Final = "darkroom.hang_up"
-"""Key of a request's scope with the function that resets its connection: see api/connections.py."""
+"""Key of a request's scope with the function that resets its connection: see api/http/protocol.py."""
 
 STREAMED: Final = {
     "description": "Server-sent events, without an end. `id` is the position (after a restore EPOCH-POSITION), `event` "

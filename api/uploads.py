@@ -16,19 +16,19 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import answer
-from api.asked import after_the_commit
-from api.body import read_nothing
 from api.content import File, file_answer
 from api.documents import media_document
-from api.form import Spool, bytes_of, file_of
-from api.identity import identity_of
+from api.http import schemas
+from api.http.bodies.form import Spool, bytes_of, file_of
+from api.http.bodies.json_body import read_nothing
+from api.http.idempotency import after_the_commit
+from api.http.identity import identity_of
+from api.http.limits.slots import Room, Slots
+from api.http.openapi import answers, file_in_form, files
+from api.http.read_your_writes import POSITION
+from api.http.responses import answer
 from api.job_reading import identifier
-from api.openapi import answers, file_in_form, files
 from api.parts import Parts, require_broker, running
-from api.positions import POSITION
-from api.slots import Room, Slots
 from domain.aggregates.media import Deleted, Uploaded, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved

@@ -5,17 +5,17 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api import schemas
-from api.answers import listed
 from api.assets import execute_asset
-from api.body import read_nothing
 from api.documents import listed_asset_document
-from api.identity import identity_of
+from api.http import schemas
+from api.http.bodies.json_body import read_nothing
+from api.http.identity import identity_of
+from api.http.openapi import answers
+from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
+from api.http.read_your_writes import POSITION, wait_for_views
+from api.http.responses import listed
 from api.job_reading import identifier
-from api.lists import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
-from api.openapi import answers
 from api.parts import Running, running
-from api.positions import POSITION, wait_for_views
 from domain.commands import DismissAsset
 from projections.reads import jobs as reads
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from api.lists import cursor_of
+from api.http.pages import cursor_of
 from projections.sql import load
 
 SQL: Final = load("crowd.sql", "benchmarks")

@@ -1,4 +1,4 @@
-"""Every refusal of the domain, with a stable code and its evidence. Never HTTP: `api/errors.py` maps these to statuses.
+"""Every refusal of the domain, with a stable code and its evidence. Never HTTP: see `api/http/errors.py`.
 
 Refused
 ├── InvalidInput             fields of a request are invalid; carries the path of each

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from api.asked import Asked
+from api.http.idempotency import Asked
 from api.submission import (
     successor_of,
 )

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from api.asked import Asked, key_of, sha256_in_parts, sha256_of
 from api.batches.again import Again, lost_again, named, problem_of, started_under, these_again
 from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
 from api.batches.intake import Intake
 from api.documents import Json
+from api.http.idempotency import Asked, key_of, sha256_in_parts, sha256_of
 from api.inputs import Files
 from api.parts import Parts
 from api.submission import retry_of

@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from api.documents import Json, listed_asset_document
-from api.errors import problem_document
+from api.http.errors import problem_document
 from domain.commands import NewItem
 from domain.errors import FieldProblem
 from domain.events import ItemProblem

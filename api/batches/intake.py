@@ -7,16 +7,16 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.asked import Asked
 from api.batches.bodies import SHARED, Envelope
-from api.body import Json, nul_problems, problems_of, require_few
+from api.http.bodies.json_body import Json, nul_problems, problems_of, require_few
+from api.http.bodies.texts import Template
+from api.http.idempotency import Asked
 from api.inputs import Files
 from api.submission import (
     given_of,
     job_type_of,
     submission_of,
 )
-from api.texts import Template
 from domain.aggregates.batch import item_job_id, title_of
 from domain.bounds import cut
 from domain.commands import NewItem, SubmitJob

@@ -15,7 +15,7 @@ from api.cli import operate
 from api.cli.operate import NoDatabase
 from api.cli.tables import local_time, users_lines
 from api.cli.terminal import width_of_stdout
-from api.identity import KNOWN_S
+from api.http.identity import KNOWN_S
 from services import users
 from services.database import CONNECTING, translated
 from services.queue import unfinished

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.connections import BoundedConnection
+from api.http.protocol import BoundedConnection
 
 PATIENCE_S = 60.0
 

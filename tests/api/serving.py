@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from api.app import Parts, end_streams
-from api.asked import asked_by
 from api.batches.commands import open_batch
-from api.connections import BoundedConnection
+from api.http.idempotency import asked_by
+from api.http.protocol import BoundedConnection
 from api.submission import (
     submission_of,
 )

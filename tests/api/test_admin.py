@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from api.app import Parts, create_app
-from api.identity import Identities, Identity
+from api.http.identity import Identities, Identity
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger

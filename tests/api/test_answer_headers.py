@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from api.answer_headers import DEFAULTS, AnswerHeaders
+from api.http.response_headers import DEFAULTS, AnswerHeaders
 from tests.api.conftest import bearer
 from tests.api.serving import AServer, Site
 

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from api import connections, limits
+from api.http import protocol as connections
+from api.http.limits import request_limits as limits
 from tests.api.conftest import bearer
 from tests.api.echo import PATIENCE_S, Received, echo, in_a_thread
 from tests.api.serving import AServer, Json, Site

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from api.body import MEMBERS_MAX
+from api.http.bodies.json_body import MEMBERS_MAX
 from api.submission import REFERENCES_MAX
 from domain.errors import PROBLEMS_TOLD_MAX, FieldProblem, InvalidInput
 from services.scheduling import TURN_S, short_turns

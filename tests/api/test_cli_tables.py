@@ -178,7 +178,7 @@ def test_json_for_an_output_without_unicode_is_escaped(monkeypatch: pytest.Monke
 
 
 def test_the_choices_of_options_are_those_of_the_api() -> None:
-    from api import schemas
+    from api.http import schemas
 
     assert options.JobStatus == schemas.JobStatus
     assert options.Kind == schemas.KindName

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api import schemas
+from api.http import schemas
 from domain.envelope import Recorded
 from domain.events import BatchPreferred
 from tests.api.batching import counts, finish, item, job_of, opened, retried, uploaded

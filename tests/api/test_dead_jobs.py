@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID, uuid4
 
-from api import schemas
+from api.http import schemas
 from domain.aggregates.job import Waiting
 from domain.commands import ExpireLease, FailAttempt
 from domain.envelope import Recorded

@@ -10,7 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from api import enhance as enhancing
-from api import schemas
+from api.http import schemas
 from domain.commands import NoteOfAttempt
 from domain.envelope import Recorded
 from domain.events import JobPromptEnhanced

@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from api.app import Parts, create_app
-from api.identity import Identities, Identity
+from api.http.identity import Identities, Identity
 from services import users
 from services.database import Database
 from tests.api.conftest import bearer
@@ -111,7 +111,7 @@ async def test_many_requests_ask_the_database_once(
         questions.append(len(asked))
         return users.owners_of(connection, asked)
 
-    monkeypatch.setattr("api.identity.owners_of", counted)
+    monkeypatch.setattr("api.http.identity.owners_of", counted)
     ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
     headers = [{"Authorization": f"Bearer {token}"} for token in (ada, bob, "dk_" + "x" * 43) * 20]
     answers = await asyncio.gather(*(site.http.get("/v1/models", headers=each) for each in headers))
@@ -132,7 +132,7 @@ async def test_a_key_asked_for_twice_while_the_database_answers_is_known_both_ti
         assert answering.wait(20)
         return users.owners_of(connection, fingerprints)
 
-    monkeypatch.setattr("api.identity.owners_of", slowly)
+    monkeypatch.setattr("api.http.identity.owners_of", slowly)
     ada, bob = [await asyncio.to_thread(_added, database, name) for name in ("ada", "bob")]
     identities = Identities(TOKEN, database)
     first = asyncio.create_task(identities.identify(ada))
@@ -159,7 +159,7 @@ async def test_what_is_no_key_of_ours_is_never_asked_for(site: Site, monkeypatch
     def asked(*_: object) -> NoReturn:
         raise AssertionError("the database was asked")
 
-    monkeypatch.setattr("api.identity.owners_of", asked)
+    monkeypatch.setattr("api.http.identity.owners_of", asked)
     for token in ("", "wrong", "dk_short", TOKEN + "x"):
         response = await site.http.get("/v1/models", headers={"Authorization": f"Bearer {token}"})
         assert response.status_code == 401

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from api import schemas
 from api.app import create_app
+from api.http import schemas
 from domain.aggregates.media import Uploaded
 from domain.commands import DeleteMedia, NoteOfAttempt, TrashAsset
 from domain.events import JobPromptEnhanced

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.lists import cursor_of
-from api.positions import ViewPositions
+from api.http.pages import cursor_of
+from api.http.read_your_writes import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
 from domain.recipes.recipe import asset_id
 from services.ledger import Context

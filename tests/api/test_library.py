@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from starlette.datastructures import Headers
 
-from api.asked import asked_by
-from api.lists import cursor_of
+from api.http.idempotency import asked_by
+from api.http.pages import cursor_of
 from api.submission import (
     submission_of,
 )

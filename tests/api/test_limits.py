@@ -14,10 +14,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import connections, limits
-from api.identity import Identity
-from api.limits import BoundedRequests, RateLimit
-from api.rates import Rates
+from api.http import protocol as connections
+from api.http.identity import Identity
+from api.http.limits import request_limits as limits
+from api.http.limits.rates import Rates
+from api.http.limits.request_limits import BoundedRequests, RateLimit
 from tests.api.serving import TOKEN, AServer, Site, until
 from tests.conftest import Clock
 
@@ -90,7 +91,7 @@ def test_a_burst_is_taken_and_then_what_the_rate_allows(clock: Clock) -> None:
 
 
 def test_the_owners_remembered_are_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.rates.NAMES_MAX", 10)
+    monkeypatch.setattr("api.http.limits.rates.NAMES_MAX", 10)
     rates = Rates(1.0, 1, clock=lambda: clock().timestamp())
     for number in range(25):
         rates.take(f"owner-{number}")

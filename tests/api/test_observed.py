@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from api.app import Parts, create_app
-from api.observed import request_id_of
+from api.http.request_log import request_id_of
 from services.database import Database
 from services.observability.logs import log_to_stderr
 from tests.api.conftest import bearer
@@ -66,7 +66,7 @@ async def test_a_request_is_an_entry_at_debug_without_its_query(site: Site, entr
     entries.begin()
     await site.http.get("/v1/jobs?cursor=secret", headers={"Request-Id": "r-1"})
     (entry,) = entries.of("r-1")
-    assert (entry["level"], entry["logger"]) == ("DEBUG", "api.observed")
+    assert (entry["level"], entry["logger"]) == ("DEBUG", "api.http.request_log")
     assert str(entry["message"]).startswith("GET /v1/jobs answered ")
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api import schemas
+from api.http import schemas
 from domain.aggregates.job import Running, Waiting, priority_of
 from services.database import Database
 from services.ledger import Ledger

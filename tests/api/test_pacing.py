@@ -10,13 +10,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from api import pacing
 from api.app import Parts
-from api.crowd import Crowd
-from api.errors import RateLimited
-from api.limits import REFUSALS_AT_ONCE_MAX, REFUSALS_PER_S_MAX
-from api.pacing import FREE_S, OTHERS_S, REST_S_MAX, SHARE_MAX, Company, Pacing
-from api.rates import Line
+from api.http.errors import RateLimited
+from api.http.limits import pacing
+from api.http.limits.open_connections import Crowd
+from api.http.limits.pacing import FREE_S, OTHERS_S, REST_S_MAX, SHARE_MAX, Company, Pacing
+from api.http.limits.rates import Line
+from api.http.limits.request_limits import REFUSALS_AT_ONCE_MAX, REFUSALS_PER_S_MAX
 from services import users
 from services.database import Database
 from tests.api.conftest import serving
@@ -165,8 +165,8 @@ def test_a_line_is_empty_soon_after_a_flood(hands: Hands) -> None:
 @pytest_asyncio.fixture
 async def slow_refusals(parts: Parts, site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AServer]:
     """A server that refuses three times at once and then twice a second."""
-    monkeypatch.setattr("api.limits.REFUSALS_AT_ONCE_MAX", 3)
-    monkeypatch.setattr("api.limits.REFUSALS_PER_S_MAX", 2)
+    monkeypatch.setattr("api.http.limits.request_limits.REFUSALS_AT_ONCE_MAX", 3)
+    monkeypatch.setattr("api.http.limits.request_limits.REFUSALS_PER_S_MAX", 2)
     async with serving(parts) as served:
         yield served
 
@@ -212,7 +212,7 @@ async def test_the_administrators_refusals_wait_for_none(site: Site) -> None:
 async def test_a_refusal_that_waits_gives_its_connection_to_others(
     slow_refusals: AServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.connections.CONNECTIONS_MAX", 20)
+    monkeypatch.setattr("api.http.protocol.CONNECTIONS_MAX", 20)
     guesses: list[socket.socket] = []
     try:
         for number in range(60):
@@ -246,8 +246,8 @@ def test_a_request_that_ends_after_its_connection_leaves_nothing_to_close() -> N
 async def test_bodies_that_nobody_wants_are_read_slowly_and_others_are_answered(
     parts: Parts, site: Site, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.crowd.UNWANTED_BYTES_AT_ONCE", 1_000_000)
-    monkeypatch.setattr("api.crowd.UNWANTED_BYTES_PER_S_MAX", 2_000_000)
+    monkeypatch.setattr("api.http.limits.open_connections.UNWANTED_BYTES_AT_ONCE", 1_000_000)
+    monkeypatch.setattr("api.http.limits.open_connections.UNWANTED_BYTES_PER_S_MAX", 2_000_000)
     ada = bearer_of(database, "ada")
     content = b" " * 6_000_000
     async with (

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from api import schemas
+from api.http import schemas
 from domain.commands import SavePrompt
 from domain.recipes.recipe import Task
 from services.ledger import Context

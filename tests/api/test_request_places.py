@@ -12,8 +12,8 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from api.app import Parts
-from api.crowd import counted_as
-from api.identity import WRONG_KEYS_AT_ONCE_MAX
+from api.http.identity import WRONG_KEYS_AT_ONCE_MAX
+from api.http.limits.open_connections import counted_as
 from services import users
 from services.database import Database
 from tests.api.conftest import bearer, serving
@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 @pytest_asyncio.fixture
 async def small(parts: Parts, site: Site, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AServer]:
     """A server with few places."""
-    monkeypatch.setattr("api.connections.CONNECTIONS_MAX", CONNECTIONS)
+    monkeypatch.setattr("api.http.protocol.CONNECTIONS_MAX", CONNECTIONS)
     async with serving(parts) as served:
         yield served
 
@@ -152,8 +152,8 @@ async def test_wrong_keys_are_limited_and_cost_no_database(
         questions.append(time.monotonic())
         return users.working_keys(connection)
 
-    monkeypatch.setattr("api.identity.owners_of", counted)
-    monkeypatch.setattr("api.identity.working_keys", all_counted)
+    monkeypatch.setattr("api.http.identity.owners_of", counted)
+    monkeypatch.setattr("api.http.identity.working_keys", all_counted)
     began_s = time.monotonic()
     answers = [
         await site.http.get("/v1/models", headers={"Authorization": f"Bearer dk_{number:043d}"})

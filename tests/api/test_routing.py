@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from starlette.routing import Match
 
 from api.app import ROUTERS
-from api.routing import RouteTable
+from api.http.routing import RouteTable
 
 ROUTES = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
 TABLE = RouteTable(ROUTES)

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from api import schemas
-from api.errors import KNOWN, TABLE, ApiError
+from api.http import schemas
+from api.http.errors import KNOWN, TABLE, ApiError
 from domain.errors import Refused
 from tests.api.serving import Site, body
 from tests.services.media_files import encoded, picture

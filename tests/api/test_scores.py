@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api import schemas
+from api.http import schemas
 from domain.recipes.recipe import asset_id
 from tests.api.serving import Json, Site
 from tests.histories import Story

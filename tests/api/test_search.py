@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from api.asked import asked_by
 from api.batches.commands import open_batch
+from api.http.idempotency import asked_by
 from domain.errors import InvalidInput
 from projections.reads import jobs as reads
 from projections.reads.batches import BatchFilter, list_batches

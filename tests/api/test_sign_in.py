@@ -9,8 +9,8 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from api.identity import COOKIE_PREFIX
-from api.same_origin import SAFE, is_from_own_page
+from api.http.identity import COOKIE_PREFIX
+from api.http.same_origin import SAFE, is_from_own_page
 from services import users
 from services.database import Database
 from tests.api.serving import TOKEN, AServer, Json, Site, body

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from api.errors import UploadsBusy
-from api.slots import Room, Slots
+from api.http.errors import UploadsBusy
+from api.http.limits.slots import Room, Slots
 from tests.api.serving import until
 
 ROOM = Room(slots_max=4, slots_per_owner_max=2, amount_max=100, amount_per_owner_max=60)

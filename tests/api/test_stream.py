@@ -11,7 +11,7 @@ import pytest
 
 from api import feed as feeds
 from api.feed import Feed
-from api.positions import ViewPositions
+from api.http.read_your_writes import ViewPositions
 from domain.commands import StartAttempt
 from domain.recipes.recipe import asset_id
 from services import users

@@ -19,8 +19,8 @@ from starlette.datastructures import Headers
 
 from api import feed as feeds
 from api.app import Parts
-from api.asked import asked_by
 from api.feed import Feed, Frame, Subscription
+from api.http.idempotency import asked_by
 from api.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.errors import Refused

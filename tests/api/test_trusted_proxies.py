@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from api.crowd import address_of
+from api.http.limits.open_connections import address_of
 from api.run import server_config
 
 CLIENT = "203.0.113.9"

@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope, Send
 
-from api.turns import AT_ONCE_MAX, IN_TURN_MAX, Turns
+from api.http.limits.turns import AT_ONCE_MAX, IN_TURN_MAX, Turns
 
 
 class Begun:

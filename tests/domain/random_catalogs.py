@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from api.asked import Asked
+from api.http.idempotency import Asked
 from api.submission import (
     Given,
     submission_of,

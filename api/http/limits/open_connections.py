@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
-from api.rates import Line
+from api.http.limits.rates import Line
 
 IPV6_NETWORK_BITS: Final = 64
 """The prefix that a customer of a provider usually has: its addresses count as one."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
-from api.errors import RateLimited
+from api.http.errors import RateLimited
 
 SHARE_MAX: Final = 0.2
 """Maximum share of the time for the work of one owner while others are active. Updating the views and broadcasting the

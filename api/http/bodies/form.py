@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from api.errors import BodyTooLarge, UnsupportedMediaType
+from api.http.errors import BodyTooLarge, UnsupportedMediaType
 from domain.errors import FieldProblem, InvalidInput
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import internal
+from api.http.errors import internal
 from services.observability import telemetry
 from services.observability.logs import about
 from services.observability.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS

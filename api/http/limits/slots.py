@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from api.errors import UploadsBusy
+from api.http.errors import UploadsBusy
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.crowd import address_of
-from api.errors import CredentialNeeded, CrossOrigin, Forbidden, RateLimited, Unauthorized, problem_of
-from api.rates import Rates
-from api.same_origin import is_from_own_page
+from api.http.errors import CredentialNeeded, CrossOrigin, Forbidden, RateLimited, Unauthorized, problem_of
+from api.http.limits.open_connections import address_of
+from api.http.limits.rates import Rates
+from api.http.same_origin import is_from_own_page
 from services import sessions
 from services.database import Database, Unavailable
 from services.observability.logs import about

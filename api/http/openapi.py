@@ -6,9 +6,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api.errors import MEDIA_TYPE
-from api.identity import COOKIE_PREFIX
-from api.schemas import Problem
+from api.http.errors import MEDIA_TYPE
+from api.http.identity import COOKIE_PREFIX
+from api.http.schemas import Problem
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -13,11 +13,11 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.asked import wait_s
-from api.crowd import address_of
-from api.errors import Busy, TooManyInWork, problem_of
-from api.identity import Identity
-from api.pacing import Company
+from api.http.errors import Busy, TooManyInWork, problem_of
+from api.http.idempotency import wait_s
+from api.http.identity import Identity
+from api.http.limits.open_connections import address_of
+from api.http.limits.pacing import Company
 
 OF_ONE_ADDRESS: Final = 0.75
 """The share of a kind's places that one address gets."""

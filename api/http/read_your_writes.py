@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from api.errors import ViewBehind
+from api.http.errors import ViewBehind
 from domain.errors import FieldProblem, InvalidInput
 from projections.reads import jobs as reads
 from services.database import Database

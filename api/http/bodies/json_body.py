@@ -6,7 +6,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from api.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
+from api.http.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from domain.errors import FieldProblem, InvalidInput
 from domain.validation_words import words_for
 

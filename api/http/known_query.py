@@ -5,9 +5,9 @@ from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.errors import problem_of
-from api.identity import OPEN
-from api.routing import RouteTable
+from api.http.errors import problem_of
+from api.http.identity import OPEN
+from api.http.routing import RouteTable
 from domain.errors import FieldProblem, InvalidInput
 
 NAME_CHARACTERS_MAX: Final = 64

@@ -11,9 +11,9 @@ from typing import Annotated, Final, TypeVar
 from fastapi import Query
 from pydantic import AfterValidator
 
-from api.errors import InvalidCursor
-from api.positions import POSITION_MAX
-from api.texts import TAG_CHARACTERS_MAX
+from api.http.bodies.texts import TAG_CHARACTERS_MAX
+from api.http.errors import InvalidCursor
+from api.http.read_your_writes import POSITION_MAX
 from domain.wording.text import normalized
 
 LIMIT_MAX: Final = 200

@@ -19,8 +19,8 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
-from api.identity import identity_of
+from api.http.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
+from api.http.identity import identity_of
 from api.parts import running
 from domain.errors import FieldProblem, InvalidInput
 from services.database import Unavailable

@@ -1,6 +1,6 @@
 """Limits per owner and request: a token bucket for each owner, the size of heads, slow bodies, and lines of refusals.
 
-api/connections.py limits connections before there is a request.
+api/http/protocol.py limits connections before there is a request.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.crowd import address_of
-from api.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
-from api.identity import Identity
-from api.rates import Line, Rates
+from api.http.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
+from api.http.identity import Identity
+from api.http.limits.open_connections import address_of
+from api.http.limits.rates import Line, Rates
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Maximum bytes of address and headers; browsers send 2 kB with all their cookies."""

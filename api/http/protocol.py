@@ -15,10 +15,10 @@ import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.answer_headers import DEFAULTS
-from api.crowd import UNKNOWN, Crowd, counted_as, crowd_of
-from api.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, TooManyConnections, problem_of
-from api.limits import HEAD_BYTES_MAX
+from api.http.errors import HeadTooLarge, HeadTooSlow, MalformedRequest, TooManyConnections, problem_of
+from api.http.limits.open_connections import UNKNOWN, Crowd, counted_as, crowd_of
+from api.http.limits.request_limits import HEAD_BYTES_MAX
+from api.http.response_headers import DEFAULTS
 
 CONNECTIONS_MAX: Final = 2_000
 """Maximum connections of a process: a thousand event streams, and as many other requests."""

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from api.positions import POSITION
+from api.http.read_your_writes import POSITION
 
 
 def encoded(content: Any) -> bytes:

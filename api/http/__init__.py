@@ -1,0 +1,1 @@
+"""What every request goes through: connections, identity, the log, errors, headers, pages, the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""Limits of connections, requests and work, for each owner and address."""
