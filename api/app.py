@@ -11,31 +11,13 @@ from uuid import UUID
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from api import (
-    admin,
-    assets,
-    catalog,
-    dead_jobs,
-    enhance,
-    everybodys_jobs,
-    fleet,
-    health,
-    jobs,
-    library,
-    metrics,
-    prompts,
-    purging,
-    reuse,
-    scores,
-    sign_in,
-    stream,
-    uploads,
-    workspace,
-)
+from api.admin import all_jobs, dead_jobs, fleet, health, metrics, views_and_queues
+from api.assets import library, purging, uploads, workspace
+from api.assets import routes as assets
 from api.batches import bodies as batch_bodies
 from api.batches import routes as batch_routes
-from api.feed import Feed
-from api.handed_out import HandedOutBoard
+from api.events import stream
+from api.events.feed import Feed
 from api.http import errors, openapi
 from api.http.head_requests import HeadRequests
 from api.http.identity import Gate, Identities
@@ -51,10 +33,15 @@ from api.http.read_your_writes import ViewPositions
 from api.http.request_log import Observed
 from api.http.response_headers import AnswerHeaders
 from api.http.routing import RouteTable
-from api.parts import Parts, Running
-from api.progress import ProgressBoard
-from api.submission import SubmitBody
-from api.web import docs
+from api.jobs import catalog, reuse
+from api.jobs import routes as jobs
+from api.jobs.handed_out import HandedOutBoard
+from api.jobs.progress import ProgressBoard
+from api.jobs.submission import SubmitBody
+from api.prompts import enhance, scores
+from api.prompts import routes as prompts
+from api.state import Parts, Running
+from api.web import docs, sign_in
 from projections import ALL
 from projections.reads.jobs import RunningAttempt, running_attempts
 from services.observability.watch import Watch
@@ -80,8 +67,8 @@ ROUTERS: Final = (
     sign_in,
     stream,
     catalog,
-    admin,
-    everybodys_jobs,
+    views_and_queues,
+    all_jobs,
     fleet,
     dead_jobs,
     metrics,
@@ -130,9 +117,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(AnswerHeaders)
     app.add_middleware(Turns, name_of=partial(_name_of, identities))  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
-    openapi.install(
-        app, *bodies, prompts.PromptBody, prompts.PromptPatch, everybodys_jobs.PriorityBody, fleet.ReasonBody
-    )
+    openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch, all_jobs.PriorityBody, fleet.ReasonBody)
     return app
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import uvicorn
 from fastapi import FastAPI
 
-from api.submission import (
+from api.jobs.submission import (
     SubmitBody,
 )
 

@@ -20,8 +20,8 @@ PACKAGES = ("api", "domain", "gpu_worker", "projections", "services")
 
 FILES = {
     "commit": {"services/ledger/flusher.py"},
-    "upload": {"api/uploads.py"},
-    "purge": {"api/purging.py"},
+    "upload": {"api/assets/uploads.py"},
+    "purge": {"api/assets/purging.py"},
     "relay": {"services/messaging/relay.py"},
     "dispatcher": {"services/queue/dispatcher.py", "services/messaging/broker.py"},
     "recorder": {"services/queue/report_handler.py"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from api.http.idempotency import Asked
-from api.submission import (
+from api.jobs.submission import (
     successor_of,
 )
 from domain.aggregates.batch import Item, Opened, rerun_job_id

@@ -13,11 +13,11 @@ from api.batches.again import Again, lost_again, named, problem_of, started_unde
 from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
 from api.batches.intake import Intake
-from api.documents import Json
 from api.http.idempotency import Asked, key_of, sha256_in_parts, sha256_of
-from api.inputs import Files
-from api.parts import Parts
-from api.submission import retry_of
+from api.jobs.documents import Json
+from api.jobs.sources import Files
+from api.jobs.submission import retry_of
+from api.state import Parts
 from domain.aggregates.asset import Completed, job_of, status_of
 from domain.aggregates.batch import Batch, Opened, batch_id
 from domain.aggregates.job import NotSubmitted

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from api.documents import Json, listed_asset_document
 from api.http.errors import problem_document
+from api.jobs.documents import Json, listed_asset_document
 from domain.commands import NewItem
 from domain.errors import FieldProblem
 from domain.events import ItemProblem

@@ -11,8 +11,8 @@ from api.batches.bodies import SHARED, Envelope
 from api.http.bodies.json_body import Json, nul_problems, problems_of, require_few
 from api.http.bodies.texts import Template
 from api.http.idempotency import Asked
-from api.inputs import Files
-from api.submission import (
+from api.jobs.sources import Files
+from api.jobs.submission import (
     given_of,
     job_type_of,
     submission_of,

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from api.batches.bodies import BATCH_BYTES_MAX, BatchPatch, NewBatch, PreferenceBody, RetryBody
 from api.batches.commands import Answered, open_batch, prefer, run_again, statuses_of_jobs
 from api.batches.documents import batch_document, batch_summary
-from api.documents import Json
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing, read_optional, read_unchecked
 from api.http.idempotency import Asked, after_the_commit, asked_in
@@ -21,9 +20,10 @@ from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, encoded, listed
-from api.job_control import cancel
-from api.job_reading import identifier
-from api.parts import Running, require_broker, running
+from api.jobs.control import cancel
+from api.jobs.documents import Json
+from api.jobs.reading import identifier
+from api.state import Running, require_broker, running
 from domain.aggregates.job import ENDED
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound

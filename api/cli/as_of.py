@@ -12,8 +12,8 @@ import orjson
 
 import projections
 from api.cli.operate import find_dsn, opened
-from api.documents import job_document, listed_asset_document
 from api.http.responses import encoded
+from api.jobs.documents import job_document, listed_asset_document
 from projections.reads import as_of as as_of_reads
 from projections.reads.jobs import JobFilter
 from services.views.rebuild import rebuild_as_of

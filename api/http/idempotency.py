@@ -21,7 +21,7 @@ from starlette.requests import Request
 
 from api.http.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
 from api.http.identity import identity_of
-from api.parts import running
+from api.state import running
 from domain.errors import FieldProblem, InvalidInput
 from services.database import Unavailable
 from services.files.blobs import BlobStoreUnavailable

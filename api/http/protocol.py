@@ -127,7 +127,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request starts.
 
-        Its application may reset the connection of a client that does not read: see api/stream.py.
+        Its application may reset the connection of a client that does not read: see api/events/stream.py.
         """
         super().on_message_begin()
         self._unset_keepalive_if_required()

@@ -19,7 +19,7 @@ from api.app import Parts, end_streams
 from api.batches.commands import open_batch
 from api.http.idempotency import asked_by
 from api.http.protocol import BoundedConnection
-from api.submission import (
+from api.jobs.submission import (
     submission_of,
 )
 from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset

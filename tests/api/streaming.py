@@ -11,8 +11,8 @@ from typing import Protocol, cast
 
 import httptools
 
-from api.documents import history_item_of_event
 from api.http.responses import encoded
+from api.jobs.documents import history_item_of_event
 from domain.envelope import Recorded
 from services.database import Unavailable
 from services.ledger import Ledger

@@ -202,7 +202,7 @@ async def test_an_unexpected_error_tells_nothing_of_the_inside(site: Site, monke
     def broken(*_: object) -> None:
         raise RuntimeError("the secret plan")
 
-    monkeypatch.setattr("api.jobs.read_page", broken)
+    monkeypatch.setattr("api.jobs.routes.read_page", broken)
     response = await site.http.get("/v1/jobs")
     assert (response.status_code, response.json()["code"]) == (500, "internal")
     assert "secret" not in response.text

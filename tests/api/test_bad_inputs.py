@@ -89,7 +89,7 @@ async def test_a_negative_prompt_that_cannot_be_made_is_recorded_and_fails_nothi
     def broken(prompt: str) -> str:
         raise ValueError(f"no rule for {prompt}")
 
-    monkeypatch.setattr("api.submission.negative_prompt_for", broken)
+    monkeypatch.setattr("api.jobs.submission.negative_prompt_for", broken)
     job = await site.submit()
     assert job["negative_prompt"] is None
     (queued,) = [

@@ -4,7 +4,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.responses import StreamingResponse
 
-from api.content import SHOWN, UNTYPED, File, file_answer
+from api.assets.content import SHOWN, UNTYPED, File, file_answer
 from services.files.blobs import Blobs
 
 PAGE = b"<script>alert(document.domain)</script>"

@@ -9,8 +9,8 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
-from api import enhance as enhancing
 from api.http import schemas
+from api.prompts import enhance as enhancing
 from domain.commands import NoteOfAttempt
 from domain.envelope import Recorded
 from domain.events import JobPromptEnhanced

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.inputs import Source, resolve
+from api.jobs.sources import Source, resolve
 from domain.aggregates.media import media_id
 from domain.commands import TrashAsset, UploadMedia
 from domain.errors import FieldProblem, InvalidInput

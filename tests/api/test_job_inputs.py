@@ -247,7 +247,7 @@ async def test_property_07_error_handling(
     job = (await site.http.post("/v1/jobs", json=data.draw(bodies(sources)))).json()
     request = data.draw(damaged(site.ledger.request_of(UUID(job["id"]), owner="admin")))
     stored_as = store(recorder, request)
-    with caplog.at_level(logging.WARNING, logger="api.reuse"):
+    with caplog.at_level(logging.WARNING, logger="api.jobs.reuse"):
         caplog.clear()
         inputs = await inputs_of(site, {"urls": {"inputs": f"/v1/jobs/{stored_as}/inputs"}})
     told = {each["code"] for each in inputs["warnings"]}

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from api.http.idempotency import asked_by
 from api.http.pages import cursor_of
-from api.submission import (
+from api.jobs.submission import (
     submission_of,
 )
 from projections.reads.jobs import LibraryFilter, list_library

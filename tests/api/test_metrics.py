@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.admin import VIEWS
+from api.admin.views_and_queues import VIEWS
 from api.app import Parts, create_app
 from services.database import Database
 from services.observability.metrics import PROCESS

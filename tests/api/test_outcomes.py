@@ -114,7 +114,7 @@ async def test_a_wait_that_cannot_show_the_job_does_not_sound_as_if_there_were_n
     def away(*_: object) -> NoReturn:
         raise Unavailable("Postgres cannot be reached.")
 
-    monkeypatch.setattr("api.jobs.job_from_ledger", away)
+    monkeypatch.setattr("api.jobs.routes.job_from_ledger", away)
     unknown = await site.http.post("/v1/jobs", json=body(), headers={"Prefer": "wait=0"})
     assert (unknown.status_code, unknown.json()["code"]) == (503, "outcome_unknown")
     monkeypatch.undo()
@@ -126,4 +126,4 @@ async def test_a_wait_that_cannot_show_the_job_does_not_sound_as_if_there_were_n
 
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flushers, "ANSWER_S_MAX", 0.5)
-    monkeypatch.setattr("api.jobs.ANSWER_S_MAX", 0.5)
+    monkeypatch.setattr("api.jobs.routes.ANSWER_S_MAX", 0.5)

@@ -22,7 +22,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.hooks import HookContext
 from schemathesis.schemas import BaseSchema
 
-from api.parts import Parts
+from api.state import Parts
 from projections import ALL
 from services.views.rebuild import Rebuilt, rebuild
 from tests.api.conftest import bearer, serving

@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from api import feed as feeds
-from api.feed import Feed
+from api.events import feed as feeds
+from api.events.feed import Feed
 from api.http.read_your_writes import ViewPositions
 from domain.commands import StartAttempt
 from domain.recipes.recipe import asset_id
@@ -70,7 +70,7 @@ async def _keep_projecting(site: Site, done: asyncio.Event) -> None:
 async def test_a_backlog_of_several_pages_comes_whole(
     site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.stream.PAGE_EVENTS", 4)
+    monkeypatch.setattr("api.events.stream.PAGE_EVENTS", 4)
     for _ in range(5):
         await site.submit()
     await asyncio.to_thread(site.project)
@@ -115,7 +115,7 @@ async def test_progress_comes_without_an_id(site: Site, server: AServer) -> None
 async def test_a_silent_stream_is_kept_open_by_comments(
     site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.stream.COMMENT_S", 0.05)
+    monkeypatch.setattr("api.events.stream.COMMENT_S", 0.05)
     async with server.events() as events:
         taking = asyncio.create_task(events.take())
         await until(lambda: events.comments >= 2)
@@ -126,8 +126,8 @@ async def test_a_silent_stream_is_kept_open_by_comments(
 async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(
     site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.stream.SEND_S_MAX", 0.3)
-    monkeypatch.setattr("api.stream.COMMENT_S", 0.2)
+    monkeypatch.setattr("api.events.stream.SEND_S_MAX", 0.3)
+    monkeypatch.setattr("api.events.stream.COMMENT_S", 0.2)
     feed: Feed = server.app.state.running.feed
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -158,7 +158,7 @@ async def test_a_backlog_outrun_by_the_feed_is_read_from_the_view(
     site: Site, server: AServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "QUEUE_FRAMES_MAX", 3)
-    monkeypatch.setattr("api.stream.OUTAGE_PAUSE_S", 0.01)
+    monkeypatch.setattr("api.events.stream.OUTAGE_PAUSE_S", 0.01)
     monkeypatch.setattr(ViewPositions.reached, "__defaults__", (0.05,))
     await site.submit()
     feed: Feed = server.app.state.running.feed

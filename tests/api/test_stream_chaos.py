@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from api import feed as feeds
 from api.app import Parts
-from api.feed import Feed, Frame, Subscription
+from api.events import feed as feeds
+from api.events.feed import Feed, Frame, Subscription
 from api.http.idempotency import asked_by
-from api.submission import submission_of
+from api.jobs.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.errors import Refused
 from services import users
@@ -113,9 +113,9 @@ async def test_whoever_resumes_anywhere_sees_exactly_the_ledgers_sequence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fifteen clients of three owners, on two servers, while events flow and Postgres's connections are cut."""
-    monkeypatch.setattr("api.stream.PAGE_EVENTS", 7)
-    monkeypatch.setattr("api.stream.OUTAGE_PAUSE_S", 0.05)
-    monkeypatch.setattr("api.stream.COMMENT_S", 0.5)
+    monkeypatch.setattr("api.events.stream.PAGE_EVENTS", 7)
+    monkeypatch.setattr("api.events.stream.OUTAGE_PAUSE_S", 0.05)
+    monkeypatch.setattr("api.events.stream.COMMENT_S", 0.5)
     monkeypatch.setattr(feeds, "QUEUE_FRAMES_MAX", 20)
     chance = flow.chance
     clients = [
@@ -182,7 +182,7 @@ async def test_clients_that_do_not_read_hold_little_and_hold_up_nobody(
     server: AServer, flow: Flow, keys: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commit to client, with nobody else there and with twenty who are sent a megabyte a second and read none of it."""
-    monkeypatch.setattr("api.stream.SEND_S_MAX", 60.0)
+    monkeypatch.setattr("api.events.stream.SEND_S_MAX", 60.0)
     feed: Feed = server.app.state.running.feed
     monkeypatch.setattr(feeds, "QUEUE_BYTES_MAX", 6 * 1024 * 1024)  # far above what may come in one reading
     alone: list[float] = []
@@ -227,7 +227,7 @@ async def _measure(flow: Flow, stream: Any, session: Session, taken_s: list[floa
 async def test_twenty_that_do_not_read_are_cut_off_within_bounds(
     server: AServer, flow: Flow, keys: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.stream.SEND_S_MAX", 0.5)
+    monkeypatch.setattr("api.events.stream.SEND_S_MAX", 0.5)
     feed: Feed = server.app.state.running.feed
     with stalled(server, [keys["bob"]] * STALLED):
         await until(lambda: feed.clients == STALLED)

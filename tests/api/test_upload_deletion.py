@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.inputs import Files
+from api.jobs.sources import Files
 from domain.aggregates.media import Deleted, Uploaded, media_id
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from services.files.blobs import Blobs
@@ -116,7 +116,7 @@ async def test_an_upload_that_goes_while_a_job_is_read_is_a_bad_field(
         site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
         return found
 
-    monkeypatch.setattr("api.inputs.Files.resolve", and_then_deleted)
+    monkeypatch.setattr("api.jobs.sources.Files.resolve", and_then_deleted)
     reference = {"type": "composition", "source": f"media:{media['id']}", "strength": 0.5}
     refused = await site.http.post("/v1/jobs", json=body(references=[reference]))
     [problem] = refused.json()["errors"]

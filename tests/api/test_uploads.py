@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RECEIVED_MAX
+from api.assets.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RECEIVED_MAX
 from domain.aggregates.media import media_id, upload_path
 from domain.commands import UploadMedia
 from domain.events import MediaUploaded
@@ -327,7 +327,7 @@ async def test_an_owner_cannot_take_all_places_where_files_are_decoded(
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
         raise AssertionError("enough")
 
-    monkeypatch.setattr("api.uploads.probe", slow)
+    monkeypatch.setattr("api.assets.uploads.probe", slow)
     uploads = [asyncio.create_task(upload(site.http, PNG)) for _ in range(6)]
     await until(lambda: len(inside) == DECODED_AT_ONCE_OF_ONE)
     assert (await site.http.get("/healthz")).status_code == 200
@@ -343,7 +343,7 @@ async def test_a_known_file_is_not_decoded_again(site: Site, monkeypatch: pytest
     def never(_: bytes) -> None:
         raise AssertionError("it was decoded")
 
-    monkeypatch.setattr("api.uploads.probe", never)
+    monkeypatch.setattr("api.assets.uploads.probe", never)
     assert described(await upload(site.http, PNG), 200) == first
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from api.http.idempotency import Asked
-from api.submission import (
+from api.jobs.submission import (
     Given,
     submission_of,
 )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api.http.bodies.json_body import Json, problems_of
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags
 from api.http.idempotency import Asked, identified, retry_id, retry_sha256
-from api.inputs import Files, Source, parent_of, uploads_among
+from api.jobs.sources import Files, Source, parent_of, uploads_among
 from domain.aggregates.asset import Unknown
 from domain.aggregates.generation import Generation, recipe_of_retry
 from domain.aggregates.job import NotSubmitted, status_of

@@ -6,14 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import listed_asset_document
 from api.http import schemas
 from api.http.identity import identity_of
 from api.http.openapi import answers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Text, Words, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
-from api.parts import Running, running
+from api.jobs.documents import listed_asset_document
+from api.state import Running, running
 from projections.reads import jobs as reads
 from projections.reads.jobs import LibraryFilter
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from api.documents import history_item_of_event
 from api.http.responses import encoded
+from api.jobs.documents import history_item_of_event
 from domain.envelope import Recorded, Unreadable
 from domain.events import JobAborted, JobCanceled, JobFailed, JobPartiallySucceeded, JobSucceeded
 from services.database import Unavailable

@@ -7,14 +7,14 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
-from api.feed import Feed
-from api.handed_out import HandedOutBoard
+from api.events.feed import Feed
 from api.http.errors import BrokerUnavailable
 from api.http.identity import Identities
 from api.http.limits.pacing import Company, Pacing
 from api.http.limits.slots import Slots
 from api.http.read_your_writes import ViewPositions
-from api.progress import ProgressBoard
+from api.jobs.handed_out import HandedOutBoard
+from api.jobs.progress import ProgressBoard
 from domain.recipes.catalog import Catalog
 from services.database import Database
 from services.files.blobs import Blobs

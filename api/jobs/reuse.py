@@ -9,16 +9,16 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import Json
 from api.http import schemas
 from api.http.identity import identity_of
 from api.http.openapi import answers
 from api.http.pages import Text
 from api.http.responses import answer
-from api.inputs import Source, resolve
-from api.job_reading import identifier
-from api.parts import Parts, running
-from api.submission import sources_of
+from api.jobs.documents import Json
+from api.jobs.reading import identifier
+from api.jobs.sources import Source, resolve
+from api.jobs.submission import sources_of
+from api.state import Parts, running
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
 from domain.recipes.inputs import Inputs

@@ -16,8 +16,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.content import File, file_answer
-from api.documents import media_document
+from api.assets.content import File, file_answer
 from api.http import schemas
 from api.http.bodies.form import Spool, bytes_of, file_of
 from api.http.bodies.json_body import read_nothing
@@ -27,8 +26,9 @@ from api.http.limits.slots import Room, Slots
 from api.http.openapi import answers, file_in_form, files
 from api.http.read_your_writes import POSITION
 from api.http.responses import answer
-from api.job_reading import identifier
-from api.parts import Parts, require_broker, running
+from api.jobs.documents import media_document
+from api.jobs.reading import identifier
+from api.state import Parts, require_broker, running
 from domain.aggregates.media import Deleted, Uploaded, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved

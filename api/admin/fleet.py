@@ -12,7 +12,6 @@ from nats.errors import Error as NatsError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.documents import Json
 from api.http import schemas
 from api.http.bodies.json_body import read_optional
 from api.http.errors import ViewBehind
@@ -20,7 +19,8 @@ from api.http.identity import require_admin
 from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.parts import Running, require_broker, running
+from api.jobs.documents import Json
+from api.state import Running, require_broker, running
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.errors import RETRY_AFTER_S
 from api.http.responses import answer
-from api.parts import running
+from api.state import running
 
 router = APIRouter(tags=["health"])
 

@@ -7,7 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import Json, history_document, new_job_document
 from api.http import schemas
 from api.http.bodies.json_body import read_nothing, read_object
 from api.http.errors import Unauthorized
@@ -17,11 +16,11 @@ from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_MAX, Cursor, Limit, TagText, Text, cursor_of, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.inputs import Files, gone
-from api.job_control import cancel, retry
-from api.job_reading import history_of, identifier, job_from_ledger, read_job, read_page
-from api.parts import Running, require_broker, running
-from api.submission import (
+from api.jobs.control import cancel, retry
+from api.jobs.documents import Json, history_document, new_job_document
+from api.jobs.reading import history_of, identifier, job_from_ledger, read_job, read_page
+from api.jobs.sources import Files, gone
+from api.jobs.submission import (
     NOTHING_GIVEN,
     Given,
     SubmitBody,
@@ -29,6 +28,7 @@ from api.submission import (
     sources_of,
     submission_of,
 )
+from api.state import Running, require_broker, running
 from domain.aggregates.job import ENDED
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound

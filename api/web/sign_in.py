@@ -13,7 +13,7 @@ from api.http.identity import cookie_name, credential_of, identity_of, session_o
 from api.http.limits.open_connections import address_of
 from api.http.openapi import answers
 from api.http.responses import answer
-from api.parts import Parts, running
+from api.state import Parts, running
 from services import sessions
 from services.sessions import NewLink
 

@@ -6,14 +6,14 @@ from typing import Annotated, Final, get_args
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import Json
 from api.http import schemas
 from api.http.identity import identity_of
 from api.http.openapi import answers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
-from api.parts import Running, running
+from api.jobs.documents import Json
+from api.state import Running, running
 from domain.errors import FieldProblem, InvalidInput
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
 from projections.reads import scores as score_reads

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.openapi import answers
 from api.http.responses import answer
-from api.parts import running
+from api.state import running
 from domain.recipes.catalog import Catalog, JobType
 
 router = APIRouter(tags=["catalog"])

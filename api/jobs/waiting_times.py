@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from api.documents import Json
-from api.parts import Running
+from api.jobs.documents import Json
+from api.state import Running
 from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 from projections.reads import jobs as reads
 from projections.reads.jobs import JobRow, Seconds

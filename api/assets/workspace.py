@@ -5,8 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.assets import execute_asset
-from api.documents import listed_asset_document
+from api.assets.routes import execute_asset
 from api.http import schemas
 from api.http.bodies.json_body import read_nothing
 from api.http.identity import identity_of
@@ -14,8 +13,9 @@ from api.http.openapi import answers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import listed
-from api.job_reading import identifier
-from api.parts import Running, running
+from api.jobs.documents import listed_asset_document
+from api.jobs.reading import identifier
+from api.state import Running, running
 from domain.commands import DismissAsset
 from projections.reads import jobs as reads
 

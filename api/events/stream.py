@@ -13,14 +13,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.documents import history_document
-from api.feed import Ended, Subscription, TooSlow, frame_of
+from api.events.feed import Ended, Subscription, TooSlow, frame_of
 from api.http.errors import ViewBehind
 from api.http.identity import identity_of, until_revoked
 from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import position_of
 from api.http.responses import encoded
-from api.parts import Running, running
+from api.jobs.documents import history_document
+from api.state import Running, running
 from domain.errors import FieldProblem, InvalidInput
 from projections.reads import jobs as reads
 from services.database import Unavailable, WritesStopped

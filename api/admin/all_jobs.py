@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.documents import Json, history_document
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
 from api.http.idempotency import Asked
@@ -19,9 +18,10 @@ from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.job_control import cancel, retry
-from api.job_reading import history_of, identifier, owner_of, read_anybodys, read_everybodys
-from api.parts import require_broker, running
+from api.jobs.control import cancel, retry
+from api.jobs.documents import Json, history_document
+from api.jobs.reading import history_of, identifier, owner_of, read_anybodys, read_everybodys
+from api.state import require_broker, running
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.commands import ReprioritizeJob
 from projections.reads.jobs import EverybodysFilter

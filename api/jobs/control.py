@@ -11,8 +11,8 @@ from nats.errors import Error as NatsError
 
 from api.batches.commands import Retried, run_job_again
 from api.http.idempotency import Asked, id_under_key, retry_sha256
-from api.parts import Parts, Running
-from api.submission import retry_of
+from api.jobs.submission import retry_of
+from api.state import Parts, Running
 from domain.aggregates.generation import Generation
 from domain.aggregates.job import Finished, NotSubmitted
 from domain.aggregates.job import Running as RunningJob

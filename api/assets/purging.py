@@ -9,7 +9,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.documents import Json
 from api.http import schemas
 from api.http.bodies.json_body import read_nothing
 from api.http.errors import ViewBehind
@@ -18,8 +17,9 @@ from api.http.openapi import answers
 from api.http.pages import Text
 from api.http.read_your_writes import POSITION
 from api.http.responses import answer
-from api.job_reading import identifier
-from api.parts import Running, require_broker, running
+from api.jobs.documents import Json
+from api.jobs.reading import identifier
+from api.state import Running, require_broker, running
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused

@@ -14,7 +14,7 @@ from api.http.identity import require_admin
 from api.http.openapi import answers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.parts import Running, running
+from api.state import Running, running
 from domain.errors import NotFound
 from projections import ALL
 from projections.reads import jobs as reads

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.documents import Json
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags, Title
@@ -19,8 +18,9 @@ from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of, place_of
 from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import answer, listed
-from api.job_reading import identifier
-from api.parts import Running, require_broker, running
+from api.jobs.documents import Json
+from api.jobs.reading import identifier
+from api.state import Running, require_broker, running
 from domain.aggregates.prompt import prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded

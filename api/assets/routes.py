@@ -9,8 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from api.content import File, file_answer
-from api.documents import Json, curated, listed_asset_document
+from api.assets.content import File, file_answer
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
 from api.http.bodies.texts import Tags, Title
@@ -19,8 +18,9 @@ from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers, files
 from api.http.read_your_writes import POSITION, WAIT_S_MAX, wait_for_views
 from api.http.responses import answer
-from api.job_reading import identifier
-from api.parts import Running, require_broker, running
+from api.jobs.documents import Json, curated, listed_asset_document
+from api.jobs.reading import identifier
+from api.state import Running, require_broker, running
 from domain.aggregates.asset import Completed
 from domain.commands import (
     AssetCommand,

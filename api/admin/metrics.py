@@ -15,10 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from api.admin import VIEWS
+from api.admin.views_and_queues import VIEWS
 from api.http.identity import require_admin
 from api.http.openapi import answers
-from api.parts import Running, running
+from api.state import Running, running
 from projections.reads import gauges
 from projections.reads import jobs as reads
 from projections.reads.jobs import EndedRow, PerformanceRow

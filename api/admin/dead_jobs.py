@@ -16,9 +16,9 @@ from api.http.openapi import answers
 from api.http.pages import Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.job_control import retry
-from api.job_reading import identifier
-from api.parts import Running, require_broker, running
+from api.jobs.control import retry
+from api.jobs.reading import identifier
+from api.state import Running, require_broker, running
 from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed

@@ -6,9 +6,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from api.documents import Json, job_document, rows_from_ledger
-from api.parts import Running
-from api.waiting_times import waiting_documents
+from api.jobs.documents import Json, job_document, rows_from_ledger
+from api.jobs.waiting_times import waiting_documents
+from api.state import Running
 from domain.aggregates.job import NotSubmitted
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.envelope import Recorded

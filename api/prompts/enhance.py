@@ -16,7 +16,7 @@ from api.http.bodies.texts import Prompt
 from api.http.idempotency import asked_in, id_under_key, key_of
 from api.http.openapi import answers, body_and_headers
 from api.http.responses import answer
-from api.parts import Running, require_broker, running
+from api.state import Running, require_broker, running
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade

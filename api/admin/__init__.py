@@ -1,0 +1,1 @@
+"""For administrators and supervisors: everybody's jobs, the fleet, views and queues, metrics, health."""

@@ -1,0 +1,1 @@
+"""Assets and uploads: details, files, curation, workspace, library, trash."""

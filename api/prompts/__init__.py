@@ -1,0 +1,1 @@
+"""Saved prompts, enhancement, and the scores of prompts."""
