@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from api.cli import curating, fleet, installation, reading, signing_in, submitting, users
+from api.cli.commands import curating, fleet, installation, reading, signing_in, submitting, users
+from api.cli.commands.installation import Service as Service
 from api.cli.environment import warning_about
-from api.cli.installation import Service as Service
 from api.cli.terminal import FAILED, INTERRUPTED, PIPE_CLOSED, PROGRAM, USAGE, complain, show_whatever_comes
 from services.gc_tuning import collect_seldom
 

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from api.cli import bundles, status_of
+from api.cli import status_of
+from api.cli.local import bundles
 from tests.databases import Databases
 from tests.services.places import Place, opened
 from tests.spec import recipe

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.cli.fleet import pool_lines, worker_lines
+from api.cli.commands.fleet import pool_lines, worker_lines
 
 HELD = {"hold": "drained", "reason": "a new card", "by": "admin", "since": "2031-05-04T12:00:00Z"}
 JOB = {

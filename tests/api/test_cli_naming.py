@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.cli import terminal
-from api.cli.batch_file import read_batch
 from api.cli.doctor import lines_of
 from api.cli.doctor.scene import Finding
-from api.cli.files import references_of
 from api.cli.names import asset_named, job_named, prompt_named, source_named
+from api.cli.remote.batch_file import read_batch
+from api.cli.remote.files import references_of
 from api.run import PortTaken, listen
 from api.up import here_and_elsewhere
 from domain.recipes.recipe import asset_id

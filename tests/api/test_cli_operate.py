@@ -7,7 +7,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from api.cli import operate, status_of
+from api.cli import status_of
+from api.cli.local import operate
 from projections import ALL
 from services.database import Database
 from services.ledger import Context, Ledger

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from api.cli.client import Client, failure
-from api.cli.failures import Busy, NotSignedIn, NotThere, Rejected, Unreachable
-from api.cli.server_events import ServerEvent, parse_events
+from api.cli.remote.client import Client, failure
+from api.cli.remote.failures import Busy, NotSignedIn, NotThere, Rejected, Unreachable
+from api.cli.remote.server_events import ServerEvent, parse_events
+from api.cli.remote.watch import LiveScreen, PlainScreen, screen_for, watch
 from api.cli.tables import dead_jobs_lines, history_lines, job_lines, what_happened
 from api.cli.terminal import printable
-from api.cli.watch import LiveScreen, PlainScreen, screen_for, watch
 
 PROMPT = "two\u2028lines\x85and \u001c more"
 STREAM = (

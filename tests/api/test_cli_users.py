@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from api.cli import operate, status_of, user_keys
+from api.cli import status_of
+from api.cli.local import operate, user_keys
 from domain.aggregates.job import status_of as status_of_job
 from services import users
 from services.database import Database

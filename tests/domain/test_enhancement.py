@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from domain.recipes.recipe import Kind
+from domain.wording import enhancement as rules
 from domain.wording.enhancement import ADDED_CHARACTERS_MAX, CHARACTERS_MAX, enhance
-from domain.wording.words import enhancement as rules
 
 KNOWN_WORDS = sorted({word for aspects in rules.ASPECTS.values() for one in aspects for word in one.settled_by})
 PROMPTS = some.one_of(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from domain.wording import negative_prompt as rule
 from domain.wording.beings import ANIMALS, ANYBODY, MEN, WOMEN
 from domain.wording.negative_prompt import LENGTH_MAX, Term, negative_prompt_for
-from domain.wording.words import negative_prompt as rule
 
 GENERAL = [term.text for term in rule.GENERAL]
 PERSON = [term.text for term in (*rule.FOR_BEINGS, *rule.FOR_PEOPLE)]

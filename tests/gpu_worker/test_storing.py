@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api.cli.origins import GivenFile
+from api.cli.remote.origins import GivenFile
 from domain.recipes.recipe import InputFile, Kind, Recipe, Reference, Task, asset_id
 from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
 from gpu_worker.outputs.encode import BrokenFile

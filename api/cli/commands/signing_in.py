@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from api.cli.options import AsJson, DataDir, Token, Url
-from api.cli.server import Server, find_server, finish
+from api.cli.remote.server import Server, find_server, finish
 from api.cli.terminal import DONE, print_json
 
 

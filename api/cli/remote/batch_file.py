@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import typer
 
-from api.cli.files import references_of
-from api.cli.submitting import value_of
+from api.cli.commands.submitting import value_of
+from api.cli.remote.files import references_of
 
 Json = dict[str, Any]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from api.cli.failures import ClientError
 from api.cli.names import source_named
+from api.cli.remote.failures import ClientError
 from api.cli.tables import error_text
 from api.cli.terminal import printable
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
-    from api.cli.server import Server
+    from api.cli.remote.client import Client
+    from api.cli.remote.server import Server
 
 Json = dict[str, Any]
 Place = Callable[[Json], str]

@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 import typer
 
-from api.cli.operate import NoDatabase, find_dsn, find_dsn_to_write
+from api.cli.local.operate import NoDatabase, find_dsn, find_dsn_to_write
 from api.cli.terminal import complain
 from services.bundle.export import Asked, export
 from services.bundle.intake import take_in

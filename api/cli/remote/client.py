@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import httpx
 
-from api.cli.failures import Busy, ClientError, DamagedFile, NoFile, NotSignedIn, NotThere, Rejected, Unreachable
-from api.cli.server_events import ServerEvent, parse_events
+from api.cli.remote.failures import Busy, ClientError, DamagedFile, NoFile, NotSignedIn, NotThere, Rejected, Unreachable
+from api.cli.remote.server_events import ServerEvent, parse_events
 
 Json = dict[str, Any]
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import typer
 
-from api.cli.failures import ClientError, NotThere
-from api.cli.reading import lines_of
-from api.cli.server import Server
+from api.cli.commands.reading import lines_of
+from api.cli.remote.failures import ClientError, NotThere
+from api.cli.remote.server import Server
 from api.cli.tables import local_time
 from api.cli.terminal import printable
 from services.files.decoders.bounded import DecodingUnavailable, probe, read_origin

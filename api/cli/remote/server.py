@@ -12,11 +12,11 @@ from urllib.request import url2pathname
 
 import typer
 
-from api.cli.failures import NoServer
+from api.cli.remote.failures import NoServer
 from api.cli.terminal import command
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
+    from api.cli.remote.client import Client
 
 CANCEL_AGAIN_S: Final = 0.5
 """Seconds between cancellations: anyio, which httpx uses, may swallow one that arrives while it connects."""
@@ -36,7 +36,7 @@ class Server:
 
     def client(self) -> Client:
         """A new connection."""
-        from api.cli.client import Client  # noqa: PLC0415 - brings httpx; whoever only asks for help needs none
+        from api.cli.remote.client import Client  # noqa: PLC0415 - brings httpx; whoever only asks for help needs none
 
         return Client(self.url, self.token)
 

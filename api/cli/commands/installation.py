@@ -104,7 +104,7 @@ def rebuild(
 
     All services keep running. Prints rate and checksums.
     """
-    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate  # noqa: PLC0415
 
     if (view is None) != every:
         raise typer.BadParameter("name one view, or --all")
@@ -116,7 +116,7 @@ def verify(data_dir: DataDir = None) -> None:
 
     If something does not match, prints its position; the exit status is then 1.
     """
-    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate  # noqa: PLC0415
 
     raise typer.Exit(operate.verify(operate.find_dsn(data_dir)))
 
@@ -126,7 +126,7 @@ def migrate(data_dir: DataDir = None) -> None:
 
     `darkroom up` does this automatically.
     """
-    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate  # noqa: PLC0415
 
     raise typer.Exit(operate.migrate(operate.find_dsn(data_dir)))
 
@@ -144,7 +144,7 @@ def restored(
 
     Restores the lost events that the stream LEDGER of NATS still has, and allows writes again. See docs/backup.md.
     """
-    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate  # noqa: PLC0415
 
     raise typer.Exit(operate.restored(data_dir, discard=discard, declare=declare, dry_run=dry_run, as_json=as_json))
 
@@ -167,7 +167,7 @@ def export(
 
     `darkroom import` imports it elsewhere: events, ids and files are the same there. Keys and tokens are not included.
     """
-    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import bundles  # noqa: PLC0415
 
     if len(given) != (1 if every else 2):
         raise typer.BadParameter("name a job or a batch and a file, or --all and a file")
@@ -188,7 +188,7 @@ def import_bundle(
 
     Existing data stays unchanged; importing the same bundle again changes nothing. All services may keep running.
     """
-    from api.cli import bundles  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import bundles  # noqa: PLC0415
 
     raise typer.Exit(bundles.import_from(file, data_dir, as_json=as_json))
 
@@ -208,7 +208,7 @@ def list_settings() -> None:
 
     Each with its value, its meaning and its default.
     """
-    from api.cli import operate  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate  # noqa: PLC0415
     from services.settings import Settings  # noqa: PLC0415
 
     raise typer.Exit(operate.list_settings(Settings.from_environment()))

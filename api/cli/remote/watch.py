@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from api.cli.client import Client
-from api.cli.failures import Busy, ClientError, Unreachable
-from api.cli.files import Place, outcome
-from api.cli.server_events import ServerEvent
+from api.cli.remote.client import Client
+from api.cli.remote.failures import Busy, ClientError, Unreachable
+from api.cli.remote.files import Place, outcome
+from api.cli.remote.server_events import ServerEvent
 from api.cli.tables import standing
 from api.cli.terminal import printable
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.failures import ClientError
-from api.cli.files import Place, download, file_name, make_folder, places, references_of, with_uploads
 from api.cli.names import job_named, prompt_named, source_named
 from api.cli.options import JOB_TYPE, AsJson, DataDir, JobName, Token, Url
-from api.cli.server import Server, find_server, finish
+from api.cli.remote.failures import ClientError
+from api.cli.remote.files import Place, download, file_name, make_folder, places, references_of, with_uploads
+from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import error_text, standing
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
+    from api.cli.remote.client import Client
 
 Json = dict[str, Any]
 
@@ -171,7 +171,7 @@ def batch(
 
     Each is accepted or rejected independently. The exit status is 1 if one was rejected; stderr says which, and why.
     """
-    from api.cli.batch_file import read_batch  # noqa: PLC0415 - only this command reads them
+    from api.cli.remote.batch_file import read_batch  # noqa: PLC0415 - only this command reads them
 
     read = read_batch(file, job_type)
     named = {"name": name, "collection": collection}
@@ -218,7 +218,7 @@ async def _submit(
         make_folder(out)
     async with server.client() as client:
         if like is not None:
-            from api.cli.like import submission_like  # noqa: PLC0415 - brings pydantic
+            from api.cli.remote.like import submission_like  # noqa: PLC0415 - brings pydantic
 
             body, said = await submission_like(client, like, body)
             for sentence in said:
@@ -340,7 +340,7 @@ async def _watch(server: Server, client: Client, job: Json, *, kept: bool, quiet
     """
     from rich.console import Console  # noqa: PLC0415 - takes a while; only here
 
-    from api.cli.watch import screen_for, watch  # noqa: PLC0415
+    from api.cli.remote.watch import screen_for, watch  # noqa: PLC0415
 
     events = await client.history(job["id"])
     place = places(server, client, events)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api.cli.failures import ClientError, NotThere
 from api.cli.names import AssetName, asset_named
 from api.cli.options import AsJson, AssetNames, DataDir, Token, Url
 from api.cli.options import AssetName as OneAsset
-from api.cli.server import Server, find_server, finish
+from api.cli.remote.failures import ClientError, NotThere
+from api.cli.remote.server import Server, find_server, finish
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
+    from api.cli.remote.client import Client
 
 Json = dict[str, Any]
 Act = Callable[["Client", str], Awaitable[Json]]

@@ -11,8 +11,8 @@ import typer
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from api.cli import operate
-from api.cli.operate import NoDatabase
+from api.cli.local import operate
+from api.cli.local.operate import NoDatabase
 from api.cli.tables import local_time, users_lines
 from api.cli.terminal import width_of_stdout
 from api.http.identity import KNOWN_S

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from api.cli.client import Client
-from api.cli.failures import ClientError
+from api.cli.remote.client import Client
+from api.cli.remote.failures import ClientError
 from domain.recipes.inputs import BESIDE_PARAMS
 
 Json = dict[str, Any]

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import typer
 
-from api.cli.failures import ClientError, NotThere
-from api.cli.files import download as download_files
-from api.cli.files import make_folder, outcome, places
 from api.cli.names import asset_named, job_named
 from api.cli.options import AsJson, DataDir, JobName, JobStatus, Kind, Limit, Token, Url
-from api.cli.server import Server, find_server, finish
+from api.cli.remote.failures import ClientError, NotThere
+from api.cli.remote.files import download as download_files
+from api.cli.remote.files import make_folder, outcome, places
+from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import (
     asset_lines,
     dead_jobs_lines,
@@ -31,7 +31,7 @@ from api.cli.tables import (
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say, width_of_stdout
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
+    from api.cli.remote.client import Client
 
 Json = dict[str, Any]
 
@@ -65,7 +65,7 @@ def jobs(
     if batch is not None:
         batch = _id(batch, "a batch")
     if as_of is not None:
-        from api.cli.as_of import jobs_as_of  # noqa: PLC0415 - brings Postgres
+        from api.cli.local.as_of import jobs_as_of  # noqa: PLC0415 - brings Postgres
 
         found = jobs_as_of(data_dir, owner, as_of, status=status, job_type=job_type, batch_id=batch, limit=limit)
         _print_list(found, jobs_lines, f"There were no such jobs at position {as_of}.", as_json=as_json)
@@ -92,7 +92,7 @@ def show(
     For a file it also says whether its pixels are those in the ledger; the exit status is 1 if they are not.
     """
     if os.path.isfile(what):  # false for names that no file can have; Path.is_file raises
-        from api.cli import origins  # noqa: PLC0415 - decodes files; nothing else here does
+        from api.cli.remote import origins  # noqa: PLC0415
 
         finish(origins.show_file(Path(what), lambda: find_server(url, token, data_dir), as_json=as_json))
     named = _named(what, "neither the id of a job or an asset nor a file here")
@@ -170,7 +170,7 @@ def library(
     if as_of is not None:
         if given:
             raise typer.BadParameter("--as-of lists everything that was there; leave the filters away")
-        from api.cli.as_of import library_as_of  # noqa: PLC0415 - brings Postgres
+        from api.cli.local.as_of import library_as_of  # noqa: PLC0415 - brings Postgres
 
         found = library_as_of(data_dir, owner, as_of, limit=limit)
         _print_list(found, library_lines, f"The library was empty at position {as_of}.", as_json=as_json)
@@ -289,7 +289,7 @@ async def _history(server: Server, job_id: str, *, as_json: bool) -> int:
 
 
 async def _follow(server: Server, job_id: str, out: Path | None, *, as_json: bool) -> int:
-    from api.cli.submitting import follow  # noqa: PLC0415
+    from api.cli.commands.submitting import follow  # noqa: PLC0415
 
     if out is not None:
         make_folder(out)

@@ -28,7 +28,7 @@ def add(name: Name, data_dir: DataDir = None) -> None:
 
     Prints the key to stdout once: only its hash is stored.
     """
-    from api.cli import operate, user_keys  # noqa: PLC0415 - brings Postgres
+    from api.cli.local import operate, user_keys  # noqa: PLC0415
 
     raise typer.Exit(user_keys.add(operate.find_dsn_to_write(data_dir), name))
 
@@ -41,7 +41,7 @@ def list_users(
 
     With the times of the latest key and of its revocation.
     """
-    from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
+    from api.cli.local import operate, user_keys  # noqa: PLC0415
 
     raise typer.Exit(user_keys.list_users(operate.find_dsn(data_dir), as_json=as_json))
 
@@ -59,7 +59,7 @@ def revoke(
     The user's data is kept, and a new key gives access to all of it again. Waiting and running jobs continue, unless
     you cancel them with --cancel-jobs: now, or later with the same command.
     """
-    from api.cli import operate, user_keys  # noqa: PLC0415 - see `add`
+    from api.cli.local import operate, user_keys  # noqa: PLC0415
 
     again = ["darkroom", "users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else [])]
     dsn = operate.find_dsn_to_write(data_dir, also_without_nats=True)  # a leaked key cannot wait

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 import projections
-from api.cli.operate import find_dsn, opened
+from api.cli.local.operate import find_dsn, opened
 from api.http.responses import encoded
 from api.jobs.documents import job_document, listed_asset_document
 from projections.reads import as_of as as_of_reads

@@ -10,12 +10,12 @@ import typer
 from api.cli.columns import Column, table
 from api.cli.names import job_named
 from api.cli.options import AsJson, DataDir, JobName, Token, Url
-from api.cli.server import Server, find_server, finish
+from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import local_time
 from api.cli.terminal import DONE, complain, print_json, printable, say, width_of_stdout
 
 if TYPE_CHECKING:
-    from api.cli.client import Client
+    from api.cli.remote.client import Client
 
 Json = dict[str, Any]
 Word = Literal["pause", "drain", "resume"]

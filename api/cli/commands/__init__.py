@@ -1,0 +1,1 @@
+"""The commands as typer sees them: their arguments, their help, and what each prints."""

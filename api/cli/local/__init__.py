@@ -1,0 +1,1 @@
+"""What commands do directly on the database and the object store, without a server."""

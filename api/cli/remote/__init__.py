@@ -1,0 +1,1 @@
+"""What commands do with a server: requests, events, files, watching."""
