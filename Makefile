@@ -62,7 +62,7 @@ soak: setup  ## the chaos soak: SEED=1 decides what goes wrong, MINUTES=5 for ho
 	@exec $(BIN)/python -m tests.soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),5) $(if $(JSON),--json $(JSON))
 
 fuzz: setup  ## MUTANTS=20000 damaged files of all formats, the same for a SEED=1: each is read or refused
-	@DARKROOM_FUZZ_MUTANTS=$(or $(MUTANTS),20000) DARKROOM_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -p no:cacheprovider tests/services/test_mutants.py
+	@DARKROOM_FUZZ_MUTANTS=$(or $(MUTANTS),20000) DARKROOM_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -p no:cacheprovider tests/services/files/test_mutants.py
 
 demo-models: setup  ## train both demo models from nothing, about 90 minutes each on 2 cores; goes on after a stop
 	@$(BIN)/python -m gpu_worker.demo train-sdxl

@@ -1,8 +1,8 @@
 """Record how long jobs really waited: `python -m benchmarks.waits DATA_DIR SECONDS > history.json`.
 
 Needs a running `darkroom up` on that data folder, with demo models. Jobs come in bursts at random, as people send them,
-in several quantities and numbers of steps. What is written is for tests/domain/test_recorded_waits.py: of each job its
-kind, when it was submitted, started and finished, in seconds from the first one on, and by which worker.
+in several quantities and numbers of steps. What is written is for tests/domain/policies/test_recorded_waits.py: of each
+job its kind, when it was submitted, started and finished, in seconds from the first one on, and by which worker.
 """
 
 import json

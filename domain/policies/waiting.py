@@ -16,7 +16,7 @@ Z90: Final = 1.2816
 
 ALIKE: Final = 0.15
 """Share by which a wait may grow for reasons common to all jobs: loading a model, a slower machine, jobs of other
-owners in between, failed attempts. tests/domain/test_waiting.py measures the resulting coverage."""
+owners in between, failed attempts. tests/domain/policies/test_waiting.py measures the resulting coverage."""
 
 SPREAD_MAX: Final = 1.5
 """Maximum standard deviation of the logarithm. A wider spread comes from too few jobs."""
