@@ -40,7 +40,7 @@ from api.jobs.progress import ProgressBoard
 from api.jobs.submission import SubmitBody
 from api.prompts import enhance, scores
 from api.prompts import routes as prompts
-from api.state import Parts, Running
+from api.state import ApiState, Parts
 from api.web import docs, sign_in
 from projections import ALL
 from projections.reads.jobs import RunningAttempt, running_attempts
@@ -87,7 +87,7 @@ def create_app(parts: Parts) -> FastAPI:
     positions, handed_out = ViewPositions(parts.database), HandedOutBoard(parts.broker)
     company = Company()
     batches = Pacing(company), Pacing(company)
-    running = Running(
+    running = ApiState(
         parts, identities, feed, board, positions, handed_out, receiving, decoding, company, *batches, watch
     )
     app = FastAPI(
@@ -142,7 +142,7 @@ def end_streams(app: FastAPI) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    here: Running = app.state.running
+    here: ApiState = app.state.running
     # The loop shuts its executor down itself, after everything that uses it.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
     await here.progress.listen(here.parts.broker)

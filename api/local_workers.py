@@ -30,7 +30,7 @@ class WorkersInvalid(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class WorkerGroup:
     """Workers that take jobs of the same pools. `processes` None: one, or one for each GPU."""
 
     pools: tuple[str, ...]
@@ -57,7 +57,7 @@ class LocalWorker:
         return told if self.gpu is None else {**told, "CUDA_VISIBLE_DEVICES": self.gpu}
 
 
-def groups_of(text: str, known: Collection[str]) -> list[Group]:
+def groups_of(text: str, known: Collection[str]) -> list[WorkerGroup]:
     """The groups in a value of `--workers`; none for `none`. Raises `WorkersInvalid`."""
     if text.strip() == NONE:
         return []
@@ -67,7 +67,7 @@ def groups_of(text: str, known: Collection[str]) -> list[Group]:
     return groups
 
 
-def planned(groups: Sequence[Group], gpus: Sequence[str], name: str | None = None) -> list[LocalWorker]:
+def planned(groups: Sequence[WorkerGroup], gpus: Sequence[str], name: str | None = None) -> list[LocalWorker]:
     """The processes, assigned to the GPUs in turn. `name`: the user's name for a worker, else the machine's.
 
     A single process sees every GPU.
@@ -104,7 +104,7 @@ def gpus_here(environment: Mapping[str, str] = os.environ) -> list[str]:
     return [found["uuid"] for found in GPU.finditer(listed.stdout)]
 
 
-def _group(text: str, known: Collection[str]) -> Group:
+def _group(text: str, known: Collection[str]) -> WorkerGroup:
     allowed = f"the pools are {', '.join(sorted(known))}, or none for no worker"
     found = GROUP.fullmatch(text.strip())
     if found is None:
@@ -113,8 +113,8 @@ def _group(text: str, known: Collection[str]) -> Group:
     if not pools or not set(known).issuperset(pools):
         raise WorkersInvalid(allowed)
     if found["processes"] is None:
-        return Group(pools)
+        return WorkerGroup(pools)
     processes = int(found["processes"])
     if not 1 <= processes <= PROCESSES_MAX:
         raise WorkersInvalid(f"1 to {PROCESSES_MAX} workers of a kind run on one machine")
-    return Group(pools, processes)
+    return WorkerGroup(pools, processes)

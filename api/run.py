@@ -38,7 +38,7 @@ from services.observability.watch import Watch
 from services.queue.dispatcher import Dispatcher
 from services.queue.fleet import RollCall
 from services.queue.reaper import Reaper
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from services.restore.comparing import Admission
 from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.scheduling import in_turn, yielding
@@ -239,7 +239,7 @@ def watch_of(core: Core) -> Watch:
 async def _record(core: Core, stop: asyncio.Event) -> None:
     """Records reports and announcements of workers."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(Recorder(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
+        group.create_task(ReportHandler(core.database, core.ledger, core.broker, core.settings.lease_s).run(stop))
         # A separate task: reports are answered even if announcements fail.
         calling = RollCall(core.database, core.broker, pools_of(core.catalog))
         group.create_task(_keep_running("roll call", lambda: calling.run(stop), stop))

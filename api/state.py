@@ -59,7 +59,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class ApiState:
     """The parts, the identities, and what runs in the background: the event feed, progress, the views' positions.
 
     `watch` examines the installation. `receiving` limits the uploads that are on disk, `decoding` those that are in
@@ -81,12 +81,12 @@ class Running:
     watch: Watch
 
 
-def require_broker(here: Running) -> None:
+def require_broker(here: ApiState) -> None:
     """Refuse a write that could not be published now. Raises `BrokerUnavailable`."""
     if not here.parts.broker.connected:
         raise BrokerUnavailable
 
 
-def running(connection: HTTPConnection) -> Running:
+def running(connection: HTTPConnection) -> ApiState:
     """The running API behind this request."""
-    return cast("Running", connection.app.state.running)
+    return cast("ApiState", connection.app.state.running)

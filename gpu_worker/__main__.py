@@ -28,7 +28,7 @@ from gpu_worker.engines.identity import KNOWN
 from gpu_worker.enhancement.enhance_service import Answering
 from gpu_worker.enhancement.enhancing import Enhancing
 from gpu_worker.loop import Worker
-from gpu_worker.settings import SettingsError, WorkerSettings
+from gpu_worker.settings import WorkerSettings, WorkerSettingsError
 from gpu_worker.tuning import TuningRefused
 from gpu_worker.workshop import Engines, Workshop
 from services.files.blobs import Blobs
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.writelines(line + "\n" for line in settings.listing())
             return 0
         workshops = compose(settings)
-    except SettingsError as error:
+    except WorkerSettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 
 def compose(settings: WorkerSettings) -> Sequence[Workshop]:
-    """The parts of each worker in this process. Raises `SettingsError` if one cannot be created."""
+    """The parts of each worker in this process. Raises `WorkerSettingsError` if one cannot be created."""
     log_to_stderr("WARNING", settings.log_format)  # for the logs of libraries
     log_to_stderr(settings.log_level, settings.log_format, LOG)
     if (warning := WorkerSettings.warning_about(os.environ)) is not None:
@@ -85,7 +85,7 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
         blobs = Blobs(settings.blobs())
     except Exception as error:  # the library raises ValueError, OSError or its own exceptions
         reason = without_credentials((str(error).splitlines() or [""])[0])
-        raise SettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
+        raise WorkerSettingsError(f"DARKROOM_BLOBS_URL: {without_credentials(settings.blobs())}: {reason}") from None
     engines = engines_of(settings)
     enhancing = Enhancing(settings.enhancer, settings.device, engines.release)
     device = engines.device_name
@@ -96,7 +96,7 @@ def compose(settings: WorkerSettings) -> Sequence[Workshop]:
 
 
 def engines_of(settings: WorkerSettings) -> Engines:
-    """The engines of a worker; with only hosted models, nothing imports torch. Raises `SettingsError`."""
+    """The engines of a worker; with only hosted models, nothing imports torch. Raises `WorkerSettingsError`."""
     accounts = {
         replicate.NAME: Account(settings.replicate_url, settings.replicate_api_token),
         fal.NAME: Account(settings.fal_url, settings.fal_key),
@@ -107,7 +107,7 @@ def engines_of(settings: WorkerSettings) -> Engines:
     try:
         from gpu_worker.residency import Residency  # noqa: PLC0415 - brings torch, seconds after the settings are checked
     except ModuleNotFoundError as error:
-        raise SettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
+        raise WorkerSettingsError(f"The worker lacks {error.name}: install Darkroom with its extra `worker`.") from None
     KNOWN.keep_in(settings.data_dir / "model_hashes")
     budget_bytes = None if settings.memory_budget_mb is None else settings.memory_budget_mb * 1_000_000
     try:
@@ -115,7 +115,7 @@ def engines_of(settings: WorkerSettings) -> Engines:
             settings.models, settings.device, budget_bytes=budget_bytes, tuning=settings.tuning, hosted=hosted
         )
     except TuningRefused as error:
-        raise SettingsError(str(error)) from None
+        raise WorkerSettingsError(str(error)) from None
 
 
 async def serve(settings: WorkerSettings, workshops: Sequence[Workshop]) -> int:

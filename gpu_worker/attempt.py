@@ -70,7 +70,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RenderThreadEnded:
     """The render thread has finished the order."""
 
     error: BaseException | None = None
@@ -93,7 +93,7 @@ class Attempt:
         self._connection = connection
         self._keep_alive = keep_alive
         self._loop = asyncio.get_running_loop()
-        self._arrivals: asyncio.Queue[Arrival | Ended] = asyncio.Queue()
+        self._arrivals: asyncio.Queue[Arrival | RenderThreadEnded] = asyncio.Queue()
         self._owed = {output.index for output in order.outputs}
         self._unreported: list[Arrival] = []
         self._publishing: set[asyncio.Task[None]] = set()
@@ -122,7 +122,7 @@ class Attempt:
     def _render(self) -> None:
         """Runs in the render thread. Every error is passed to the event loop."""
         workshop = self._workshop
-        ended = Ended()
+        ended = RenderThreadEnded()
         try:
             forget_peak_memory()
             self._order = order = self._with_enhanced_prompt()
@@ -136,7 +136,7 @@ class Attempt:
                 for rendering in engine.render(request, on_step=self._stepped, canceled=self._canceled):
                     self._take(rendering)
         except BaseException as error:  # an exception that ended this thread would leave the job hanging
-            ended = Ended(error)
+            ended = RenderThreadEnded(error)
         self._arrived(ended)
 
     def _with_enhanced_prompt(self) -> WorkOrder:
@@ -192,7 +192,7 @@ class Attempt:
             self._keep_alive.interrupted(Interrupt.GIVING_BACK if settled else Interrupt.SUPERSEDED)
             raise RenderCanceled(reply.detail or "Another attempt has the job.")
 
-    def _arrived(self, arrival: Arrival | Ended) -> None:
+    def _arrived(self, arrival: Arrival | RenderThreadEnded) -> None:
         with suppress(RuntimeError):  # the loop is closed: the worker gave the job back and is stopping
             self._loop.call_soon_threadsafe(self._arrivals.put_nowait, arrival)
 
@@ -259,7 +259,7 @@ class Attempt:
         """The versions that the worker runs on; without a model until one is loaded."""
         return {**library_versions(), **({"model": self._revision} if self._revision else {})}
 
-    async def _next_arrival(self) -> Arrival | Ended:
+    async def _next_arrival(self) -> Arrival | RenderThreadEnded:
         while True:
             try:
                 async with asyncio.timeout(STEP_S_MAX):
@@ -267,7 +267,7 @@ class Attempt:
             except TimeoutError:
                 if self._keep_alive.interrupt is Interrupt.STOPPING:
                     LOG.warning("the step that is running takes too long to wait for")
-                    return Ended()
+                    return RenderThreadEnded()
 
     async def _report(self, report: AssetCompletedReport | AssetFailedReport) -> None:
         reply = await self._reporter.settle(report)

@@ -21,7 +21,7 @@ from gpu_worker.announcing import Announcing
 from gpu_worker.attempt import Attempt
 from gpu_worker.backoff import Outage
 from gpu_worker.keep_alive import Interrupt, KeepAlive
-from gpu_worker.model_affinity import LOOKED_AT_MAX, Waiting, preferred
+from gpu_worker.model_affinity import LOOKED_AT_MAX, WaitingOrder, preferred
 from gpu_worker.reporting import Reporter
 from gpu_worker.workshop import Workshop
 from services.crash_points import Point, reached
@@ -56,7 +56,7 @@ LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PulledOrder:
     """A pulled message, and its order or why it cannot be read."""
 
     message: Msg
@@ -74,12 +74,12 @@ class Held:
         """The time at which it was handed out."""
         return self.message.metadata.timestamp
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> WaitingOrder:
         """Input of the decision whether to take it now. An unreadable one is due: it is dropped immediately."""
         if isinstance(self.order, ValidationError):
-            return Waiting("", float("inf"), 0)
+            return WaitingOrder("", float("inf"), 0)
         waited_s = (datetime.now(UTC) - self.since()).total_seconds()
-        return Waiting(self.order.recipe.model, waited_s, (self.message.metadata.num_delivered or 1) - 1)
+        return WaitingOrder(self.order.recipe.model, waited_s, (self.message.metadata.num_delivered or 1) - 1)
 
 
 class Worker:
@@ -121,7 +121,7 @@ class Worker:
                     message = None if stop.is_set() else await self._next(pool, wait_s)
                     if message is not None:
                         busy = True
-                        await self._work(await self._preferred(Held.of(message), stop), stop)
+                        await self._work(await self._preferred(PulledOrder.of(message), stop), stop)
         finally:
             leaving.cancel()
             self._announcing.leave()
@@ -145,7 +145,7 @@ class Worker:
         finally:
             self._pulling = None
 
-    async def _preferred(self, first: Held, stop: asyncio.Event) -> Held:
+    async def _preferred(self, first: PulledOrder, stop: asyncio.Event) -> PulledOrder:
         """The order to work on: before loading a model for it, look briefly for one that needs no loading.
 
         The others are given back before the work begins: any worker can take them immediately, and their owners can
@@ -161,7 +161,7 @@ class Worker:
             if message is None:
                 index = 0
                 break
-            held = sorted((*held, Held.of(message)), key=Held.since)
+            held = sorted((*held, PulledOrder.of(message)), key=PulledOrder.since)
         chosen = held.pop(index)
         for one in held:
             with suppress(nats.errors.Error):  # the broker hands it out again by itself, later
@@ -215,7 +215,7 @@ class Worker:
         if len(self._answered) == len(self._pools):
             self._outage.over()
 
-    async def _work(self, held: Held, stop: asyncio.Event) -> None:
+    async def _work(self, held: PulledOrder, stop: asyncio.Event) -> None:
         order = held.order
         if isinstance(order, ValidationError):
             why = order.errors(include_input=False)[0]["msg"]

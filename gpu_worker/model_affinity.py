@@ -15,7 +15,7 @@ served: there, loading a model costs little in comparison, and waiting for one m
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingOrder:
     """An order that could be taken now."""
 
     model: str
@@ -30,7 +30,7 @@ class Waiting:
         return self.passed_over >= PASSED_OVER_MAX or self.waited_s >= WAITED_S_MAX
 
 
-def preferred(orders: Sequence[Waiting], is_loaded: Callable[[str], bool]) -> int | None:
+def preferred(orders: Sequence[WaitingOrder], is_loaded: Callable[[str], bool]) -> int | None:
     """The index of the order to take: the first that is due or needs no loading. They are sorted, oldest first.
 
     None: any of them needs loading. Then the oldest is next, unless more orders can be pulled.

@@ -35,7 +35,7 @@ JOBS_AT_ONCE_MAX = 256
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class SettingsError(Exception):
+class WorkerSettingsError(Exception):
     """A setting has an invalid value; the message names the variable and what is allowed."""
 
     code = "settings_invalid"
@@ -194,14 +194,14 @@ class WorkerSettings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the environment. Raises `SettingsError` with one clear line."""
+        """Read the environment. Raises `WorkerSettingsError` with one clear line."""
         try:
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             variable = cls.variable(str(first["loc"][0]))
             reason = words_for(first)
-            raise SettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
+            raise WorkerSettingsError(f"{variable}: {reason}. See `python -m gpu_worker --settings`.") from None
 
     @classmethod
     def warning_about(cls, names: Iterable[str]) -> str | None:

@@ -95,7 +95,7 @@ def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
     Raises InvalidRequest; `BlobMissing` and `BlobStoreUnavailable` if a file cannot be read.
     """
     recipe = order.recipe
-    inputs = Inputs(recipe, blobs)
+    inputs = InputFiles(recipe, blobs)
     try:
         request = RenderRequest(
             prompt=order.enhanced_prompt or recipe.prompt,
@@ -120,7 +120,7 @@ def request_of(order: WorkOrder, blobs: Blobs) -> RenderRequest:
         raise InvalidRequest(f"The recipe's width, height, steps and guidance must be numbers: {error}.") from None
 
 
-class Inputs:
+class InputFiles:
     """The input files of a recipe, fetched and checked against the hashes in the recipe."""
 
     def __init__(self, recipe: Recipe, blobs: Blobs) -> None:

@@ -12,7 +12,7 @@ from domain.envelope import Recorded
 from domain.policies import scoring
 from domain.recipes.recipe import asset_id
 from projections.projection import Row
-from projections.score_rows import SQL, Change, Job, Subject, columns, store
+from projections.score_rows import SQL, Change, ScoredJob, Subject, columns, store
 
 Edge = tuple[str, str, str, str]
 """Owner, kind of key, the preferred key, the other key."""
@@ -21,7 +21,7 @@ Edge = tuple[str, str, str, str]
 def count_preferences(
     cursor: Cursor[TupleRow],
     preferred: Sequence[tuple[Recorded, facts.BatchPreferred]],
-    jobs: Mapping[UUID, Job],
+    jobs: Mapping[UUID, ScoredJob],
     changes: dict[Subject, Change],
 ) -> None:
     """Keep the latest preference for each pair and count it. `jobs` holds those of the batches.
@@ -87,7 +87,7 @@ def _pair(event: facts.BatchPreferred) -> tuple[UUID, UUID]:
     return min(event.winner, event.loser), max(event.winner, event.loser)
 
 
-def _assets_of(batch: UUID, jobs: Mapping[UUID, Job]) -> Iterator[tuple[UUID, Job]]:
+def _assets_of(batch: UUID, jobs: Mapping[UUID, ScoredJob]) -> Iterator[tuple[UUID, ScoredJob]]:
     for job in jobs.values():
         if job.batch_id == batch:
             yield from ((asset_id(job.job_id, index), job) for index in range(job.quantity))

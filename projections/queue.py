@@ -67,7 +67,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
             pass
 
 
-class Turns:
+class OwnerTurns:
     """Waiting and used seconds of each owner, by pool and priority. See `domain.policies.fairness`."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
@@ -138,7 +138,7 @@ class Queue:
         found = cursor.execute(self.sql["load"], (uuids(keys),), prepare=True, binary=True).fetchall()
         rows: Rows = {str(key): orjson.loads(row) for key, row in found}
         there = set(rows)
-        turns = Turns(self._turns(events, rows, cursor))
+        turns = OwnerTurns(self._turns(events, rows, cursor))
         for event in events:
             key = str(event.stream_id)
             row = rows.get(key)

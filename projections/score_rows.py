@@ -31,7 +31,7 @@ def prompt_key(prompt: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScoredJob:
     """A job as far as ratings of its assets need it. Fields are the columns of `score_jobs`."""
 
     job_id: UUID
@@ -107,7 +107,7 @@ def columns(keys: Collection[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[key[part] for key in keys] for part in range(width)]
 
 
-def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row | Job]) -> None:
+def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row | ScoredJob]) -> None:
     """Pass the rows to a statement, if there are any."""
     if rows:
         cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)

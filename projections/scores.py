@@ -18,7 +18,7 @@ from domain.envelope import Recorded
 from domain.policies import scoring
 from projections.preferences import count_preferences
 from projections.projection import Projection
-from projections.score_rows import SQL, Change, Job, Subject, apply, facts_of, prompt_key, store
+from projections.score_rows import SQL, Change, ScoredJob, Subject, apply, facts_of, prompt_key, store
 
 
 class Scores:
@@ -59,11 +59,11 @@ SCORES: Final[Projection] = Scores()
 
 def _add_jobs(
     cursor: Cursor[TupleRow], queued: Sequence[tuple[Recorded, facts.JobQueued]], changes: dict[Subject, Change]
-) -> dict[UUID, Job]:
-    jobs: dict[UUID, Job] = {}
+) -> dict[UUID, ScoredJob]:
+    jobs: dict[UUID, ScoredJob] = {}
     for recorded, event in queued:
         recipe = event.recipe
-        job = Job(
+        job = ScoredJob(
             recorded.stream_id,
             event.owner,
             event.batch_id,
@@ -84,7 +84,7 @@ def _add_jobs(
 
 def _load_jobs(
     cursor: Cursor[TupleRow],
-    jobs: dict[UUID, Job],
+    jobs: dict[UUID, ScoredJob],
     rated: Sequence[tuple[Recorded, facts.AssetRated]],
     preferred: Sequence[tuple[Recorded, facts.BatchPreferred]],
 ) -> None:
@@ -93,13 +93,13 @@ def _load_jobs(
     batches = {recorded.stream_id for recorded, _ in preferred}
     if wanted or batches:
         found = cursor.execute(SQL["load_jobs"], (list(wanted), list(batches)), prepare=True).fetchall()
-        jobs |= {row[0]: Job(*row) for row in found}
+        jobs |= {row[0]: ScoredJob(*row) for row in found}
 
 
 def _count_ratings(
     cursor: Cursor[TupleRow],
     rated: Sequence[tuple[Recorded, facts.AssetRated]],
-    jobs: Mapping[UUID, Job],
+    jobs: Mapping[UUID, ScoredJob],
     changes: dict[Subject, Change],
 ) -> None:
     if not rated:

@@ -15,7 +15,7 @@ import pytest
 
 from domain.aggregates import asset as assets
 from domain.aggregates import generation as generations
-from domain.aggregates.asset import Asset, Unknown
+from domain.aggregates.asset import Asset, UnknownAsset
 from domain.aggregates.generation import Decision, Generation
 from domain.commands import (
     AbortJob,
@@ -99,7 +99,7 @@ def why_not(refusal: type[RefusedT], generation: Generation, command: JobCommand
 
 def given_asset(*facts: AssetEvent) -> Asset:
     """An asset after these facts."""
-    asset: Asset = Unknown()
+    asset: Asset = UnknownAsset()
     for fact in facts:
         asset = assets.evolve(asset, fact)
     return asset

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
-from api.http.idempotency import Asked
+from api.http.idempotency import RequestContext
 from api.http.identity import require_admin
 from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, place_of
@@ -124,7 +124,7 @@ async def retry_anybodys_job(request: Request, job_id: str) -> Response:
     await read_nothing(request)
     require_broker(here)
     owner = await asyncio.to_thread(owner_of, here, found)
-    asked = Asked(owner, here.parts.clock(), None, None)
+    asked = RequestContext(owner, here.parts.clock(), None, None)
     retried = await asyncio.to_thread(retry, here.parts, asked, found, identity.owner)
     document: Json = {"id": retried.job_id, "parent_id": found, "owner": owner}
     return answer(document, 202 if retried.new else 200, position=retried.position)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.batches.commands import Retried
 from api.http import schemas
 from api.http.bodies.json_body import read_nothing
-from api.http.idempotency import Asked, retry_id
+from api.http.idempotency import RequestContext, retry_id
 from api.http.identity import require_admin
 from api.http.openapi import answers
 from api.http.pages import Cursor, Limit, page_of, place_of
@@ -18,7 +18,7 @@ from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.control import retry
 from api.jobs.reading import identifier
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
@@ -68,19 +68,21 @@ async def retry_dead_job(request: Request, job_id: str) -> Response:
     return answer(document, 202 if retried.new else 200, position=retried.position)
 
 
-def _read(here: Running, error_class: str | None, before: int | None, limit: int) -> tuple[list[DeadJobRow], set[UUID]]:
+def _read(
+    here: ApiState, error_class: str | None, before: int | None, limit: int
+) -> tuple[list[DeadJobRow], set[UUID]]:
     """Dead jobs, and the existing retries of them. They belong to many owners, so they are not read as an owner."""
     with here.parts.database.connection() as connection:
         rows = reads.dead_jobs(connection, error_class=error_class, before=before, limit=limit)
         return rows, reads.which_exist(connection, [retry_id(row.owner, row.job_id) for row in rows])
 
 
-def _retry(here: Running, job_id: UUID, administrator: str) -> tuple[Retried, dict[str, Any]]:
+def _retry(here: ApiState, job_id: UUID, administrator: str) -> tuple[Retried, dict[str, Any]]:
     job = here.parts.ledger.generation(job_id).job
     if not isinstance(job, Finished) or not isinstance(job.ending, JobFailed):
         raise NothingToRetry(status_of(job))
     owner = job.queued.owner
-    retried = retry(here.parts, Asked(owner, here.parts.clock(), None, None), job_id, administrator)
+    retried = retry(here.parts, RequestContext(owner, here.parts.clock(), None, None), job_id, administrator)
     return retried, {"id": retried.job_id, "parent_id": job_id, "owner": owner}
 
 

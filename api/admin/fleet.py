@@ -20,7 +20,7 @@ from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.documents import Json
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
@@ -134,7 +134,7 @@ async def _change(
     return answer({"kind": kind, "name": name, "held": held}, position=executed.position)
 
 
-def _require_name(here: Running, kind: Kind, name: str) -> None:
+def _require_name(here: ApiState, kind: Kind, name: str) -> None:
     """Raises `NotFound` for a pool that is not in the catalog, and for an invalid name of a worker."""
     pools = sorted(here.parts.catalog.pools())
     if kind == "pool" and name not in pools:
@@ -143,19 +143,19 @@ def _require_name(here: Running, kind: Kind, name: str) -> None:
         raise NotFound("worker", repr(name))
 
 
-def _held_now(here: Running, kind: Kind, name: str) -> Json | None:
+def _held_now(here: ApiState, kind: Kind, name: str) -> Json | None:
     with here.parts.database.connection() as connection:
         if kind == "pool":
             return next((_held(row) for row in read_pools(connection, [name])), None)
         return next((_held(row) for row in read_workers(connection) if row.name == name), None)
 
 
-def _workers(here: Running) -> list[Json]:
+def _workers(here: ApiState) -> list[Json]:
     with here.parts.database.connection() as connection:
         return [_worker(here, row) for row in read_workers(connection)]
 
 
-def _worker(here: Running, row: WorkerRow) -> Json:
+def _worker(here: ApiState, row: WorkerRow) -> Json:
     job = None
     if row.job_id is not None and row.attempt is not None:
         steps = here.progress.latest(row.job_id, row.attempt)
@@ -196,7 +196,7 @@ def _state_of(row: WorkerRow) -> tuple[str, datetime | None]:
     return "idle", row.idle_since
 
 
-def _pools(here: Running) -> list[Json]:
+def _pools(here: ApiState) -> list[Json]:
     with here.parts.database.connection() as connection:
         rows = read_pools(connection, sorted(here.parts.catalog.pools()))
         jobs = reads.queued_jobs(connection)

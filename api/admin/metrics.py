@@ -18,11 +18,11 @@ from starlette.responses import Response
 from api.admin.views_and_queues import VIEWS
 from api.http.identity import require_admin
 from api.http.openapi import answers
-from api.state import Running, running
+from api.state import ApiState, running
 from projections.reads import gauges
 from projections.reads import jobs as reads
 from projections.reads.jobs import EndedRow, PerformanceRow
-from services.observability.checks import Reported, reported
+from services.observability.checks import ServiceReport, reported
 from services.observability.findings import Facts, Finding
 from services.observability.metrics import PROCESS
 
@@ -68,7 +68,7 @@ class Figures(Collector):
     head: int
     parked: Mapping[str, int]
     leases: Mapping[str, int]
-    services: Mapping[str, Sequence[Reported]]
+    services: Mapping[str, Sequence[ServiceReport]]
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
@@ -189,7 +189,7 @@ def _summary(
     return summary
 
 
-def _figures(here: Running) -> Figures:
+def _figures(here: ApiState) -> Figures:
     with here.parts.database.connection() as connection:
         return Figures(
             pools=sorted(here.parts.catalog.pools()),

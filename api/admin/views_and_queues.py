@@ -14,7 +14,7 @@ from api.http.identity import require_admin
 from api.http.openapi import answers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.state import Running, running
+from api.state import ApiState, running
 from domain.errors import NotFound
 from projections import ALL
 from projections.reads import jobs as reads
@@ -90,7 +90,7 @@ async def list_performance(request: Request) -> Response:
     return listed(await asyncio.to_thread(_performance, here))
 
 
-def projection_states(here: Running) -> list[dict[str, Any]]:
+def projection_states(here: ApiState) -> list[dict[str, Any]]:
     """`ProjectionState` of every view; a view that was never projected is at 0. Raises `Unavailable`."""
     with here.parts.database.connection() as connection:
         positions = reads.view_positions(connection)
@@ -112,12 +112,12 @@ def projection_states(here: Running) -> list[dict[str, Any]]:
     ]
 
 
-def _performance(here: Running) -> list[dict[str, Any]]:
+def _performance(here: ApiState) -> list[dict[str, Any]]:
     with here.parts.database.connection() as connection:
         return [asdict(row) for row in reads.performance(connection, here.parts.clock())]
 
 
-def _queues(here: Running) -> list[dict[str, Any]]:
+def _queues(here: ApiState) -> list[dict[str, Any]]:
     pools = sorted(here.parts.catalog.pools())
     with here.parts.database.connection() as connection:
         rows = reads.queues(connection, pools, here.parts.clock())

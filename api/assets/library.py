@@ -13,7 +13,7 @@ from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Text, Words, p
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import listed_asset_document
-from api.state import Running, running
+from api.state import ApiState, running
 from projections.reads import jobs as reads
 from projections.reads.jobs import LibraryFilter
 
@@ -44,7 +44,7 @@ async def list_library(
 
 
 def _rows(
-    here: Running, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
+    here: ApiState, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
 ) -> list[reads.ListedAssetRow]:
     before = None if place is None else place[0]
     with here.parts.views.of(owner) as connection:

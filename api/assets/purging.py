@@ -19,7 +19,7 @@ from api.http.read_your_writes import POSITION
 from api.http.responses import answer
 from api.jobs.documents import Json
 from api.jobs.reading import identifier
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
@@ -110,13 +110,13 @@ async def _empty(request: Request, owner: str, actor: str) -> Response:
     return answer(document, position=position)
 
 
-async def _seen(here: Running, position: int) -> None:
+async def _seen(here: ApiState, position: int) -> None:
     """Wait until the views include it: a request for the file is then answered "purged", not "missing"."""
     with suppress(ViewBehind):
         await here.positions.reached(("jobs", "library"), position, SEEN_S_MAX)
 
 
-def _emptied(here: Running, owner: str, actor: str) -> tuple[Json, int]:
+def _emptied(here: ApiState, owner: str, actor: str) -> tuple[Json, int]:
     wanted = reads.LibraryFilter(trashed=True)
     with here.parts.views.of(owner) as connection:
         rows = reads.list_library(connection, owner, wanted, before=None, limit=PURGED_AT_ONCE_MAX + 1)

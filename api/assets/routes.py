@@ -20,7 +20,7 @@ from api.http.read_your_writes import POSITION, WAIT_S_MAX, wait_for_views
 from api.http.responses import answer
 from api.jobs.documents import Json, curated, listed_asset_document
 from api.jobs.reading import identifier
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.asset import Completed
 from domain.commands import (
     AssetCommand,
@@ -210,7 +210,7 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
     return answer(document, position=executed.position)
 
 
-async def _document_after(here: Running, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
+async def _document_after(here: ApiState, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
     """The asset after a write: the view's row, which must include its completion, with the ledger's newer curation."""
     if not isinstance(executed.state, Completed):
         raise AssertionError("only a completed asset is changed")
@@ -241,6 +241,6 @@ async def _with_file(request: Request, text: str) -> ListedAssetRow:
     return row
 
 
-def _row(here: Running, owner: str, asset_id: UUID) -> ListedAssetRow | None:
+def _row(here: ApiState, owner: str, asset_id: UUID) -> ListedAssetRow | None:
     with here.parts.views.of(owner) as connection:
         return reads.find_asset(connection, owner, asset_id)

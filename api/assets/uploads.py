@@ -29,7 +29,7 @@ from api.http.responses import answer
 from api.jobs.documents import media_document
 from api.jobs.reading import identifier
 from api.state import Parts, require_broker, running
-from domain.aggregates.media import Deleted, Uploaded, media_id, place_of
+from domain.aggregates.media import DeletedMedia, Uploaded, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
 from domain.events import MediaUploaded
@@ -186,7 +186,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
 def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaExecuted:
     """First the event, then the file. A repeat removes a file that a crash in between has left."""
     executed = parts.ledger.execute_media(identifier, DeleteMedia(now), Context(owner, owner))
-    if not isinstance(executed.state, Deleted):
+    if not isinstance(executed.state, DeletedMedia):
         raise AssertionError("what was deleted is known as such")
     reached(Point.UPLOAD_AFTER_DELETION)
     with after_the_commit():

@@ -15,7 +15,7 @@ from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import listed_asset_document
 from api.jobs.reading import identifier
-from api.state import Running, running
+from api.state import ApiState, running
 from domain.commands import DismissAsset
 from projections.reads import jobs as reads
 
@@ -47,7 +47,7 @@ async def dismiss_asset(request: Request, asset_id: str) -> Response:
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
-def _rows(here: Running, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
+def _rows(here: ApiState, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
     before, after_index = (None, 0) if place is None else (place[0], place[1])
     with here.parts.views.of(owner) as connection:
         return reads.list_workspace(connection, owner, before=before, after_index=after_index, limit=limit)

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from api.http.idempotency import Asked
+from api.http.idempotency import RequestContext
 from api.jobs.submission import (
     successor_of,
 )
-from domain.aggregates.batch import Item, Opened, rerun_job_id
+from domain.aggregates.batch import BatchEntry, Opened, rerun_job_id
 from domain.aggregates.generation import Generation, recipe_of_retry
 from domain.aggregates.job import Finished
 from domain.commands import NewItem, SubmitJob
@@ -28,7 +28,7 @@ class Again:
     refused: dict[int, str] = field(default_factory=dict)
 
 
-def lost_again(batch: Opened, done: Collection[UUID], asked: Asked, ledger: Ledger) -> Again:
+def lost_again(batch: Opened, done: Collection[UUID], asked: RequestContext, ledger: Ledger) -> Again:
     """The lost outputs of every item with an ended job. `done` are jobs known to have lost none. Blocks."""
     again = Again()
     for index, item in batch.items.items():
@@ -43,7 +43,7 @@ def lost_again(batch: Opened, done: Collection[UUID], asked: Asked, ledger: Ledg
     return again
 
 
-def these_again(batch: Opened, indexes: Sequence[int], asked: Asked, ledger: Ledger) -> Again:
+def these_again(batch: Opened, indexes: Sequence[int], asked: RequestContext, ledger: Ledger) -> Again:
     """These items: the lost outputs with their seeds; an item that lost none completely, with a new seed. Blocks.
 
     Raises `InvalidInput` for an index that the batch does not have.
@@ -95,7 +95,9 @@ def _require_items(batch: Opened, indexes: Sequence[int]) -> None:
         raise InvalidInput(problems)
 
 
-def _successor(item: Item, job_id: UUID, generation: Generation, asked: Asked, ledger: Ledger) -> SubmitJob:
+def _successor(
+    item: BatchEntry, job_id: UUID, generation: Generation, asked: RequestContext, ledger: Ledger
+) -> SubmitJob:
     job = generation.job
     if not isinstance(job, Finished) or not isinstance(job.ending, JobSucceeded):
         return successor_of(job_id, generation, recipe_of_retry(generation), asked)
@@ -114,6 +116,6 @@ def _anew(generation: Generation) -> Recipe:
     return job.queued.recipe.model_copy(update={"seeds": seeds})
 
 
-def _add(again: Again, index: int, item: Item, job: SubmitJob) -> None:
+def _add(again: Again, index: int, item: BatchEntry, job: SubmitJob) -> None:
     again.items.append(NewItem(index, item.template, job.job_id, instead_of=item.job_id))
     again.jobs.append(job)

@@ -112,7 +112,7 @@ ALL: Final = (NewBatch, BatchPatch, RetryBody, PreferenceBody)
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class BatchEnvelope:
     """The request without its items. `shared` holds the fields that every item gets."""
 
     kind: Literal["batch", "comparison"]
@@ -123,7 +123,7 @@ class Envelope:
     shared: Json
 
 
-def envelope_of(content: Json) -> Envelope:
+def envelope_of(content: Json) -> BatchEnvelope:
     """The envelope of a body. Raises `InvalidInput` with all its problems, without those of items."""
     kind = content.get("kind", "batch")
     if kind not in ("batch", "comparison"):
@@ -138,11 +138,11 @@ def envelope_of(content: Json) -> Envelope:
         batch = BatchBody.model_validate(content)
     except ValidationError as error:
         raise InvalidInput(problems_of(error)) from None
-    return Envelope("batch", batch.name, batch.collection, batch.base, batch.items, {})
+    return BatchEnvelope("batch", batch.name, batch.collection, batch.base, batch.items, {})
 
 
-def _comparison(body: ComparisonBody) -> Envelope:
+def _comparison(body: ComparisonBody) -> BatchEnvelope:
     seed = secrets.randbelow(SEED_MAX - OUTPUTS_OF_A_SEED) if body.seed is None else body.seed
     name = body.name or " ".join(body.prompt.split())[:PROMPT_IN_NAME_CHARACTERS]
     shared = {"prompt": body.prompt, "seed": seed}
-    return Envelope("comparison", name, body.collection, body.base, body.variants, shared)
+    return BatchEnvelope("comparison", name, body.collection, body.base, body.variants, shared)

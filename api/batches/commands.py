@@ -13,7 +13,7 @@ from api.batches.again import Again, lost_again, named, problem_of, started_unde
 from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
 from api.batches.intake import Intake
-from api.http.idempotency import Asked, key_of, sha256_in_parts, sha256_of
+from api.http.idempotency import RequestContext, key_of, sha256_in_parts, sha256_of
 from api.jobs.documents import Json
 from api.jobs.sources import Files
 from api.jobs.submission import retry_of
@@ -44,7 +44,7 @@ class Answered:
     new: bool
 
 
-def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
+def open_batch(parts: Parts, asked: RequestContext, content: Json) -> Answered:
     """Accept a batch: it and its jobs are one commit. The same key and body again: the same batch in its current state.
 
     Raises `InvalidInput` only for the envelope, and `IdempotencyKeyReused`.
@@ -85,7 +85,7 @@ def open_batch(parts: Parts, asked: Asked, content: Json) -> Answered:
     return repeated
 
 
-def run_again(parts: Parts, asked: Asked, identifier: UUID, indexes: Sequence[int] | None) -> Answered:
+def run_again(parts: Parts, asked: RequestContext, identifier: UUID, indexes: Sequence[int] | None) -> Answered:
     """Run items again: the requested ones, or all with lost outputs.
 
     Raises `NoItemToRetry` and `IdempotencyKeyReused`.
@@ -121,7 +121,7 @@ class Retried:
     new: bool
 
 
-def run_job_again(parts: Parts, asked: Asked, batch: UUID, job_id: UUID, actor: str) -> Retried | None:
+def run_job_again(parts: Parts, asked: RequestContext, batch: UUID, job_id: UUID, actor: str) -> Retried | None:
     """Run the lost outputs of an item's job again; for a job that was already run again, return its successor.
 
     None for a job that belongs to no item of this batch. Raises `NothingToRetry`.
@@ -188,7 +188,7 @@ def _job_of_completed(parts: Parts, owner: str, batch: Opened, asset: UUID) -> U
     return job_id
 
 
-def _planned(parts: Parts, asked: Asked, batch: Opened, indexes: Sequence[int] | None) -> Again:
+def _planned(parts: Parts, asked: RequestContext, batch: Opened, indexes: Sequence[int] | None) -> Again:
     if indexes is not None:
         return these_again(batch, indexes, asked, parts.ledger)
     statuses = statuses_of_jobs(parts, asked.owner, batch)
@@ -213,7 +213,7 @@ def _require_same(parts: Parts, owner: str, started: NewItem, request_sha256: st
         raise IdempotencyKeyReused
 
 
-def _accepted(identifier: UUID, asked: Asked, executed: BatchExecuted, items: Sequence[NewItem]) -> Json:
+def _accepted(identifier: UUID, asked: RequestContext, executed: BatchExecuted, items: Sequence[NewItem]) -> Json:
     counts = Counter("rejected" if item.job_id is None else "queued" for item in items)
     return accepted_document(_row(identifier, executed.state, counts, asked.now), items)
 

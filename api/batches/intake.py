@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from api.batches.bodies import SHARED, Envelope
+from api.batches.bodies import SHARED, BatchEnvelope
 from api.http.bodies.json_body import Json, nul_problems, problems_of, require_few
 from api.http.bodies.texts import Template
-from api.http.idempotency import Asked
+from api.http.idempotency import RequestContext
 from api.jobs.sources import Files
 from api.jobs.submission import (
     given_of,
@@ -41,8 +41,8 @@ class Intake:
     """The shared context of all items of a new batch."""
 
     batch_id: UUID
-    envelope: Envelope
-    asked: Asked
+    envelope: BatchEnvelope
+    asked: RequestContext
     catalog: Catalog
     files: Files
 

@@ -14,7 +14,7 @@ from api.batches.commands import Answered, open_batch, prefer, run_again, status
 from api.batches.documents import batch_document, batch_summary
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing, read_optional, read_unchecked
-from api.http.idempotency import Asked, after_the_commit, asked_in
+from api.http.idempotency import RequestContext, after_the_commit, asked_in
 from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, place_of
@@ -23,7 +23,7 @@ from api.http.responses import answer, encoded, listed
 from api.jobs.control import cancel
 from api.jobs.documents import Json
 from api.jobs.reading import identifier
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.job import ENDED
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
@@ -92,7 +92,7 @@ async def get_batch(request: Request, batch_id: str) -> Response:
     return Response(document, media_type="application/json")
 
 
-async def _shown(here: Running, owner: str, found: UUID) -> bytes | None:
+async def _shown(here: ApiState, owner: str, found: UUID) -> bytes | None:
     async with here.batches_read.turn(owner):
         return await asyncio.to_thread(_document, here, owner, found)
 
@@ -197,40 +197,40 @@ def _answered(answered: Answered, status: int) -> Response:
     return answer(answered.document, status if answered.new else 200, position=answered.position)
 
 
-async def _until_views_know(here: Running, owner: str, batch_id: UUID) -> None:
+async def _until_views_know(here: ApiState, owner: str, batch_id: UUID) -> None:
     """Return when the views have the batch. Raises `NotFound` if the ledger does not have it, and `ViewBehind`."""
     _, position = await asyncio.to_thread(here.parts.ledger.batch, batch_id, owner=owner)
     await here.positions.reached(("batches", "jobs"), position)
 
 
-def _page(here: Running, owner: str, wanted: BatchFilter, place: tuple[int, ...] | None, limit: int) -> list[BatchRow]:
+def _page(here: ApiState, owner: str, wanted: BatchFilter, place: tuple[int, ...] | None, limit: int) -> list[BatchRow]:
     before = None if place is None else place[0]
     with here.parts.views.of(owner) as connection:
         return batch_reads.list_batches(connection, owner, wanted, before=before, limit=limit)
 
 
-def _row(here: Running, owner: str, batch_id: UUID) -> BatchRow | None:
+def _row(here: ApiState, owner: str, batch_id: UUID) -> BatchRow | None:
     with here.parts.views.of(owner) as connection:
         return batch_reads.find_batch(connection, owner, batch_id)
 
 
-def _opened(here: Running, asked: Asked, content: Json) -> Answered:
+def _opened(here: ApiState, asked: RequestContext, content: Json) -> Answered:
     with short_turns():
         return open_batch(here.parts, asked, content)
 
 
-def _run_again(here: Running, asked: Asked, batch_id: UUID, indexes: Sequence[int] | None) -> Answered:
+def _run_again(here: ApiState, asked: RequestContext, batch_id: UUID, indexes: Sequence[int] | None) -> Answered:
     with short_turns():
         return run_again(here.parts, asked, batch_id, indexes)
 
 
-def _document(here: Running, owner: str, batch_id: UUID) -> bytes | None:
+def _document(here: ApiState, owner: str, batch_id: UUID) -> bytes | None:
     """The batch as JSON; None if the views do not have it."""
     with short_turns():
         return _document_of(here, owner, batch_id)
 
 
-def _document_of(here: Running, owner: str, batch_id: UUID) -> bytes | None:
+def _document_of(here: ApiState, owner: str, batch_id: UUID) -> bytes | None:
     with here.parts.views.of(owner) as connection:
         row = batch_reads.find_batch(connection, owner, batch_id)
         if row is None:

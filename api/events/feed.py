@@ -64,7 +64,7 @@ class TooSlow(Exception):
     """The client did not read its events; it resumes from the last id it saw."""
 
 
-class Ended(Exception):
+class StreamsEnded(Exception):
     """The server is stopping."""
 
 
@@ -127,7 +127,7 @@ class Subscription:
     async def take(self, wait_s: float, bytes_max: int) -> list[Frame]:
         """The next frames, at least one and at most `bytes_max` bytes; none after `wait_s` seconds.
 
-        The remaining frames stay queued, and count towards the limits. Raises `TooSlow` and `Ended`.
+        The remaining frames stay queued, and count towards the limits. Raises `TooSlow` and `StreamsEnded`.
         """
         if not self._queue and not self.lost and not self.ended:
             self._changed.clear()
@@ -137,7 +137,7 @@ class Subscription:
             except TimeoutError:
                 return []
         if self.ended:
-            raise Ended
+            raise StreamsEnded
         if self.lost:
             raise TooSlow
         frames = [self._queue.popleft()]

@@ -13,14 +13,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.events.feed import Ended, Subscription, TooSlow, frame_of
+from api.events.feed import StreamsEnded, Subscription, TooSlow, frame_of
 from api.http.errors import ViewBehind
 from api.http.identity import identity_of, until_revoked
 from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import position_of
 from api.http.responses import encoded
 from api.jobs.documents import history_document
-from api.state import Running, running
+from api.state import ApiState, running
 from domain.errors import FieldProblem, InvalidInput
 from projections.reads import jobs as reads
 from services.database import Unavailable, WritesStopped
@@ -90,7 +90,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     return EventStream(here, subscription, start, told)
 
 
-def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
+def _start(here: ApiState, after: EventId | None) -> tuple[int, bytes]:
     """The position after which the stream starts, and the first message for the client.
 
     Raises `InvalidInput` for a position that the ledger never had, and `Unavailable` for one that it may have lost.
@@ -110,7 +110,7 @@ def _start(here: Running, after: EventId | None) -> tuple[int, bytes]:
     return after.position, b""
 
 
-def _require_whole(here: Running) -> None:
+def _require_whole(here: ApiState) -> None:
     """Raises `Unavailable` while the ledger may lack events that the client received; this is no client error."""
     reason = here.parts.ledger.stopped()
     if reason is not None:
@@ -124,7 +124,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, here: Running, subscription: Subscription, after: int, told: bytes = b"") -> None:
+    def __init__(self, here: ApiState, subscription: Subscription, after: int, told: bytes = b"") -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -162,7 +162,7 @@ class EventStream(Response):
             try:
                 async for chunk in _chunks(self._here, self._subscription, self._after, self._told):
                     await _body(send, chunk)
-            except Ended:
+            except StreamsEnded:
                 pass
             except TooSlow:
                 EVENT_STREAMS_CUT_OFF.inc()
@@ -174,8 +174,8 @@ class EventStream(Response):
         return True
 
 
-async def _chunks(here: Running, subscription: Subscription, after: int, told: bytes) -> AsyncIterator[bytes]:
-    """The stream's bytes, without end. Raises `TooSlow` and `Ended`."""
+async def _chunks(here: ApiState, subscription: Subscription, after: int, told: bytes) -> AsyncIterator[bytes]:
+    """The stream's bytes, without end. Raises `TooSlow` and `StreamsEnded`."""
     yield OPENING + told
     async for chunk in _missed(here, subscription, after):
         yield chunk
@@ -188,12 +188,12 @@ async def _chunks(here: Running, subscription: Subscription, after: int, told: b
             yield COMMENT
 
 
-async def _missed(here: Running, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+async def _missed(here: ApiState, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
     """The events after `after`, up to the beginning of the subscription's queue."""
     upto = subscription.since
     while after < upto or subscription.lost:
         if subscription.ended:
-            raise Ended
+            raise StreamsEnded
         if subscription.lost:  # the feed was faster than the backlog: continue reading from the view
             upto = here.feed.restart(subscription)
         try:
@@ -208,7 +208,7 @@ async def _missed(here: Running, subscription: Subscription, after: int) -> Asyn
             yield chunk
 
 
-def _page(here: Running, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
+def _page(here: ApiState, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
     """The next missed events as bytes, and the position after which to continue. Not for the event loop."""
     with here.parts.views.of(owner) as connection:
         rows = reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)

@@ -42,7 +42,7 @@ WAIT: Final = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*(?:$|[,
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """The owner, the time and the headers of a request.
 
     `key` is the Idempotency-Key, `deadline` comes from Cancel-After.
@@ -57,14 +57,14 @@ class Asked:
     key_is_new: bool = False
 
 
-def key_of(asked: Asked) -> str:
+def key_of(asked: RequestContext) -> str:
     """The key of a whole request."""
     if asked.key is None:
         raise AssertionError("only a part of a request has no key")
     return asked.key
 
 
-def asked_in(request: Request) -> Asked:
+def asked_in(request: Request) -> RequestContext:
     """Read a request's headers. Every answer to it will contain its key. Raises as `asked_by` does."""
     asked = asked_by(identity_of(request).owner, request.headers, running(request).parts.clock())
     request.scope[IDEMPOTENCY_KEY] = asked.key
@@ -82,14 +82,14 @@ def after_the_commit() -> Iterator[None]:
         raise OutcomeUnknown(f"The change was made, but what came of it cannot be shown now. {error}") from error
 
 
-def asked_by(owner: str, headers: Headers, now: datetime) -> Asked:
+def asked_by(owner: str, headers: Headers, now: datetime) -> RequestContext:
     """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
     key = headers.get("idempotency-key")
     if key is not None and not VISIBLE_ASCII.fullmatch(key):
         raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
     after = headers.get("cancel-after")
     deadline = None if after is None else now + _duration(after)
-    return Asked(owner, now, key or secrets.token_urlsafe(KEY_BYTES), deadline, key_is_new=key is None)
+    return RequestContext(owner, now, key or secrets.token_urlsafe(KEY_BYTES), deadline, key_is_new=key is None)
 
 
 def wait_s(headers: Headers) -> int | None:
@@ -123,7 +123,7 @@ def retry_sha256(job_id: UUID) -> str:
     return sha256_of({"retry": str(job_id)})
 
 
-def identified(asked: Asked, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
+def identified(asked: RequestContext, request: Mapping[str, Any]) -> tuple[UUID, str | None]:
     """The job's id, and the hash that recognises the same request under the same key.
 
     Without a key, a random id and no hash.

@@ -10,12 +10,12 @@ from uuid import UUID
 from nats.errors import Error as NatsError
 
 from api.batches.commands import Retried, run_job_again
-from api.http.idempotency import Asked, id_under_key, retry_sha256
+from api.http.idempotency import RequestContext, id_under_key, retry_sha256
 from api.jobs.submission import retry_of
-from api.state import Parts, Running
+from api.state import ApiState, Parts
+from domain.aggregates import job as jobs
 from domain.aggregates.generation import Generation
 from domain.aggregates.job import Finished, NotSubmitted
-from domain.aggregates.job import Running as RunningJob
 from domain.commands import CancelJob
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import JobCanceled
@@ -23,7 +23,7 @@ from services.ledger import Context, JobExecuted
 from services.messaging.wire import CANCEL, cancel_subject
 
 
-async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
+async def cancel(here: ApiState, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
     """Cancel the owner's job and notify its worker; returns the result as in `CancelResult`, and the position.
 
     `owner` None: the job of any owner. `actor` is the caller if it is not the owner.
@@ -32,13 +32,13 @@ async def cancel(here: Running, owner: str | None, job_id: UUID, actor: str | No
     executed = await asyncio.to_thread(here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), context)
     result = _cancel_result(executed)
     job = executed.generation.job
-    if isinstance(job, RunningJob):  # a lost message costs one heartbeat: its answer says the same
+    if isinstance(job, jobs.Running):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
             await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
     return result, executed.position
 
 
-def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) -> Retried:
+def retry(parts: Parts, asked: RequestContext, job_id: UUID, actor: str | None = None) -> Retried:
     """Start the successor of the owner's job, or find the existing one. Blocks.
 
     The job of a batch's item gets its successor in the batch. `actor` is the caller if it is not the owner. Raises
@@ -58,7 +58,7 @@ def retry(parts: Parts, asked: Asked, job_id: UUID, actor: str | None = None) ->
     return Retried(command.job_id, executed.position, new=bool(executed.decision))
 
 
-def _under_key(parts: Parts, asked: Asked, job_id: UUID) -> Retried | None:
+def _under_key(parts: Parts, asked: RequestContext, job_id: UUID) -> Retried | None:
     """The existing job under the key, from an earlier version for this retry. Raises `IdempotencyKeyReused`."""
     if asked.key is None or asked.key_is_new:
         return None

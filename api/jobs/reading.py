@@ -8,7 +8,7 @@ from psycopg.rows import TupleRow
 
 from api.jobs.documents import Json, job_document, rows_from_ledger
 from api.jobs.waiting_times import waiting_documents
-from api.state import Running
+from api.state import ApiState
 from domain.aggregates.job import NotSubmitted
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.envelope import Recorded
@@ -29,7 +29,7 @@ def identifier(kind: str, text: str) -> UUID:
     return found
 
 
-def read_job(running: Running, owner: str, job_id: UUID) -> Json:
+def read_job(running: ApiState, owner: str, job_id: UUID) -> Json:
     """The owner's job as it is now. Raises `NotFound` and `Unavailable`."""
     with running.parts.views.of(owner) as connection:
         row = reads.find_job(connection, owner, job_id)
@@ -39,7 +39,7 @@ def read_job(running: Running, owner: str, job_id: UUID) -> Json:
 
 
 def read_page(
-    running: Running, owner: str, wanted: JobFilter, before: int | None, limit: int
+    running: ApiState, owner: str, wanted: JobFilter, before: int | None, limit: int
 ) -> tuple[list[Json], int | None]:
     """Documents of the owner's jobs queued before `before`, and the place of the last one if more follow."""
     with running.parts.views.of(owner) as connection:
@@ -50,7 +50,7 @@ def read_page(
 
 
 def read_everybodys(
-    running: Running, wanted: EverybodysFilter, before: int | None, limit: int
+    running: ApiState, wanted: EverybodysFilter, before: int | None, limit: int
 ) -> tuple[list[Json], int | None]:
     """The same for the jobs of all owners, for administrators; with their owners and workers."""
     with running.parts.database.connection() as connection:
@@ -60,7 +60,7 @@ def read_everybodys(
         return _with_owners(running, connection, page), more
 
 
-def read_anybodys(running: Running, job_id: UUID) -> Json:
+def read_anybodys(running: ApiState, job_id: UUID) -> Json:
     """The current job of any owner. Raises `NotFound` and `Unavailable`."""
     with running.parts.database.connection() as connection:
         row = reads.find_anybodys_job(connection, job_id)
@@ -74,7 +74,7 @@ def read_anybodys(running: Running, job_id: UUID) -> Json:
     return job_from_ledger(running, queued.owner, job_id) | more
 
 
-def owner_of(running: Running, job_id: UUID) -> str:
+def owner_of(running: ApiState, job_id: UUID) -> str:
     """The owner of a job. Raises `NotFound` and `Unavailable`."""
     owner = owner_of_job(running.parts.ledger.generation(job_id).job)
     if owner is None:
@@ -82,7 +82,7 @@ def owner_of(running: Running, job_id: UUID) -> str:
     return owner
 
 
-def history_of(running: Running, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
+def history_of(running: ApiState, owner: str, job_id: UUID, after: int, limit: int) -> list[reads.HistoryRow]:
     """Events of the owner's job and of its assets after `after`. Raises `NotFound` and `Unavailable`."""
     quantity = quantity_of(running, owner, job_id)
     streams = [job_id, *(asset_id(job_id, index) for index in range(quantity))]
@@ -90,7 +90,7 @@ def history_of(running: Running, owner: str, job_id: UUID, after: int, limit: in
         return reads.history_of_streams(connection, owner, streams, after=after, limit=limit)
 
 
-def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
+def quantity_of(running: ApiState, owner: str, job_id: UUID) -> int:
     """The number of assets that the owner's job will make. Raises `NotFound` and `Unavailable`."""
     with running.parts.views.of(owner) as connection:
         row = reads.find_job(connection, owner, job_id)
@@ -99,7 +99,7 @@ def quantity_of(running: Running, owner: str, job_id: UUID) -> int:
     return len(running.parts.ledger.generation(job_id, owner=owner).assets)
 
 
-def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
+def job_from_ledger(running: ApiState, owner: str, job_id: UUID) -> Json:
     """The owner's job folded from its events: works even if no view has it. Raises `NotFound`."""
     ledger = running.parts.ledger
     generation = ledger.generation(job_id, owner=owner)
@@ -112,7 +112,7 @@ def job_from_ledger(running: Running, owner: str, job_id: UUID) -> Json:
     return job_document(row, assets, progress=running.progress.latest(job_id, row.attempt))
 
 
-def _with_owners(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
+def _with_owners(running: ApiState, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
     workers = {one.job_id: one.worker for one in reads.running_attempts(connection, [row.job_id for row in rows])}
     return [
         document | {"owner": row.owner, "pool": row.pool, "worker": workers.get(row.job_id)}
@@ -120,7 +120,7 @@ def _with_owners(running: Running, connection: Connection[TupleRow], rows: Seque
     ]
 
 
-def _documents(running: Running, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
+def _documents(running: ApiState, connection: Connection[TupleRow], rows: Sequence[JobRow]) -> list[Json]:
     assets = reads.assets_of_jobs(connection, [row.job_id for row in rows])
     waiting = waiting_documents(running, [row for row in rows if row.status == "queued"])
     return [

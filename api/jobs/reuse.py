@@ -21,7 +21,7 @@ from api.jobs.submission import sources_of
 from api.state import Parts, running
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
-from domain.recipes.inputs import Inputs
+from domain.recipes.inputs import FormInputs
 from domain.recipes.recipe import InputFile
 from domain.recipes.reuse import inputs_of
 from services.files.blobs import Blobs, BlobStoreUnavailable
@@ -49,8 +49,8 @@ async def job_inputs(
     return answer(inputs_document(found, inputs))
 
 
-def inputs_document(job_id: UUID, inputs: Inputs) -> Json:
-    """`Inputs`."""
+def inputs_document(job_id: UUID, inputs: FormInputs) -> Json:
+    """`FormInputs`."""
     return {
         "job_id": job_id,
         "job_type": inputs.job_type,

@@ -28,7 +28,7 @@ from api.jobs.submission import (
     sources_of,
     submission_of,
 )
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.job import ENDED
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
@@ -59,7 +59,7 @@ async def submit_job(request: Request) -> Response:
         raise gone(error, sources_of(content)) from error
 
 
-async def _given(here: Running, content: Json, owner: str) -> Given:
+async def _given(here: ApiState, content: Json, owner: str) -> Given:
     """The files and the job that a body names; reads nothing if it names none."""
     if not sources_of(content) and content.get("parent_id") is None:
         return NOTHING_GIVEN
@@ -156,7 +156,7 @@ async def job_history(request: Request, job_id: str, cursor: Cursor = None, limi
     return listed([history_document(row) for row in page], following)
 
 
-async def _submit(request: Request, here: Running, command: SubmitJob) -> Response:
+async def _submit(request: Request, here: ApiState, command: SubmitJob) -> Response:
     require_broker(here)
     seconds = wait_s(request.headers)
     if seconds is not None:
@@ -176,7 +176,7 @@ async def _submit(request: Request, here: Running, command: SubmitJob) -> Respon
     return answer(document, 200, position=executed.position)
 
 
-async def _submit_and_wait(request: Request, here: Running, command: SubmitJob, seconds: int) -> Response:
+async def _submit_and_wait(request: Request, here: ApiState, command: SubmitJob, seconds: int) -> Response:
     """Answer when the job has ended, or after `seconds`, with the job as it is then."""
     executed = await _execute(here, command.owner, command.job_id, command)
     with after_the_commit():
@@ -185,7 +185,7 @@ async def _submit_and_wait(request: Request, here: Running, command: SubmitJob, 
     return answer(document, status, position=executed.position, Preference_Applied=f"wait={seconds}")
 
 
-async def _when_ended(request: Request, here: Running, owner: str, job_id: UUID, seconds: int) -> Json:
+async def _when_ended(request: Request, here: ApiState, owner: str, job_id: UUID, seconds: int) -> Json:
     """The job's document when it has ended, or after `seconds`.
 
     Raises `Unauthorized` once the credential is revoked.
@@ -206,7 +206,7 @@ async def _when_ended(request: Request, here: Running, owner: str, job_id: UUID,
     return document
 
 
-async def _begin(here: Running, command: SubmitJob) -> Receipt:
+async def _begin(here: ApiState, command: SubmitJob) -> Receipt:
     """Append a new job without a thread that waits for the commit: forty at once share one."""
     committed = here.parts.ledger.begin_submit(command, Context(actor=command.owner, owner=command.owner))
     try:
@@ -216,5 +216,5 @@ async def _begin(here: Running, command: SubmitJob) -> Receipt:
         raise gave_up(taken_back=committed.cancel()) from None
 
 
-async def _execute(here: Running, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:
+async def _execute(here: ApiState, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:
     return await asyncio.to_thread(here.parts.ledger.execute, job_id, command, Context(actor=owner, owner=owner))

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.http.bodies.json_body import Json, problems_of
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags
-from api.http.idempotency import Asked, identified, retry_id, retry_sha256
+from api.http.idempotency import RequestContext, identified, retry_id, retry_sha256
 from api.jobs.sources import Files, Source, parent_of, uploads_among
-from domain.aggregates.asset import Unknown
+from domain.aggregates.asset import UnknownAsset
 from domain.aggregates.generation import Generation, recipe_of_retry
 from domain.aggregates.job import NotSubmitted, status_of
 from domain.commands import SubmitJob
@@ -118,7 +118,7 @@ def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
     return None if found is None else found[1]
 
 
-def submission_of(content: Json, asked: Asked, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
+def submission_of(content: Json, asked: RequestContext, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
     """The command for a body. Raises `InvalidInput` with all its problems."""
     problems = _Problems(given.problems)
     body = problems.validated(content)
@@ -209,7 +209,7 @@ def _negative_prompt(body: SubmitBody, model: Model, params: Mapping[str, ParamV
         return _NegativePrompt(error=f"{type(error).__name__}: {error}"[:NEGATIVE_ERROR_CHARACTERS_MAX])
 
 
-def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
+def retry_of(parent_id: UUID, parent: Generation, asked: RequestContext) -> SubmitJob:
     """The command for the one job that runs the lost outputs of `parent` again: a repeat finds the same job.
 
     Raises `NothingToRetry`.
@@ -219,7 +219,7 @@ def retry_of(parent_id: UUID, parent: Generation, asked: Asked) -> SubmitJob:
     return replace(command, job_id=retry_id(asked.owner, parent_id), request_sha256=retry_sha256(parent_id))
 
 
-def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked) -> SubmitJob:
+def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: RequestContext) -> SubmitJob:
     """The command for a new job, under a random id, that runs `recipe` and otherwise equals another one.
 
     Raises `NothingToRetry` for a job that was never queued.
@@ -227,7 +227,7 @@ def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Asked
     job = like.job
     if isinstance(job, NotSubmitted) or not like.assets:
         raise NothingToRetry(status_of(job))
-    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, Unknown))
+    reservation = next(asset.reservation for asset in like.assets if not isinstance(asset, UnknownAsset))
     expected_s = job.queued.expected_s
     return SubmitJob(
         job_id=uuid4(),

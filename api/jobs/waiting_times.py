@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from api.jobs.documents import Json
-from api.state import Running
+from api.state import ApiState
 from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 from projections.reads import jobs as reads
 from projections.reads.jobs import JobRow, Seconds
 from services.queue.fleet import PoolRow, WorkerRow, read_pools, read_workers
-from services.queue.queue_positions import Standing, places_in_queue
+from services.queue.queue_positions import QueuePosition, places_in_queue
 
 EXPECTED_S_UNKNOWN = 10.0
 """Seconds per asset of a job type that the catalog no longer has."""
@@ -18,7 +18,7 @@ RATIO_UNKNOWN = Seconds(1.0, 1.5)
 """Ratio of actual to expected seconds for a pool without ended jobs."""
 
 
-def waiting_documents(running: Running, rows: Sequence[JobRow]) -> dict[UUID, Json]:
+def waiting_documents(running: ApiState, rows: Sequence[JobRow]) -> dict[UUID, Json]:
     """`Place` of each waiting job among these.
 
     The queue contains the jobs of all owners, so this counts more than the owner may read.
@@ -47,7 +47,7 @@ class _Fleet:
 
     def __init__(
         self,
-        running: Running,
+        running: ApiState,
         workers: Sequence[WorkerRow],
         queued: Mapping[tuple[str, str], int],
         ratios: Mapping[str, Seconds],
@@ -90,7 +90,7 @@ class _Fleet:
         return self._queued.get((pool, "waiting"), 0) > 0
 
 
-def _document(row: JobRow, standing: Standing, pool: PoolRow, fleet: _Fleet, own: Span) -> Json:
+def _document(row: JobRow, standing: QueuePosition, pool: PoolRow, fleet: _Fleet, own: Span) -> Json:
     rests = fleet.rests(row.pool)
     share = fleet.share(row.pool)
     ahead = [fleet.of(row.pool, each).times(share) for each in standing.ahead_s]
@@ -116,13 +116,13 @@ def _document(row: JobRow, standing: Standing, pool: PoolRow, fleet: _Fleet, own
     }
 
 
-def _own(running: Running, row: JobRow, recent: Mapping[str, Seconds]) -> Span:
+def _own(running: ApiState, row: JobRow, recent: Mapping[str, Seconds]) -> Span:
     """The duration of the job itself: from recent jobs of its type, else from the catalog."""
     per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
     return Span(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
 
 
-def _expected(running: Running, job_type: str) -> Seconds:
+def _expected(running: ApiState, job_type: str) -> Seconds:
     """Seconds per asset in the catalog: the mean of least and most, and the most."""
     entry = running.parts.catalog.job_types.get(job_type)
     if entry is None:

@@ -16,7 +16,7 @@ from api.http.bodies.texts import Prompt
 from api.http.idempotency import asked_in, id_under_key, key_of
 from api.http.openapi import answers, body_and_headers
 from api.http.responses import answer
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade
@@ -72,7 +72,7 @@ async def enhance_prompt(request: Request) -> Response:
     return answer({"id": identifier} | made.model_dump(exclude={"owner"}), position=position)
 
 
-def _keep(here: Running, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
+def _keep(here: ApiState, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
     """Append it; if a concurrent request used the same key, return that one's answer."""
     try:
         context = Context(actor=made.owner, owner=made.owner)
@@ -84,7 +84,7 @@ def _keep(here: Running, identifier: UUID, made: EnhancementMade, body: EnhanceB
         return before
 
 
-def _made_before(here: Running, identifier: UUID, body: EnhanceBody) -> Made | None:
+def _made_before(here: ApiState, identifier: UUID, body: EnhanceBody) -> Made | None:
     """The earlier answer under this key, and its position. Raises `IdempotencyKeyReused`."""
     for event in here.parts.ledger.stream(identifier):
         if isinstance(event, Recorded) and isinstance(event.event, EnhancementMade):
@@ -94,7 +94,7 @@ def _made_before(here: Running, identifier: UUID, body: EnhanceBody) -> Made | N
     return None
 
 
-async def _made_richer(here: Running, prompt: str, kind: Kind) -> tuple[str, str]:
+async def _made_richer(here: ApiState, prompt: str, kind: Kind) -> tuple[str, str]:
     """The enhanced prompt and its enhancer: a worker with a language model, or the rules if none answers in time."""
     asked = EnhanceRequest(prompt=prompt, kind=kind).model_dump_json().encode()
     try:

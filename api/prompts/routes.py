@@ -20,7 +20,7 @@ from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.documents import Json
 from api.jobs.reading import identifier
-from api.state import Running, require_broker, running
+from api.state import ApiState, require_broker, running
 from domain.aggregates.prompt import prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
@@ -203,7 +203,7 @@ def _meant(catalog: Catalog, model: str | None, job_type: str | None) -> _For:
     return _For(model, None, catalog.models[model].tasks[0])
 
 
-def _edit(here: Running, given: dict[str, Any]) -> EditPrompt:
+def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:
     meant = None
     if "model" in given or "job_type" in given:
         meant = _meant(here.parts.catalog, given.get("model"), given.get("job_type"))
@@ -227,7 +227,7 @@ async def _execute(request: Request, found: UUID, command: PromptCommand) -> Pro
     return await asyncio.to_thread(here.parts.ledger.execute_prompt, found, command, Context(actor=owner, owner=owner))
 
 
-def _from_ledger(here: Running, owner: str, found: UUID) -> Json:
+def _from_ledger(here: ApiState, owner: str, found: UUID) -> Json:
     """The owner's prompt folded from its events: works even if no view has it. Raises `NotFound`."""
     rows: Rows = {}
     for event in here.parts.ledger.stream(found):
@@ -242,13 +242,13 @@ def _from_ledger(here: Running, owner: str, found: UUID) -> Json:
     return prompt_document(PromptRow(**columns | {"prompt_id": found} | asdict(standing)))
 
 
-def _read(here: Running, owner: str, found: UUID) -> Json:
+def _read(here: ApiState, owner: str, found: UUID) -> Json:
     rows = _rows(here, owner, PromptFilter(found))
     return prompt_document(rows[0]) if rows else _from_ledger(here, owner, found)
 
 
 def _rows(
-    here: Running, owner: str, wanted: PromptFilter, before: int | None = None, limit: int = 1
+    here: ApiState, owner: str, wanted: PromptFilter, before: int | None = None, limit: int = 1
 ) -> list[PromptRow]:
     with here.parts.views.of(owner) as connection:
         return score_reads.list_prompts(connection, owner, wanted, before=before, limit=limit)

@@ -13,7 +13,7 @@ from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import Json
-from api.state import Running, running
+from api.state import ApiState, running
 from domain.errors import FieldProblem, InvalidInput
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
 from projections.reads import scores as score_reads
@@ -79,6 +79,6 @@ def _place(row: ScoreRow) -> tuple[int, int, int]:
     return round(row.score * UNIT), row.rated, row.first_position
 
 
-def _rows(here: Running, owner: str, by: By, after: ScorePlace | None, limit: int) -> list[ScoreRow]:
+def _rows(here: ApiState, owner: str, by: By, after: ScorePlace | None, limit: int) -> list[ScoreRow]:
     with here.parts.views.of(owner) as connection:
         return score_reads.list_scores(connection, owner, by, after=after, limit=limit)

@@ -50,7 +50,7 @@ from domain.wording.text import normalized_tags
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownAsset:
     """No asset was reserved under this id."""
 
 
@@ -92,7 +92,7 @@ class Purged:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedAsset:
     """The asset failed; it has no file."""
 
     reservation: AssetReserved
@@ -101,21 +101,21 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Canceled:
+class CanceledAsset:
     """The asset was canceled; it has no file."""
 
     reservation: AssetReserved
     dismissed: bool = False
 
 
-Asset = Unknown | Reserved | Completed | Purged | Failed | Canceled
-Ended = Completed | Purged | Failed | Canceled
+Asset = UnknownAsset | Reserved | Completed | Purged | FailedAsset | CanceledAsset
+Ended = Completed | Purged | FailedAsset | CanceledAsset
 
 
 def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
     """Apply a command to an asset. A repeated command returns nothing."""
     match asset:
-        case Unknown():
+        case UnknownAsset():
             raise NotFound("asset", "under this id")
         case Completed():
             return _change(command, asset)
@@ -127,7 +127,7 @@ def decide(command: AssetCommand, asset: Asset) -> list[AssetEvent]:
             if isinstance(command, PurgeAsset):
                 return []
             raise AssetGone
-        case Failed() | Canceled():
+        case FailedAsset() | CanceledAsset():
             if isinstance(command, DismissAsset):
                 return [] if asset.dismissed else [AssetDismissed()]
             raise AssetNotCompleted(status_of(asset))
@@ -184,13 +184,13 @@ def evolve(asset: Asset, event: AssetEvent) -> Asset:
             reservation = _reservation(asset)
             return Completed(reservation, event, Curation(title=reservation.title, tags=reservation.tags))
         case AssetFailed():
-            return Failed(_reservation(asset), event)
+            return FailedAsset(_reservation(asset), event)
         case AssetCanceled():
-            return Canceled(_reservation(asset))
+            return CanceledAsset(_reservation(asset))
         case AssetThumbnailed():
             return replace(asset, thumbnail=event) if isinstance(asset, Completed) else asset
         case AssetDismissed():
-            return asset if isinstance(asset, Unknown | Reserved | Purged) else replace(asset, dismissed=True)
+            return asset if isinstance(asset, UnknownAsset | Reserved | Purged) else replace(asset, dismissed=True)
         case AssetRated(score=score):
             return _curated(asset, rating=score)
         case AssetTitled(title=title):
@@ -220,7 +220,7 @@ def require_file_of(reserved: AssetReserved, completed: AssetCompleted) -> None:
 def status_of(asset: Asset) -> str:
     """The asset's status in the API."""
     match asset:
-        case Unknown():
+        case UnknownAsset():
             return "unknown"
         case Reserved():
             return "reserved"
@@ -228,9 +228,9 @@ def status_of(asset: Asset) -> str:
             return "completed"
         case Purged():
             return "purged"
-        case Failed():
+        case FailedAsset():
             return "failed"
-        case Canceled():
+        case CanceledAsset():
             return "canceled"
         case _:
             assert_never(asset)
@@ -238,16 +238,16 @@ def status_of(asset: Asset) -> str:
 
 def owner_of(asset: Asset) -> str | None:
     """The owner of the asset; None for an id that was never reserved."""
-    return None if isinstance(asset, Unknown) else asset.reservation.owner
+    return None if isinstance(asset, UnknownAsset) else asset.reservation.owner
 
 
 def job_of(asset: Asset) -> UUID | None:
     """The job that the asset belongs to."""
-    return None if isinstance(asset, Unknown) else asset.reservation.job_id
+    return None if isinstance(asset, UnknownAsset) else asset.reservation.job_id
 
 
 def _reservation(asset: Asset) -> AssetReserved:
-    if isinstance(asset, Unknown):
+    if isinstance(asset, UnknownAsset):
         raise ValueError("The ledger ends an asset that was never reserved: it is damaged; run darkroom verify.")
     return asset.reservation
 

@@ -22,12 +22,12 @@ VARIANTS_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownBatch:
     """No batch was opened under this id."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class BatchEntry:
     """One template or variant. `jobs`: the jobs that ran it, the current one last; empty if the item was rejected."""
 
     template: str | None
@@ -46,7 +46,7 @@ class Opened:
 
     opened: BatchOpened
     name: str
-    items: Mapping[int, Item] = field(default_factory=dict)
+    items: Mapping[int, BatchEntry] = field(default_factory=dict)
     preferences: Mapping[frozenset[UUID], BatchPreferred] = field(default_factory=dict)
 
     def index_of(self, job_id: UUID) -> int | None:
@@ -54,14 +54,14 @@ class Opened:
         return next((index for index, item in self.items.items() if job_id in item.jobs), None)
 
 
-Batch = Unknown | Opened
+Batch = UnknownBatch | Opened
 
 
 def decide(command: BatchCommand, batch: Batch) -> list[BatchEvent]:
     """Apply a command to a batch. A repeated command returns nothing; a repeated `OpenBatch` is found by its hash."""
     if isinstance(command, OpenBatch):
         return _open(command, batch)
-    if isinstance(batch, Unknown):
+    if isinstance(batch, UnknownBatch):
         raise NotFound("batch", "under this id")
     match command:
         case RunItemsAgain(items=items):
@@ -78,13 +78,13 @@ def evolve(batch: Batch, event: BatchEvent) -> Batch:
     """Apply one event. Total, and without rules: history has already happened."""
     if isinstance(event, BatchOpened):
         return Opened(event, event.name)
-    if isinstance(batch, Unknown):
+    if isinstance(batch, UnknownBatch):
         raise ValueError("The ledger goes on with a batch that was never opened: it is damaged; run darkroom verify.")
     match event:
         case BatchItemAdded(index=index):
             before = batch.items[index].jobs if index in batch.items else ()
             jobs = before if event.job_id is None else (*before, event.job_id)
-            return replace(batch, items={**batch.items, index: Item(event.template, jobs, event.problem)})
+            return replace(batch, items={**batch.items, index: BatchEntry(event.template, jobs, event.problem)})
         case BatchRenamed(name=name):
             return replace(batch, name=name)
         case BatchPreferred(winner=winner, loser=loser):
@@ -95,7 +95,7 @@ def evolve(batch: Batch, event: BatchEvent) -> Batch:
 
 def owner_of(batch: Batch) -> str | None:
     """The owner of the batch; None for an id that was never opened."""
-    return None if isinstance(batch, Unknown) else batch.opened.owner
+    return None if isinstance(batch, UnknownBatch) else batch.opened.owner
 
 
 def batch_id(owner: str, key: str) -> UUID:
@@ -141,7 +141,7 @@ def _run_again(items: tuple[NewItem, ...], batch: Opened) -> list[BatchEvent]:
 
     A command is a repeat if one of its jobs already exists: all its jobs are submitted in one commit.
     """
-    known = {item.index: batch.items.get(item.index, Item(None)) for item in items}
+    known = {item.index: batch.items.get(item.index, BatchEntry(None)) for item in items}
     if any(item.job_id in known[item.index].jobs for item in items):
         return []
     for item in items:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from domain.aggregates import asset as assets_of
 from domain.aggregates import job as jobs
-from domain.aggregates.asset import Asset, Completed, Failed, Purged, Reserved
+from domain.aggregates.asset import Asset, Completed, FailedAsset, Purged, Reserved
 from domain.aggregates.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.commands import (
     AbortJob,
@@ -116,7 +116,7 @@ def evolve(generation: Generation, decision: Decision) -> Generation:
         job = jobs.evolve(job, job_event)
     slots = list(generation.assets)
     for index, asset_events in sorted(decision.assets.items()):
-        slots.extend(assets_of.Unknown() for _ in range(index + 1 - len(slots)))
+        slots.extend(assets_of.UnknownAsset() for _ in range(index + 1 - len(slots)))
         for asset_event in asset_events:
             slots[index] = assets_of.evolve(slots[index], asset_event)
     return Generation(job, tuple(slots))
@@ -138,7 +138,7 @@ def recipe_of_retry(generation: Generation) -> Recipe:
     seeds = tuple(
         asset.reservation.seed
         for asset in generation.assets
-        if isinstance(asset, assets_of.Failed | assets_of.Canceled)
+        if isinstance(asset, assets_of.FailedAsset | assets_of.CanceledAsset)
     )
     if not seeds:
         raise NothingToRetry(jobs.status_of(job))
@@ -193,7 +193,7 @@ def _repeats(command: ReportAssetCompleted | ReportAssetFailed, asset: Asset) ->
     match asset:
         case Completed(completed=completed) | Purged(completed=completed):
             return isinstance(command, ReportAssetCompleted) and completed == command.completed
-        case Failed(failed=failed):
+        case FailedAsset(failed=failed):
             return isinstance(command, ReportAssetFailed) and failed.attempt == command.attempt
         case _:
             return False
@@ -209,7 +209,7 @@ def _ended_if_last(generation: Generation, endings: Mapping[int, tuple[AssetEven
 
 def _outcome(assets: tuple[Asset, ...], latest: Sequence[Failure]) -> JobEnding:
     """The ending of the job. If no asset was completed, the error is the last of `latest`, this commit's failures."""
-    failed = sum(isinstance(asset, Failed) for asset in assets)
+    failed = sum(isinstance(asset, FailedAsset) for asset in assets)
     completed = sum(isinstance(asset, Completed | Purged) for asset in assets)
     if not failed:
         return JobSucceeded()

@@ -41,7 +41,7 @@ def unfit_type(media_type: str, kind: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownMedia:
     """Nothing was uploaded under this id."""
 
 
@@ -58,14 +58,14 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
+class DeletedMedia:
     """The owner deleted the upload; the same content may be uploaded again. `times` is how often it was uploaded."""
 
     uploaded: MediaUploaded
     times: int = 1
 
 
-Media = Unknown | Uploaded | Deleted
+Media = UnknownMedia | Uploaded | DeletedMedia
 
 
 def decide(command: MediaCommand, media: Media) -> list[MediaEvent]:
@@ -92,18 +92,18 @@ def evolve(media: Media, event: MediaEvent) -> Media:
     """Apply one event. Total, and without rules: history has already happened."""
     match event:
         case MediaUploaded():
-            return Uploaded(event, times=1 if isinstance(media, Unknown) else media.times + 1)
+            return Uploaded(event, times=1 if isinstance(media, UnknownMedia) else media.times + 1)
         case MediaUsed(job_id=job_id):
             return Uploaded(media.uploaded, job_id, media.times) if isinstance(media, Uploaded) else media
         case MediaDeleted():
-            return Deleted(media.uploaded, media.times) if isinstance(media, Uploaded) else media
+            return DeletedMedia(media.uploaded, media.times) if isinstance(media, Uploaded) else media
         case _:
             assert_never(event)
 
 
 def owner_of(media: Media) -> str | None:
     """The owner of the upload; None for an id that was never uploaded."""
-    return None if isinstance(media, Unknown) else media.uploaded.owner
+    return None if isinstance(media, UnknownMedia) else media.uploaded.owner
 
 
 def media_id(owner: str, sha256: str) -> UUID:
@@ -124,11 +124,11 @@ def upload_path(owner: str, sha256: str, media_type: str, times: int = 1) -> str
 def place_of(command: UploadMedia, media: Media) -> str:
     """The current path for the file of this upload."""
     match media:
-        case Unknown():
+        case UnknownMedia():
             return upload_path(command.owner, command.sha256, command.media_type)
         case Uploaded(uploaded=uploaded):
             return uploaded.path
-        case Deleted(times=times):
+        case DeletedMedia(times=times):
             return upload_path(command.owner, command.sha256, command.media_type, times + 1)
         case _:
             assert_never(media)
@@ -136,13 +136,13 @@ def place_of(command: UploadMedia, media: Media) -> str:
 
 def _delete(media: Media) -> list[MediaEvent]:
     match media:
-        case Unknown():
+        case UnknownMedia():
             raise NotFound("media", "under this id")
         case Uploaded(used_by=None):
             return [MediaDeleted()]
         case Uploaded(used_by=job_id):
             raise MediaInUse(job_id)
-        case Deleted():
+        case DeletedMedia():
             return []
         case _:
             assert_never(media)

@@ -14,7 +14,7 @@ differs from the one for jobs: the same key may name a job and a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownPrompt:
     """No prompt was saved under this id."""
 
 
@@ -27,13 +27,13 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class Deleted:
+class DeletedPrompt:
     """The owner deleted the prompt."""
 
     saved: PromptSaved
 
 
-Prompt = Unknown | Saved | Deleted
+Prompt = UnknownPrompt | Saved | DeletedPrompt
 
 
 def decide(command: PromptCommand, prompt: Prompt) -> list[PromptEvent]:
@@ -47,7 +47,7 @@ def decide(command: PromptCommand, prompt: Prompt) -> list[PromptEvent]:
             edited = _edited(command, prompt.content)
             return [] if edited == prompt.content else [edited]
         case DeletePrompt():
-            if isinstance(prompt, Unknown):
+            if isinstance(prompt, UnknownPrompt):
                 raise NotFound("prompt", "under this id")
             return [PromptDeleted()] if isinstance(prompt, Saved) else []
         case _:
@@ -62,14 +62,14 @@ def evolve(prompt: Prompt, event: PromptEvent) -> Prompt:
         case PromptEdited():
             return Saved(prompt.saved, event) if isinstance(prompt, Saved) else prompt
         case PromptDeleted():
-            return Deleted(prompt.saved) if isinstance(prompt, Saved) else prompt
+            return DeletedPrompt(prompt.saved) if isinstance(prompt, Saved) else prompt
         case _:
             assert_never(event)
 
 
 def owner_of(prompt: Prompt) -> str | None:
     """The owner of the prompt; None for an id that was never saved."""
-    return None if isinstance(prompt, Unknown) else prompt.saved.owner
+    return None if isinstance(prompt, UnknownPrompt) else prompt.saved.owner
 
 
 def prompt_id(owner: str, key: str) -> UUID:
@@ -88,7 +88,7 @@ def _save(command: SavePrompt, prompt: Prompt) -> list[PromptEvent]:
         task=command.task,
         tags=_sorted(command.tags),
     )
-    if isinstance(prompt, Unknown):
+    if isinstance(prompt, UnknownPrompt):
         return [saved]
     if _asked(saved) != _asked(prompt.saved):
         raise IdempotencyKeyReused

@@ -35,14 +35,14 @@ ALTERNATIVES: Final = re.compile(r"\{[^{}|]*\|[^{}]*\}|\[[^\[\]|]*\|[^\[\]]*\]|(
 
 
 @dataclass(frozen=True, slots=True)
-class Caution:
+class RecipeCaution:
     """A stable code, and a sentence."""
 
     code: WarningCode
     detail: str
 
 
-def cautions_for(recipe: Mapping[str, Any]) -> list[Caution]:
+def cautions_for(recipe: Mapping[str, Any]) -> list[RecipeCaution]:
     """Requests in the recipe (as JSON) that have no effect, and the effects of character references."""
     return [
         *_about_characters(recipe.get("references", [])),
@@ -67,26 +67,26 @@ def reads_negative_prompt(params: Mapping[str, Any]) -> bool:
     return not isinstance(guidance, int | float) or guidance > GUIDANCE_OFF
 
 
-def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[Caution]:
+def _about_characters(references: list[Mapping[str, Any]]) -> Iterator[RecipeCaution]:
     """Character references often disappoint, and they show a person."""
     characters = [reference for reference in references if reference["type"] == "character"]
     if not characters:
         return
-    yield Caution(
+    yield RecipeCaution(
         WarningCode.CHARACTER_REFERENCE,
         "A character reference carries over how one figure looks, not who it is: take a picture of one clear "
         "face, and of nobody who would mind.",
     )
     if len(characters) > 1:
-        yield Caution(WarningCode.CHARACTER_REFERENCES_MIX, "Several character references mix into one figure.")
+        yield RecipeCaution(WarningCode.CHARACTER_REFERENCES_MIX, "Several character references mix into one figure.")
     if any(reference["strength"] > STRONG for reference in characters):
-        yield Caution(
+        yield RecipeCaution(
             WarningCode.CHARACTER_REFERENCE_STRONG,
             f"Above a strength of {STRONG:g} the picture counts for more than the prompt's words.",
         )
 
 
-def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[RecipeCaution]:
     """Prompt syntax that other programs interpret and Darkroom passes to the model as text."""
     text = f"{recipe['prompt']}\n{recipe.get('negative_prompt') or ''}"
     if SYNTAX.search(text) is None:
@@ -106,20 +106,20 @@ def _about_syntax(recipe: Mapping[str, Any]) -> Iterator[Caution]:
     ):
         found = dict.fromkeys(match.group() for match in pattern.finditer(text))
         if found:
-            yield Caution(code, f"{what}: {quoted(', '.join(found))}.")
+            yield RecipeCaution(code, f"{what}: {quoted(', '.join(found))}.")
 
 
-def _about_guidance(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+def _about_guidance(recipe: Mapping[str, Any]) -> Iterator[RecipeCaution]:
     negative = recipe.get("negative_prompt")
     if negative and negative.strip() and not reads_negative_prompt(recipe["params"]):
-        yield Caution(
+        yield RecipeCaution(
             WarningCode.NEGATIVE_PROMPT_IGNORED,
             f"At a guidance of {GUIDANCE_OFF:g} and below the model reads no negative prompt; this changes nothing: "
             f"{quoted(negative)}. Ask for more guidance, or leave it out.",
         )
 
 
-def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[Caution]:
+def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[RecipeCaution]:
     """Images that `fit` crops to the shape of the output. Style and character references are read as squares."""
     params = recipe["params"]
     if params.get("fit") != "crop":
@@ -138,7 +138,7 @@ def _about_pictures(recipe: Mapping[str, Any]) -> Iterator[Caution]:
             continue
         sides = "left and right" if ratio > 1 else "top and bottom"
         into = f"{width} x {height}" if (width, height) != (1, 1) else "square"
-        yield Caution(
+        yield RecipeCaution(
             WarningCode.PICTURE_CROPPED,
             f"{source} is {file['width']} x {file['height']} and is cut to {into}: its {sides} are lost, "
             f"{1 - min(ratio, 1 / ratio):.0%} of it. The parameter fit can be pad or stretch instead of crop.",

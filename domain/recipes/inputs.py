@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from domain.recipes.cautions import Caution
+from domain.recipes.cautions import RecipeCaution
 from domain.recipes.recipe import ParamValue, Reference
 
 BESIDE_PARAMS: Final = ("quantity", "seed", "negative_prompt")
@@ -29,7 +29,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class FormInputs:
     """All inputs of a job that a new job can have. `job_type` is None if the catalog does not have it.
 
     In that case `model` and `task` say what can run it; each is None if the catalog has no match.
@@ -43,7 +43,7 @@ class Inputs:
     media: Mapping[str, str]
     references: tuple[Reference, ...]
     skipped: tuple[Skipped, ...]
-    warnings: tuple[Caution, ...]
+    warnings: tuple[RecipeCaution, ...]
 
     def body(self) -> dict[str, Any]:
         """The body of a submission with these inputs."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from domain.errors import InvalidInput
 from domain.recipes.catalog import FIELDS, Catalog, JobType
-from domain.recipes.cautions import Caution
+from domain.recipes.cautions import RecipeCaution
 from domain.recipes.continuation import decided_by, problem_with
-from domain.recipes.inputs import Input, Inputs, Skipped
+from domain.recipes.inputs import FormInputs, Input, Skipped
 from domain.recipes.params import Param, in_order
 from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue, seeds_from
 from domain.recipes.stored_recipe import StoredRecipe, read_stored
@@ -24,7 +24,7 @@ def inputs_of(
     unusable: Mapping[str, str],
     job_type: str | None = None,
     video: InputFile | None = None,
-) -> Inputs:
+) -> FormInputs:
     """The inputs of a job from its `job.queued` as JSON; of a damaged event, everything that can be read.
 
     `unusable` maps paths such as `media.image` and `references.0.source` to the reason why the file cannot be used.
@@ -59,7 +59,7 @@ class _Reading:
         self._references = dict(stored.references)
         self._media = dict(stored.media)
         self._skipped: list[Skipped] = []
-        self._warnings: list[Caution] = []
+        self._warnings: list[RecipeCaution] = []
 
     def use(self, name: str | None, entry: JobType) -> None:
         """Use this job type from now on. Without a name it is a substitute for one that no longer exists."""
@@ -183,9 +183,9 @@ class _Reading:
             unread = ", ".join(self._stored.unread)
             self._warn(WarningCode.OPTIONS_INVALID, f"What the job stored cannot be read whole; left away: {unread}.")
 
-    def result(self) -> Inputs:
+    def result(self) -> FormInputs:
         """All inputs found."""
-        return Inputs(
+        return FormInputs(
             job_type=self._name,
             model=self._model,
             task=self._task,
@@ -229,7 +229,7 @@ class _Reading:
         self._skipped.append(Skipped(name, reason))
 
     def _warn(self, code: WarningCode, detail: str) -> None:
-        self._warnings.append(Caution(code, detail))
+        self._warnings.append(RecipeCaution(code, detail))
 
     def _warn_of_model(self, model: str, now: str) -> None:
         if model in self._catalog.models:

@@ -29,7 +29,7 @@ class BrokenFile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class FileFacts:
     """What a file shows. Pixels; `frames` and `fps` (frames per second) are a video's.
 
     `pixels_sha256` can be computed again from the file alone, however its pixels were compressed: see
@@ -45,7 +45,7 @@ class Picture:
     fps: float | None = None
 
 
-def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Picture]:
+def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, FileFacts]:
     """Return the file of an output, a PNG or an MP4, and what it shows. Raises `BrokenFile`.
 
     A picture that came as a file is decoded and encoded as a new PNG. A video that came as a file is not re-encoded:
@@ -82,7 +82,7 @@ def encode(rendered: Rendered, kind: Kind, origin: Origin) -> tuple[bytes, Pictu
             raise BrokenFile(f"A {type(rendered).__name__} is no {kind}.")
 
 
-def read(content: bytes, kind: Kind) -> Picture:
+def read(content: bytes, kind: Kind) -> FileFacts:
     """Decode a whole PNG or MP4. Raises `BrokenFile`."""
     try:
         media = probe(content)
@@ -92,12 +92,12 @@ def read(content: bytes, kind: Kind) -> Picture:
         raise BrokenFile(f"These {len(content)} bytes are no {NAMES[kind]} but {media.media_type}.")
     if media.pixels_sha256 is None:
         raise BrokenFile("The video's format of pixels cannot be read; it has to be yuv420p.")
-    return Picture(media.media_type, media.width, media.height, media.pixels_sha256, media.frames, media.fps)
+    return FileFacts(media.media_type, media.width, media.height, media.pixels_sha256, media.frames, media.fps)
 
 
-def picture_of(image: Image.Image) -> Picture:
+def picture_of(image: Image.Image) -> FileFacts:
     """Return what a PNG of this image shows."""
-    return Picture("image/png", image.width, image.height, picture_sha256(image.convert("RGB")))
+    return FileFacts("image/png", image.width, image.height, picture_sha256(image.convert("RGB")))
 
 
 def encode_png(image: Image.Image, origin: Origin) -> bytes:

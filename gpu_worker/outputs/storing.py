@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from domain.recipes.recipe import asset_id
 from gpu_worker.engines import Rendered
-from gpu_worker.outputs.encode import BrokenFile, Origin, Picture, encode, read
+from gpu_worker.outputs.encode import BrokenFile, FileFacts, Origin, encode, read
 from services.crash_points import Point, reached
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.messaging.wire import Output, WorkOrder
@@ -29,7 +29,7 @@ class Stored:
 
     sha256: str
     bytes: int
-    picture: Picture
+    picture: FileFacts
     store_ms: int
 
 

@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 from services.bundle.census import Census, NamedFile, Unfit
 from services.bundle.contents import SQL, Contents, commits, decoded, everything, of_one
 from services.bundle.errors import FileExists, FileLost, FileUnusable, LedgerUnfit
-from services.bundle.layout import EVENTS, FILES, MANIFEST, SEAL_BYTES, Line, Manifest, line_of, seal
+from services.bundle.layout import EVENTS, FILES, MANIFEST, SEAL_BYTES, EventLine, Manifest, line_of, seal
 from services.database import Database
 from services.files.blobs import BlobMissing, Blobs
 from services.ledger.flusher import NewEvent
@@ -31,7 +31,7 @@ Told = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExportRequest:
     """What to export: the job or batch `id`, or everything (None), including unfinished jobs if `unfinished`.
 
     `darkroom` is the exporting version, `now` the time of the export.
@@ -43,7 +43,7 @@ class Asked:
     unfinished: bool = False
 
 
-def export(database: Database, blobs: Blobs, asked: Asked, file: Path, *, force: bool, told: Told) -> Manifest:
+def export(database: Database, blobs: Blobs, asked: ExportRequest, file: Path, *, force: bool, told: Told) -> Manifest:
     """Write the bundle to `file`, completely or not at all. Replaces an existing file only with `force`.
 
     Reads one snapshot while the services keep running. Raises `BundleRefused`, `Unavailable` and
@@ -129,7 +129,7 @@ def _write_events(
                     f"The event at position {position} {reason}, so there is no bundle of it. Run `darkroom verify`."
                 ) from None
             commit += begins
-            lines.write(line_of(Line(commit, stored)))
+            lines.write(line_of(EventLine(commit, stored)))
             told("events written", census.events, count)
     census.finish()
     return census, commit

@@ -23,7 +23,7 @@ from services.bundle.census import NAMING, Census, NamedFile, Role
 from services.bundle.contents import SQL, STREAMS_AT_ONCE
 from services.bundle.errors import BundleConflict, BundleDamaged, FileLost
 from services.bundle.export import Told
-from services.bundle.layout import EMPTY, Line, Manifest, chained, checksum
+from services.bundle.layout import EMPTY, EventLine, Manifest, chained, checksum
 from services.bundle.reading import Bundle, opened
 from services.crash_points import Point, reached
 from services.database import Database
@@ -158,7 +158,7 @@ def _not_there(connection: Connection[TupleRow], group: Group) -> Group:
     return [[event for event in commit if (event.stream_id, event.version) not in there] for commit in group]
 
 
-def _groups(lines: Iterable[Line]) -> Iterator[Group]:
+def _groups(lines: Iterable[EventLine]) -> Iterator[Group]:
     """Whole commits, as many as fit in one group."""
     group: Group = []
     events, size = 0, 0

@@ -87,14 +87,14 @@ LINE: Final = TypeAdapter(_Fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EventLine:
     """An event of a bundle. Events with the same `commit`, counted from 1, are committed together again."""
 
     commit: int
     event: NewEvent
 
 
-def line_of(line: Line) -> bytes:
+def line_of(line: EventLine) -> bytes:
     """A line of `events.jsonl`. Raises `UnicodeDecodeError` if the state is not text."""
     event = line.event
     fields = {
@@ -107,13 +107,13 @@ def line_of(line: Line) -> bytes:
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def read_line(text: bytes, number: int) -> Line:
+def read_line(text: bytes, number: int) -> EventLine:
     """The event of a line; `number` counts from 1. Raises `BundleDamaged`."""
     try:
         line = LINE.validate_json(text)
     except ValueError:
         raise BundleDamaged(f"Line {number} of {EVENTS} in the bundle is no event.") from None
-    return Line(line["commit"], NewEvent(line["stream"], line["version"], line["topic"], line["state"].encode()))
+    return EventLine(line["commit"], NewEvent(line["stream"], line["version"], line["topic"], line["state"].encode()))
 
 
 EMPTY: Final = bytes(32)

@@ -28,7 +28,7 @@ from services.bundle.layout import (
     LINE_BYTES_MAX,
     MANIFEST,
     VERSION,
-    Line,
+    EventLine,
     Manifest,
     read_line,
     require_seal,
@@ -65,7 +65,7 @@ class Bundle:
         names = (name for name in self._entries if name.startswith(FILES))
         return {name.removeprefix(FILES): self._entries[name].file_size for name in names}
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[EventLine]:
         """The events in order, by commits counted from 1."""
         commit, events, size = 0, 0, 0
         for number, text in enumerate(self._texts(), start=1):
@@ -112,7 +112,7 @@ class Bundle:
         self._require_manifest(census, commits)
         return census
 
-    def _decoded(self, number: int, line: Line) -> Recorded:
+    def _decoded(self, number: int, line: EventLine) -> Recorded:
         event = line.event
         recorded = MAPPER.read(number, event.stream_id, event.version, event.topic, event.state)
         if isinstance(recorded, Recorded):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from services.embedded.user import User
+from services.embedded.user import ChildUser
 
 LOG_BYTES_MAX = 16 * 1024**2  # then it becomes NAME.log.1 and replaces the older one: two files bound the logs' size
 TAIL_BYTES = 16 * 1024
@@ -33,7 +33,7 @@ class Child:
         log: Path,
         *,
         death_signal: signal.Signals,
-        user: User | None = None,
+        user: ChildUser | None = None,
         environment: Mapping[str, str] | None = None,
         in_turn: bool = False,
     ) -> None:

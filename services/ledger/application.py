@@ -94,7 +94,7 @@ class JobExecuted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Instruction:
     """A command on a job."""
 
     job_id: UUID
@@ -106,7 +106,7 @@ class Asked:
 class _Planned:
     """The planned changes of a command to a job as it was loaded."""
 
-    asked: Asked
+    asked: Instruction
     loaded: Loaded
     decision: Decision
     after: Generation
@@ -150,7 +150,7 @@ class Ledger(LedgerReader, Application[UUID]):
                 lambda: self._decide_job(job_id, command, context, self._load(job_id)),
             )
 
-    def execute_each(self, asked: Sequence[Asked]) -> list[JobExecuted | Exception]:
+    def execute_each(self, asked: Sequence[Instruction]) -> list[JobExecuted | Exception]:
         """Execute many commands, most of them with one read and one group commit.
 
         A command that fails yields its exception. Raises `Unavailable` for all. The others run one by one; once one of
@@ -252,7 +252,7 @@ class Ledger(LedgerReader, Application[UUID]):
             return None
         return executed if executed.decision else None
 
-    def _execute_together(self, asked: Sequence[Asked]) -> dict[int, JobExecuted | Exception]:
+    def _execute_together(self, asked: Sequence[Instruction]) -> dict[int, JobExecuted | Exception]:
         """Results by index in `asked`: of jobs with one command that appended something."""
         firsts = {one.job_id: number for number, one in reversed(list(enumerate(asked)))}
         remembered = {job_id: self._recent.get(job_id) for job_id in firsts}
@@ -290,14 +290,14 @@ class Ledger(LedgerReader, Application[UUID]):
             if isinstance(verdict, Receipt) and not verdict.repeated
         }
 
-    def _outcome(self, one: Asked) -> JobExecuted | Exception:
+    def _outcome(self, one: Instruction) -> JobExecuted | Exception:
         try:
             return self.execute(one.job_id, one.command, one.context)
         except Exception as error:
             return error
 
     def _decide_job(self, job_id: UUID, command: JobCommand, context: Context, loaded: Loaded) -> JobExecuted:
-        plan = self._plan(Asked(job_id, command, context), loaded)
+        plan = self._plan(Instruction(job_id, command, context), loaded)
         if plan is None:
             return JobExecuted(loaded.generation, Decision(), loaded.position)
         receipt = self._given.write(plan.commit)
@@ -305,7 +305,7 @@ class Ledger(LedgerReader, Application[UUID]):
             return self._served(job_id, command, plan.decision, receipt)
         return self._landed(plan, receipt)
 
-    def _plan(self, asked: Asked, loaded: Loaded) -> _Planned | None:
+    def _plan(self, asked: Instruction, loaded: Loaded) -> _Planned | None:
         """Decide; None if there is nothing to append."""
         generation = loaded.generation
         if not isinstance(asked.command, SubmitJob):

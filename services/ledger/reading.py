@@ -174,7 +174,7 @@ class LedgerReader:
                     raise NotFound("job", job_id)
                 job = jobs.evolve(job, cast("JobEvent", one.event))
             else:
-                before = assets.get(one.stream_id, assets_of.Unknown())
+                before = assets.get(one.stream_id, assets_of.UnknownAsset())
                 assets[one.stream_id] = assets_of.evolve(before, cast("AssetEvent", one.event))
         folded = tuple(assets[each] for each in asset_ids if each in assets)
         versions = {one.stream_id: one.version for one in recorded}

@@ -57,7 +57,7 @@ STATUS: Final = "Status"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class BroadcastMessage:
     """An event as it is broadcast. `without_state`: its content is left out, so that later events are not blocked.
 
     That happens to damaged events and to those that NATS would refuse.
@@ -69,7 +69,7 @@ class Message:
     is_damaged: bool = False
 
 
-def message_of(event: RawEvent, bytes_max: int) -> Message:
+def message_of(event: RawEvent, bytes_max: int) -> BroadcastMessage:
     """The message for an event, at most `bytes_max` bytes."""
     try:
         owner, is_damaged = str(orjson.loads(event.state)["meta"]["owner"]), False
@@ -78,8 +78,8 @@ def message_of(event: RawEvent, bytes_max: int) -> Message:
     subject = ledger_subject(owner if OWNER.fullmatch(owner) else NOBODY, _name_in_subject(event.topic))
     whole = b"" if is_damaged else _payload(event, orjson.Fragment(event.state))
     if whole and len(whole) <= bytes_max:
-        return Message(subject, whole)
-    return Message(subject, _payload(event, None), without_state=True, is_damaged=is_damaged)
+        return BroadcastMessage(subject, whole)
+    return BroadcastMessage(subject, _payload(event, None), without_state=True, is_damaged=is_damaged)
 
 
 def message_bytes_max(broker: Broker, info: StreamInfo) -> int:

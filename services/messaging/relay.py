@@ -19,7 +19,7 @@ from services.crash_points import Point, reached
 from services.ledger import Ledger, RawEvent
 from services.messaging.broker import Broker, ledger_stream
 from services.messaging.follower import OutOfStep, follow
-from services.messaging.ledger_stream import Comparison, Message, message_bytes_max, message_of, why_incomplete
+from services.messaging.ledger_stream import BroadcastMessage, Comparison, message_bytes_max, message_of, why_incomplete
 from services.messaging.wire import LEDGER_STREAM
 from services.observability import progress
 from services.observability.metrics import LEDGER_STREAM_REFILLS, RELAY_POSITION
@@ -147,7 +147,7 @@ class Relay:
             position = event.position
 
 
-def _say_what_is_left_out(message: Message, event: RawEvent, bytes_max: int) -> None:
+def _say_what_is_left_out(message: BroadcastMessage, event: RawEvent, bytes_max: int) -> None:
     why = (
         f"{event.topic} cannot be read; run `darkroom verify`"
         if message.is_damaged

@@ -51,7 +51,7 @@ DISK_FREE_BYTES_MIN: Final = 32 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
+class ServiceReport:
     """The last report of a service. Seconds; `waits_s` is None unless it waits."""
 
     process: str
@@ -64,11 +64,11 @@ class Reported:
     facts: dict[str, Any]
 
 
-def reported(facts: Facts) -> dict[str, list[Reported]]:
+def reported(facts: Facts) -> dict[str, list[ServiceReport]]:
     """Reports by service, the latest first."""
-    found: dict[str, list[Reported]] = defaultdict(list)
+    found: dict[str, list[ServiceReport]] = defaultdict(list)
     for service, *values in facts.rows(SQL["services"]):
-        found[service].append(Reported(*values))
+        found[service].append(ServiceReport(*values))
     return found
 
 

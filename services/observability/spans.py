@@ -61,7 +61,7 @@ def first_span_of(job_id: UUID) -> int:
     return int.from_bytes(hashlib.sha256(job_id.bytes).digest()[:8]) or 1
 
 
-class Given(RandomIdGenerator):
+class GivenIds(RandomIdGenerator):
     """Random ids, except for spans with a given id."""
 
     def generate_trace_id(self) -> int:
@@ -90,7 +90,7 @@ class Spans:
         self._provider = TracerProvider(
             resource=Resource.create(name),
             sampler=ParentBased(self._ratio),
-            id_generator=Given(),
+            id_generator=GivenIds(),
             shutdown_on_exit=False,
         )
         self._exporter = OTLPSpanExporter(timeout=EXPORT_S_MAX)

@@ -18,7 +18,7 @@ from uuid import UUID
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from domain.aggregates.asset import Unknown
+from domain.aggregates.asset import UnknownAsset
 from domain.aggregates.generation import Generation, pending_indexes
 from domain.aggregates.job import Waiting, past_deadline
 from domain.errors import NotFound
@@ -264,7 +264,7 @@ def order_for(job_id: UUID, generation: Generation, attempt: int, now: datetime)
             provider_id=handed_over[index].provider_id if index in handed_over else None,
         )
         for index, asset in reservations.items()
-        if not isinstance(asset, Unknown)
+        if not isinstance(asset, UnknownAsset)
     )
     return WorkOrder(
         job_id=job_id,

@@ -58,7 +58,7 @@ query."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class HoldRow:
     """A pool or a worker that takes no further job."""
 
     kind: Literal["pool", "worker"]
@@ -117,9 +117,9 @@ class PoolRow:
         self.last_seen_at, self.held_since = _utc(self.last_seen_at), _utc(self.held_since)
 
 
-def read_holds(connection: Connection[TupleRow]) -> list[Hold]:
+def read_holds(connection: Connection[TupleRow]) -> list[HoldRow]:
     """All holds."""
-    return _rows(connection, Hold, SQL["holds"], {})
+    return _rows(connection, HoldRow, SQL["holds"], {})
 
 
 def read_workers(connection: Connection[TupleRow], lease_s: float = LEASE_S) -> list[WorkerRow]:

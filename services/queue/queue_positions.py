@@ -28,7 +28,7 @@ AHEAD_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueuePosition:
     """The place of a waiting job, from 1, and the expected seconds of each job ahead of it.
 
     `is_due`: it could start now; otherwise it waits for its next attempt.
@@ -54,7 +54,7 @@ HandedOut = Mapping[str, Sequence[tuple[UUID, int]]]
 
 def places_in_queue(
     connection: Connection[TupleRow], job_ids: Sequence[UUID], handed_out: HandedOut = MappingProxyType({})
-) -> dict[UUID, Standing]:
+) -> dict[UUID, QueuePosition]:
     """The place of each waiting job in its pool; jobs that do not wait are left out.
 
     Dispatched jobs come first, then due jobs in the order of the dispatcher; a job that waits for its next attempt is
@@ -63,7 +63,7 @@ def places_in_queue(
     is ignored.
     """
     found = connection.execute(SQL["asked"], (list(job_ids),), prepare=True).fetchall() if job_ids else []
-    places: dict[UUID, Standing] = {}
+    places: dict[UUID, QueuePosition] = {}
     for pool, asked in groupby(map(_Asked._make, found), lambda job: job.pool):
         jobs = list(asked)
         handed = _handed_out(connection, pool, handed_out.get(pool, ()))
@@ -94,7 +94,7 @@ def _places_of(
     handed: Mapping[tuple[UUID, int], float],
     *,
     due: bool,
-) -> dict[UUID, Standing]:
+) -> dict[UUID, QueuePosition]:
     if not jobs:
         return {}
     backlog = read_backlog(connection, pool, list(handed), due=due, depth=FRONT, held_too=True)
@@ -110,7 +110,7 @@ def _places_of(
     waiting = sum(line.waiting for line in backlog.lines)
     mean_s = sum(line.waiting_s for line in backlog.lines) / waiting if waiting else 0.0
     return {
-        job.job_id: Standing(places[job.job_id], _ahead_of(places[job.job_id], costs, mean_s), due)
+        job.job_id: QueuePosition(places[job.job_id], _ahead_of(places[job.job_id], costs, mean_s), due)
         for job in jobs
         if job.job_id in places
     }

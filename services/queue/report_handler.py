@@ -31,7 +31,7 @@ from projections.arrays import int4s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable, WritesStopped
-from services.ledger import Asked, Context, JobExecuted, Ledger
+from services.ledger import Context, Instruction, JobExecuted, Ledger
 from services.messaging.broker import Broker
 from services.messaging.wire import (
     ANY_REPORT,
@@ -77,7 +77,7 @@ class Said:
     worker: str
 
 
-class Recorder:
+class ReportHandler:
     """Several may run: each report goes to one of them."""
 
     def __init__(self, database: Database, ledger: Ledger, broker: Broker, lease_s: float) -> None:
@@ -111,7 +111,9 @@ class Recorder:
         """Record several reports, none a heartbeat, with one read, one group commit and one update of the leases."""
         held = self._holds.now() if any(isinstance(one.report, StartedReport) for one in said) else NOTHING_HELD
         asked = [
-            Asked(one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker))
+            Instruction(
+                one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker)
+            )
             for one in said
         ]
         try:

@@ -17,7 +17,7 @@ from domain.envelope import Recorded
 from domain.events import JobCanceled, JobQueued
 from projections.sql import load
 from services.database import Database, Unavailable
-from services.ledger import Asked, Context, Ledger
+from services.ledger import Context, Instruction, Ledger
 from services.users import ADMIN
 
 SQL = load("unfinished.sql", "services.queue")
@@ -38,7 +38,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Canceled:
+class CanceledJobs:
     """Number of waiting jobs canceled now, and of running ones asked to stop now or before.
 
     `failed` maps the id of a job that could not be canceled to the reason, such as an event of a newer version.
@@ -59,7 +59,7 @@ def count(database: Database, ledger: Ledger, owner: str) -> Unfinished:
     return Unfinished(waiting, running)
 
 
-def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[], datetime]) -> Canceled:
+def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[], datetime]) -> CanceledJobs:
     """Cancel the owner's jobs as the administrator: waiting ones immediately; running ones are asked to stop.
 
     The worker of a running job learns of it with its next heartbeat. Safe to repeat. Raises `Unavailable`.
@@ -67,7 +67,7 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
     position, _, _ = _counted(database, owner)
     canceled, running, failed = 0, set[UUID](), dict[UUID, Exception]()
     for page in chain(_in_view(database, owner), _newer(ledger, owner, position)):
-        asked = [Asked(job_id, CancelJob(now()), Context(ADMIN, owner)) for job_id in page]
+        asked = [Instruction(job_id, CancelJob(now()), Context(ADMIN, owner)) for job_id in page]
         for job_id, outcome in zip(page, ledger.execute_each(asked), strict=True):
             if isinstance(outcome, Unavailable):
                 raise outcome
@@ -77,7 +77,7 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
                 canceled += 1
             elif isinstance(outcome.generation.job, Running):
                 running.add(job_id)
-    return Canceled(canceled, len(running), failed)
+    return CanceledJobs(canceled, len(running), failed)
 
 
 def _counted(database: Database, owner: str) -> tuple[int, int, int]:

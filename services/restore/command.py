@@ -27,7 +27,7 @@ from services.restore.epochs import stop_writes, stopped_reason
 from services.restore.lost import Lost, find_lost, save
 from services.restore.restoring import (
     SQL,
-    Plan,
+    RestorePlan,
     RestoreRefused,
     end_others,
     head_of,
@@ -46,7 +46,7 @@ WORKING: Final = "darkroom restored is at work. Writes are stopped; run `darkroo
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class FilesReport:
     """Files of the object store, by path.
 
     `adopted`: named by lost events, with the hash from these, and now expected by the ledger. `unnamed`: present, but
@@ -59,13 +59,13 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RestoreReport:
     """What was done, or would be done. `epoch` None: nothing was changed. `saved` is the file with the lost events."""
 
-    plan: Plan | None
+    plan: RestorePlan | None
     epoch: UUID | None
     saved: Path | None
-    files: Files | None
+    files: FilesReport | None
 
     def document(self) -> dict[str, Any]:
         """The report as JSON."""
@@ -92,7 +92,7 @@ class Report:
 
 def restored(
     dsn: str, nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool, dry_run: bool
-) -> Report:
+) -> RestoreReport:
     """Find the events that the ledger lost, restore or discard them, and allow writes again. Safe to repeat.
 
     `discard` leaves the lost events out; `declare` begins an epoch even if nothing differs. Raises `Unavailable`,
@@ -103,8 +103,8 @@ def restored(
             if dry_run:
                 lost = _find(connection, nats_url)
                 if not _is_needed(connection, lost, declare=declare):
-                    return Report(None, None, None, None)
-                return Report(plan_of(connection, lost, discard=discard), None, None, None)
+                    return RestoreReport(None, None, None, None)
+                return RestoreReport(plan_of(connection, lost, discard=discard), None, None, None)
             return _restored(connection, nats_url, blobs, folder / FOLDER, discard=discard, declare=declare)
         except psycopg.errors.InsufficientPrivilege as error:
             raise RestoreRefused(
@@ -115,13 +115,13 @@ def restored(
 
 def _restored(
     connection: Connection[TupleRow], nats_url: str, blobs: Blobs, folder: Path, *, discard: bool, declare: bool
-) -> Report:
+) -> RestoreReport:
     lost = _find(connection, nats_url)
     if is_replaced(connection, lost.made):  # an earlier run died at the very end
         _delete_stream(nats_url)
-        return Report(None, None, None, None)
+        return RestoreReport(None, None, None, None)
     if not _is_needed(connection, lost, declare=declare):
-        return Report(None, None, None, None)
+        return RestoreReport(None, None, None, None)
     stop_writes(connection, WORKING)  # from here on the ledger does not change
     lost = _find(connection, nats_url)
     saved = _saved(lost, folder)
@@ -131,7 +131,7 @@ def _restored(
     if is_replaced(connection, lost.made):
         _delete_stream(nats_url)
     end_others(connection)
-    report = Report(plan, epoch, saved, _files(connection, blobs, lost))
+    report = RestoreReport(plan, epoch, saved, _files(connection, blobs, lost))
     _write_report(folder, report)
     return report
 
@@ -250,7 +250,7 @@ class _Named:
         self._of.setdefault(stream_id, set()).add(path)
 
 
-def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> Files:
+def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> FilesReport:
     """Compare the object store with the files that the ledger names now."""
     now, before = _Named(), _Named()
     for stream_id, topic, state in connection.execute(SQL["files"], binary=True):
@@ -261,7 +261,7 @@ def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> Files:
     named = {*now.there, *now.reserved.values()}
     there = set(blobs.paths())
     adopted = sum(path in named and path in there and _fits(blobs, path, sha) for path, sha in before.there.items())
-    return Files(adopted, sorted(there - named), sorted(path for path in now.there if path not in there))
+    return FilesReport(adopted, sorted(there - named), sorted(path for path in now.there if path not in there))
 
 
 def _fits(blobs: Blobs, path: str, sha256: str) -> bool:
@@ -275,6 +275,6 @@ def _named(event: RawEvent) -> dict[str, Any]:
     return {"position": event.position, "stream": str(event.stream_id), "version": event.version, "type": event.topic}
 
 
-def _write_report(folder: Path, report: Report) -> None:
+def _write_report(folder: Path, report: RestoreReport) -> None:
     file = folder / f"report-{report.epoch}.json"
     file.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")

@@ -40,7 +40,7 @@ REMEDY: Final = "Writes are stopped; run `darkroom restored`."
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class EventIdentity:
     """The fields that identify an event. A flipped bit elsewhere in it is damage, not another history."""
 
     position: int
@@ -50,27 +50,29 @@ class Identity:
     command_id: str | None
 
 
-def identity_of_message(message: RawStreamMsg) -> Identity | None:
+def identity_of_message(message: RawStreamMsg) -> EventIdentity | None:
     """The identity of a message of LEDGER; None if it is damaged."""
     try:
         told = orjson.loads(message.data or b"")
         state = told["state"]
         command_id = None if state is None else str(state["meta"]["command_id"])
-        return Identity(int(told["position"]), str(told["stream"]), int(told["version"]), told["topic"], command_id)
+        return EventIdentity(
+            int(told["position"]), str(told["stream"]), int(told["version"]), told["topic"], command_id
+        )
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def identity_of_event(event: RawEvent) -> Identity:
+def identity_of_event(event: RawEvent) -> EventIdentity:
     """The identity of an event of the ledger."""
     try:
         command_id: str | None = str(orjson.loads(event.state)["meta"]["command_id"])
     except (KeyError, TypeError, ValueError):
         command_id = None
-    return Identity(event.position, str(event.stream_id), event.version, event.topic, command_id)
+    return EventIdentity(event.position, str(event.stream_id), event.version, event.topic, command_id)
 
 
-def is_same(ours: Identity, theirs: Identity) -> bool:
+def is_same(ours: EventIdentity, theirs: EventIdentity) -> bool:
     """Whether both are the same event. An event without a readable state is identified by its place in its stream."""
     if None in {ours.command_id, theirs.command_id}:
         return (ours.position, ours.stream, ours.version, ours.topic) == (
@@ -82,7 +84,7 @@ def is_same(ours: Identity, theirs: Identity) -> bool:
     return ours == theirs
 
 
-async def last_readable(broker: Broker, last: int) -> Identity | None:
+async def last_readable(broker: Broker, last: int) -> EventIdentity | None:
     """The last message of LEDGER at or before `last` that can be identified; None if there is none nearby.
 
     Also None for a NATS user without permission to read LEDGER: then only its length is compared.
@@ -96,7 +98,7 @@ async def last_readable(broker: Broker, last: int) -> Identity | None:
     return None
 
 
-async def identity_at(jetstream: JetStreamContext, sequence: int) -> Identity | None:
+async def identity_at(jetstream: JetStreamContext, sequence: int) -> EventIdentity | None:
     """The message of LEDGER at a sequence; None if it is missing or damaged."""
     try:
         return identity_of_message(await jetstream.get_msg(LEDGER_STREAM, sequence))
@@ -110,7 +112,7 @@ class Incarnation:
     def __init__(self, ledger: Ledger, broker: Broker) -> None:
         self._ledger = ledger
         self._broker = broker
-        self._known: Identity | None = None
+        self._known: EventIdentity | None = None
         self._made: str | None = None
         self._stamped: str | None = None
 
@@ -147,7 +149,7 @@ class Incarnation:
         """The end of the stream is unknown; it will be read again."""
         self._known = None
 
-    async def _last_of(self, info: StreamInfo) -> Identity | None:
+    async def _last_of(self, info: StreamInfo) -> EventIdentity | None:
         """The last message of the stream; None if it is empty. Read unless this relay sent it."""
         last, made = info.state.last_seq, str(info.created)
         if made != self._made:

@@ -61,7 +61,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Plan:
+class RestorePlan:
     """What a restore would do. `back` are events to append, in order; `left_out` the others."""
 
     how: How
@@ -93,17 +93,17 @@ def is_replaced(connection: Connection[TupleRow], made: str | None) -> bool:
     return made is not None and row is not None and bool(row[0])
 
 
-def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> Plan:
+def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> RestorePlan:
     """Decide what to do with the lost events, for the ledger as it is now."""
     head = head_of(connection)
     if head == lost.shared and lost.is_whole and not discard:
         how: How = "taken_back" if lost.events else "declared"
-        plan = Plan(how, lost.shared, head, lost.count, lost.events, ())
+        plan = RestorePlan(how, lost.shared, head, lost.count, lost.events, ())
     else:
         back, left_out = _sorted_out(connection, lost, discard=discard)
         count = lost.count
         how = "declared" if not count else "discarded" if discard else "merged"
-        plan = Plan(how, lost.shared, head, count, back, left_out)
+        plan = RestorePlan(how, lost.shared, head, count, back, left_out)
     for recorded in _readable(plan.left_out):
         if isinstance(recorded.event, JobHandedOver):
             order = recorded.event
@@ -116,7 +116,7 @@ def plan_of(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> P
     return plan
 
 
-def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> tuple[Plan, UUID]:
+def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> tuple[RestorePlan, UUID]:
     """Start the ledger's next epoch: one transaction, all or nothing. Returns what was done, and the epoch.
 
     Raises `RestoreRefused`, and the error of Postgres for a user who does not own the ledger.
@@ -192,7 +192,7 @@ def _sorted_out(
     return back, [event for event in lost.events if _correlation_of(event) not in fitting]
 
 
-def _append(connection: Connection[TupleRow], plan: Plan) -> None:
+def _append(connection: Connection[TupleRow], plan: RestorePlan) -> None:
     """Raises `RestoreRefused` if an event does not get the expected position."""
     expected = plan.head
     for commits in _groups(_commits(plan.back)):
@@ -242,7 +242,7 @@ def _keep_keys(connection: Connection[TupleRow], lost: Lost) -> None:
             connection.execute(SQL["key_revoked"], {"key_id": event.key_id, "at": at})
 
 
-def _keep_epochs(connection: Connection[TupleRow], plan: Plan) -> None:
+def _keep_epochs(connection: Connection[TupleRow], plan: RestorePlan) -> None:
     """Add the epochs that the backup did not know: clients hold event ids of them."""
     if plan.how != "taken_back":
         return  # otherwise none of their events kept their positions
@@ -253,7 +253,7 @@ def _keep_epochs(connection: Connection[TupleRow], plan: Plan) -> None:
             connection.execute(SQL["keep_epoch"], row)
 
 
-def _tell(connection: Connection[TupleRow], plan: Plan, epoch: UUID) -> None:
+def _tell(connection: Connection[TupleRow], plan: RestorePlan, epoch: UUID) -> None:
     """Append the transaction's last event, which describes the restore."""
     shared = plan.shared + len(plan.back) if plan.how == "taken_back" else plan.shared
     restored = LedgerRestored(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.local_workers import Group, WorkersInvalid, gpus_here, groups_of, planned
+from api.local_workers import WorkerGroup, WorkersInvalid, gpus_here, groups_of, planned
 from api.up import worker_environment
 from services.settings import Settings
 
@@ -17,15 +17,15 @@ POOLS = ("sdxl", "wan")
     [
         ("none", []),
         (" none ", []),
-        ("sdxl", [Group(("sdxl",))]),
-        ("sdxl,wan", [Group(("sdxl", "wan"))]),
-        ("wan, sdxl,wan,", [Group(("wan", "sdxl"))]),
-        ("sdxl*2", [Group(("sdxl",), 2)]),
-        ("sdxl,wan * 3", [Group(("sdxl", "wan"), 3)]),
-        ("sdxl*2+wan", [Group(("sdxl",), 2), Group(("wan",))]),
+        ("sdxl", [WorkerGroup(("sdxl",))]),
+        ("sdxl,wan", [WorkerGroup(("sdxl", "wan"))]),
+        ("wan, sdxl,wan,", [WorkerGroup(("wan", "sdxl"))]),
+        ("sdxl*2", [WorkerGroup(("sdxl",), 2)]),
+        ("sdxl,wan * 3", [WorkerGroup(("sdxl", "wan"), 3)]),
+        ("sdxl*2+wan", [WorkerGroup(("sdxl",), 2), WorkerGroup(("wan",))]),
     ],
 )
-def test_a_value_names_groups_of_workers(text: str, groups: list[Group]) -> None:
+def test_a_value_names_groups_of_workers(text: str, groups: list[WorkerGroup]) -> None:
     assert groups_of(text, POOLS) == groups
 
 
@@ -38,16 +38,16 @@ def test_what_cannot_be_understood_is_refused_with_what_can_be(text: str) -> Non
 
 
 def test_one_worker_sees_every_gpu_and_keeps_the_name_it_was_given() -> None:
-    (worker,) = planned([Group(("sdxl", "wan"))], [], "studio")
+    (worker,) = planned([WorkerGroup(("sdxl", "wan"))], [], "studio")
     assert (worker.name, worker.pools, worker.gpu, worker.log) == ("studio", "sdxl,wan", None, "worker.log")
     assert worker.environment() == {"DARKROOM_POOLS": "sdxl,wan", "DARKROOM_WORKER_NAME": "studio"}
-    (alone,) = planned([Group(("sdxl",))], ["GPU-a"])
+    (alone,) = planned([WorkerGroup(("sdxl",))], ["GPU-a"])
     assert alone.gpu is None
-    assert alone.name == planned([Group(("sdxl",))], [])[0].name  # as after a restart
+    assert alone.name == planned([WorkerGroup(("sdxl",))], [])[0].name  # as after a restart
 
 
 def test_with_several_gpus_each_has_a_worker_of_its_own() -> None:
-    plan = planned([Group(("sdxl", "wan"))], ["GPU-a", "GPU-b", "GPU-c"], "studio")
+    plan = planned([WorkerGroup(("sdxl", "wan"))], ["GPU-a", "GPU-b", "GPU-c"], "studio")
     assert [(one.name, one.gpu, one.log) for one in plan] == [
         ("studio-1", "GPU-a", "worker.log"),
         ("studio-2", "GPU-b", "worker-2.log"),
@@ -57,10 +57,10 @@ def test_with_several_gpus_each_has_a_worker_of_its_own() -> None:
 
 
 def test_a_number_is_exact_and_its_workers_take_gpus_in_turn() -> None:
-    plan = planned([Group(("sdxl",), 3), Group(("wan",), 1)], ["0", "1"])
+    plan = planned([WorkerGroup(("sdxl",), 3), WorkerGroup(("wan",), 1)], ["0", "1"])
     assert [(one.pools, one.gpu) for one in plan] == [("sdxl", "0"), ("sdxl", "1"), ("sdxl", "0"), ("wan", "1")]
     assert len({one.name for one in plan}) == 4
-    assert [one.gpu for one in planned([Group(("sdxl",), 2)], [])] == [None, None]
+    assert [one.gpu for one in planned([WorkerGroup(("sdxl",), 2)], [])] == [None, None]
 
 
 def test_gpus_are_those_that_may_be_seen() -> None:

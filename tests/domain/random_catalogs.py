@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from api.http.idempotency import Asked
+from api.http.idempotency import RequestContext
 from api.jobs.submission import (
     Given,
     submission_of,
@@ -16,7 +16,7 @@ from domain.aggregates import generation as generations
 from domain.aggregates.generation import Generation
 from domain.commands import SubmitJob
 from domain.recipes.catalog import Catalog, JobType
-from domain.recipes.inputs import Inputs
+from domain.recipes.inputs import FormInputs
 from domain.recipes.params import Param
 from domain.recipes.recipe import SEED_MAX, InputFile, Kind, ParamValue
 from domain.recipes.reuse import inputs_of
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 NAMES: Final = [f"p{number}" for number in range(7)]
 SIZES: Final[Json] = {name: {"type": "integer", "minimum": 64, "maximum": 512} for name in ("width", "height")}
-ASKED: Final = Asked(OWNER, NOW, None, None)
+ASKED: Final = RequestContext(OWNER, NOW, None, None)
 VALUES: Final[Mapping[str, st.SearchStrategy[ParamValue]]] = {
     "integer": st.integers(1, 4),
     "number": st.sampled_from([1.0, 1.5, 2.25, 4.0]),
@@ -118,7 +118,7 @@ class Submitted:
         (queued,) = generations.decide(self.command, Generation()).job
         return queued.model_dump(mode="json")
 
-    def inputs(self, today: Catalog | None = None, **unusable: str) -> Inputs:
+    def inputs(self, today: Catalog | None = None, **unusable: str) -> FormInputs:
         """The inputs under the catalog of today: the same unless another one is given."""
         return inputs_of(self.stored(), today or self.catalog, unusable)
 

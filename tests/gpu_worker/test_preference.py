@@ -5,10 +5,10 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_worker.model_affinity import LOOKED_AT_MAX, PASSED_OVER_MAX, WAITED_S_MAX, Waiting, preferred
+from gpu_worker.model_affinity import LOOKED_AT_MAX, PASSED_OVER_MAX, WAITED_S_MAX, WaitingOrder, preferred
 
 WAITING = st.builds(
-    Waiting,
+    WaitingOrder,
     model=st.sampled_from("abc"),
     waited_s=st.floats(0, 2 * WAITED_S_MAX),
     passed_over=st.integers(0, PASSED_OVER_MAX + 1),
@@ -16,7 +16,7 @@ WAITING = st.builds(
 
 
 @given(orders=st.lists(WAITING, max_size=8), loaded=st.sets(st.sampled_from("abc")))
-def test_the_first_that_is_due_or_loaded_is_taken(orders: list[Waiting], loaded: set[str]) -> None:
+def test_the_first_that_is_due_or_loaded_is_taken(orders: list[WaitingOrder], loaded: set[str]) -> None:
     index = preferred(orders, loaded.__contains__)
     passed = orders if index is None else orders[:index]
     for order in passed:
@@ -34,7 +34,7 @@ def drained(models: str, loaded: str, job_s: float) -> tuple[list[int], int]:
     """
     queue, passed, taken, loads, now_s = list(range(len(models))), Counter[int](), list[int](), 0, 0.0
     while queue:
-        seen = [Waiting(models[job], now_s, passed[job]) for job in queue[:LOOKED_AT_MAX]]
+        seen = [WaitingOrder(models[job], now_s, passed[job]) for job in queue[:LOOKED_AT_MAX]]
         index = preferred(seen, {loaded}.__contains__)
         for job in queue[:index]:
             passed[job] += 1

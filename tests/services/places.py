@@ -26,7 +26,7 @@ from domain.events import (
 )
 from domain.recipes.recipe import InputFile, Recipe, Task, asset_id
 from projections import ALL
-from services.bundle.export import Asked, Told, export
+from services.bundle.export import ExportRequest, Told, export
 from services.bundle.intake import Imported, take_in
 from services.bundle.layout import Manifest
 from services.database import Database
@@ -177,7 +177,7 @@ class Place:
 
     def export(self, identifier: UUID | None, file: Path, *, unfinished: bool = False, force: bool = False) -> Manifest:
         """The bundle of a job, a batch or everything."""
-        asked = Asked(identifier, "0.1.0", NOW, unfinished)
+        asked = ExportRequest(identifier, "0.1.0", NOW, unfinished)
         return export(self.database, self.blobs, asked, file, force=force, told=_nobody)
 
     def take_in(self, file: Path, told: Told | None = None) -> Imported:

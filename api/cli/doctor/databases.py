@@ -9,7 +9,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 import projections
-from api.cli.doctor.scene import Fault, Scene, Skipped
+from api.cli.doctor.scene import CheckSkipped, Examination, Fault
 from projections.sql import load
 from services.database import CONNECTING, Unavailable
 from services.migrate import all_migrations
@@ -32,7 +32,7 @@ PASSWORD: Final = ("28P01", "28000")
 NO_DATABASE: Final = "3D000"
 
 
-def postgres_reachable(scene: Scene) -> None:
+def postgres_reachable(scene: Examination) -> None:
     """Postgres answers, lets us in, and is new enough."""
     with _opened(scene) as connection:
         ((version, _),) = connection.execute(SQL["server"]).fetchall()
@@ -40,7 +40,7 @@ def postgres_reachable(scene: Scene) -> None:
         raise Fault(f"Postgres is of version {version // 10_000}; Darkroom needs 18.", "Upgrade the server to 18.")
 
 
-def schema_fits(scene: Scene) -> None:
+def schema_fits(scene: Examination) -> None:
     """The schema is that of this version of Darkroom."""
     with _opened(scene) as connection:
         ((is_migrated,),) = connection.execute(SQL["is_migrated"]).fetchall()
@@ -60,7 +60,7 @@ def schema_fits(scene: Scene) -> None:
         raise Fault("The database was restored without its roles.", "Run: darkroom migrate. docs/backup.md says more.")
 
 
-def ledger_writable(scene: Scene) -> None:
+def ledger_writable(scene: Examination) -> None:
     """Nothing has stopped writes: the ledger is the one that others have seen."""
     with _opened(scene) as connection:
         reason = stopped_reason(connection)
@@ -69,7 +69,7 @@ def ledger_writable(scene: Scene) -> None:
         raise Fault(f"Writes are stopped. {what}", "Run: darkroom restored. docs/backup.md says what it does.")
 
 
-def clocks_agree(scene: Scene) -> None:
+def clocks_agree(scene: Examination) -> None:
     """This machine and Postgres tell about the same time."""
     with _opened(scene) as connection:
         before_s = scene.clock()
@@ -83,7 +83,7 @@ def clocks_agree(scene: Scene) -> None:
         )
 
 
-def api_role_fits(scene: Scene) -> None:
+def api_role_fits(scene: Examination) -> None:
     """The API can read the views of one owner, and of no more than one."""
     given = scene.given.postgres_api_dsn
     dsn = scene.dsn() if given is None else given.get_secret_value()
@@ -101,23 +101,23 @@ def api_role_fits(scene: Scene) -> None:
         )
 
 
-def views_follow(scene: Scene) -> None:
+def views_follow(scene: Examination) -> None:
     """Every view takes what the ledger has, in time."""
     _refuse_findings(scene, (checks.views_follow,))
 
 
-def queue_moves(scene: Scene) -> None:
+def queue_moves(scene: Examination) -> None:
     """No job waits for a worker, or a model, that is not there."""
     _refuse_findings(scene, QUEUE)
 
 
-def services_go_on(scene: Scene) -> None:
+def services_go_on(scene: Examination) -> None:
     """Every service runs, and none waits or hangs; nobody holds a lock that others need."""
     others = [check for check in checks.CHECKS if check not in (checks.views_follow, checks.disk_free, *QUEUE)]
     _refuse_findings(scene, others)
 
 
-def _refuse_findings(scene: Scene, wanted: Sequence[Check]) -> None:
+def _refuse_findings(scene: Examination, wanted: Sequence[Check]) -> None:
     """Raises `Fault` with all that these checks find, as `/readyz` says it."""
     views = {view.name: view.version for view in projections.ALL}
     with _opened(scene) as connection:
@@ -128,8 +128,8 @@ def _refuse_findings(scene: Scene, wanted: Sequence[Check]) -> None:
 
 
 @contextmanager
-def _opened(scene: Scene) -> Iterator[Connection[TupleRow]]:
-    """A connection. Raises `Fault` where there is none to be had, `Skipped` where nothing says to which server."""
+def _opened(scene: Examination) -> Iterator[Connection[TupleRow]]:
+    """A connection. Raises `Fault` where there is none to be had, `CheckSkipped` where nothing says to which server."""
     dsn = scene.dsn()
     try:
         connection = psycopg.connect(dsn, **CONNECTING)
@@ -139,12 +139,14 @@ def _opened(scene: Scene) -> Iterator[Connection[TupleRow]]:
         try:
             yield connection
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
-            raise Skipped("the schema is not that of this version") from None
+            raise CheckSkipped("the schema is not that of this version") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise Skipped(f"the user of DARKROOM_POSTGRES_DSN may not look: {error.diag.message_primary}") from None
+            raise CheckSkipped(
+                f"the user of DARKROOM_POSTGRES_DSN may not look: {error.diag.message_primary}"
+            ) from None
 
 
-def _unreachable(scene: Scene, error: psycopg.OperationalError) -> Fault:
+def _unreachable(scene: Examination, error: psycopg.OperationalError) -> Fault:
     """By what Postgres said. libpq's own words are not repeated: they may hold parts of the connection string."""
     said = str(error)
     refused = ("password authentication failed", "no password supplied", 'role "', "pg_hba.conf")

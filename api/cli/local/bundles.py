@@ -15,7 +15,7 @@ import typer
 
 from api.cli.local.operate import NoDatabase, find_dsn, find_dsn_to_write
 from api.cli.terminal import complain
-from services.bundle.export import Asked, export
+from services.bundle.export import ExportRequest, export
 from services.bundle.intake import take_in
 from services.bundle.layout import Manifest
 from services.database import Database
@@ -30,7 +30,7 @@ def export_to(
     what: str | None, file: Path, data_dir: Path | None, *, unfinished: bool, force: bool, as_json: bool
 ) -> int:
     """Write the bundle of a job, a batch, or (None) of everything."""
-    asked = Asked(None if what is None else _id_of(what), version("darkroom"), datetime.now(UTC), unfinished)
+    asked = ExportRequest(None if what is None else _id_of(what), version("darkroom"), datetime.now(UTC), unfinished)
     with _opened(data_dir) as (database, blobs):
         made = export(database, blobs, asked, file, force=force, told=_Teller(silent=as_json))
     if as_json:

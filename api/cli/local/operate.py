@@ -165,7 +165,7 @@ def restored(data_dir: Path | None, *, discard: bool, declare: bool, dry_run: bo
     return 0
 
 
-def _lines_of(report: restoring.Report, *, dry_run: bool) -> Iterator[str]:
+def _lines_of(report: restoring.RestoreReport, *, dry_run: bool) -> Iterator[str]:
     plan = report.plan
     if plan is None:
         yield "Nothing to do: the stream LEDGER holds what the ledger holds, and writes are not stopped."

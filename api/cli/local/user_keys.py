@@ -19,7 +19,7 @@ from api.http.identity import KNOWN_S
 from services import users
 from services.database import CONNECTING, translated
 from services.queue import unfinished
-from services.queue.unfinished import Canceled, Unfinished
+from services.queue.unfinished import CanceledJobs, Unfinished
 
 
 def add(dsn: str, owner: str) -> int:
@@ -94,7 +94,7 @@ def _kept(owner: str, jobs: Unfinished, to_cancel: str) -> str:
     )
 
 
-def _canceled(owner: str, jobs: Canceled) -> str:
+def _canceled(owner: str, jobs: CanceledJobs) -> str:
     if not jobs.waiting and not jobs.running:
         return f"No job of {owner} had to be canceled."
     return (

@@ -11,7 +11,16 @@ from uuid import uuid4
 
 import httpx
 
-from api.cli.remote.failures import Busy, ClientError, DamagedFile, NoFile, NotSignedIn, NotThere, Rejected, Unreachable
+from api.cli.remote.failures import (
+    ClientError,
+    DamagedFile,
+    NoFile,
+    NotSignedIn,
+    NotThere,
+    Rejected,
+    ServerBusy,
+    Unreachable,
+)
 from api.cli.remote.server_events import ServerEvent, parse_events
 
 Json = dict[str, Any]
@@ -312,7 +321,7 @@ def failure(response: httpx.Response, url: str) -> ClientError:
         case httpx.codes.NOT_FOUND:
             return NotThere(sentence)
         case httpx.codes.SERVICE_UNAVAILABLE:
-            return Busy(f"{sentence} Try again in a moment.")
+            return ServerBusy(f"{sentence} Try again in a moment.")
         case _:
             return Rejected(sentence)
 

@@ -37,7 +37,7 @@ class NotThere(ClientError):
     code = "not_found"
 
 
-class Busy(ClientError):
+class ServerBusy(ClientError):
     """503; asking again later helps."""
 
     code = "unavailable"

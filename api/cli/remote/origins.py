@@ -64,7 +64,7 @@ class GivenFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FileOrigin:
     """The ledger's facts about a file: its job, and the asset.completed of its asset.
 
     `problem` explains missing ones.
@@ -110,7 +110,7 @@ async def show_file(file: Path, find_server: Callable[[], Server], *, as_json: b
     return 0 if pixels == "unchanged" else 1
 
 
-async def find(given: GivenFile, find_server: Callable[[], Server]) -> Finding:
+async def find(given: GivenFile, find_server: Callable[[], Server]) -> FileOrigin:
     """Ask the server for the file's job."""
     try:
         server = find_server()
@@ -118,18 +118,18 @@ async def find(given: GivenFile, find_server: Callable[[], Server]) -> Finding:
             job = await client.job(str(given.job_id))
             events = await client.history(str(given.job_id))
     except NotThere:
-        return Finding(problem=f"{server.url} knows no job {given.job_id}, or none of yours.")
+        return FileOrigin(problem=f"{server.url} knows no job {given.job_id}, or none of yours.")
     except ClientError as error:
-        return Finding(problem=str(error))
+        return FileOrigin(problem=str(error))
     completed = next(
         (one for one in events if one["type"] == "asset.completed" and one["stream"] == str(given.asset_id)), None
     )
     lines = tuple(lines_of(server, client, job, events))
     problem = None if completed else f"the job {given.job_id} has no file of an asset {given.asset_id}."
-    return Finding(job, completed, lines, problem)
+    return FileOrigin(job, completed, lines, problem)
 
 
-def file_lines(given: GivenFile, finding: Finding, pixels: Pixels) -> list[str]:
+def file_lines(given: GivenFile, finding: FileOrigin, pixels: Pixels) -> list[str]:
     """For people: the file, its pixels, and its job; the file's own metadata if the job is not available."""
     lines = [f"file      {printable(given.file)}", f"asset     {given.asset_id}"]
     match pixels:

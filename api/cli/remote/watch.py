@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from api.cli.remote.client import Client
-from api.cli.remote.failures import Busy, ClientError, Unreachable
+from api.cli.remote.failures import ClientError, ServerBusy, Unreachable
 from api.cli.remote.files import Place, outcome
 from api.cli.remote.server_events import ServerEvent
 from api.cli.tables import standing
@@ -195,7 +195,7 @@ async def _ask(client: Client, job_id: str, position: int) -> Json:
     while True:
         try:
             return await client.job(job_id, position=position)
-        except (Unreachable, Busy):
+        except (Unreachable, ServerBusy):
             if loop.time() > deadline:
                 raise
         await asyncio.sleep(POLL_S)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from starlette.types import Scope
 from uvicorn.server import ServerState
 
-from api.http.limits.rates import Line
+from api.http.limits.rates import WaitingLine
 
 IPV6_NETWORK_BITS: Final = 64
 """The prefix that a customer of a provider usually has: its addresses count as one."""
@@ -25,7 +25,7 @@ UNWANTED_BYTES_AT_ONCE: Final = 64 * 1024 * 1024
 next one as soon as it is answered would keep the event loop busy."""
 
 
-class Waiting(Protocol):
+class IdleConnection(Protocol):
     """A connection that can be closed to make room."""
 
     address: str
@@ -42,21 +42,21 @@ class Crowd:
 
     def __init__(self) -> None:
         self._connected: dict[str, int] = {}
-        self._here: set[Waiting] = set()
-        self._waiting: dict[str, dict[Waiting, None]] = {}
-        self.unwanted = Line(UNWANTED_BYTES_PER_S_MAX, UNWANTED_BYTES_AT_ONCE)
+        self._here: set[IdleConnection] = set()
+        self._waiting: dict[str, dict[IdleConnection, None]] = {}
+        self.unwanted = WaitingLine(UNWANTED_BYTES_PER_S_MAX, UNWANTED_BYTES_AT_ONCE)
 
     def of(self, address: str) -> int:
         """The number of connections of the address."""
         return self._connected.get(address, 0)
 
-    def joins(self, connection: Waiting) -> None:
+    def joins(self, connection: IdleConnection) -> None:
         """A new connection."""
         self._connected[connection.address] = self.of(connection.address) + 1
         self._here.add(connection)
         self.waits(connection)
 
-    def waits(self, connection: Waiting) -> None:
+    def waits(self, connection: IdleConnection) -> None:
         """It has no request in work."""
         if connection not in self._here:  # its request ended after it was closed
             return
@@ -64,7 +64,7 @@ class Crowd:
         waiting.pop(connection, None)
         waiting[connection] = None
 
-    def works(self, connection: Waiting) -> None:
+    def works(self, connection: IdleConnection) -> None:
         """It has a request in work."""
         waiting = self._waiting.get(connection.address)
         if waiting is not None:
@@ -72,7 +72,7 @@ class Crowd:
             if not waiting:
                 del self._waiting[connection.address]
 
-    def leaves(self, connection: Waiting) -> None:
+    def leaves(self, connection: IdleConnection) -> None:
         """It is closed."""
         self._here.discard(connection)
         self.works(connection)
@@ -82,7 +82,7 @@ class Crowd:
         else:
             self._connected.pop(connection.address, None)
 
-    def make_room(self, newcomer: Waiting, address: str | None = None) -> bool:
+    def make_room(self, newcomer: IdleConnection, address: str | None = None) -> bool:
         """Close the connection that has waited longest, of `address` or of the one with most; False if none waits."""
         addresses = (
             [address] if address is not None else sorted(self._waiting, key=lambda one: -len(self._waiting[one]))

@@ -48,7 +48,7 @@ class Rates:
         return 0.0 if bucket.tokens >= 1 else (1 - bucket.tokens) / self._per_s
 
 
-class Line:
+class WaitingLine:
     """A line for each name, in which requests that come too often wait. `burst` pass at once, then `per_s`.
 
     Units are what callers count: requests, bytes. Nobody waits longer than `wait_s_max`, and a line is empty that long

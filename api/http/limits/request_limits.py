@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.errors import BodyTooSlow, HeadTooLarge, RateLimited, problem_of
 from api.http.identity import Identity
 from api.http.limits.open_connections import address_of
-from api.http.limits.rates import Line, Rates
+from api.http.limits.rates import Rates, WaitingLine
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Maximum bytes of address and headers; browsers send 2 kB with all their cookies."""
@@ -69,7 +69,7 @@ class BoundedRequests:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._refusals = Line(REFUSALS_PER_S_MAX, REFUSALS_AT_ONCE_MAX, wait_s_max=REFUSAL_WAIT_S_MAX)
+        self._refusals = WaitingLine(REFUSALS_PER_S_MAX, REFUSALS_AT_ONCE_MAX, wait_s_max=REFUSAL_WAIT_S_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     run = TrainingRun(folder, arguments.seed)
     vae = train_autoencoder(run, arguments.autoencoder_steps)
     encoders = train_text_encoders(run, arguments.reading_steps)
-    painter = Painter(run, vae, encoders, arguments.pictures)
+    painter = LearningUNet(run, vae, encoders, arguments.pictures)
     painter.train(arguments.steps, arguments.check_steps)
     save(painter.pipeline(), arguments.out)
     run.log(f"the model is in {arguments.out}")
@@ -97,7 +97,7 @@ def train_text_encoders(run: TrainingRun, steps: int) -> Any:
     return encoders
 
 
-class Painter:
+class LearningUNet:
     """The UNet while it learns, and the running mean of its weights."""
 
     def __init__(self, run: TrainingRun, vae: Any, encoders: Any, pictures: int) -> None:

@@ -102,7 +102,7 @@ class SdxlEngine:
         guidance = Guidance.of(request.references)
         files = self._adapters.files(guidance.adapted)
         scheduler = scheduler_for(self._pipeline.scheduler, request.params)
-        steps, failed, pixels = StepsOfCalls(on_step, canceled), Failed(), request.width * request.height
+        steps, failed, pixels = StepsOfCalls(on_step, canceled), FailedImages(), request.width * request.height
         waiting: Sequence[int] = range(len(request.seeds))
         yield from unread_words(request, self._readers(), reads_negative=self._reads_negative())
         while waiting:
@@ -168,7 +168,7 @@ class SdxlEngine:
 
 
 @dataclass(slots=True)
-class Failed:
+class FailedImages:
     """Images that failed individually; only a successful one shows that the engine itself is not broken."""
 
     errors: dict[int, Exception] = field(default_factory=dict)

@@ -36,7 +36,7 @@ from gpu_worker.engines import (
 from gpu_worker.engines.device_memory import is_out_of_memory
 from gpu_worker.engines.diffusers.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
 from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
-from gpu_worker.engines.diffusers.wan_request import Abilities, Plan, plan_of
+from gpu_worker.engines.diffusers.wan_request import Abilities, WanPlan, plan_of
 from gpu_worker.engines.diffusers.words import Reader, unread_words
 from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_wan, weights_variant
@@ -128,7 +128,9 @@ class WanEngine:
                 yield RenderedVideo(position, plan.joined(frames), plan.fps, render_ms, plan.sound)
             steps.calls_done += 1
 
-    def _make(self, request: RenderRequest, plan: Plan, position: int, steps: StepsOfCalls) -> NDArray[np.uint8] | str:
+    def _make(
+        self, request: RenderRequest, plan: WanPlan, position: int, steps: StepsOfCalls
+    ) -> NDArray[np.uint8] | str:
         """The frames of one pipeline call; or the out-of-memory error as text, which holds no tensors."""
         pipeline = self._from_words if plan.start is None else self._from_picture
         pipeline.scheduler = plan.scheduler()
@@ -157,7 +159,7 @@ class WanEngine:
             return one_line(error)
         return np.asarray((made * 255).round(), dtype=np.uint8)
 
-    def _lowered(self, plan: Plan, error: str) -> MemoryLowered:
+    def _lowered(self, plan: WanPlan, error: str) -> MemoryLowered:
         """Free the memory of the last call and go to the next profile; raises OutOfMemory after the last one."""
         free_memory()
         if not self._profiles_left:

@@ -40,7 +40,7 @@ class Abilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WanPlan:
     """What all outputs of a request have in common. `start` is the first frame, `before` the frames to extend.
 
     `sound` is that of these frames, `losses` warns of parts of the old video that are not kept.
@@ -72,7 +72,7 @@ class Plan:
         return frames if self.before is None else np.concatenate([self.before, frames[1:]])
 
 
-def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
+def plan_of(request: RenderRequest, abilities: Abilities) -> WanPlan:
     """The plan for a request. Raises InvalidRequest.
 
     An image is fitted to the shape of the video. An extended video keeps its size, frame rate and sound.
@@ -96,7 +96,7 @@ def plan_of(request: RenderRequest, abilities: Abilities) -> Plan:
     if not (shift > 0 and fps > 0):
         raise InvalidRequest(f"Shift and frames a second have to be above 0, but are {shift:g} and {fps:g}.")
     frames = frames_of(request, abilities)
-    return Plan(width, height, frames, fps, shift, solver, abilities.steps_max, start, before, sound, losses)
+    return WanPlan(width, height, frames, fps, shift, solver, abilities.steps_max, start, before, sound, losses)
 
 
 def refuse_impossible(request: RenderRequest, abilities: Abilities) -> None:

@@ -28,7 +28,15 @@ from gpu_worker.engines import (
     RenderRequest,
 )
 from gpu_worker.engines.hosted import fal, replicate
-from gpu_worker.engines.hosted.provider import Account, Failed, Pace, Provider, Running, Succeeded, Unknown
+from gpu_worker.engines.hosted.provider import (
+    Account,
+    FailedPrediction,
+    Pace,
+    Provider,
+    RunningPrediction,
+    Succeeded,
+    UnknownPrediction,
+)
 from gpu_worker.engines.hosted.provider_inputs import inputs_of, losses_of
 from gpu_worker.engines.hosted.provider_outputs import OutputGone, Outputs
 
@@ -189,7 +197,7 @@ class _Work:
 
     def _look_at(self, order: _Order) -> Iterator[Rendering]:
         match self._provider.poll(order.prediction_id, self._pause):
-            case Running(progress=progress):
+            case RunningPrediction(progress=progress):
                 order.progress = max(order.progress, progress)
                 if time.monotonic() - order.began_s > self._pace.work_s_max:
                     self._drop(order)
@@ -197,11 +205,11 @@ class _Work:
                     yield self._failed(order, PredictionFailed(late))
             case Succeeded(url=url, seconds=seconds):
                 yield from self._fetch(order, url, seconds)
-            case Failed(error=error):
+            case FailedPrediction(error=error):
                 # A content filter refuses the same order again; other failures of an earlier attempt's order are
                 # retried.
                 yield from self._lost(order, error, again=not isinstance(error, InvalidRequest))
-            case Unknown():
+            case UnknownPrediction():
                 gone = f"The provider has no prediction {order.prediction_id}, or has deleted its output."
                 yield from self._lost(order, PredictionFailed(gone), again=True)
 

@@ -13,14 +13,14 @@ from gpu_worker.engines import InvalidRequest, ModelUnavailable, PredictionFaile
 from gpu_worker.engines.hosted.provider import (
     SUBMITTED_ID,
     Account,
-    Failed,
+    FailedPrediction,
     Inputs,
     Pace,
     Pause,
     Prediction,
-    Running,
+    RunningPrediction,
     Succeeded,
-    Unknown,
+    UnknownPrediction,
 )
 from gpu_worker.engines.hosted.provider_api import Answer, Api
 
@@ -56,15 +56,15 @@ class Fal:
     def poll(self, prediction_id: str, pause: Pause) -> Prediction:
         """See `Provider.poll`."""
         if not SUBMITTED_ID.fullmatch(prediction_id):
-            return Unknown()
+            return UnknownPrediction()
         path = f"/{self._app}/requests/{prediction_id}"
         answer = self._api.ask(f"{path}/status", pause)
         if answer.unknown:
-            return Unknown()
+            return UnknownPrediction()
         fields = answer.fields()
         match fields.get("status") if answer.ok else answer.status:
             case "IN_QUEUE" | "IN_PROGRESS":
-                return Running(0.0)
+                return RunningPrediction(0.0)
             case "COMPLETED":
                 return self._ended(self._api.ask(path, pause, final=_is_of_the_model), fields.get("metrics"))
             case status:
@@ -80,27 +80,27 @@ class Fal:
             seconds = metrics.get("inference_time") if isinstance(metrics, dict) else None
             return self._succeeded(fields, float(seconds) if isinstance(seconds, int | float) else None)
         if answer.status in {404, 410}:
-            return Unknown()
+            return UnknownPrediction()
         said = self._api.words(answer)
         if answer.status == CLIENT_CANCELED:
-            return Failed(PredictionFailed(f"fal stopped the request before its end: {said}."))
+            return FailedPrediction(PredictionFailed(f"fal stopped the request before its end: {said}."))
         if answer.status < 500:
-            return Failed(InvalidRequest(f"{self.model} at fal refuses the request: {said}."))
+            return FailedPrediction(InvalidRequest(f"{self.model} at fal refuses the request: {said}."))
         if answer.headers.get("x-fal-retryable", "true").lower() == "false":
-            return Failed(PredictionFailed(f"{self.model} at fal failed: {said}."))
+            return FailedPrediction(PredictionFailed(f"{self.model} at fal failed: {said}."))
         # fal has tried it up to ten times and does not bill it: another attempt of the job orders it again.
-        return Failed(ProviderUnavailable(f"fal could not run {self.model}: {said}."))
+        return FailedPrediction(ProviderUnavailable(f"fal could not run {self.model}: {said}."))
 
     def _succeeded(self, fields: dict[str, Any], seconds: float | None) -> Prediction:
         filtered = fields.get("has_nsfw_concepts")
         if isinstance(filtered, list) and filtered and filtered[0] is True:  # then the image is black
-            return Failed(InvalidRequest(f"The content filter of {self.model} at fal refused this output."))
+            return FailedPrediction(InvalidRequest(f"The content filter of {self.model} at fal refused this output."))
         images = fields.get("images")
         found = [fields.get("video"), *(images if isinstance(images, list) else []), fields.get("image")]
         for file in found:
             if isinstance(file, dict) and isinstance(file.get("url"), str):
                 return Succeeded(file["url"], seconds)
-        return Failed(PredictionFailed(f"{self.model} at fal succeeded without a file."))
+        return FailedPrediction(PredictionFailed(f"{self.model} at fal succeeded without a file."))
 
 
 def _is_of_the_model(answer: Answer) -> bool:

@@ -51,7 +51,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningPrediction:
     """Queued or in progress; `progress` is 0 … 1."""
 
     progress: float
@@ -66,18 +66,18 @@ class Succeeded:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedPrediction:
     """The prediction has ended without an output."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownPrediction:
     """The provider has no such prediction, or has deleted its output."""
 
 
-Prediction = Running | Succeeded | Failed | Unknown
+Prediction = RunningPrediction | Succeeded | FailedPrediction | UnknownPrediction
 
 
 class Provider(Protocol):

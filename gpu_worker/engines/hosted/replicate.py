@@ -11,14 +11,14 @@ from gpu_worker.engines import InvalidRequest, ModelUnavailable, PredictionFaile
 from gpu_worker.engines.hosted.provider import (
     SUBMITTED_ID,
     Account,
-    Failed,
+    FailedPrediction,
     Inputs,
     Pace,
     Pause,
     Prediction,
-    Running,
+    RunningPrediction,
     Succeeded,
-    Unknown,
+    UnknownPrediction,
 )
 from gpu_worker.engines.hosted.provider_api import Api
 
@@ -62,20 +62,22 @@ class Replicate:
     def poll(self, prediction_id: str, pause: Pause) -> Prediction:
         """See `Provider.poll`."""
         if not SUBMITTED_ID.fullmatch(prediction_id):
-            return Unknown()
+            return UnknownPrediction()
         answer = self._api.ask(f"/v1/predictions/{prediction_id}", pause)
         if answer.unknown:
-            return Unknown()
+            return UnknownPrediction()
         fields = answer.fields()
         match fields.get("status") if answer.ok else answer.status:
             case "starting" | "processing":
-                return Running(_progress(fields.get("logs")))
+                return RunningPrediction(_progress(fields.get("logs")))
             case "succeeded":
                 return _succeeded(fields)
             case "failed":
-                return Failed(self._failure(str(fields.get("error") or "no reason given")))
+                return FailedPrediction(self._failure(str(fields.get("error") or "no reason given")))
             case "canceled" | "aborted":
-                return Failed(PredictionFailed(f"Replicate stopped prediction {prediction_id} before its end."))
+                return FailedPrediction(
+                    PredictionFailed(f"Replicate stopped prediction {prediction_id} before its end.")
+                )
             case status:
                 raise ProviderUnavailable(f"Replicate told a state that nobody expects: {str(status)[:50]!r}.")
 
@@ -98,8 +100,8 @@ def _succeeded(fields: dict[str, Any]) -> Prediction:
         seconds = metrics.get("predict_time") if isinstance(metrics, dict) else None
         return Succeeded(url, float(seconds) if isinstance(seconds, int | float) else None)
     if fields.get("data_removed"):
-        return Unknown()
-    return Failed(PredictionFailed("The model at Replicate succeeded without a file."))
+        return UnknownPrediction()
+    return FailedPrediction(PredictionFailed("The model at Replicate succeeded without a file."))
 
 
 def _progress(logs: object) -> float:

@@ -13,7 +13,7 @@ import pytest
 
 from api.app import create_app
 from api.jobs.sources import Files
-from domain.aggregates.media import Deleted, Uploaded, media_id
+from domain.aggregates.media import DeletedMedia, Uploaded, media_id
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from services.files.blobs import Blobs
 from services.ledger import Context
@@ -168,7 +168,7 @@ async def test_an_upload_that_is_deleted_while_it_comes_again_is_stored_again(
 
     def deleted() -> None:
         executed = site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
-        assert isinstance(executed.state, Deleted)
+        assert isinstance(executed.state, DeletedMedia)
         blobs.delete(executed.state.uploaded.path)
 
     def came_again() -> None:  # and was deleted at once

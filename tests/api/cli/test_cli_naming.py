@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from api.cli import terminal
 from api.cli.doctor import lines_of
-from api.cli.doctor.scene import Finding
+from api.cli.doctor.scene import CheckResult
 from api.cli.names import asset_named, job_named, prompt_named, source_named
 from api.cli.remote.batch_file import read_batch
 from api.cli.remote.files import references_of
@@ -211,13 +211,13 @@ def test_a_command_is_printed_as_it_is_called_here(tmp_path: Path, monkeypatch: 
 def test_the_doctor_has_one_line_for_one_cause() -> None:
     gone = ("fault", "Postgres cannot be reached.", "Start it.")
     found = [
-        Finding("settings", "ok"),
-        Finding("postgres", *gone),
-        Finding("schema", *gone),
-        Finding("nats", "skipped", "nothing runs"),
-        Finding("views", *gone),
-        Finding("api", "skipped", "nothing runs"),
-        Finding("disk", "ok"),
+        CheckResult("settings", "ok"),
+        CheckResult("postgres", *gone),
+        CheckResult("schema", *gone),
+        CheckResult("nats", "skipped", "nothing runs"),
+        CheckResult("views", *gone),
+        CheckResult("api", "skipped", "nothing runs"),
+        CheckResult("disk", "ok"),
     ]
     assert lines_of(found) == [
         "ok       settings",

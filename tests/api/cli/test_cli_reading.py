@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from api.cli.remote.client import Client, failure
-from api.cli.remote.failures import Busy, NotSignedIn, NotThere, Rejected, Unreachable
+from api.cli.remote.failures import NotSignedIn, NotThere, Rejected, ServerBusy, Unreachable
 from api.cli.remote.server_events import ServerEvent, parse_events
 from api.cli.remote.watch import LiveScreen, PlainScreen, screen_for, watch
 from api.cli.tables import dead_jobs_lines, history_lines, job_lines, what_happened
@@ -75,7 +75,7 @@ def test_a_sentence_that_names_its_fields_is_not_doubled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(403, Rejected), (404, NotThere), (409, Rejected), (500, Rejected), (503, Busy)]
+    ("status", "kind"), [(403, Rejected), (404, NotThere), (409, Rejected), (500, Rejected), (503, ServerBusy)]
 )
 def test_every_refusal_has_its_kind_and_keeps_the_detail(status: int, kind: type[Exception]) -> None:
     error = failure(httpx.Response(status, json={"detail": "So it is."}), "http://here")

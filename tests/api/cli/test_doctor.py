@@ -24,7 +24,7 @@ from api.app import Parts
 from api.cli import status_of
 from api.cli.doctor import CHECKS, examine, finding_of
 from api.cli.doctor.databases import SQL
-from api.cli.doctor.scene import Finding, Scene
+from api.cli.doctor.scene import CheckResult, Examination
 from services.database import Database
 from services.embedded import EmbeddedServers
 from services.ledger import Context, Ledger
@@ -39,7 +39,7 @@ from tests.databases import Databases
 from tests.gpu_worker.peers import Broker as ANatsServer
 from tests.spec import SUBMIT
 
-Make = Callable[..., Scene]
+Make = Callable[..., Examination]
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 DEMO = Path(__file__).parents[3] / "gpu_worker" / "demo" / "weights" / "sdxl-demo"
@@ -57,11 +57,11 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def make(tmp_path: Path) -> Make:
     """A scene with these settings; strings that are secrets are made so."""
 
-    def scene(clock: Callable[[], float] = time.time, **changes: object) -> Scene:
+    def scene(clock: Callable[[], float] = time.time, **changes: object) -> Examination:
         secret = {"postgres_dsn", "postgres_api_dsn", "nats_url", "token"}
         given = {name: SecretStr(str(value)) if name in secret else value for name, value in changes.items()}
         (tmp_path / "data").mkdir(exist_ok=True)
-        return Scene(Settings().model_copy(update=given), clock=clock)
+        return Examination(Settings().model_copy(update=given), clock=clock)
 
     return scene
 
@@ -80,19 +80,19 @@ def fitting(
     return lambda **changes: make(**({"postgres_dsn": dsn, "nats_url": nats_url} | changes))
 
 
-def look(scene: Scene, check: str) -> Finding:
+def look(scene: Examination, check: str) -> CheckResult:
     return finding_of(check, dict(CHECKS)[check], scene)
 
 
-def fault(scene: Scene, check: str) -> str:
+def fault(scene: Examination, check: str) -> str:
     finding = look(scene, check)
     assert finding.status == "fault", finding
     assert finding.remedy
     return finding.what
 
 
-def fits(scene: Scene, check: str) -> None:
-    assert look(scene, check) == Finding(check, "ok")
+def fits(scene: Examination, check: str) -> None:
+    assert look(scene, check) == CheckResult(check, "ok")
 
 
 def test_of_a_fitting_installation_nothing_is_wrong(fitting: Make) -> None:
@@ -104,7 +104,7 @@ def test_of_a_fitting_installation_nothing_is_wrong(fitting: Make) -> None:
 def test_every_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_PORT", "many")
     monkeypatch.setenv("DARKROOM_ADMIN_TOKEN", "too-short")
-    scene = Scene.of_environment()
+    scene = Examination.of_environment()
     what = fault(scene, "settings")
     assert "DARKROOM_PORT: " in what
     assert "DARKROOM_ADMIN_TOKEN: must have at least 16 characters" in what
@@ -155,9 +155,9 @@ def closed_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_data_folder_of_somebody_else(closed_folder: Path, as_nobody: None) -> None:
-    scene = Scene(Settings())
+    scene = Examination(Settings())
     assert f"cannot be written by uid {os.geteuid()}" in fault(scene, "data folder")
-    beneath = Scene(Settings().model_copy(update={"data_dir": closed_folder / "deeper"}))
+    beneath = Examination(Settings().model_copy(update={"data_dir": closed_folder / "deeper"}))
     assert "cannot be made" in fault(beneath, "data folder")
 
 

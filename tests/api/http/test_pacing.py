@@ -15,7 +15,7 @@ from api.http.errors import RateLimited
 from api.http.limits import pacing
 from api.http.limits.open_connections import Crowd
 from api.http.limits.pacing import FREE_S, OTHERS_S, REST_S_MAX, SHARE_MAX, Company, Pacing
-from api.http.limits.rates import Line
+from api.http.limits.rates import WaitingLine
 from api.http.limits.request_limits import REFUSALS_AT_ONCE_MAX, REFUSALS_PER_S_MAX
 from services import users
 from services.database import Database
@@ -142,7 +142,7 @@ async def test_a_turn_that_does_not_come_is_refused(
 
 
 def test_a_line_lets_some_through_at_once_and_then_one_after_the_other(hands: Hands) -> None:
-    line = Line(10, 3, hands)
+    line = WaitingLine(10, 3, hands)
     assert [line.wait_s("ada") for _ in range(6)] == pytest.approx([0, 0, 0, 0, 0.1, 0.2])
     assert line.wait_s("bob") == 0
     hands.now_s += 0.3
@@ -153,7 +153,7 @@ def test_a_line_lets_some_through_at_once_and_then_one_after_the_other(hands: Ha
 
 
 def test_a_line_is_empty_soon_after_a_flood(hands: Hands) -> None:
-    line = Line(10, 3, hands, wait_s_max=5)
+    line = WaitingLine(10, 3, hands, wait_s_max=5)
     assert max(line.wait_s("ada", 100) for _ in range(1_000)) == 5
     hands.now_s += 5
     assert line.wait_s("ada") == 0

@@ -9,7 +9,7 @@ import pytest
 
 from services.files.blobs import Blobs
 from services.migrate import migrate
-from services.restore.command import Report, restored
+from services.restore.command import RestoreReport, restored
 from tests.api.serving import Site
 from tests.services.older_backup import backup_of, writing
 from tests.services.restore.test_restored import finished, publish, story_in
@@ -27,11 +27,11 @@ def dsn(empty_dsn: str) -> str:
 
 
 @pytest.fixture
-def restore(dsn: str, nats_url: str, tmp_path: Path) -> Callable[[bool], Report]:
+def restore(dsn: str, nats_url: str, tmp_path: Path) -> Callable[[bool], RestoreReport]:
     """The command, on the database and the session's NATS; whether to discard."""
     blobs = Blobs((tmp_path / "blobs").as_uri())
 
-    def run(discard: bool) -> Report:
+    def run(discard: bool) -> RestoreReport:
         return restored(dsn, nats_url, blobs, tmp_path / "data", discard=discard, declare=False, dry_run=False)
 
     return run
@@ -51,7 +51,7 @@ async def sent(site: Site, path: str, body: object, key: str) -> tuple[int, str,
 
 @pytest.mark.parametrize("grown", [False, True], ids=["taken back", "merged"])
 async def test_a_key_of_before_the_restore_is_answered_with_the_same_job(
-    site: Site, dsn: str, nats_url: str, restore: Callable[[bool], Report], *, grown: bool
+    site: Site, dsn: str, nats_url: str, restore: Callable[[bool], RestoreReport], *, grown: bool
 ) -> None:
     with backup_of(dsn) as backup:
         _, job, _ = await sent(site, "/v1/jobs", BODY, "one-job")
@@ -74,7 +74,7 @@ async def test_a_key_of_before_the_restore_is_answered_with_the_same_job(
 
 
 async def test_a_key_of_what_was_discarded_begins_the_job_once_more_and_only_once(
-    site: Site, dsn: str, nats_url: str, restore: Callable[[bool], Report]
+    site: Site, dsn: str, nats_url: str, restore: Callable[[bool], RestoreReport]
 ) -> None:
     with backup_of(dsn) as backup:
         _, job, _ = await sent(site, "/v1/jobs", BODY, "one-job")

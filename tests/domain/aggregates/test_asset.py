@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from domain.aggregates.asset import Asset, Completed, Reserved, Unknown, evolve, job_of, owner_of, status_of
+from domain.aggregates.asset import Asset, Completed, Reserved, UnknownAsset, evolve, job_of, owner_of, status_of
 from domain.bounds import TAGS_MAX
 from domain.commands import (
     AssetCommand,
@@ -233,7 +233,7 @@ def test_folding_enforces_no_rule_on_what_has_no_file() -> None:
     facts: list[AssetEvent] = [AssetRated(score=1), AssetTitled(title="Fog"), AssetTagged(tags=()), AssetSaved()]
     facts += [AssetUnsaved(), AssetTrashed(), AssetRestored(), AssetDismissed(), AssetPurged(), THUMBNAILED]
     assert given_asset(RESERVED, *facts) == Reserved(RESERVED)
-    assert given_asset(*facts) == Unknown()
+    assert given_asset(*facts) == UnknownAsset()
 
 
 @pytest.mark.parametrize("ending", [COMPLETED, FAILED, CANCELED], ids=lambda event: type(event).__name__)

@@ -7,9 +7,9 @@ import pytest
 
 from domain.aggregates.batch import (
     Batch,
-    Item,
+    BatchEntry,
     Opened,
-    Unknown,
+    UnknownBatch,
     batch_id,
     decide,
     evolve,
@@ -51,24 +51,24 @@ FOX_AGAIN = BatchItemAdded(index=0, template="Fox", job_id=AGAIN)
 
 def given(*facts: BatchEvent) -> Batch:
     """The batch after these facts."""
-    batch: Batch = Unknown()
+    batch: Batch = UnknownBatch()
     for fact in facts:
         batch = evolve(batch, fact)
     return batch
 
 
-def item_of(batch: Batch, index: int) -> Item:
+def item_of(batch: Batch, index: int) -> BatchEntry:
     """One item of it."""
     assert isinstance(batch, Opened)
     return batch.items[index]
 
 
 def test_opening_says_what_became_of_each_item() -> None:
-    assert decide(OPEN, Unknown()) == [OPENED, *ITEMS]
+    assert decide(OPEN, UnknownBatch()) == [OPENED, *ITEMS]
     batch = given(OPENED, *ITEMS)
     assert [item_of(batch, index).job_id for index in range(3)] == [FOX, None, OWL]
-    assert item_of(batch, 1) == Item("Wolf", (), PROBLEM)
-    assert (owner_of(Unknown()), owner_of(batch)) == (None, OWNER)
+    assert item_of(batch, 1) == BatchEntry("Wolf", (), PROBLEM)
+    assert (owner_of(UnknownBatch()), owner_of(batch)) == (None, OWNER)
 
 
 def test_the_same_request_again_opens_nothing() -> None:
@@ -90,7 +90,7 @@ def test_a_batch_without_a_key_is_never_taken_for_another_one() -> None:
 @pytest.mark.parametrize("command", [RUN_FOX_AGAIN, RenameBatch("Reds", NOW), PREFER])
 def test_nothing_is_done_to_a_batch_that_never_was(command: BatchCommand) -> None:
     with pytest.raises(NotFound):
-        decide(command, Unknown())
+        decide(command, UnknownBatch())
 
 
 def test_an_item_that_runs_again_has_another_job_from_then_on() -> None:
@@ -173,7 +173,7 @@ def test_templates_of_a_batch_are_not_compared() -> None:
 @pytest.mark.parametrize("event", [*ITEMS, BatchRenamed(name="Reds"), PREFERRED])
 def test_a_batch_that_goes_on_without_a_beginning_is_damage(event: BatchEvent) -> None:
     with pytest.raises(ValueError, match="darkroom verify"):
-        evolve(Unknown(), event)
+        evolve(UnknownBatch(), event)
 
 
 def test_ids_follow_from_what_they_stand_for() -> None:

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from domain.aggregates.batch import Batch, Opened, Unknown, decide, evolve
+from domain.aggregates.batch import Batch, Opened, UnknownBatch, decide, evolve
 from domain.commands import BatchCommand, NewItem, OpenBatch, PreferAsset, RenameBatch, RunItemsAgain
 from domain.errors import Refused
 from domain.events import BatchEvent, BatchItemAdded, BatchPreferred
@@ -26,7 +26,7 @@ class Batches(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.events: list[BatchEvent] = []
-        self.batch: Batch = Unknown()
+        self.batch: Batch = UnknownBatch()
         self.asked = 0
 
     def tell(self, command: BatchCommand) -> list[BatchEvent]:
@@ -109,7 +109,7 @@ class Batches(RuleBasedStateMachine):
     @invariant()
     def folding_from_scratch_gives_the_running_state(self) -> None:
         """History is all there is."""
-        batch: Batch = Unknown()
+        batch: Batch = UnknownBatch()
         for event in self.events:
             batch = evolve(batch, event)
         assert batch == self.batch

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from domain.aggregates import asset as assets
 from domain.aggregates import generation as generations
 from domain.aggregates import job as jobs
-from domain.aggregates.asset import Asset, Completed, Purged, Unknown
+from domain.aggregates.asset import Asset, Completed, Purged, UnknownAsset
 from domain.aggregates.generation import Decision, Generation
 from domain.aggregates.job import Finished, Job, NotSubmitted, Running, Waiting
 from domain.commands import (
@@ -229,7 +229,7 @@ class Life(RuleBasedStateMachine):
     def change(self, job_id: UUID, index: int, command: AssetCommand) -> None:
         index = self._index(job_id, index)
         slots = self.generations[job_id].assets
-        asset = slots[index] if 0 <= index < len(slots) else Unknown()
+        asset = slots[index] if 0 <= index < len(slots) else UnknownAsset()
         facts = self._changed(command, asset)
         assert not self._changed(command, reduce(assets.evolve, facts, asset)), "a repeat changed something"
         self._commit(job_id, Decision(assets={index: tuple(facts)} if facts else {}))
@@ -267,7 +267,7 @@ class Life(RuleBasedStateMachine):
     def folding_from_scratch_gives_the_running_state(self) -> None:
         for job_id, generation in self.generations.items():
             nothing: Job = NotSubmitted()
-            unknown: Asset = Unknown()
+            unknown: Asset = UnknownAsset()
             job = reduce(jobs.evolve, (event for _, event in self.job_streams[job_id]), nothing)
             slots = [
                 reduce(assets.evolve, (event for _, event in stream), unknown) for stream in self._assets_of(job_id)

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from domain.aggregates.prompt import Deleted, Prompt, Saved, Unknown, decide, evolve, owner_of, prompt_id
+from domain.aggregates.prompt import DeletedPrompt, Prompt, Saved, UnknownPrompt, decide, evolve, owner_of, prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import PromptDeleted, PromptEdited, PromptEvent, PromptSaved
@@ -42,20 +42,20 @@ DELETE = DeletePrompt(NOW)
 
 def given(*facts: PromptEvent) -> Prompt:
     """The prompt after these facts."""
-    prompt: Prompt = Unknown()
+    prompt: Prompt = UnknownPrompt()
     for fact in facts:
         prompt = evolve(prompt, fact)
     return prompt
 
 
 def test_a_prompt_is_saved_with_its_tags_in_order() -> None:
-    assert decide(SAVE, Unknown()) == [SAVED]
+    assert decide(SAVE, UnknownPrompt()) == [SAVED]
     assert given(SAVED) == Saved(SAVED, CONTENT)
 
 
 @pytest.mark.parametrize("negative", [None, ""])
 def test_an_empty_negative_prompt_is_none(negative: str | None) -> None:
-    (saved,) = decide(replace(SAVE, negative_prompt=negative), Unknown())
+    (saved,) = decide(replace(SAVE, negative_prompt=negative), UnknownPrompt())
     assert isinstance(saved, PromptSaved)
     assert saved.negative_prompt is None
 
@@ -81,7 +81,7 @@ def test_saving_again_changes_nothing_whatever_became_of_it(later: tuple[PromptE
 
 def test_for_a_model_alone_the_model_counts() -> None:
     plain = replace(SAVE, job_type=None)
-    prompt = given(*decide(plain, Unknown()))
+    prompt = given(*decide(plain, UnknownPrompt()))
     assert decide(replace(plain, task=Task.MULTI), prompt) == []
     with pytest.raises(IdempotencyKeyReused):
         decide(replace(plain, model="sdxl"), prompt)
@@ -114,7 +114,7 @@ def test_what_an_edit_does_not_name_stays(command: EditPrompt, changed: dict[str
 def test_deleting_twice_is_deleting_once() -> None:
     assert decide(DELETE, given(SAVED)) == [PromptDeleted()]
     assert decide(DELETE, given(SAVED, PromptDeleted())) == []
-    assert given(SAVED, PromptDeleted()) == Deleted(SAVED)
+    assert given(SAVED, PromptDeleted()) == DeletedPrompt(SAVED)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 from domain.aggregates.media import (
     EXTENSIONS,
-    Deleted,
+    DeletedMedia,
     Media,
-    Unknown,
+    UnknownMedia,
     Uploaded,
     decide,
     evolve,
@@ -54,8 +54,8 @@ UPLOADED = MediaUploaded(
 
 
 def test_an_upload_says_what_the_file_is_and_where_it_lies() -> None:
-    assert decide(UPLOAD, Unknown()) == [UPLOADED]
-    assert evolve(Unknown(), UPLOADED) == Uploaded(UPLOADED)
+    assert decide(UPLOAD, UnknownMedia()) == [UPLOADED]
+    assert evolve(UnknownMedia(), UPLOADED) == Uploaded(UPLOADED)
 
 
 def test_the_same_file_again_changes_nothing() -> None:
@@ -63,7 +63,7 @@ def test_the_same_file_again_changes_nothing() -> None:
 
 
 def test_it_belongs_to_who_brought_it() -> None:
-    assert (owner_of(Unknown()), owner_of(Uploaded(UPLOADED))) == (None, OWNER)
+    assert (owner_of(UnknownMedia()), owner_of(Uploaded(UPLOADED))) == (None, OWNER)
 
 
 def test_the_same_content_has_one_id_for_each_owner() -> None:
@@ -79,7 +79,7 @@ def test_every_type_that_is_read_has_an_ending(media_type: str) -> None:
 
 def media(*facts: MediaEvent) -> Media:
     """An upload after these facts."""
-    state: Media = Unknown()
+    state: Media = UnknownMedia()
     for fact in facts:
         state = evolve(state, fact)
     return state
@@ -104,7 +104,7 @@ def test_what_a_job_starts_from_cannot_be_deleted() -> None:
 
 def test_what_no_job_starts_from_is_deleted_once() -> None:
     assert decide(DELETE, media(UPLOADED)) == [MediaDeleted()]
-    assert media(UPLOADED, MediaDeleted()) == Deleted(UPLOADED)
+    assert media(UPLOADED, MediaDeleted()) == DeletedMedia(UPLOADED)
     assert decide(DELETE, media(UPLOADED, MediaDeleted())) == []
 
 
@@ -116,7 +116,7 @@ def test_nothing_starts_from_what_is_not_there(state: Media) -> None:
 
 def test_what_never_was_cannot_be_deleted() -> None:
     with pytest.raises(NotFound):
-        decide(DELETE, Unknown())
+        decide(DELETE, UnknownMedia())
 
 
 def test_content_that_comes_again_after_it_was_deleted_lies_elsewhere() -> None:
@@ -129,7 +129,7 @@ def test_content_that_comes_again_after_it_was_deleted_lies_elsewhere() -> None:
 
 def test_whoever_stored_it_where_it_was_is_told_where_it_belongs() -> None:
     there = replace(UPLOAD, stored_at=UPLOADED.path)
-    assert decide(there, Unknown()) == [UPLOADED]
+    assert decide(there, UnknownMedia()) == [UPLOADED]
     assert decide(there, media(UPLOADED)) == []
     for state in (media(UPLOADED, MediaDeleted()), media(UPLOADED, MediaDeleted(), AGAIN)):
         with pytest.raises(MediaMoved) as moved:

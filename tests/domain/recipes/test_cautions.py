@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from domain.recipes.cautions import Caution, cautions_for
+from domain.recipes.cautions import RecipeCaution, cautions_for
 from domain.recipes.recipe import Reference
 
 SOURCE = "media:6f0d4e0a-2b1c-4d3e-8f5a-9b7c1d2e3f40"
@@ -33,13 +33,13 @@ def codes(*references: Reference, **changes: Any) -> list[str]:
     return [caution.code for caution in cautions_for(recipe(*references, **changes))]
 
 
-def only(**changes: Any) -> Caution:
+def only(**changes: Any) -> RecipeCaution:
     """The one caution."""
     (caution,) = cautions_for(recipe(**changes))
     return caution
 
 
-def of_picture(width: int | None, height: int | None, fit: str = "crop", **changes: Any) -> list[Caution]:
+def of_picture(width: int | None, height: int | None, fit: str = "crop", **changes: Any) -> list[RecipeCaution]:
     """The cautions about a first frame of this size, for a video of 128 x 128."""
     file = {"kind": "image", "width": width, "height": height}
     params = {"width": 128, "height": 128, "guidance": 6.0, "fit": fit}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from domain.errors import InvalidInput
 from domain.recipes.catalog import Catalog
-from domain.recipes.inputs import BESIDE_PARAMS, Inputs
+from domain.recipes.inputs import BESIDE_PARAMS, FormInputs
 from domain.recipes.params import Param
 from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue
 from domain.recipes.reuse import inputs_of
@@ -26,22 +26,22 @@ JOBS = submitted()
 HUNDRED = settings(max_examples=100, deadline=None)
 
 
-def params_among(inputs: Inputs) -> dict[str, ParamValue]:
+def params_among(inputs: FormInputs) -> dict[str, ParamValue]:
     """The listed parameters with their values, in order."""
     return {each.name: each.value for each in inputs.inputs if each.name not in BESIDE_PARAMS}
 
 
-def effective(inputs: Inputs, today: Catalog) -> dict[str, ParamValue]:
+def effective(inputs: FormInputs, today: Catalog) -> dict[str, ParamValue]:
     """What every parameter is when the inputs are submitted as they are."""
     return dict(accepted(today, inputs.body()).recipe.params)
 
 
-def skipped(inputs: Inputs) -> dict[str, str]:
+def skipped(inputs: FormInputs) -> dict[str, str]:
     """The reasons by name."""
     return {each.name: each.reason for each in inputs.skipped}
 
 
-def warned(inputs: Inputs) -> dict[str, str]:
+def warned(inputs: FormInputs) -> dict[str, str]:
     """The warnings by code."""
     return {each.code: each.detail for each in inputs.warnings}
 

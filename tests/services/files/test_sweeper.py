@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.aggregates.asset import Unknown
+from domain.aggregates.asset import UnknownAsset
 from domain.recipes.recipe import asset_id
 from services.database import Database
 from services.files.blobs import Blobs, BlobStoreUnavailable
@@ -14,7 +14,7 @@ from services.files.sweeper import Sweeper
 from services.ledger import Ledger
 from services.messaging.wire import AssetCompletedReport
 from services.observability.parking import parked
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story
 from tests.services.beside import opened, running
 from tests.services.commits import WAIT_S_MAX
@@ -36,7 +36,7 @@ def sweeper(database: Database, ledger: Ledger, blobs: Blobs) -> Sweeper:
 def path_of(ledger: Ledger, job_id: UUID, index: int) -> str:
     """Where the file of an asset belongs."""
     asset = ledger.asset(asset_id(job_id, index))
-    assert not isinstance(asset, Unknown)
+    assert not isinstance(asset, UnknownAsset)
     return asset.reservation.path
 
 
@@ -161,7 +161,7 @@ async def test_a_late_worker_is_told_that_nobody_wants_its_file(
     story.tell(job_id, start(1), CANCEL, confirm(1))
     report = AssetCompletedReport(job_id=job_id, attempt=1, index=0, completed=file_of(0, 1))
     async with opened(nats_url) as broker:
-        reply = Recorder(database, ledger, broker, lease_s=30).record(report, WORKER)
+        reply = ReportHandler(database, ledger, broker, lease_s=30).record(report, WORKER)
     assert (reply.accepted, reply.code) == (False, "asset_ended")
 
 

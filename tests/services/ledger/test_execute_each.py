@@ -16,7 +16,7 @@ from domain.errors import NotFound, Refused
 from domain.events import AssetRated, AssetThumbnailed
 from domain.recipes.recipe import asset_id
 from services.database import Database, Unavailable
-from services.ledger import Asked, Context, InMemoryRecorder, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import Context, InMemoryRecorder, Instruction, JobExecuted, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, Conflict, Flusher, Receipt
 from tests import spec
 from tests.histories import append_raw
@@ -37,7 +37,7 @@ def told(outcome: JobExecuted | Exception) -> object:
     return (outcome.generation, outcome.decision) if isinstance(outcome, JobExecuted) else str(outcome)
 
 
-def one_by_one(ledger: Ledger, asked: list[Asked]) -> list[object]:
+def one_by_one(ledger: Ledger, asked: list[Instruction]) -> list[object]:
     outcomes: list[JobExecuted | Exception] = []
     for one in asked:
         try:
@@ -61,7 +61,7 @@ def test_what_is_asked_at_once_becomes_what_it_would_one_by_one(
         submit_all(at_once, JOBS[:2])  # the third is never submitted
         submit_all(each, JOBS[:2])
         for commands in rounds:
-            asked = [Asked(job_id, command, SERVICE) for job_id, command in commands]
+            asked = [Instruction(job_id, command, SERVICE) for job_id, command in commands]
             with Ledger(together) as forgetful:
                 outcomes = (forgetful if forgets else at_once).execute_each(asked)
             assert [told(outcome) for outcome in outcomes] == one_by_one(each, asked)
@@ -85,7 +85,7 @@ def two(dsn: str, database: Database) -> Iterator[tuple[Ledger, Ledger]]:
 def test_it_is_one_group_commit(ledger: Ledger, dsn: str) -> None:
     submit_all(ledger, JOBS)
     before = groups(dsn)
-    outcomes = ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    outcomes = ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
     assert [isinstance(one, JobExecuted) and isinstance(one.generation.job, Running) for one in outcomes] == [True] * 3
     assert groups(dsn) == before + 1
 
@@ -99,10 +99,10 @@ def groups(dsn: str) -> int:
 def test_what_another_process_did_meanwhile_is_read_and_costs_the_others_nothing(two: tuple[Ledger, Ledger]) -> None:
     ours, theirs = two
     submit_all(ours, JOBS, quantity=1)
-    ours.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    ours.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
     theirs.execute(JOBS[0], spec.report_completed(0), SERVICE)
     theirs.execute(JOBS[1], spec.expire(1), Context("reaper"))
-    ended, lost, done = ours.execute_each([Asked(job_id, spec.report_completed(0), SERVICE) for job_id in JOBS])
+    ended, lost, done = ours.execute_each([Instruction(job_id, spec.report_completed(0), SERVICE) for job_id in JOBS])
     assert isinstance(ended, JobExecuted)
     assert not ended.decision  # a repeat
     assert isinstance(lost, Refused)
@@ -118,7 +118,7 @@ def test_a_job_that_cannot_be_read_costs_the_others_nothing(
     recorder = PostgresRecorder(database, flusher)
     append_raw(recorder, JOBS[0], 2, "job.exploded.v1", orjson.dumps({}))
     forgetful = Ledger(recorder)
-    broken, fine = forgetful.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS[:2]])
+    broken, fine = forgetful.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS[:2]])
     assert isinstance(broken, Exception)
     assert "cannot be read" in str(broken)
     assert isinstance(fine, JobExecuted)
@@ -136,7 +136,7 @@ def test_a_commit_that_is_not_answered_is_unavailable_for_all(
         submit_all(ledger, JOBS)
         monkeypatch.setattr(InMemoryRecorder, "write_each", away)
         with pytest.raises(Unavailable):
-            ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+            ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
 
 
 def test_who_is_behind_one_that_cannot_be_told_does_not_wait_for_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_who_is_behind_one_that_cannot_be_told_does_not_wait_for_as_long_again(m
 
     with Ledger(InMemoryRecorder()) as ledger:  # knows none of them: each has to be tried alone
         monkeypatch.setattr(Ledger, "execute", away)
-        outcomes = ledger.execute_each([Asked(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+        outcomes = ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     assert tried == JOBS[:1]
 
@@ -165,7 +165,9 @@ MADE = ThumbnailAsset(thumbnail_of(0), NOW)
 
 def test_assets_are_decided_on_by_one_reading_and_one_group_commit(ledger: Ledger, dsn: str) -> None:
     submit_all(ledger, JOBS[:1])
-    ledger.execute_each([Asked(JOBS[0], command, SERVICE) for command in (spec.start(1), spec.report_completed(0))])
+    ledger.execute_each(
+        [Instruction(JOBS[0], command, SERVICE) for command in (spec.start(1), spec.report_completed(0))]
+    )
     ledger.execute(JOBS[0], spec.report_completed(1), SERVICE)
     first, second, nowhere = (asset_id(JOBS[0], 0), asset_id(JOBS[0], 1), UUID(int=9))
     before = groups(dsn)

@@ -242,7 +242,7 @@ def test_an_asset_is_rated_under_its_jobs_correlation(either: Ledger) -> None:
 
 def test_an_upload_is_written_once_under_its_own_correlation(either: Ledger) -> None:
     executed = either.execute_media(MEDIA_ID, replace(UPLOAD, now=spec.after(5)), ADA)
-    assert executed.events == tuple(media.decide(UPLOAD, media.Unknown()))
+    assert executed.events == tuple(media.decide(UPLOAD, media.UnknownMedia()))
     assert executed.state == either.media(MEDIA_ID) == media.Uploaded(executed.events[0])
     [uploaded] = either.read_of(["media"], 0, either.head())
     assert isinstance(uploaded, Recorded)

@@ -42,7 +42,7 @@ from services.messaging.wire import (
 from services.observability import parking
 from services.queue import dispatcher as dispatchers
 from services.queue.dispatcher import Dispatcher
-from services.queue.report_handler import Recorder, Said
+from services.queue.report_handler import ReportHandler, Said
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running, settled
 from tests.services.commits import WAIT_S_MAX
@@ -55,9 +55,9 @@ MEGABYTE = "x" * 1_000_000
 
 
 @pytest.fixture
-def reports(database: Database, ledger: Ledger, broker: Broker) -> Recorder:
+def reports(database: Database, ledger: Ledger, broker: Broker) -> ReportHandler:
     """Who takes the workers' reports."""
-    return Recorder(database, ledger, broker, LEASE_S)
+    return ReportHandler(database, ledger, broker, LEASE_S)
 
 
 def error_of(message: str = "It broke.", stack: str = "", **versions: str) -> Failure:
@@ -66,7 +66,7 @@ def error_of(message: str = "It broke.", stack: str = "", **versions: str) -> Fa
     return Failure(error_class=ErrorClass.INTERNAL, message=message, context=context)
 
 
-def started(story: Story, reports: Recorder, quantity: int = 1) -> dict[str, Any]:
+def started(story: Story, reports: ReportHandler, quantity: int = 1) -> dict[str, Any]:
     """A job that runs, as every report names it."""
     about = {"job_id": story.submit(quantity), "attempt": 1}
     assert reports.record(StartedReport.model_validate(about), WORKER).accepted
@@ -91,7 +91,7 @@ def test_a_cut_error_fits_and_keeps_what_says_most(message: str, stack: str, ver
 
 @pytest.mark.parametrize("report", [AssetFailedReport, AttemptFailedReport])
 def test_an_error_of_a_megabyte_is_cut_and_ends_the_attempt(
-    ledger: Ledger, story: Story, reports: Recorder, report: Callable[..., Any]
+    ledger: Ledger, story: Story, reports: ReportHandler, report: Callable[..., Any]
 ) -> None:
     about = started(story, reports)
     asset = {"index": 0} if report is AssetFailedReport else {}
@@ -126,7 +126,7 @@ NOTES = (
 
 @pytest.mark.parametrize("note", NOTES, ids=range(len(NOTES)))
 def test_a_note_that_passes_a_bound_is_refused_and_nothing_is_kept_of_it(
-    ledger: Ledger, story: Story, reports: Recorder, note: Any
+    ledger: Ledger, story: Story, reports: ReportHandler, note: Any
 ) -> None:
     about = started(story, reports)
     before = ledger.head()
@@ -157,7 +157,7 @@ WRONG_FILES: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("wrong", WRONG_FILES, ids=range(len(WRONG_FILES)))
 def test_a_file_that_no_event_may_describe_so_is_refused(
-    ledger: Ledger, story: Story, reports: Recorder, wrong: dict[str, Any]
+    ledger: Ledger, story: Story, reports: ReportHandler, wrong: dict[str, Any]
 ) -> None:
     about = started(story, reports)
     before = ledger.head()
@@ -168,7 +168,7 @@ def test_a_file_that_no_event_may_describe_so_is_refused(
     assert reports.record(AssetCompletedReport(**about, index=0, completed=file_of(0, 1)), WORKER).accepted
 
 
-def test_one_refused_report_of_a_group_leaves_the_others(ledger: Ledger, story: Story, reports: Recorder) -> None:
+def test_one_refused_report_of_a_group_leaves_the_others(ledger: Ledger, story: Story, reports: ReportHandler) -> None:
 
     first, second = started(story, reports), started(story, reports)
     wrong = file_of(0, 1).model_copy(update={"media_type": "text/html"})
@@ -221,7 +221,7 @@ async def test_one_message_that_cannot_be_taken_apart_leaves_the_recorder_listen
 ) -> None:
     own_nats.start()
     about = {"job_id": story.submit(1), "attempt": 1}
-    async with opened(own_nats.url) as broker, running(Recorder(database, ledger, broker, LEASE_S).run):
+    async with opened(own_nats.url) as broker, running(ReportHandler(database, ledger, broker, LEASE_S).run):
         await settled(broker.client)
         for junk in (
             b"PUB reports.gpu-1.\xff\xfe 2\r\nhi\r\n",

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.aggregates.asset import Completed, Reserved, Unknown
+from domain.aggregates.asset import Completed, Reserved, UnknownAsset
 from domain.aggregates.job import status_of
 from domain.commands import JobCommand
 from domain.envelope import Recorded
@@ -23,7 +23,7 @@ from services.ledger.flusher import Flusher
 from services.messaging.broker import Broker
 from services.messaging.wire import StartedReport
 from services.queue.dispatcher import Dispatcher
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story, Views
 from tests.services.ledger.test_ledger import ASSET_ENDINGS, JOB_ENDINGS
 from tests.services.queue.test_dispatcher import POOL, order_in, work, workers
@@ -48,7 +48,7 @@ async def test_a_job_that_is_handed_out_but_not_started_is_canceled_exactly(
         order = order_in(await pull)
         assert await work(broker) == {(job_id, 1)}
         story.tell(job_id, CANCEL)
-        recorder = Recorder(database, ledger, broker, lease_s=30)
+        recorder = ReportHandler(database, ledger, broker, lease_s=30)
         reply = recorder.record(StartedReport(job_id=order.job_id, attempt=order.attempt), WORKER)
     assert (reply.accepted, reply.code) == (False, "job_not_startable")
     assert "job.started" not in names(ledger, job_id)
@@ -117,7 +117,7 @@ class Races:
     def path(self, job_id: UUID, index: int) -> str:
         """Where the file belongs."""
         asset = self._ledgers[0].asset(asset_id(job_id, index))
-        assert not isinstance(asset, Unknown)
+        assert not isinstance(asset, UnknownAsset)
         return asset.reservation.path
 
     def deliver(self, job_id: UUID, index: int) -> None:

@@ -22,7 +22,7 @@ from services.messaging.wire import (
 )
 from services.queue.dispatcher import Dispatcher
 from services.queue.fleet import HOLDS_S, OF_USER_MAX, Holds, RollCall, read_holds, read_pools, read_workers
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story, Views
 from tests.services.beside import running, settled, until
 from tests.services.commits import WAIT_S_MAX
@@ -189,18 +189,18 @@ def test_an_order_of_a_paused_pool_is_not_started_and_what_runs_goes_on(
     database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
 ) -> None:
     running, handed_out = story.submit(1, pool="gpu-0"), story.submit(1, pool="gpu-0")
-    recorder = Recorder(database, ledger, broker, LEASE_S)
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)
     assert recorder.record(StartedReport(job_id=running, attempt=1), WORKER).accepted
     story.hold(0, PAUSE)
     views.catch_up()
-    recorder = Recorder(database, ledger, broker, LEASE_S)  # as after a restart: nothing is remembered
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)  # as after a restart: nothing is remembered
     refused = recorder.record(StartedReport(job_id=handed_out, attempt=1), "gpu-2")
     assert (refused.accepted, refused.code) == (False, PoolHeld.code)
     assert recorder.record(StartedReport(job_id=running, attempt=1), WORKER).accepted  # the same one asks again
     story.tell(running, report_completed(0))
     story.hold(0, RESUME)
     views.catch_up()
-    recorder = Recorder(database, ledger, broker, LEASE_S)
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)
     assert recorder.record(StartedReport(job_id=handed_out, attempt=1), "gpu-2").accepted
 
 
@@ -208,11 +208,11 @@ def test_a_drained_worker_finishes_its_job_and_starts_no_other(
     database: Database, ledger: Ledger, story: Story, views: Views, broker: Broker
 ) -> None:
     first, second = story.submit(1), story.submit(1)
-    recorder = Recorder(database, ledger, broker, LEASE_S)
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)
     assert recorder.record(StartedReport(job_id=first, attempt=1), "gpu-1").accepted
     story.hold(1, DRAIN)
     views.catch_up()
-    recorder = Recorder(database, ledger, broker, LEASE_S)
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)
     refused = recorder.record(StartedReport(job_id=second, attempt=1), "gpu-1")
     assert (refused.accepted, refused.code) == (False, WorkerHeld.code)
     story.tell(first, release(1))

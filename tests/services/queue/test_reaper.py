@@ -19,7 +19,7 @@ from services.messaging.broker import Broker
 from services.messaging.wire import HeartbeatReport, StartedReport
 from services.queue import reaper as reapers
 from services.queue.reaper import Reaper
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import OwnNats, opened, running, until
 from tests.services.commits import eventually
@@ -38,7 +38,7 @@ def reaper(database: Database, ledger: Ledger, broker: Broker) -> Reaper:
 @pytest.fixture
 def take(database: Database, ledger: Ledger, broker: Broker, views: Views) -> Callable[..., None]:
     """A worker takes a job through a recorder, with a lease; the views see it."""
-    recorder = Recorder(database, ledger, broker, LEASE_S)
+    recorder = ReportHandler(database, ledger, broker, LEASE_S)
 
     def take(job_id: UUID, attempt: int = 1) -> None:
         assert recorder.record(StartedReport(job_id=job_id, attempt=attempt), WORKER).accepted
@@ -121,7 +121,7 @@ def test_a_renewed_lease_is_left_alone(
     long_ago(ledger).tell(job_id, start(1))
     views.catch_up()
     heartbeat = HeartbeatReport(job_id=job_id, attempt=1)
-    assert Recorder(database, ledger, broker, 600.0).record(heartbeat, WORKER).accepted
+    assert ReportHandler(database, ledger, broker, 600.0).record(heartbeat, WORKER).accepted
     assert reaper.expire_leases() == []
     assert status(ledger, job_id) == "processing"
 

@@ -21,7 +21,7 @@ from services.messaging.wire import HeartbeatReport, StartedReport
 from services.observability import progress
 from services.queue import reaper as reapers
 from services.queue.reaper import Jumps, Reaper
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story, Views
 from tests.services.beside import running, until
 from tests.spec import WORKER
@@ -67,13 +67,13 @@ def moved(clock: MovedClock) -> Iterator[Database]:
 
 
 @pytest.fixture
-def recorder_of_reports(moved: Database, ledger: Ledger, broker: Broker) -> Recorder:
+def recorder_of_reports(moved: Database, ledger: Ledger, broker: Broker) -> ReportHandler:
     """Grants leases by the moved clock."""
-    return Recorder(moved, ledger, broker, LEASE_S)
+    return ReportHandler(moved, ledger, broker, LEASE_S)
 
 
 @contextmanager
-def beating(recorder: Recorder, jobs: Sequence[UUID]) -> Iterator[None]:
+def beating(recorder: ReportHandler, jobs: Sequence[UUID]) -> Iterator[None]:
     """Each job has a worker that renews its lease three times within one."""
     stop = threading.Event()
 
@@ -91,7 +91,7 @@ def beating(recorder: Recorder, jobs: Sequence[UUID]) -> Iterator[None]:
         thread.join()
 
 
-def started(recorder: Recorder, story: Story, views: Views, jobs: int) -> list[UUID]:
+def started(recorder: ReportHandler, story: Story, views: Views, jobs: int) -> list[UUID]:
     """So many jobs that run."""
     ids = [story.submit(1) for _ in range(jobs)]
     for job_id in ids:
@@ -136,7 +136,7 @@ async def test_a_jump_of_postgres_clock_costs_no_running_job_and_a_dead_worker_i
     story: Story,
     views: Views,
     broker: Broker,
-    recorder_of_reports: Recorder,
+    recorder_of_reports: ReportHandler,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reapers, "LOOK_S", 0.05)
@@ -189,7 +189,7 @@ def test_many_losses_in_one_moment_are_given_one_more_lease(
     story: Story,
     views: Views,
     broker: Broker,
-    recorder_of_reports: Recorder,
+    recorder_of_reports: ReportHandler,
 ) -> None:
     ids = started(recorder_of_reports, story, views, jobs)
     reaper = Reaper(moved, ledger, broker, LEASE_S)
@@ -209,7 +209,7 @@ def test_after_that_lease_those_that_were_heard_of_go_on(
     story: Story,
     views: Views,
     broker: Broker,
-    recorder_of_reports: Recorder,
+    recorder_of_reports: ReportHandler,
 ) -> None:
     ids = started(recorder_of_reports, story, views, 4)
     reaper = Reaper(moved, ledger, broker, LEASE_S)
@@ -217,7 +217,11 @@ def test_after_that_lease_those_that_were_heard_of_go_on(
     views.ask("update leases set expires_at = clock_timestamp() - interval '1 s'")
     reaper.look()
     for job_id in ids[1:]:
-        assert Recorder(moved, ledger, broker, 600.0).record(HeartbeatReport(job_id=job_id, attempt=1), WORKER).accepted
+        assert (
+            ReportHandler(moved, ledger, broker, 600.0)
+            .record(HeartbeatReport(job_id=job_id, attempt=1), WORKER)
+            .accepted
+        )
     reaper._patient_until = 0.0
     reaper.look()
     assert statuses(ledger, ids[:1]) == {"queued"}

@@ -24,7 +24,7 @@ from services.messaging.wire import (
     StartedReport,
     report_subject,
 )
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import opened, running, settled, until
 from tests.services.commits import WAIT_S_MAX
@@ -35,9 +35,9 @@ LEASE_S = 30.0
 
 
 @pytest.fixture
-def reports(database: Database, ledger: Ledger, broker: Broker) -> Recorder:
+def reports(database: Database, ledger: Ledger, broker: Broker) -> ReportHandler:
     """Who takes the workers' reports."""
-    return Recorder(database, ledger, broker, LEASE_S)
+    return ReportHandler(database, ledger, broker, LEASE_S)
 
 
 def about(job_id: UUID, attempt: int = 1) -> dict[str, Any]:
@@ -82,7 +82,7 @@ KINDS: dict[str, tuple[Callable[[UUID], AnyReport], list[str]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_report_comes_into_the_ledger_under_its_workers_name(
-    ledger: Ledger, story: Story, reports: Recorder, kind: str
+    ledger: Ledger, story: Story, reports: ReportHandler, kind: str
 ) -> None:
     job_id = story.submit(3)
     assert reports.record(StartedReport(**about(job_id)), "gpu-7") == ACCEPTED
@@ -93,7 +93,9 @@ def test_each_report_comes_into_the_ledger_under_its_workers_name(
     assert {event.envelope.actor for event in ledger.read(head, 100) if hasattr(event, "envelope")} == {"gpu-7"}
 
 
-def test_a_job_is_reported_from_start_to_end(ledger: Ledger, story: Story, reports: Recorder, views: Views) -> None:
+def test_a_job_is_reported_from_start_to_end(
+    ledger: Ledger, story: Story, reports: ReportHandler, views: Views
+) -> None:
     job_id = story.submit(3)
     told: list[AnyReport] = [StartedReport(**about(job_id)), *(completed(job_id, index) for index in range(3))]
     assert [reports.record(report, WORKER) for report in told] == [ACCEPTED] * 4
@@ -103,7 +105,7 @@ def test_a_job_is_reported_from_start_to_end(ledger: Ledger, story: Story, repor
 
 @pytest.mark.parametrize("last", [0, 2], ids=["in the middle", "at the end"])
 def test_a_repeat_is_answered_like_the_first_and_changes_nothing(
-    ledger: Ledger, story: Story, reports: Recorder, last: int
+    ledger: Ledger, story: Story, reports: ReportHandler, last: int
 ) -> None:
     job_id = story.submit(3)
     told: list[AnyReport] = [StartedReport(**about(job_id)), *(completed(job_id, index) for index in range(last + 1))]
@@ -119,7 +121,7 @@ def test_a_repeat_is_answered_like_the_first_and_changes_nothing(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_late_attempt_is_refused_and_changes_nothing(
-    ledger: Ledger, story: Story, reports: Recorder, views: Views, kind: str
+    ledger: Ledger, story: Story, reports: ReportHandler, views: Views, kind: str
 ) -> None:
     job_id = story.submit(3)
     reports.record(StartedReport(**about(job_id)), WORKER)
@@ -132,7 +134,7 @@ def test_a_late_attempt_is_refused_and_changes_nothing(
     assert leases(views) == [(job_id, 2, "gpu-2", True)]
 
 
-def test_a_job_that_is_taken_or_gone_cannot_start(story: Story, reports: Recorder) -> None:
+def test_a_job_that_is_taken_or_gone_cannot_start(story: Story, reports: ReportHandler) -> None:
     taken, canceled = story.submit(1), story.submit(1)
     reports.record(StartedReport(**about(taken)), WORKER)
     story.tell(canceled, CANCEL)
@@ -144,7 +146,7 @@ def test_a_job_that_is_taken_or_gone_cannot_start(story: Story, reports: Recorde
 
 
 @pytest.mark.parametrize("projected", [True, False], ids=["seen by the views", "before the views see the job"])
-def test_a_heartbeat_renews_the_lease(story: Story, reports: Recorder, views: Views, *, projected: bool) -> None:
+def test_a_heartbeat_renews_the_lease(story: Story, reports: ReportHandler, views: Views, *, projected: bool) -> None:
     job_id = story.submit(1)
     reports.record(StartedReport(**about(job_id)), WORKER)
     if projected:
@@ -155,14 +157,14 @@ def test_a_heartbeat_renews_the_lease(story: Story, reports: Recorder, views: Vi
     assert leases(views) == [(job_id, 1, WORKER, True)]
 
 
-def test_a_heartbeat_grants_a_lease_that_was_never_written(story: Story, reports: Recorder, views: Views) -> None:
+def test_a_heartbeat_grants_a_lease_that_was_never_written(story: Story, reports: ReportHandler, views: Views) -> None:
     job_id = story.submit(1)
     story.tell(job_id, start(1))
     assert reports.record(HeartbeatReport(**about(job_id)), WORKER) == ACCEPTED
     assert leases(views) == [(job_id, 1, WORKER, True)]
 
 
-def test_a_cancel_request_comes_back_with_the_next_answer(story: Story, reports: Recorder, views: Views) -> None:
+def test_a_cancel_request_comes_back_with_the_next_answer(story: Story, reports: ReportHandler, views: Views) -> None:
     job_id = story.submit(3)
     reports.record(StartedReport(**about(job_id)), WORKER)
     story.tell(job_id, CANCEL)
@@ -176,7 +178,7 @@ def test_a_cancel_request_comes_back_with_the_next_answer(story: Story, reports:
 
 @pytest.mark.parametrize("restarted", [True, False], ids=["with a new attempt", "while the job waits"])
 def test_a_heartbeat_of_a_superseded_attempt_is_refused(
-    story: Story, reports: Recorder, views: Views, *, restarted: bool
+    story: Story, reports: ReportHandler, views: Views, *, restarted: bool
 ) -> None:
     job_id = story.submit(1)
     reports.record(StartedReport(**about(job_id)), WORKER)
@@ -188,7 +190,7 @@ def test_a_heartbeat_of_a_superseded_attempt_is_refused(
     assert (reply.accepted, reply.code) == (False, "attempt_superseded")
 
 
-def test_a_heartbeat_of_a_job_that_ended_is_refused(story: Story, reports: Recorder, views: Views) -> None:
+def test_a_heartbeat_of_a_job_that_ended_is_refused(story: Story, reports: ReportHandler, views: Views) -> None:
     job_id = story.finished(1)
     views.catch_up()
     assert reports.record(HeartbeatReport(**about(job_id)), WORKER).code == "attempt_superseded"
@@ -203,7 +205,7 @@ def test_without_postgres_every_report_is_to_be_sent_again(broker: Broker, monke
     monkeypatch.setattr(databases, "CHECKOUT_S_MAX", 0.2)
     nowhere = "host=/nonexistent dbname=darkroom"
     with Database(nowhere) as database, Ledger(PostgresRecorder(database, Flusher(nowhere))) as ledger:
-        gone = Recorder(database, ledger, broker, LEASE_S)
+        gone = ReportHandler(database, ledger, broker, LEASE_S)
         job_id = uuid4()
         for report in (StartedReport(**about(job_id)), completed(job_id, 0), HeartbeatReport(**about(job_id))):
             reply = gone.record(report, WORKER)
@@ -212,7 +214,7 @@ def test_without_postgres_every_report_is_to_be_sent_again(broker: Broker, monke
 
 @pytest.mark.parametrize("kind", [*KINDS, "heartbeat"])
 def test_what_another_worker_says_of_an_attempt_changes_nothing(
-    ledger: Ledger, story: Story, reports: Recorder, views: Views, kind: str
+    ledger: Ledger, story: Story, reports: ReportHandler, views: Views, kind: str
 ) -> None:
     job_id = story.submit(3)
     reports.record(StartedReport(**about(job_id)), WORKER)
@@ -240,7 +242,7 @@ async def listening(broker: Broker) -> None:
 
 
 async def test_the_answer_comes_after_the_commit(
-    ledger: Ledger, story: Story, reports: Recorder, broker: Broker, nats_url: str
+    ledger: Ledger, story: Story, reports: ReportHandler, broker: Broker, nats_url: str
 ) -> None:
     job_id = story.submit(3)
     async with running(reports.run), opened(nats_url, "worker") as worker:
@@ -252,14 +254,14 @@ async def test_the_answer_comes_after_the_commit(
 
 
 async def test_of_several_recorders_one_takes_each_report(
-    database: Database, ledger: Ledger, story: Story, reports: Recorder, broker: Broker, nats_url: str
+    database: Database, ledger: Ledger, story: Story, reports: ReportHandler, broker: Broker, nats_url: str
 ) -> None:
     jobs = [story.submit(1) for _ in range(10)]
     async with (
         opened(nats_url, "second") as other,
         opened(nats_url, "worker") as worker,
         running(reports.run),
-        running(Recorder(database, ledger, other, LEASE_S).run),
+        running(ReportHandler(database, ledger, other, LEASE_S).run),
     ):
         await listening(broker)
         await listening(other)
@@ -280,7 +282,7 @@ async def test_of_several_recorders_one_takes_each_report(
         b'{"kind": "heartbeat", "job_id": "6f0d4e0a-2b1c-4d3e-8f5a-9b7c1d2e3f40", "attempt": 1, "x": 1}',
     ],
 )
-async def test_junk_is_refused_in_words(reports: Recorder, broker: Broker, ledger: Ledger, junk: bytes) -> None:
+async def test_junk_is_refused_in_words(reports: ReportHandler, broker: Broker, ledger: Ledger, junk: bytes) -> None:
     async with running(reports.run):
         await listening(broker)
         reply = await ask(broker, junk)
@@ -290,7 +292,7 @@ async def test_junk_is_refused_in_words(reports: Recorder, broker: Broker, ledge
 
 
 async def test_a_job_that_cannot_be_read_does_not_end_the_recorder(
-    story: Story, reports: Recorder, broker: Broker, recorder: PostgresRecorder
+    story: Story, reports: ReportHandler, broker: Broker, recorder: PostgresRecorder
 ) -> None:
     unreadable, readable = story.submit(1), story.submit(1)
     append_raw(recorder, unreadable, 2, "job.paused.v9", b"{}")
@@ -301,7 +303,7 @@ async def test_a_job_that_cannot_be_read_does_not_end_the_recorder(
         assert await ask(broker, StartedReport(**about(readable)).model_dump_json().encode()) == ACCEPTED
 
 
-def test_a_failure_is_kept_word_for_word(ledger: Ledger, story: Story, reports: Recorder, views: Views) -> None:
+def test_a_failure_is_kept_word_for_word(ledger: Ledger, story: Story, reports: ReportHandler, views: Views) -> None:
     job_id = story.submit(1)
     reports.record(StartedReport(**about(job_id)), WORKER)
     error = Failure(error_class=ErrorClass.INTERNAL, message='A "quoted" \\ line\nand a snowman ☃')

@@ -31,7 +31,7 @@ from services.messaging.ledger_stream import message_of
 from services.messaging.relay import Relay
 from services.messaging.wire import LEDGER_STREAM
 from services.migrate import migrate
-from services.restore.command import Report, restored
+from services.restore.command import RestoreReport, restored
 from services.restore.comparing import EPOCH, why_different
 from services.restore.lost import find_lost
 from services.views.rebuild import matches_ledger
@@ -58,10 +58,10 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 @pytest.fixture
-def restore(lone_dsn: str, nats_url: str, blobs: Blobs, tmp_path: Path) -> Callable[..., Report]:
+def restore(lone_dsn: str, nats_url: str, blobs: Blobs, tmp_path: Path) -> Callable[..., RestoreReport]:
     """The command, on the database and the session's NATS."""
 
-    def run(*, discard: bool = False, declare: bool = False, dry_run: bool = False) -> Report:
+    def run(*, discard: bool = False, declare: bool = False, dry_run: bool = False) -> RestoreReport:
         return restored(lone_dsn, nats_url, blobs, tmp_path / "data", discard=discard, declare=declare, dry_run=dry_run)
 
     return run
@@ -141,7 +141,7 @@ def raw(dsn: str) -> list[object]:
 
 
 def test_a_ledger_that_has_not_grown_takes_back_everything_byte_for_byte(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     tell(lone_dsn, nats_url, finished(3))
     with backup_of(lone_dsn) as backup:
@@ -175,7 +175,7 @@ def test_a_ledger_that_has_not_grown_takes_back_everything_byte_for_byte(
 
 
 def test_what_was_lost_lies_in_a_file_before_anything_is_changed(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup:
@@ -194,7 +194,7 @@ def test_what_was_lost_lies_in_a_file_before_anything_is_changed(
 
 
 def test_a_ledger_that_grew_keeps_what_it_has_and_takes_what_still_fits(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     """The issue's case: the ledger grew past the end of LEDGER before anybody noticed."""
     both: list[object] = []
@@ -229,7 +229,7 @@ def test_a_ledger_that_grew_keeps_what_it_has_and_takes_what_still_fits(
 
 
 def test_a_history_that_parted_long_ago_is_found_though_both_end_alike(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     """As a version of before left it: the ledger grew past LEDGER's end, and was published on from there."""
     tell(lone_dsn, nats_url, finished(2))
@@ -262,7 +262,9 @@ async def _fits_at_the_end(ledger: Ledger, url: str) -> bool:
         return await why_different(ledger, broker) is None
 
 
-def test_discarding_begins_without_what_was_lost(lone_dsn: str, nats_url: str, restore: Callable[..., Report]) -> None:
+def test_discarding_begins_without_what_was_lost(
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
+) -> None:
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup:
 
@@ -283,7 +285,7 @@ def test_discarding_begins_without_what_was_lost(lone_dsn: str, nats_url: str, r
 
 @pytest.mark.parametrize("discard", [False, True])
 def test_a_revoked_key_stays_revoked_and_a_later_one_works(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report], *, discard: bool
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport], *, discard: bool
 ) -> None:
     with psycopg.connect(lone_dsn, autocommit=True) as connection:
         ada = users.add(connection, "ada").key
@@ -306,7 +308,7 @@ def test_a_revoked_key_stays_revoked_and_a_later_one_works(
 
 
 def test_files_that_nobody_names_are_listed_and_none_is_deleted(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report], blobs: Blobs
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport], blobs: Blobs
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     blobs.put_once("somewhere/nobody.png", b"nobody")
@@ -327,7 +329,7 @@ def test_files_that_nobody_names_are_listed_and_none_is_deleted(
 
 
 def test_a_run_that_was_cut_off_before_the_stream_was_deleted_is_ended_by_the_relay(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup:
@@ -340,7 +342,7 @@ def test_a_run_that_was_cut_off_before_the_stream_was_deleted_is_ended_by_the_re
 
 
 def test_a_second_older_backup_is_noticed_by_the_epoch_s_events_too(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup:
@@ -359,7 +361,7 @@ def test_a_second_older_backup_is_noticed_by_the_epoch_s_events_too(
 
 
 def test_epochs_that_the_backup_did_not_know_come_back_with_their_events(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     """Else a client of the first epoch would not be told that the second one has other events at its positions."""
     tell(lone_dsn, nats_url, finished(1))
@@ -389,7 +391,7 @@ def test_epochs_that_the_backup_did_not_know_come_back_with_their_events(
 
 
 def test_declaring_begins_an_epoch_where_nothing_differs(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     assert restore().epoch is None
@@ -400,7 +402,7 @@ def test_declaring_begins_an_epoch_where_nothing_differs(
 
 
 def test_writers_and_memories_of_before_go_on_with_the_ledger_as_it_is(
-    lone_dsn: str, nats_url: str, restore: Callable[..., Report]
+    lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup, writing(lone_dsn) as ledger:

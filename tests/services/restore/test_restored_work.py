@@ -17,7 +17,7 @@ from services.messaging.wire import AssetCompletedReport, HeartbeatReport, Start
 from services.migrate import migrate
 from services.queue.dispatcher import Dispatcher
 from services.queue.reaper import Reaper
-from services.queue.report_handler import Recorder
+from services.queue.report_handler import ReportHandler
 from services.restore.command import restored
 from tests.histories import Story, Views
 from tests.services.older_backup import backup_of
@@ -38,9 +38,9 @@ def dsn(empty_dsn: str) -> str:
 
 
 @pytest.fixture
-def recorder_of_reports(database: Database, ledger: Ledger, broker: Broker) -> Recorder:
+def recorder_of_reports(database: Database, ledger: Ledger, broker: Broker) -> ReportHandler:
     """Who takes the workers' reports."""
-    return Recorder(database, ledger, broker, LEASE_S)
+    return ReportHandler(database, ledger, broker, LEASE_S)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_orders_of_lost_jobs_are_gone_and_those_of_others_are_handed_out(
     story: Story,
     views: Views,
     broker: Broker,
-    recorder_of_reports: Recorder,
+    recorder_of_reports: ReportHandler,
     discard: Callable[[], None],
 ) -> None:
     dispatcher = Dispatcher(database, ledger, broker, [POOL])
@@ -99,7 +99,7 @@ async def test_a_job_that_ended_in_what_was_lost_loses_its_lease_and_runs_again(
     story: Story,
     views: Views,
     broker: Broker,
-    recorder_of_reports: Recorder,
+    recorder_of_reports: ReportHandler,
     discard: Callable[[], None],
 ) -> None:
     """Its lease is that of the backup; the worker that had it is done and says nothing more."""
