@@ -18,7 +18,7 @@ from gpu_worker.engines import (
 )
 from services.files.blobs import BlobMissing, BlobStoreUnavailable
 from services.files.decoders.bounded import DecodingUnavailable
-from services.observability.redaction import redacted
+from services.observability.redaction import one_line, redacted
 
 MESSAGE_CHARS_MAX = 500
 """Maximum characters of an error's message in the ledger; libraries append pages to theirs."""
@@ -42,7 +42,7 @@ def failure_of(error: BaseException, log: logging.Logger, *, worker: str, versio
         versions=dict(versions),
         at=datetime.now(UTC),
     )
-    error_class, message = class_of(error), one_line(error)
+    error_class, message = class_of(error), one_line(error, MESSAGE_CHARS_MAX)
     if error_class is ErrorClass.INTERNAL and not isinstance(error, UnusableOutput | PredictionFailed):
         message = f"{type(error).__name__}: {message}"
         log.error("unforeseen %s:\n%s", context.exception, context.stack)
@@ -63,12 +63,6 @@ def class_of(error: BaseException) -> ErrorClass:
             return ErrorClass.TRANSIENT
         case _:
             return ErrorClass.INTERNAL
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, bounded, without secrets."""
-    lines = redacted(str(error)).strip().splitlines() or [type(error).__name__]
-    return lines[0][:MESSAGE_CHARS_MAX]
 
 
 def name_of(error: BaseException) -> str:
@@ -105,7 +99,7 @@ def lines_of(error: BaseException, causes_left: int = CAUSES_MAX) -> Iterator[st
         yield "which led to:" if error.__cause__ else "in handling which:"
     for frame, line_number in traceback.walk_tb(error.__traceback__):
         yield f"{file_of(frame)}:{line_number} in {frame.f_code.co_name}"
-    yield f"{name_of(error)}: {one_line(error)}"
+    yield f"{name_of(error)}: {one_line(error, MESSAGE_CHARS_MAX)}"
 
 
 def file_of(frame: FrameType) -> str:

@@ -10,6 +10,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from domain import events as facts
+from domain.aggregates.job import ENDED_AS
 from domain.codec import NAMES
 from domain.envelope import Recorded
 from domain.events import Event
@@ -21,11 +22,7 @@ SQL = load("batches.sql")
 STATUS_AFTER: Final[Mapping[type[Event], str]] = {
     facts.JobStarted: "processing",
     facts.JobRequeued: "queued",
-    facts.JobSucceeded: "succeeded",
-    facts.JobPartiallySucceeded: "partially_succeeded",
-    facts.JobFailed: "failed",
-    facts.JobCanceled: "canceled",
-    facts.JobAborted: "aborted",
+    **ENDED_AS,
 }
 """Status of a job and its item after an event; other events leave the status unchanged."""
 

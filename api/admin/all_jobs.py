@@ -19,11 +19,13 @@ from api.http.pages import LIMIT_MAX, Cursor, Limit, Text, cursor_of, page_of, p
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.control import cancel, retry
-from api.jobs.documents import Json, history_document
+from api.jobs.documents import history_document
 from api.jobs.reading import history_of, identifier, owner_of, read_anybodys, read_everybodys
 from api.state import require_broker, running
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.commands import ReprioritizeJob
+from domain.json_type import Json
+from domain.statuses import JobStatus
 from projections.reads.jobs import EverybodysFilter
 from services.ledger import Context
 
@@ -44,7 +46,7 @@ class PriorityBody(BaseModel):
 async def list_everybodys_jobs(
     request: Request,
     owner: Annotated[Text | None, Query(max_length=100)] = None,
-    status: Annotated[schemas.JobStatus | None, Query()] = None,
+    status: Annotated[JobStatus | None, Query()] = None,
     pool: Annotated[Text | None, Query(max_length=100)] = None,
     job_type: Annotated[Text | None, Query(max_length=100)] = None,
     cursor: Cursor = None,

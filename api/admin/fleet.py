@@ -19,11 +19,11 @@ from api.http.identity import require_admin
 from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.jobs.documents import Json
 from api.state import ApiState, require_broker, running
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
+from domain.json_type import Json
 from projections.reads import jobs as reads
 from services.ledger import Context
 from services.messaging.wire import HAIL, hail_subject

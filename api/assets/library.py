@@ -14,6 +14,7 @@ from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import listed_asset_document
 from api.state import ApiState, running
+from domain.statuses import OutputKind
 from projections.reads import jobs as reads
 from projections.reads.jobs import LibraryFilter
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["library"])
 @router.get("/v1/library", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
 async def list_library(
     request: Request,
-    kind: Annotated[schemas.KindName | None, Query()] = None,
+    kind: Annotated[OutputKind | None, Query()] = None,
     saved: Annotated[bool | None, Query()] = None,
     tag: TagText | None = None,
     q: Words = None,

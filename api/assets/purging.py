@@ -17,12 +17,12 @@ from api.http.openapi import answers
 from api.http.pages import Text
 from api.http.read_your_writes import POSITION
 from api.http.responses import answer
-from api.jobs.documents import Json
 from api.jobs.reading import identifier
 from api.state import ApiState, require_broker, running
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
+from domain.json_type import Json
 from projections.reads import jobs as reads
 from services.crash_points import Point, reached
 from services.files.blobs import Blobs, BlobStoreUnavailable

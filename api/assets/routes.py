@@ -18,7 +18,7 @@ from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers, files
 from api.http.read_your_writes import POSITION, WAIT_S_MAX, wait_for_views
 from api.http.responses import answer
-from api.jobs.documents import Json, curated, listed_asset_document
+from api.jobs.documents import curated, listed_asset_document
 from api.jobs.reading import identifier
 from api.state import ApiState, require_broker, running
 from domain.aggregates.asset import Completed
@@ -34,6 +34,7 @@ from domain.commands import (
     UnsaveAsset,
 )
 from domain.errors import AssetGone, FieldProblem, InvalidInput, NotFound
+from domain.json_type import Json
 from projections.reads import jobs as reads
 from projections.reads.jobs import ListedAssetRow
 from services.ledger import AssetExecuted, Context

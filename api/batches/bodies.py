@@ -7,11 +7,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, ValidationError
 
-from api.http.bodies.json_body import Json, nul_problems, problems_of
+from api.http.bodies.json_body import nul_problems, problems_of
 from api.http.bodies.texts import Collection, Name, Prompt, Template
 from api.jobs.submission import SubmitBody
 from domain.aggregates.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
 from domain.errors import FieldProblem, InvalidInput
+from domain.json_type import Json
 from domain.recipes.recipe import SEED_MAX
 
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024

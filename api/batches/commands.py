@@ -14,7 +14,6 @@ from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
 from api.batches.intake import Intake
 from api.http.idempotency import RequestContext, key_of, sha256_in_parts, sha256_of
-from api.jobs.documents import Json
 from api.jobs.sources import Files
 from api.jobs.submission import retry_of
 from api.state import Parts
@@ -24,6 +23,7 @@ from domain.aggregates.job import NotSubmitted
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
 from domain.errors import AssetNotCompleted, BatchMovedOn, IdempotencyKeyReused, NoItemToRetry, NotFound
+from domain.json_type import Json
 from projections.reads import batches as batch_reads
 from projections.reads.batches import BatchRow
 from services.database import Unavailable

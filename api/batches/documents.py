@@ -1,28 +1,18 @@
 """Batches as the JSON documents of `schemas.py`, from rows and from new decisions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from api.http.errors import problem_document
-from api.jobs.documents import Json, listed_asset_document
+from api.jobs.documents import listed_asset_document
 from domain.commands import NewItem
 from domain.errors import FieldProblem
 from domain.events import ItemProblem
+from domain.json_type import Json
+from domain.statuses import ITEM_STATUSES
 from projections.reads.batches import BatchRow, ItemRow, PreferenceRow
 from projections.reads.jobs import ListedAssetRow
-
-STATUSES: Final = (
-    "queued",
-    "processing",
-    "succeeded",
-    "partially_succeeded",
-    "failed",
-    "canceled",
-    "aborted",
-    "rejected",
-)
-"""The statuses of an item: those of its job; rejected: it has none."""
 
 
 def batch_summary(row: BatchRow) -> Json:
@@ -35,7 +25,7 @@ def batch_summary(row: BatchRow) -> Json:
         "base": row.base,
         "prompt": row.prompt,
         "seed": row.seed,
-        "counts": {status: row.counts.get(status, 0) for status in STATUSES},
+        "counts": {status: row.counts.get(status, 0) for status in ITEM_STATUSES},
         "created_at": row.created_at,
         "urls": {
             "get": f"/v1/batches/{row.batch_id}",

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from api.batches.bodies import SHARED, BatchEnvelope
-from api.http.bodies.json_body import Json, nul_problems, problems_of, require_few
+from api.http.bodies.json_body import nul_problems, problems_of, require_few
 from api.http.bodies.texts import Template
 from api.http.idempotency import RequestContext
 from api.jobs.sources import Files
@@ -22,6 +22,7 @@ from domain.bounds import cut
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import ItemProblem
+from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from domain.recipes.recipe import Kind, Task
 

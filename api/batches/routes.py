@@ -21,12 +21,12 @@ from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, p
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, encoded, listed
 from api.jobs.control import cancel
-from api.jobs.documents import Json
 from api.jobs.reading import identifier
 from api.state import ApiState, require_broker, running
-from domain.aggregates.job import ENDED
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
+from domain.json_type import Json
+from domain.statuses import ENDED
 from projections.reads import batches as batch_reads
 from projections.reads.batches import BatchFilter, BatchRow
 from services.database import Unavailable

@@ -1,7 +1,7 @@
 """Options and arguments that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
@@ -19,7 +19,3 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number, new
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="The asset: its id, or JOB/INDEX.")]
 AssetNames = Annotated[list[str], typer.Argument(metavar="ASSET…", help="One or more assets: their ids, or JOB/INDEX.")]
-
-JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
-Kind = Literal["image", "video"]
-"""The same values as in the API; a test compares them."""

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from api.cli.columns import Column, table
 from api.cli.terminal import printable
-
-Json = dict[str, Any]
+from domain.json_type import Json
 
 PROMPT_SHOWN = 60
 """Characters of a prompt in a list; `show` prints all of it."""

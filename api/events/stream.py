@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["events"])
 
 COMMENT_S: Final = 15.0
-"""Seconds between comments, which keep proxies from closing a silent stream (API.md)."""
+"""Seconds between comments, which keep proxies from closing a silent stream."""
 
 SEND_S_MAX: Final = 10.0
 """Seconds after which a client that does not read is cut off; the server's high-water mark bounds its buffers."""

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import orjson
 from starlette.datastructures import Headers
@@ -23,6 +22,7 @@ from api.http.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
 from api.http.identity import identity_of
 from api.state import running
 from domain.errors import FieldProblem, InvalidInput
+from domain.owned_ids import owned_id
 from services.database import Unavailable
 from services.files.blobs import BlobStoreUnavailable
 from services.ledger.flusher import OutcomeUnknown
@@ -102,12 +102,7 @@ def wait_s(headers: Headers) -> int | None:
 
 def id_under_key(owner: str, key: str) -> UUID:
     """The id of the job that the owner's key names."""
-    return uuid5(_namespace_of(owner), key)
-
-
-@lru_cache(maxsize=1_000)
-def _namespace_of(owner: str) -> UUID:
-    return uuid5(OWNERS, owner)
+    return owned_id(OWNERS, owner, key)
 
 
 def retry_id(owner: str, job_id: UUID) -> UUID:

@@ -15,7 +15,7 @@ MIN_POSITION: Final = "Darkroom-Min-Position"
 POSITION: Final = "Darkroom-Position"
 
 WAIT_S_MAX: Final = 5.0
-"""Maximum seconds that a read waits for its views (API.md)."""
+"""Maximum seconds that a read waits for its views."""
 
 POLL_S: Final = 0.01
 """Seconds between reads of the views' positions while requests wait: one query for all of them in this process."""

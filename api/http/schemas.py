@@ -1,4 +1,4 @@
-"""The JSON documents as API.md fixes them, for OpenAPI. `documents.py` builds them; a test compares both."""
+"""The JSON documents of the API, for OpenAPI. The `documents.py` of each room build them; a test compares both."""
 
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -7,13 +7,9 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from domain.recipes.recipe import ParamValue, Reference
+from domain.statuses import AssetStatus, ItemStatus, JobStatus, OutputKind
 
 ItemT = TypeVar("ItemT")
-
-JobStatus = Literal["queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted"]
-ItemStatus = Literal[JobStatus, "rejected"]
-AssetStatus = Literal["reserved", "completed", "failed", "canceled", "purged"]
-KindName = Literal["image", "video"]
 
 
 class Document(BaseModel):
@@ -46,7 +42,7 @@ class Asset(Document):
     job_id: UUID
     index: int
     status: AssetStatus
-    kind: KindName
+    kind: OutputKind
     seed: int
     url: str | None
     thumbnail_url: str | None
@@ -496,7 +492,7 @@ class JobTypeEntry(Document):
     model: str
     task: str
     tasks: list[str]
-    kind: KindName
+    kind: OutputKind
     bucket: str
     extension: str
     quantities: list[int]

@@ -10,14 +10,13 @@ from domain.aggregates.media import media_id
 from domain.commands import SubmitJob
 from domain.envelope import Recorded
 from domain.events import MediaUploaded
+from domain.json_type import Json
 from domain.recipes.cautions import cautions_for
 from domain.recipes.recipe import asset_id
 from domain.wording.text import normalized_tags
 from projections.jobs import fold_asset, fold_job
 from projections.reads.jobs import AssetRow, HistoryRow, JobRow, ListedAssetRow
 from services.messaging.wire import Progress
-
-Json = dict[str, Any]
 
 
 def content_url(identifier: UUID) -> str:

@@ -6,13 +6,14 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from api.jobs.documents import Json, job_document, rows_from_ledger
+from api.jobs.documents import job_document, rows_from_ledger
 from api.jobs.waiting_times import waiting_documents
 from api.state import ApiState
 from domain.aggregates.job import NotSubmitted
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.envelope import Recorded
 from domain.errors import NotFound
+from domain.json_type import Json
 from domain.recipes.recipe import asset_id
 from projections.reads import jobs as reads
 from projections.reads.jobs import EverybodysFilter, JobFilter, JobRow

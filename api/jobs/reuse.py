@@ -14,13 +14,13 @@ from api.http.identity import identity_of
 from api.http.openapi import answers
 from api.http.pages import Text
 from api.http.responses import answer
-from api.jobs.documents import Json
 from api.jobs.reading import identifier
 from api.jobs.sources import Source, resolve
 from api.jobs.submission import sources_of
 from api.state import Parts, running
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
+from domain.json_type import Json
 from domain.recipes.inputs import FormInputs
 from domain.recipes.recipe import InputFile
 from domain.recipes.reuse import inputs_of

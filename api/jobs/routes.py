@@ -17,7 +17,7 @@ from api.http.pages import LIMIT_MAX, Cursor, Limit, TagText, Text, cursor_of, p
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.control import cancel, retry
-from api.jobs.documents import Json, history_document, new_job_document
+from api.jobs.documents import history_document, new_job_document
 from api.jobs.reading import history_of, identifier, job_from_ledger, read_job, read_page
 from api.jobs.sources import Files, gone
 from api.jobs.submission import (
@@ -29,9 +29,10 @@ from api.jobs.submission import (
     submission_of,
 )
 from api.state import ApiState, require_broker, running
-from domain.aggregates.job import ENDED
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
+from domain.json_type import Json
+from domain.statuses import ENDED, JobStatus
 from projections.reads.jobs import JobFilter
 from services.ledger import Context, JobExecuted
 from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
@@ -69,7 +70,7 @@ async def _given(here: ApiState, content: Json, owner: str) -> Given:
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))
 async def list_jobs(
     request: Request,
-    status: Annotated[schemas.JobStatus | None, Query()] = None,
+    status: Annotated[JobStatus | None, Query()] = None,
     job_type: Annotated[Text | None, Query(max_length=100)] = None,
     batch_id: Annotated[UUID | None, Query()] = None,
     tag: TagText | None = None,

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from api.http.bodies.json_body import Json, problems_of
+from api.http.bodies.json_body import problems_of
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags
 from api.http.idempotency import RequestContext, identified, retry_id, retry_sha256
 from api.jobs.sources import Files, Source, parent_of, uploads_among
@@ -18,6 +18,7 @@ from domain.aggregates.job import NotSubmitted, status_of
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import MediaKind
+from domain.json_type import Json
 from domain.recipes.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.recipes.cautions import reads_negative_prompt
 from domain.recipes.continuation import continued, decided_by

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from api.jobs.documents import Json
 from api.state import ApiState
+from domain.json_type import Json
 from domain.policies.waiting import NOTHING, Span, finished_in, rest_of
 from projections.reads import jobs as reads
 from projections.reads.jobs import JobRow, Seconds

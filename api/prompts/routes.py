@@ -18,13 +18,13 @@ from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of, place_of
 from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import answer, listed
-from api.jobs.documents import Json
 from api.jobs.reading import identifier
 from api.state import ApiState, require_broker, running
 from domain.aggregates.prompt import prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
 from domain.errors import FieldProblem, InvalidInput, NotFound
+from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from domain.recipes.recipe import Task
 from projections.projection import Rows

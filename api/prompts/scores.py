@@ -12,9 +12,9 @@ from api.http.openapi import answers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
-from api.jobs.documents import Json
 from api.state import ApiState, running
 from domain.errors import FieldProblem, InvalidInput
+from domain.json_type import Json
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
 from projections.reads import scores as score_reads
 from projections.reads.scores import ScorePlace, ScoreRow

@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 from domain.commands import BatchCommand, NewItem, OpenBatch, PreferAsset, RenameBatch, RunItemsAgain
 from domain.errors import BatchMovedOn, FieldProblem, IdempotencyKeyReused, InvalidInput, NotAComparison, NotFound
 from domain.events import BatchEvent, BatchItemAdded, BatchOpened, BatchPreferred, BatchRenamed, ItemProblem
+from domain.owned_ids import owned_id
 
 OWNERS: Final = UUID("c2a4f0d8-7b1e-4f36-9d02-5e8b6a7c9f41")
 """UUID namespace for batch ids made from an Idempotency-Key, one sub-namespace per owner. It never changes, and it
@@ -100,7 +101,7 @@ def owner_of(batch: Batch) -> str | None:
 
 def batch_id(owner: str, key: str) -> UUID:
     """The id of the batch that an owner opens under an Idempotency-Key."""
-    return uuid5(uuid5(OWNERS, owner), key)
+    return owned_id(OWNERS, owner, key)
 
 
 def item_job_id(batch: UUID, index: int) -> UUID:

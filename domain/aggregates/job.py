@@ -1,5 +1,6 @@
 """A request to generate: it waits, runs in numbered attempts, and ends exactly once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
@@ -19,6 +20,7 @@ from domain.errors import (
     WorkerHeld,
 )
 from domain.events import (
+    Event,
     JobAborted,
     JobCanceled,
     JobCancelRequested,
@@ -103,9 +105,6 @@ class Finished:
 
 Job = NotSubmitted | Waiting | Running | Finished
 Submitted = Waiting | Running | Finished
-
-ENDED: Final = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
-"""Final statuses of a job."""
 
 
 def submit(command: SubmitJob, job: Job) -> list[JobEvent]:
@@ -250,7 +249,7 @@ def status_of(job: Job) -> str:
             assert_never(job)
 
 
-ENDED_AS: dict[type[JobEnding], str] = {
+ENDED_AS: Final[Mapping[type[Event], str]] = {
     JobSucceeded: "succeeded",
     JobPartiallySucceeded: "partially_succeeded",
     JobFailed: "failed",

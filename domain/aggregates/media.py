@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Final, assert_never
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from domain.commands import DeleteMedia, MediaCommand, UploadMedia, UseMedia
 from domain.errors import MediaInUse, MediaMoved, NotFound
 from domain.events import MediaDeleted, MediaEvent, MediaUploaded, MediaUsed
+from domain.owned_ids import owned_id
 
 OWNERS: Final = UUID("5f1c7a92-3d0e-4b6a-8a44-27c9d1e06b53")
 """UUID namespace for uploads, one sub-namespace per owner. It never changes, and it differs from the one for jobs,
@@ -108,7 +109,7 @@ def owner_of(media: Media) -> str | None:
 
 def media_id(owner: str, sha256: str) -> UUID:
     """The id of an owner's upload: the same content has the same id, and a different one for each owner."""
-    return uuid5(uuid5(OWNERS, owner), sha256)
+    return owned_id(OWNERS, owner, sha256)
 
 
 def upload_path(owner: str, sha256: str, media_type: str, times: int = 1) -> str:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Final, assert_never
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import PromptDeleted, PromptEdited, PromptEvent, PromptSaved
+from domain.owned_ids import owned_id
 
 OWNERS: Final = UUID("c2b4a7de-9a30-4f6e-8f41-5b7d0e6a1c94")
 """UUID namespace for prompt ids made from an Idempotency-Key, one sub-namespace per owner. It never changes, and it
@@ -74,7 +75,7 @@ def owner_of(prompt: Prompt) -> str | None:
 
 def prompt_id(owner: str, key: str) -> UUID:
     """The id of the prompt that an owner saves under an Idempotency-Key."""
-    return uuid5(uuid5(OWNERS, owner), key)
+    return owned_id(OWNERS, owner, key)
 
 
 def _save(command: SavePrompt, prompt: Prompt) -> list[PromptEvent]:

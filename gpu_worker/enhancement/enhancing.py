@@ -10,8 +10,8 @@ from domain.events import JobPromptEnhanced
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import RULES, enhance
 from gpu_worker.engines import OutOfMemory, RenderCanceled
-from gpu_worker.failures import one_line
 from services.messaging.wire import WorkOrder
+from services.observability.redaction import one_line
 
 if TYPE_CHECKING:
     from gpu_worker.engines.language.chat_model import QwenEnhancer

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from domain.json_type import Json
 from projections.reads.jobs import ListedAssetRow
 from projections.reads.search import searching, web_search
 from projections.sql import load
@@ -16,7 +17,6 @@ from projections.sql import load
 SQL: Final = load("batches.sql", "projections.reads")
 
 RowT = TypeVar("RowT")
-Json = dict[str, Any]
 
 
 @dataclass(slots=True)

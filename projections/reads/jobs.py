@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Final, LiteralString, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
+from domain.json_type import Json
 from projections.reads.search import searching, web_search
 from projections.sql import load
 
 SQL: Final = load("jobs.sql", "projections.reads")
 
 RowT = TypeVar("RowT")
-Json = dict[str, Any]
 
 
 def _utc(moment: datetime | None) -> datetime | None:

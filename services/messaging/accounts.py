@@ -7,8 +7,9 @@ to the requester's account, which has no stream.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from domain.json_type import Json
 from services.messaging.wire import (
     ANNOUNCEMENTS,
     ENHANCE,
@@ -21,8 +22,6 @@ from services.messaging.wire import (
     announce_subject,
     work_consumer,
 )
-
-Json = dict[str, Any]
 
 SERVICES_ACCOUNT: Final = "DARKROOM"
 WORKERS_ACCOUNT: Final = "WORKERS"

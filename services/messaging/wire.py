@@ -72,7 +72,7 @@ NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 
 HEARTBEAT_S = 10.0
 LEASE_S = 30.0
-"""Seconds of silence after which a worker's attempt is over; it reports every 10 s. Figures of DESIGN.md."""
+"""Seconds of silence after which a worker's attempt is over; it reports every 10 s."""
 
 
 def nats_servers(url: str) -> list[str]:

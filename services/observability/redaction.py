@@ -73,3 +73,9 @@ def passwords(value: str) -> Iterator[str]:
             continue
         if password:
             yield password
+
+
+def one_line(error: BaseException, characters_max: int = 200) -> str:
+    """The first line of an error's text, bounded, without secrets."""
+    lines = redacted(str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[0][:characters_max]

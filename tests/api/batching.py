@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from domain.aggregates.media import media_id
 from domain.commands import UploadMedia
+from domain.json_type import Json
 from services.ledger import Context
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 from tests.spec import NOW
 
 SHA256 = "ab" * 32

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import httpx
 
-from tests.api.serving import Json, Site, body
+from domain.json_type import Json
+from tests.api.serving import Site, body
 from tests.services.media_files import encoded, picture
 
 WITHOUT_OWNER: Final = {

@@ -14,9 +14,9 @@ import httptools
 from api.http.responses import encoded
 from api.jobs.documents import history_item_of_event
 from domain.envelope import Recorded
+from domain.json_type import Json
 from services.database import Unavailable
 from services.ledger import Ledger
-from tests.api.serving import Json
 
 SILENCE_S_MAX = 20.0
 """Comments come far more often; a stream that is silent for so long hangs."""

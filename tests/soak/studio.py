@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from tests.soak.user import Json, User
+from domain.json_type import Json
+from tests.soak.user import User
 from tests.system.invariants import Submission
 
 PROMPTS: Final = tuple(f"a {colour} circle on black" for colour in ("red", "blue", "green"))

@@ -8,8 +8,9 @@ from typing import Final
 
 from PIL import Image
 
+from domain.json_type import Json
 from tests.soak.studio import PROMPTS, Studio
-from tests.soak.user import Json, User
+from tests.soak.user import User
 from tests.system.invariants import Submission
 
 PAUSE_S: Final = (0.1, 1.2)

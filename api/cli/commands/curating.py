@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,11 @@ from api.cli.options import AssetName as OneAsset
 from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
+from domain.json_type import Json
 
 if TYPE_CHECKING:
     from api.cli.remote.client import Client
 
-Json = dict[str, Any]
 Act = Callable[["Client", str], Awaitable[Json]]
 """Changes the asset with this id; returns the answer."""
 

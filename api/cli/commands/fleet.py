@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,11 +13,11 @@ from api.cli.options import AsJson, DataDir, JobName, Token, Url
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import local_time
 from api.cli.terminal import DONE, complain, print_json, printable, say, width_of_stdout
+from domain.json_type import Json
 
 if TYPE_CHECKING:
     from api.cli.remote.client import Client
 
-Json = dict[str, Any]
 Word = Literal["pause", "drain", "resume"]
 
 Name = Annotated[

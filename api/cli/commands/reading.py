@@ -12,7 +12,7 @@ from uuid import UUID
 import typer
 
 from api.cli.names import asset_named, job_named
-from api.cli.options import AsJson, DataDir, JobName, JobStatus, Kind, Limit, Token, Url
+from api.cli.options import AsJson, DataDir, JobName, Limit, Token, Url
 from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.files import download as download_files
 from api.cli.remote.files import make_folder, outcome, places
@@ -29,11 +29,12 @@ from api.cli.tables import (
     types_lines,
 )
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say, width_of_stdout
+from domain.json_type import Json
+from domain.statuses import JobStatus, OutputKind
 
 if TYPE_CHECKING:
     from api.cli.remote.client import Client
 
-Json = dict[str, Any]
 
 AsOf = Annotated[
     int | None,
@@ -142,7 +143,7 @@ def download(
 
 def library(
     search: Annotated[str | None, typer.Option("--search", "-q", help="Words in prompts, titles and tags.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="Only images, or only videos.")] = None,
+    kind: Annotated[OutputKind | None, typer.Option(help="Only images, or only videos.")] = None,
     saved: Annotated[bool, typer.Option("--saved", help="Only saved assets.")] = False,
     tag: Annotated[str | None, typer.Option(help="Only assets with this tag.")] = None,
     min_score: Annotated[int | None, typer.Option(min=1, max=5, help="Only assets with this rating or better.")] = None,

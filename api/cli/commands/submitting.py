@@ -17,11 +17,11 @@ from api.cli.remote.files import Place, download, file_name, make_folder, places
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import error_text, standing
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
+from domain.json_type import Json
 
 if TYPE_CHECKING:
     from api.cli.remote.client import Client
 
-Json = dict[str, Any]
 
 RANDOM_SEED = "random"
 

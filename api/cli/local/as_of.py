@@ -5,7 +5,7 @@ the live views are not changed.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -14,11 +14,10 @@ import projections
 from api.cli.local.operate import find_dsn, opened
 from api.http.responses import encoded
 from api.jobs.documents import job_document, listed_asset_document
+from domain.json_type import Json
 from projections.reads import as_of as as_of_reads
 from projections.reads.jobs import JobFilter
 from services.views.rebuild import rebuild_as_of
-
-Json = dict[str, Any]
 
 VIEWS: Final = {view.name: view for view in projections.ALL}
 

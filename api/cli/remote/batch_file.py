@@ -13,8 +13,7 @@ import typer
 
 from api.cli.commands.submitting import value_of
 from api.cli.remote.files import references_of
-
-Json = dict[str, Any]
+from domain.json_type import Json
 
 FILE_BYTES_MAX: Final = 8 * 1024 * 1024
 """Maximum bytes: the server accepts no larger batch."""

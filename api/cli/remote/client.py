@@ -1,11 +1,11 @@
-"""The HTTP client of the command line: API.md's calls, with errors as one sentence."""
+"""The HTTP client of the command line: the API's calls, with errors as one sentence."""
 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -22,8 +22,7 @@ from api.cli.remote.failures import (
     Unreachable,
 )
 from api.cli.remote.server_events import ServerEvent, parse_events
-
-Json = dict[str, Any]
+from domain.json_type import Json
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """Seconds; a read that waits for its view takes at most 5 s, so 30 s mean that the server does not answer."""

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,12 +15,12 @@ from api.cli.names import source_named
 from api.cli.remote.failures import ClientError
 from api.cli.tables import error_text
 from api.cli.terminal import printable
+from domain.json_type import Json
 
 if TYPE_CHECKING:
     from api.cli.remote.client import Client
     from api.cli.remote.server import Server
 
-Json = dict[str, Any]
 Place = Callable[[Json], str]
 """Says where the file of an asset is."""
 

@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from api.cli.remote.client import Client
 from api.cli.remote.failures import ClientError
+from domain.json_type import Json
 from domain.recipes.inputs import BESIDE_PARAMS
-
-Json = dict[str, Any]
 
 FILES: Final = frozenset({"references", "media"})
 OF_FILES: Final = frozenset({"media_gone", "task_changed"})

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 from uuid import UUID
 
 import typer
@@ -15,10 +15,9 @@ from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.server import Server
 from api.cli.tables import local_time
 from api.cli.terminal import printable
+from domain.json_type import Json
 from services.files.decoders.bounded import DecodingUnavailable, probe, read_origin
 from services.files.media import UnreadableMedia
-
-Json = dict[str, Any]
 
 OF_THE_CONTAINER = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 """Metadata of every MP4, independent of the program that wrote it."""

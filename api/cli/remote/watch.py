@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,10 +16,8 @@ from api.cli.remote.files import Place, outcome
 from api.cli.remote.server_events import ServerEvent
 from api.cli.tables import standing
 from api.cli.terminal import printable
-
-Json = dict[str, Any]
-
-ENDED = frozenset({"succeeded", "partially_succeeded", "failed", "canceled", "aborted"})
+from domain.json_type import Json
+from domain.statuses import ENDED
 
 POLL_S = 2.0
 """Seconds without news after which the job is read: the queue position has no event, and events may be lost."""

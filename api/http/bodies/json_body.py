@@ -1,6 +1,6 @@
 """Reads a JSON body: with a limit, completely, and with the path of every problem."""
 
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from api.http.errors import BodyTooLarge, MalformedJson, UnsupportedMediaType
 from domain.errors import FieldProblem, InvalidInput
+from domain.json_type import Json
 from domain.validation_words import words_for
 
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -21,7 +22,6 @@ ELEMENTS_MAX: Final = 1_000
 """Maximum elements of a list in a body: the items of a batch are the longest one."""
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
-Json = dict[str, Any]
 
 
 async def read_object(request: Request) -> Json:

@@ -7,8 +7,8 @@ from typing import Any
 
 from gpu_worker.engines import GivenReference, InvalidRequest, ModelUnavailable
 from gpu_worker.engines.device_memory import is_out_of_memory
-from gpu_worker.engines.diffusers.pipelines import one_line
 from gpu_worker.engines.diffusers.sdxl_references import scale_of
+from services.observability.redaction import one_line
 
 ADAPTER_FOLDER = "ip_adapter"
 """Folder in the model's folder: the weights, in safetensors, and `image_encoder/`, as in load_ip_adapter of

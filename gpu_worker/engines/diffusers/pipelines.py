@@ -38,9 +38,3 @@ class StepsOfCalls:
         if self.canceled():
             raise RenderCanceled(f"The job was canceled after step {step + 1} of {steps}.")
         return {}
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error, at most 200 characters."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]

@@ -29,7 +29,7 @@ from gpu_worker.engines import (
 from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
 from gpu_worker.engines.diffusers.fitting import fit_of
 from gpu_worker.engines.diffusers.ip_adapters import Adapters
-from gpu_worker.engines.diffusers.pipelines import StepsOfCalls, keep_quiet, one_line
+from gpu_worker.engines.diffusers.pipelines import StepsOfCalls, keep_quiet
 from gpu_worker.engines.diffusers.samplers import scheduler_for
 from gpu_worker.engines.diffusers.sdxl_files import open_model
 from gpu_worker.engines.diffusers.sdxl_painter import Painter, TooLarge, Work
@@ -38,6 +38,7 @@ from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
 from gpu_worker.engines.diffusers.words import Reader, unread_words
 from gpu_worker.engines.memory import Experience, Profile
 from gpu_worker.tuning import Tuning
+from services.observability.redaction import one_line
 
 TUNING = Tuning()
 

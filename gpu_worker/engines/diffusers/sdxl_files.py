@@ -8,9 +8,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.diffusers.pipelines import HUB_ID, one_line
+from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_sdxl, require_sdxl_file, weights_variant
+from services.observability.redaction import one_line
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:

@@ -15,9 +15,9 @@ from gpu_worker.engines import RenderRequest
 from gpu_worker.engines.device_memory import is_out_of_memory
 from gpu_worker.engines.diffusers.fitting import fit_of, fitted, squared
 from gpu_worker.engines.diffusers.ip_adapters import Adapters
-from gpu_worker.engines.diffusers.pipelines import one_line
 from gpu_worker.engines.diffusers.sdxl_references import Guidance, denoising_strength
 from gpu_worker.engines.memory import Offload, Profile
+from services.observability.redaction import one_line
 
 TILE_LATENTS_MAX = 64
 TILE_LATENTS_MIN = 8

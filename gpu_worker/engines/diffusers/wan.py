@@ -10,7 +10,6 @@ The pipelines are `Any` here, because diffusers shows type checkers a placeholde
 """
 # mypy: allow-untyped-calls
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,14 +32,15 @@ from gpu_worker.engines import (
     RenderRequest,
     Warned,
 )
-from gpu_worker.engines.device_memory import is_out_of_memory
-from gpu_worker.engines.diffusers.pipelines import HUB_ID, StepsOfCalls, keep_quiet, one_line
+from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
+from gpu_worker.engines.diffusers.pipelines import HUB_ID, StepsOfCalls, keep_quiet
 from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
 from gpu_worker.engines.diffusers.wan_request import Abilities, WanPlan, plan_of
 from gpu_worker.engines.diffusers.words import Reader, unread_words
 from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_wan, weights_variant
 from gpu_worker.tuning import Tuning
+from services.observability.redaction import one_line
 
 TUNING = Tuning()
 
@@ -224,13 +224,6 @@ def moved(pipeline: Any, device: str) -> str | None:
     pipeline.to("cpu")
     free_memory()
     return too_much
-
-
-def free_memory() -> None:
-    """Free memory that no tensor holds."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:

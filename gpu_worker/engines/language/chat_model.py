@@ -5,7 +5,6 @@ transformers are `Any` here: their types depend on the model.
 """
 # mypy: allow-untyped-calls
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,11 @@ from transformers.utils import logging
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import CHARACTERS_MAX
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
+from gpu_worker.engines.device_memory import free_memory
 from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.identity import fingerprint
 from gpu_worker.engines.language.answers import NoAnswer, cleaned
-from gpu_worker.failures import one_line
+from services.observability.redaction import one_line
 
 HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]
 
@@ -135,8 +135,7 @@ class QwenEnhancer:
             yield
         finally:
             self._model.to("cpu")
-            gc.collect()
-            torch.cuda.empty_cache()
+            free_memory()
 
 
 class StopWhen(StoppingCriteria):

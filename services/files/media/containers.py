@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from services.files.media import claims
 from services.files.media.formats import ALLOWED, Format
-from services.files.media.kinds import FRAME_PIXELS_MAX, SECONDS_MAX, UnreadableMedia, one_line, too_large
+from services.files.media.kinds import FRAME_PIXELS_MAX, SECONDS_MAX, UnreadableMedia, reason_of, too_large
 
 VIDEO_DECODERS: Final = ("h264", "hevc", "libdav1d", "av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4")
 AUDIO_DECODERS: Final = (
@@ -58,7 +58,7 @@ def opened(content: bytes, found: Format) -> Iterator[Any]:
         raise MemoryError from error
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = f"none of the formats that are read here ({ALLOWED}), or is damaged"
-        raise UnreadableMedia(f"The file is {reason}: {one_line(error)}.") from None
+        raise UnreadableMedia(f"The file is {reason}: {reason_of(error)}.") from None
 
 
 def video_of(container: Any) -> Any | None:

@@ -64,7 +64,7 @@ def too_large(what: str, pixels_max: int) -> str:
     return f"{what} is too large: {pixels_max} pixels are the most."
 
 
-def one_line(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """A library's message, as the end of a sentence."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0][:200].rstrip(".")

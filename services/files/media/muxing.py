@@ -13,7 +13,7 @@ from av.container import OutputContainer
 
 from services.files.media.containers import decoder_of, opened, video_of
 from services.files.media.formats import Format
-from services.files.media.kinds import UnreadableMedia, one_line
+from services.files.media.kinds import UnreadableMedia, reason_of
 
 MUXING: Final = {"movflags": "faststart+use_metadata_tags"}
 """The index before the pictures, and metadata under any name, not only those of QuickTime."""
@@ -88,4 +88,4 @@ def remuxed(content: bytes, found: Format, origin: Mapping[str, str | int]) -> b
         except av.error.MemoryError:
             raise
         except (av.FFmpegError, ValueError) as error:
-            raise UnreadableMedia(f"The video cannot be put into an MP4: {one_line(error)}.") from None
+            raise UnreadableMedia(f"The video cannot be put into an MP4: {reason_of(error)}.") from None

@@ -29,7 +29,7 @@ from services.files.media.apertures import picture_aperture
 from services.files.media.claims import boxes, chunks
 from services.files.media.colour import HLG, PQ, PRIMARIES, SRGB, Encoding, encoding_of, to_srgb
 from services.files.media.formats import IMAGE_TYPES, Format
-from services.files.media.kinds import PIXELS_MAX, Loss, UnreadableMedia, one_line, too_large
+from services.files.media.kinds import PIXELS_MAX, Loss, UnreadableMedia, reason_of, too_large
 
 PLUGINS: Final = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 """Imported for their registration: the only decoders of pictures."""
@@ -191,7 +191,7 @@ def picture_sha256(image: Image.Image) -> str:
 
 
 def _damaged(error: Exception) -> UnreadableMedia:
-    return UnreadableMedia(f"The picture is cut off or damaged: {one_line(error)}.")
+    return UnreadableMedia(f"The picture is cut off or damaged: {reason_of(error)}.")
 
 
 def _colours(image: Image.Image, content: bytes, found: Format) -> Colours:

@@ -10,13 +10,14 @@ import pytest
 
 from api.app import Parts, create_app
 from api.http.identity import Identities, Identity
+from domain.json_type import Json
 from projections import ALL
 from services.database import Database
 from services.ledger import Ledger
 from services.observability.watch import Watch
 from services.views.rebuild import RebuildRunning, Rebuilt, rebuild
 from tests.api.conftest import bearer
-from tests.api.serving import GIB, Json, Site
+from tests.api.serving import GIB, Site
 from tests.domain.catalogs import TEN
 
 VIEWS = sorted(view.name for view in ALL)

@@ -8,8 +8,9 @@ from domain.aggregates.job import Waiting
 from domain.commands import ExpireLease, FailAttempt
 from domain.envelope import Recorded
 from domain.events import ErrorClass, Failure
+from domain.json_type import Json
 from services.ledger import Ledger
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 QUIET = Failure(error_class=ErrorClass.TRANSIENT, message="The object store did not answer.")
 

@@ -8,12 +8,13 @@ import pytest
 
 from api.http import schemas
 from domain.aggregates.job import Running, Waiting, priority_of
+from domain.json_type import Json
 from services.database import Database
 from services.ledger import Ledger
 from services.messaging.wire import AnnouncedModel, Announcement
 from services.queue.fleet import RollCall
 from tests.api.assets.test_purging import say
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 from tests.spec import WORKER
 
 SAID = Announcement(

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 from typing import Any
 
+from domain.json_type import Json
 from domain.recipes.recipe import asset_id
 from services.files.blobs import Blobs
-from tests.api.serving import Json, Site, picture
+from tests.api.serving import Site, picture
 
 PICTURE = picture(0)
 SHA256 = hashlib.sha256(PICTURE).hexdigest()

@@ -15,10 +15,11 @@ from api.http.pages import cursor_of
 from api.jobs.submission import (
     submission_of,
 )
+from domain.json_type import Json
 from projections.reads.jobs import LibraryFilter, list_library
 from services.ledger import Context
 from services.views.owned_views import OwnedViews
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 
 
 async def one_asset(site: Site, **changes: Any) -> str:

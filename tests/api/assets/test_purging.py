@@ -9,11 +9,12 @@ import pytest
 
 from domain.aggregates.asset import Purged
 from domain.commands import PurgeAsset, TrashAsset
+from domain.json_type import Json
 from services.database import Database
 from services.files.sweeper import Sweeper
 from services.files.thumbnails import thumbnail_path
 from services.ledger import Context, Ledger
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 from tests.spec import NOW
 
 

@@ -14,13 +14,14 @@ from starlette.datastructures import Headers
 from api.batches.commands import open_batch
 from api.http.idempotency import asked_by
 from domain.errors import InvalidInput
+from domain.json_type import Json
 from projections.reads import jobs as reads
 from projections.reads.batches import BatchFilter, list_batches
 from projections.reads.jobs import LibraryFilter
 from projections.reads.scores import PromptFilter, list_prompts
 from services.views.owned_views import OwnedViews
 from tests.api.batching import batch, item, opened
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 LISTS = ("/v1/library", "/v1/prompts", "/v1/batches")
 

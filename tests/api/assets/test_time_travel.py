@@ -12,10 +12,10 @@ from psycopg.sql import SQL, Identifier
 
 from api.app import Parts
 from api.cli import status_of
+from domain.json_type import Json
 from projections import ALL
 from services import users
 from services.database import Database
-from tests.api.serving import Json
 from tests.conftest import Clock
 from tests.histories import Story, Views
 from tests.projections.test_random_histories import WORDS, project_in_cuts, tell

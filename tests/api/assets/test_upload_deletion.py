@@ -15,10 +15,11 @@ from api.app import create_app
 from api.jobs.sources import Files
 from domain.aggregates.media import DeletedMedia, Uploaded, media_id
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
+from domain.json_type import Json
 from services.files.blobs import Blobs
 from services.ledger import Context
 from tests.api.assets.test_uploads import PATH, PNG, SHA256, described, upload
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 from tests.spec import NOW
 
 AGAIN = PATH.replace(".png", "-2.png")

@@ -17,13 +17,14 @@ from api.assets.uploads import DECODED_AT_ONCE, DECODED_AT_ONCE_OF_ONE, FILES_RE
 from domain.aggregates.media import media_id, upload_path
 from domain.commands import UploadMedia
 from domain.events import MediaUploaded
+from domain.json_type import Json
 from services import users
 from services.files.blobs import Blobs
 from services.files.decoders import bounded
 from services.ledger import Context
 from tests.api.conftest import serving
 from tests.api.isolation import routes_of
-from tests.api.serving import TOKEN, AServer, Json, Site, until
+from tests.api.serving import TOKEN, AServer, Site, until
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims
 from tests.services.media_files import encoded, picture, png_that_claims, sound, turned, video
 from tests.spec import NOW

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from domain.json_type import Json
 from tests.api.batching import batch, counts, finish, item, job_of, opened, retried
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 # Canceling.
 

@@ -10,8 +10,9 @@ import pytest
 
 from domain.aggregates.batch import ITEMS_MAX
 from domain.aggregates.job import Waiting
+from domain.json_type import Json
 from tests.api.batching import batch, counts, finish, item, job_of, opened, uploaded
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 
 # Opening.
 

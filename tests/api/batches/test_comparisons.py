@@ -8,9 +8,10 @@ import pytest
 from api.http import schemas
 from domain.envelope import Recorded
 from domain.events import BatchPreferred
+from domain.json_type import Json
 from tests.api.batching import counts, finish, item, job_of, opened, retried, uploaded
 from tests.api.http.test_schemas import check
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 PROMPT = "a red circle left of a blue square"
 VARIANTS = [

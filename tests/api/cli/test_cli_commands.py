@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
+from domain.json_type import Json
 from tests.api.cli.test_cli import ROOT, darkroom
-from tests.api.serving import TOKEN, AServer, Json, Site
+from tests.api.serving import TOKEN, AServer, Site
 
 Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
 

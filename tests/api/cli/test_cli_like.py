@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from tests.api.assets.test_uploads import described, upload
 from tests.api.cli.test_cli import assert_one_line, darkroom
 from tests.api.conftest import serving
-from tests.api.serving import TOKEN, AServer, Json, Site
+from tests.api.serving import TOKEN, AServer, Site
 from tests.domain.catalogs import SHIPPED, catalog_of
 from tests.services.media_files import encoded, picture
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from domain.commands import ReportAssetCompleted
+from domain.json_type import Json
 from domain.recipes.recipe import Kind, Recipe
 from gpu_worker.engines import RenderedImage, RenderedVideo
 from gpu_worker.outputs.encode import encode
@@ -24,7 +25,7 @@ from services.files.decoders.bounded import remuxed_mp4
 from services.files.media import read_origin
 from services.messaging.wire import Output, WorkOrder
 from tests.api.cli.test_cli import assert_one_line, darkroom, free_port
-from tests.api.serving import TOKEN, AServer, Json, Site, completed_with
+from tests.api.serving import TOKEN, AServer, Site, completed_with
 
 IMAGE = Image.effect_noise((32, 24), 80).convert("RGB")
 FRAMES = np.stack([np.asarray(IMAGE.rotate(angle)) for angle in (0, 90, 180)])

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import unicodedata
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cli import options, terminal
+from api.cli import terminal
 from api.cli.columns import Column, cells, cut, table, wrap
-from api.cli.environment import OF_WORKERS, warning_about
 from api.cli.tables import history_lines, jobs_lines, library_lines, models_lines, params_lines, types_lines
 from api.cli.terminal import printable
-from gpu_worker.settings import WorkerSettings
 
 STATUSES = ("queued", "processing", "succeeded", "partially_succeeded", "failed", "canceled", "aborted")
 TEXTS = st.text(max_size=80) | st.sampled_from(["猫" * 40, "👨‍👩‍👧" * 20, "🏴󠁧󠁢󠁥󠁮󠁧󠁿 flag", "می‌خواهم", "a" * 300])
@@ -175,40 +172,3 @@ def test_json_for_an_output_without_unicode_is_escaped(monkeypatch: pytest.Monke
     terminal.print_json({"prompt": "🦊"})
     out.flush()
     assert b'"\\ud83e\\udd8a"' in written.getvalue()
-
-
-def test_the_choices_of_options_are_those_of_the_api() -> None:
-    from api.http import schemas
-
-    assert options.JobStatus == schemas.JobStatus
-    assert options.Kind == schemas.KindName
-
-
-def test_the_variables_of_a_worker_are_known() -> None:
-    read = {WorkerSettings.variable(name) for name in WorkerSettings.model_fields}
-    assert {name for name in read if name.startswith("DARKROOM_")} == OF_WORKERS
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["DARKROOM_PROT"], ["DARKROOM_PROT (did you mean DARKROOM_PORT?)"]),
-        (["DARKROOM_MODLES"], ["DARKROOM_MODLES (did you mean DARKROOM_MODELS?)"]),
-        (["DARKROOM_FAVOURITE_COLOUR"], ["called DARKROOM_FAVOURITE_COLOUR;"]),
-        (["DARKROOM_X", "DARKROOM_TOKN"], ["DARKROOM_TOKN (did you mean DARKROOM_TOKEN?)", "DARKROOM_X;"]),
-    ],
-)
-def test_a_variable_that_is_no_setting_is_named_with_what_was_meant(names: list[str], words: list[str]) -> None:
-    said = warning_about([*names, "PATH", "DARKROOM_PORT", "DARKROOM_POOLS"])
-    assert said is not None
-    assert "\n" not in said
-    assert all(word in said for word in words)
-
-
-def test_known_variables_and_those_of_others_are_not_named() -> None:
-    assert warning_about(["PATH", "DARKROOM_PORT", "DARKROOM_DEVICE", "DARKROOMS"]) is None
-
-
-def test_wide_characters_are_counted_as_terminals_do() -> None:
-    assert [cells(text) for text in ("猫", "👨‍👩‍👧", "é", "e\N{COMBINING ACUTE ACCENT}", "ab")] == [2, 2, 1, 1, 2]
-    assert unicodedata.east_asian_width("猫") == "W"

@@ -7,8 +7,9 @@ import pytest
 
 from domain.aggregates.media import media_id
 from domain.commands import UploadMedia
+from domain.json_type import Json
 from services.ledger import Context
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 from tests.spec import NOW
 
 VIDEO = {"job_type": "video_fast", "quantity": 1}

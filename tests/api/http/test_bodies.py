@@ -23,9 +23,10 @@ from starlette.types import Receive, Scope, Send
 
 from api.http import protocol as connections
 from api.http.limits import request_limits as limits
+from domain.json_type import Json
 from tests.api.conftest import bearer
 from tests.api.echo import PATIENCE_S, Received, echo, in_a_thread
-from tests.api.serving import AServer, Json, Site
+from tests.api.serving import AServer, Site
 
 KIB, MIB = 1024, 1024 * 1024
 

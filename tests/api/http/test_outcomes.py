@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 
+from domain.json_type import Json
 from services.database import Unavailable
 from services.ledger import flusher as flushers
-from tests.api.serving import Json, Site, body
+from tests.api.serving import Site, body
 from tests.services.commits import appends_held_up
 
 KEY = "Idempotency-Key"

@@ -1,4 +1,4 @@
-"""Every answer is what OpenAPI and API.md say it is: nothing missing, nothing more."""
+"""Every answer is what OpenAPI says it is: nothing missing, nothing more."""
 
 import re
 from typing import Any

@@ -26,12 +26,13 @@ from api.http import schemas
 from domain.aggregates.media import Uploaded
 from domain.commands import DeleteMedia, NoteOfAttempt, TrashAsset
 from domain.events import JobPromptEnhanced
+from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, NewEvent
 from tests.api.assets.test_uploads import described, upload
-from tests.api.serving import BLOBS_URL, Json, Site, body, until
+from tests.api.serving import BLOBS_URL, Site, body, until
 from tests.domain.catalogs import SHIPPED, catalog_of
 from tests.domain.random_catalogs import PROMPTS, TEXT
 from tests.domain.recipes.test_reuse import damaged

@@ -6,8 +6,9 @@ from itertools import product
 import httpx
 import pytest
 
+from domain.json_type import Json
 from tests.api.batching import batch, finish, item, opened
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 DOORS = ("job", "job with a key", "administrator")
 

@@ -3,12 +3,13 @@
 import asyncio
 from uuid import UUID
 
+from domain.json_type import Json
 from services.messaging.broker import ensure_work_stream
 from services.messaging.wire import work_subject
 from services.queue.fleet import RollCall
 from tests.api.admin.test_operators import SAID
 from tests.api.assets.test_purging import say
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 
 
 async def hear(site: Site, worker: str, *pools: str) -> None:

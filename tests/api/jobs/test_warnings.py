@@ -7,8 +7,9 @@ from PIL import Image
 
 from domain.commands import NoteOfAttempt
 from domain.events import JobWarned
+from domain.json_type import Json
 from tests.api.assets.test_uploads import described, upload
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 from tests.services.media_files import encoded, video
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from api.http import schemas
 from domain.commands import SavePrompt
+from domain.json_type import Json
 from domain.recipes.recipe import Task
 from services.ledger import Context
-from tests.api.serving import Json, Site, until
+from tests.api.serving import Site, until
 
 FOX = {
     "title": "Fox",

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.http import schemas
+from domain.json_type import Json
 from domain.recipes.recipe import asset_id
-from tests.api.serving import Json, Site
+from tests.api.serving import Site
 from tests.histories import Story
 
 

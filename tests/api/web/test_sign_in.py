@@ -11,9 +11,10 @@ from starlette.datastructures import Headers
 
 from api.http.identity import COOKIE_PREFIX
 from api.http.same_origin import SAFE, is_from_own_page
+from domain.json_type import Json
 from services import users
 from services.database import Database
-from tests.api.serving import TOKEN, AServer, Json, Site, body
+from tests.api.serving import TOKEN, AServer, Site, body
 
 OURS = {"Origin": "http://darkroom", "Sec-Fetch-Site": "same-origin"}
 

@@ -11,8 +11,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from domain.json_type import Json
 from services.embedded.nats import Nats
-from services.messaging.accounts import Json, Login, accounts
+from services.messaging.accounts import Login, accounts
 from services.messaging.broker import Broker, ensure_ledger_stream, ensure_work_stream
 from services.messaging.wire import (
     ANNOUNCEMENTS,
