@@ -1,1 +1,1 @@
-"""The programs around the ledger, one file each; each can run alone."""
+"""The programs around the ledger, in rooms; each can run alone."""
