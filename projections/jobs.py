@@ -109,5 +109,6 @@ JOBS: Final[Projection] = FoldedView(
             {name: _SQL[f"{name}_assets"] for name in ("load", "store", "remove")},
         ),
     ),
+    kinds=("job", "asset"),
     version=2,
 )

@@ -24,5 +24,8 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 LIBRARY: Final[Projection] = FoldedView(
-    "library", (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),), version=2
+    "library",
+    (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),),
+    kinds=("job.queued", "asset"),
+    version=2,
 )

@@ -26,5 +26,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 
 WORKSPACE: Final[Projection] = FoldedView(
-    "workspace", (FoldedTable("workspace", "asset_id", assets_touched, fold, load("workspace.sql")),)
+    "workspace",
+    (FoldedTable("workspace", "asset_id", assets_touched, fold, load("workspace.sql")),),
+    kinds=("job.queued", "asset"),
 )
