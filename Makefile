@@ -39,11 +39,12 @@ test: setup  ## set up and run the tests, in several processes; PROCESSES=1 for 
 test-all: setup  ## the same with the slow ones: what a change must pass
 	@exec $(PYTEST)
 
-check: setup  ## ruff, mypy --strict, import contracts, known vulnerabilities of what is pinned
+check: setup  ## ruff, mypy --strict, import contracts, words, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.words
 	@$(BIN)/python -m tests.audit
 
 # As a user installs it: nothing of this folder is on its path, and the demo finds its models in the package.

@@ -1,1 +1,1 @@
-"""Darkroom beside what others offer, measured in one run: `python -m benchmarks`."""
+"""Darkroom compared with its peers, measured in one run: `python -m benchmarks`."""

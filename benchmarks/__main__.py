@@ -25,7 +25,9 @@ ROWS: list[Row] = [
 
 def main(arguments: list[str]) -> int:
     """Measure the rows asked for, one after the other. The exit status is 0 also where a target is missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Darkroom beside its peers, in ratios.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Darkroom compared with its peers, in ratios."
+    )
     parser.add_argument("row", nargs="*", help="rows or beginnings of rows: " + ", ".join(row.name for row in ROWS))
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side; their median counts")
     parser.add_argument("--quick", action="store_true", help="short and rough: to see that everything runs")

@@ -15,7 +15,7 @@ from services.ledger.flusher import Commit
 
 ITEMS: Final = 20
 TEMPLATES: Final = ("portrait", "landscape", "macro", "night", "studio")
-EVENTS_PER_BATCH: Final = 1 + ITEMS + 1  # opened, its items, a preference; beside those of the jobs
+EVENTS_PER_BATCH: Final = 1 + ITEMS + 1  # opened, its items, a preference; in addition to those of the jobs
 
 
 def _name(first_seed: int) -> str:

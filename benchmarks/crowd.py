@@ -1,4 +1,4 @@
-"""Views with 100,000 assets of one owner beside 100 owners with 1,000 each, and what is asked of them by HTTP."""
+"""Views with 100,000 assets of one owner and of 100 owners with 1,000 each, and what is asked of them by HTTP."""
 
 from collections.abc import Mapping
 from hashlib import md5

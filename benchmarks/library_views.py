@@ -56,7 +56,7 @@ def _reserved_asset(event: Any, _: int) -> Iterable[Statement]:
 
 
 def _rows_of_job(table: LiteralString) -> Writer:
-    """Workspace and library show facts of the job beside each asset: the rows come with the job."""
+    """Workspace and library show facts of the job with each asset: the rows come with the job."""
 
     def write(event: Any, position: int) -> Iterable[Statement]:
         recipe = event.recipe

@@ -30,7 +30,7 @@ class Times:
 
 
 def contest(list_name: str) -> Callable[[Stage], AbstractContextManager[Contest]]:
-    """The slowest address of a list, its 95th percentile beside its median."""
+    """The slowest address of a list, with its 95th percentile and its median."""
 
     @contextmanager
     def prepare(stage: Stage) -> Iterator[Contest]:

@@ -33,7 +33,7 @@ Address = tuple[str, int]
 """Host and port."""
 
 Answered = Callable[[float, bool], bool]
-"""Told of each answer: seconds it took, and whether the job was accepted. Says whether to post one more."""
+"""Called for each answer: seconds it took, and whether the job was accepted. Says whether to post one more."""
 
 
 @dataclass

@@ -48,7 +48,7 @@ def contest(*, projector: bool) -> Callable[[Stage], AbstractContextManager[Cont
 
 @contextmanager
 def batches(stage: Stage) -> Iterator[Contest]:
-    """The API, with the projector beside it; each measurement opens another batch."""
+    """The API, and the projector; each measurement opens another batch."""
     port = free_port()
     environment = {
         "DARKROOM_NATS_URL": stage.servers.nats_url,

@@ -1,4 +1,4 @@
-"""Each view from position 0, caught up and rebuilt, beside the library's runner with a projection of the same rows."""
+"""Each view from position 0, caught up and rebuilt; the peer is the library's runner with the same rows."""
 
 import time
 from collections.abc import Callable, Iterator

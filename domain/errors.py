@@ -263,7 +263,7 @@ class NotAComparison(Refused):
     code = "not_a_comparison"
 
     def __init__(self) -> None:
-        super().__init__("Only in a comparison one asset can be preferred to another; this batch is none.")
+        super().__init__("Only in a comparison one asset can be preferred to another; this batch is not a comparison.")
 
 
 class MediaMoved(Refused):

@@ -29,7 +29,7 @@ def faults(settings: WorkerSettings) -> Iterator[tuple[str, str]]:
         except ModelUnavailable as error:
             yield (
                 f"The model {name} cannot be loaded: {error}",
-                f"Mend the files, or change {name}=… in DARKROOM_MODELS.",
+                f"Repair the files, or change {name}=… in DARKROOM_MODELS.",
             )
 
 

@@ -6,7 +6,7 @@ package" of an index without advisories for "no vulnerability", brings fourteen 
 too, and ends alike when a vulnerability is found and when nobody answers.
 
 What is found fails. What cannot be asked is said in a line and passes: a check does not depend on the network. What
-cannot be mended stands with its reason in pyproject.toml, under `tool.darkroom.accepted-vulnerabilities`.
+cannot be fixed stands with its reason in pyproject.toml, under `tool.darkroom.accepted-vulnerabilities`.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def tell(pins: Sequence[Pin], found: Sequence[Finding], accepted: Mapping[str, s
         print(f"audit: VULNERABLE: {finding}")
     if counting:
         print(
-            "audit: raise the bounds in pyproject.toml and run `make lock`; what cannot be mended, accept with a "
+            "audit: raise the bounds in pyproject.toml and run `make lock`; what cannot be fixed, accept with a "
             "reason in pyproject.toml under tool.darkroom.accepted-vulnerabilities"
         )
         return 1
@@ -95,7 +95,7 @@ def pins_in(lock: str) -> list[Pin]:
         if line.strip() and not line.startswith("#"):
             found = PIN.fullmatch(line.strip())
             if found is None:
-                raise Misused(f"requirements.lock: {line!r} is not NAME==VERSION; write it anew with `make lock`")
+                raise Misused(f"requirements.lock: {line!r} is not NAME==VERSION; write it again with `make lock`")
             pins.append((found[1], found[2]))
     return pins
 

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Clock:
-    """Time stands still until it is told to go on. Call it for the present moment."""
+    """Time stands still until it learns to go on. Call it for the present moment."""
 
     def __init__(self) -> None:
         self.now = datetime(2031, 5, 4, 12, 0, 0, tzinfo=UTC)
@@ -150,7 +150,7 @@ def nats_url(servers: EmbeddedServers) -> str:
 
 def delete_streams(url: str) -> None:
     """As if nobody had used the server yet."""
-    with ThreadPoolExecutor(max_workers=1) as thread:  # beside the test's own event loop
+    with ThreadPoolExecutor(max_workers=1) as thread:  # next to the test's own event loop
         thread.submit(asyncio.run, _delete_streams(url)).result()
 
 

@@ -22,18 +22,18 @@ class CannotBeAsked(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """A vulnerability of a pin. It has an id in each database that knows it; they are told once, as one."""
+    """A vulnerability of a pin. It has an id in each database that knows it; they learn once, as one."""
 
     pin: Pin
     names: frozenset[str]
     summary: str
-    mended_in: frozenset[str]
+    fixed_in: frozenset[str]
 
     def __str__(self) -> str:
         """For the person who repairs it."""
         package, version = self.pin
-        mended = f"mended in {', '.join(sorted(self.mended_in))}" if self.mended_in else "not mended by any version yet"
-        return f"{package} {version}: {', '.join(sorted(self.names))}: {self.summary or 'no summary'} ({mended})"
+        fixed = f"fixed in {', '.join(sorted(self.fixed_in))}" if self.fixed_in else "not fixed by any version yet"
+        return f"{package} {version}: {', '.join(sorted(self.names))}: {self.summary or 'no summary'} ({fixed})"
 
 
 class Brief(BaseModel):
@@ -107,15 +107,15 @@ def as_one(pin: Pin, known: Iterable[Advisory]) -> list[Finding]:
     found: list[Finding] = []
     for one in known:
         if one.withdrawn is None:
-            names, summary, mended = {one.id, *one.aliases}, one.summary, mended_in(one, pin[0])
+            names, summary, fixed = {one.id, *one.aliases}, one.summary, fixed_in(one, pin[0])
             for same in [other for other in found if other.names & names]:
                 found.remove(same)
-                names, summary, mended = names | same.names, same.summary or summary, mended | same.mended_in
-            found.append(Finding(pin, frozenset(names), summary, frozenset(mended)))
+                names, summary, fixed = names | same.names, same.summary or summary, fixed | same.fixed_in
+            found.append(Finding(pin, frozenset(names), summary, frozenset(fixed)))
     return found
 
 
-def mended_in(advisory: Advisory, package: str) -> set[str]:
+def fixed_in(advisory: Advisory, package: str) -> set[str]:
     """The first versions of the package, one for each of its lines, that do not have it any more."""
     ranges = [
         reach

@@ -120,7 +120,7 @@ def test_nothing_known_passes_and_every_pin_was_asked_about(audited: Audit, data
     assert database.asked == pins_in(LOCK) == [WEAK, ("zope-interface", "5.0"), ("idna", "3.20")]
 
 
-def test_a_vulnerability_fails_and_is_told_once_with_all_its_names_and_what_mends_it(
+def test_a_vulnerability_fails_and_is_reported_once_with_all_its_names_and_what_repairs_it(
     audited: Audit, database: Database
 ) -> None:
     database.known[WEAK] = ["GHSA-cpwx-vrp4-4pq7", "PYSEC-2025-7", "PYSEC-2025-8"]
@@ -129,7 +129,7 @@ def test_a_vulnerability_fails_and_is_told_once_with_all_its_names_and_what_mend
     first, advice = said.splitlines()
     assert first == (
         "audit: VULNERABLE: jinja2 3.1.0: BIT-jinja-1, CVE-2025-27516, GHSA-cpwx-vrp4-4pq7, PYSEC-2025-7: "
-        "A sandbox that can be left (mended in 3.1.6)"
+        "A sandbox that can be left (fixed in 3.1.6)"
     )
     assert "make lock" in advice
     assert "accepted-vulnerabilities" in advice
@@ -140,7 +140,7 @@ def test_what_was_withdrawn_is_no_vulnerability(audited: Audit, database: Databa
     assert audited()[0] == 0
 
 
-def test_one_that_is_accepted_passes_by_any_of_its_names_and_is_told_with_the_reason(
+def test_one_that_is_accepted_passes_by_any_of_its_names_and_is_reported_with_the_reason(
     audited: Audit, database: Database
 ) -> None:
     database.known[WEAK] = ["GHSA-cpwx-vrp4-4pq7", "PYSEC-2025-7"]
@@ -149,11 +149,11 @@ def test_one_that_is_accepted_passes_by_any_of_its_names_and_is_told_with_the_re
     assert said.startswith("audit: accepted, no template of ours is a stranger's: jinja2 3.1.0: BIT-jinja-1, CVE-")
 
 
-def test_another_one_fails_beside_it(audited: Audit, database: Database) -> None:
+def test_another_one_fails_next_to_it(audited: Audit, database: Database) -> None:
     database.known = {WEAK: ["PYSEC-2025-7"], ("idna", "3.20"): ["GHSA-cpwx-vrp4-4pq7"]}
     code, said = audited(accepted='PYSEC-2025-7 = "not used"')
     assert code == 1
-    assert "VULNERABLE: idna 3.20: CVE-2025-27516, GHSA-cpwx-vrp4-4pq7: A sandbox that can be left (not mended" in said
+    assert "VULNERABLE: idna 3.20: CVE-2025-27516, GHSA-cpwx-vrp4-4pq7: A sandbox that can be left (not fixed" in said
     assert "VULNERABLE: jinja2" not in said
 
 
@@ -183,7 +183,7 @@ NOT_OSV: list[tuple[int, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("status", "content", "why"), NOT_OSV)
-def test_an_answer_that_is_none_is_said_and_passes(
+def test_an_answer_that_is_invalid_is_said_and_passes(
     audited: Audit, database: Database, status: int, content: bytes, why: str
 ) -> None:
     database.instead = lambda _: (status, content)

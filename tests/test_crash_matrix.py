@@ -99,7 +99,7 @@ def test_a_process_dies_where_and_when_it_was_asked_to(wanted: str | None, statu
     assert (ended.returncode, ended.stderr) == (status, said)
 
 
-def test_a_name_that_is_none_ends_the_program():
+def test_a_name_that_is_invalid_ends_the_program():
     environment = os.environ | {VARIABLE: "relay.somewhere"}
     ended = subprocess.run([sys.executable, "-c", TWICE], env=environment, cwd=ROOT, capture_output=True, check=False)
     assert ended.returncode == 1

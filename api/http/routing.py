@@ -1,7 +1,7 @@
 """Finds the function that answers a request, and calls it.
 
 FastAPI tries one route after the other, which for the last of sixty takes as long as answering. It also collects the
-arguments of every function anew, even of one that takes only the request and parts of its path.
+arguments of every function again, even of one that takes only the request and parts of its path.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

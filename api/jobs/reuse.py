@@ -111,5 +111,5 @@ async def _is_there(blobs: Blobs, path: str) -> bool:
     try:
         return await blobs.exists(path)
     except BlobStoreUnavailable:
-        log.warning("whether %s is there could not be told", path, exc_info=True)
+        log.warning("whether %s is there could not be found out", path, exc_info=True)
         return True

@@ -293,7 +293,7 @@ class _Problems:
             return None
         if model is None or task is None:
             missing, present = ("model", "task") if model is None else ("task", "model")
-            self.say(missing, f"required beside {present} when job_type is absent")
+            self.say(missing, f"required together with {present} when job_type is absent")
             return None
         return self._job_type_of(model, task, catalog)
 

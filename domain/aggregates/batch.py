@@ -163,7 +163,7 @@ def _prefer(command: PreferAsset, batch: Opened) -> list[BatchEvent]:
     sides = {"winner": (command.winner, command.winner_job), "loser": (command.loser, command.loser_job)}
     items = {side: None if job is None else batch.index_of(job) for side, (_, job) in sides.items()}
     missing = [
-        FieldProblem(side, f"must be an asset of this comparison; {asset} is none")
+        FieldProblem(side, f"must be an asset of this comparison; {asset} belongs to none of its jobs")
         for side, (asset, _) in sides.items()
         if items[side] is None
     ]

@@ -172,7 +172,7 @@ class Incarnation:
         if current.replaced_stream == str(info.created):
             log.warning("the stream %s holds the events of another epoch; it is filled again", LEDGER_STREAM)
             await self._broker.jetstream.delete_stream(LEDGER_STREAM)
-            raise OutOfStep(f"the stream {LEDGER_STREAM} is made anew")
+            raise OutOfStep(f"the stream {LEDGER_STREAM} is made again")
 
     async def _stamp(self, info: StreamInfo) -> None:
         """Write the ledger's epoch into the metadata of a stream that matches it."""

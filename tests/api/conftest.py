@@ -118,7 +118,7 @@ async def http(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def site(http: httpx.AsyncClient, ledger: Ledger, project: Callable[[], None], parts: Parts, clock: Clock) -> Site:
-    """The API with a worker beside it."""
+    """The API with a worker next to it."""
     return Site(http, ledger, project, parts, clock)
 
 

@@ -118,7 +118,7 @@ class Route:
         return path
 
     def sent(self) -> dict[str, Any]:
-        """What a call needs besides its address."""
+        """What a call needs in addition to its address."""
         if (self.method, self.path) in FORMS:
             return {"files": {"file": ("fog.png", encoded(picture(64, 48), "png"))}}
         given = BODIES.get((self.method, self.path))

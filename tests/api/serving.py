@@ -54,7 +54,7 @@ def picture(index: int) -> bytes:
 
 @dataclass
 class Site:
-    """The API, a worker that reports to the ledger, and views that follow when told to."""
+    """The API, a worker that reports to the ledger, and views that follow when asked to."""
 
     http: httpx.AsyncClient
     ledger: Ledger

@@ -90,7 +90,7 @@ def test_the_driver_says_which_gpus_there_are(
     assert gpus_here({}) == found
 
 
-def test_workers_are_told_what_they_read_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_workers_get_the_settings_that_they_read_and_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     for name in ("DARKROOM_POSTGRES_DSN", "DARKROOM_ADMIN_TOKEN", "DARKROOM_PORT", "DARKROOM_MODLES", "PGPASSWORD"):
         monkeypatch.setenv(name, "hidden")

@@ -146,7 +146,7 @@ def taken_by(param: Param) -> st.SearchStrategy[ParamValue]:
 
 @st.composite
 def values_for(draw: st.DrawFn, catalog: Catalog, entry: JobType) -> dict[str, ParamValue]:
-    """Some of the parameters that mean something beside each other; the others are as nobody says them."""
+    """Some of the parameters that mean something next to each other; the others are as nobody says them."""
     asked: dict[str, ParamValue] = {}
     values: dict[str, ParamValue] = {}
     for name, param in catalog.params_of(entry).items():

@@ -112,7 +112,7 @@ def test_files_are_named_from_their_package_on_and_homes_not_at_all() -> None:
     assert at_home.stack.endswith("OSError: ~/diary.txt is missing")
 
 
-def test_causes_are_told_first_and_those_that_were_settled_not_at_all() -> None:
+def test_causes_are_reported_first_and_those_that_were_settled_not_at_all() -> None:
     told = failed(raised(BlobStoreUnavailable("away"), raised(OSError("no route")))).context
     assert told is not None
     assert told.stack.splitlines()[1:3] == ["OSError: no route", "which led to:"]

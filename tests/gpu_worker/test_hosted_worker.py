@@ -113,7 +113,7 @@ def handed_over(peer: Peer) -> list[JobHandedOver]:
 
 @asynccontextmanager
 async def dying(worker: Worker, how: signal.Signals) -> AsyncIterator["subprocess.Popen[bytes]"]:
-    """A worker that is told to end, or killed, at the end of the block."""
+    """A worker that learns to end, or killed, at the end of the block."""
     with worker.running() as process:
         yield process
         process.send_signal(how)

@@ -381,7 +381,7 @@ async def test_an_order_that_cannot_be_read_does_not_stop_the_queue(
     assert sorted(completed(peer)) == [0]
 
 
-async def test_a_worker_told_to_stop_gives_its_job_back(broker: Broker, peer: Peer, workshop: Workshop) -> None:
+async def test_a_worker_asked_to_stop_gives_its_job_back(broker: Broker, peer: Peer, workshop: Workshop) -> None:
     async with working(broker, workshop) as stop:
         await in_work(peer, an_order(steps=LONG))
         stop()
@@ -405,7 +405,7 @@ async def crash(broker: Broker, _peer: Peer) -> None:
 
 
 async def crash_and_forget(broker: Broker, peer: Peer) -> None:
-    """Everything in NATS is lost; the dispatcher makes its queue anew, as it does from the ledger."""
+    """Everything in NATS is lost; the dispatcher makes its queue again, as it does from the ledger."""
     broker.kill(forget=True)
     broker.start()
     await peer.until_reconnected()

@@ -121,7 +121,7 @@ async def test_pools_that_take_turns_are_preferred_by_model_as_well(
     assert loads("".join(models[place] for place in taken)) <= loads(models) // 2
 
 
-async def test_what_a_worker_looks_at_while_it_is_told_to_stop_goes_to_another_at_once(
+async def test_an_order_that_a_stopping_worker_looks_at_goes_to_another_at_once(
     broker: Broker, peer: Peer, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "LOOK_S", 3.0)

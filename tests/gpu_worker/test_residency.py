@@ -70,7 +70,7 @@ def test_a_model_larger_than_the_budget_is_loaded_alone_and_the_log_says_so(
     assert "more than the 1 MB of DARKROOM_MEMORY_BUDGET_MB: it is loaded alone" in said[0]
 
 
-def test_models_that_did_not_leave_enough_to_render_are_not_kept_beside_each_other_again(wan_folder: Path) -> None:
+def test_models_that_did_not_leave_enough_to_render_are_not_kept_next_to_each_other_again(wan_folder: Path) -> None:
     residency = Residency({name: str(wan_folder) for name in "abc"}, "cpu")
     a = residency.engine("a")
     residency.ran_out("a")

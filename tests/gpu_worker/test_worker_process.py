@@ -148,7 +148,7 @@ async def test_a_second_signal_ends_a_worker_that_cannot_give_its_job_back(broke
         assert process.exit_status() == 1
 
 
-def test_a_worker_without_nats_says_so_and_leaves_when_told(demo_folder: Path, tmp_path: Path) -> None:
+def test_a_worker_without_nats_says_so_and_leaves_when_asked_to(demo_folder: Path, tmp_path: Path) -> None:
     nowhere = Broker(tmp_path)
     settings = {"nats_url": nowhere.url, "blobs_url": (tmp_path / "blobs").as_uri(), "models": f"m={tmp_path}/nowhere"}
     settings["modles"] = "misspelled"

@@ -11,7 +11,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 IMAGE_WIDTH = 16
 """Of the image encoder's embedding."""
 TOKENS = 4
-"""An image becomes four tokens beside those of the prompt."""
+"""An image becomes four tokens next to those of the prompt."""
 
 
 def install(model: Path, *names: str, seed: int = 1) -> None:

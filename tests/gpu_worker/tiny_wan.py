@@ -35,7 +35,7 @@ def build_tiny_wan(folder: Path) -> None:
 
 
 def build_tiny_wan_i2v(folder: Path) -> None:
-    """Wan 2.1 I2V: a picture's latents and mask beside the noise, and what CLIP sees in it."""
+    """Wan 2.1 I2V: a picture's latents and mask next to the noise, and what CLIP sees in it."""
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=PICTURE_WIDTH,

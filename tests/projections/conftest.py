@@ -1,4 +1,4 @@
-"""A story in a fresh database, told by a frozen clock, and the views that follow it."""
+"""A story in a fresh database, with a frozen clock, and the views that follow it."""
 
 from collections.abc import Iterator
 

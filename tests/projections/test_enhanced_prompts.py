@@ -1,4 +1,4 @@
-"""What was made of prompts, in every view: live, rebuilt, and beside streams of another kind."""
+"""What was made of prompts, in every view: live, rebuilt, and next to streams of another kind."""
 
 from uuid import uuid4
 

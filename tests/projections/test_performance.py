@@ -1,4 +1,4 @@
-"""What jobs took beside what was expected, however they went."""
+"""What jobs took next to what was expected, however they went."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -73,7 +73,7 @@ def figures(views: Views, *columns: str) -> tuple[Any, ...]:
     return tuple(row[column] for column in columns)
 
 
-def test_a_job_that_succeeded_has_its_seconds_beside_the_expected_ones(
+def test_a_job_that_succeeded_has_its_seconds_next_to_the_expected_ones(
     story: Story, views: Views, clock: Clock
 ) -> None:
     job_id = expecting(story, clock, 3, expected_s=12)

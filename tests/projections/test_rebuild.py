@@ -1,4 +1,4 @@
-"""Views are disposable: built again beside the live ones while everything goes on, or as they were at a position."""
+"""Views are disposable: built again next to the live ones while everything goes on, or as they were at a position."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +101,7 @@ def again_and_again(*actions: Callable[[], object]) -> Iterator[None]:
             one.result(timeout=WAIT_S_MAX)
 
 
-# Beside the live view, while everything goes on.
+# Next to the live view, while everything goes on.
 
 
 def test_every_view_is_rebuilt_while_jobs_flow_and_people_read(
@@ -207,7 +207,7 @@ def test_a_second_rebuild_of_a_view_is_refused(database: Database, ledger: Ledge
 def test_after_a_crash_in_the_middle_the_live_view_goes_on_and_a_new_rebuild_works(
     database: Database, ledger: Ledger, story: Story, views: Views, small_batches: None
 ) -> None:
-    for _ in range(8):  # enough for batches beside the live view, before the swap
+    for _ in range(8):  # enough for batches next to the live view, before the swap
         everything(story)
     live = views.catch_up().rows("library")
     held = Held(BY_NAME["library"])

@@ -31,7 +31,7 @@ analyze views.scores, views.prompts
 
 @pytest.fixture
 def crowded(dsn: str, database: Database) -> Iterator[Connection[TupleRow]]:
-    """What one of twenty owners reads with, each of whom has a thousand rows."""
+    """What one of twenty owners reads with, each with a thousand rows."""
     with database.connection() as connection:
         connection.execute(CROWD)
     with OwnedViews(logging_in_as_role(dsn)) as owned, owned.of("owner 3") as reader:

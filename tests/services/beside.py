@@ -1,4 +1,4 @@
-"""Beside the code under test: a NATS of our own to kill, a connection to it, and a service that runs for a while."""
+"""Next to the code under test: a NATS of our own to kill, a connection to it, and a service that runs for a while."""
 
 import asyncio
 import shutil
@@ -81,7 +81,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 class running:  # noqa: N801 - reads as a function
-    """A service's `run` beside the block; stopped at its end, and what it raised is raised here."""
+    """A service's `run` next to the block; stopped at its end, and what it raised is raised here."""
 
     def __init__(self, run: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         self._stop = asyncio.Event()

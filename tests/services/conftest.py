@@ -1,4 +1,4 @@
-"""A story in a fresh database, told as it happens, the views that follow it, and NATS: the session's or one to kill."""
+"""A story in a fresh database, as it happens, the views that follow it, and NATS: the session's or one to kill."""
 
 import shutil
 import tempfile

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 
 class LossyProxy:
-    """Listens on a port of this machine and passes everything on to Postgres, until told otherwise. Use `with`."""
+    """Listens on a port of this machine and passes everything on to Postgres, until it is asked not to. Use `with`."""
 
     def __init__(self, dsn: str) -> None:
         parts = conninfo_to_dict(dsn)

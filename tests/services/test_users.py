@@ -102,7 +102,7 @@ def test_names_that_are_refused(connection: Connection[TupleRow], name: str) -> 
 
 
 @pytest.mark.parametrize("text", ["", "dk_", "dk_" + "a" * 42, "dk_" + "a" * 44, "dk_" + "é" * 43, "x" * 46])
-def test_what_is_no_key_is_told_without_the_database(text: str) -> None:
+def test_a_text_that_is_no_key_is_refused_without_the_database(text: str) -> None:
     assert not users.is_key(text)
 
 

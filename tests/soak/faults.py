@@ -72,7 +72,7 @@ class Fault:
 
 
 def schedule(seed: int, seconds: float) -> list[Fault]:
-    """The faults of a seed. Each kind comes once in the order that the seed shuffles, and then anew.
+    """The faults of a seed. Each kind comes once in the order that the seed shuffles, and then again.
 
     The backup is taken in the first third of each round, and put back around the middle.
     """

@@ -61,7 +61,7 @@ def figures_of(
         "attempts": {str(number): jobs for number, jobs in sorted(Counter(attempts_of(facts).values()).items())},
         "requeued": dict(Counter(fact.data["reason"] for fact in facts if fact.name == "job.requeued")),
         "workers_fenced_off": _count(LATE, [log for log in fleet.logs if log.name.startswith("worker-")]),
-        "errors_told_by_the_wrong_clock": sum(map(_is_of_another_time, facts)),
+        "errors_of_the_wrong_clock": sum(map(_is_of_another_time, facts)),
         "faults": dict(Counter(f"{fault.kind}: {fault.target}" for fault in chaos.done)),
         "faults_that_met_nothing": len(chaos.missed),
         "restores": dict(chaos.restoring.ways),
@@ -78,7 +78,7 @@ def figures_of(
             "clients": len(listeners),
             "connections": sum(one.connections for one in listeners),
             "events": sum(len(one.heard.events) for one in listeners),
-            "restores_told": sum(one.restores for one in listeners),
+            "restores_announced": sum(one.restores for one in listeners),
         },
         "files_by_exception": dict(found.excepted),
     }

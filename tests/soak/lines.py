@@ -11,7 +11,7 @@ CHUNK_BYTES_MAX: Final = 64 * 1024
 
 
 class Line:
-    """Listens on a port of this machine and passes everything on, until told otherwise."""
+    """Listens on a port of this machine and passes everything on, until it is asked for something else."""
 
     def __init__(self, connect: Callable[[], Awaitable[Streams]]) -> None:
         """`connect`: a connection to the server behind it. Raises OSError while there is none."""
@@ -48,7 +48,7 @@ class Line:
         self._refusing = False
 
     async def hang(self, seconds: float) -> None:
-        """Nothing gets through for so long, and nobody is told."""
+        """Nothing gets through for so long, and nobody learns."""
         self._flowing.clear()
         await asyncio.sleep(seconds)
         self._flowing.set()

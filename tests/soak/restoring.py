@@ -198,7 +198,7 @@ def _run_line(line: str, **environment: str) -> str:
 
 
 def _put_back(dsn: str, backup: Backup) -> None:
-    """The database is made anew; its server, and with it the roles, stay."""
+    """The database is made again; its server, and with it the roles, stay."""
     with psycopg.connect(make_conninfo(dsn, dbname="template1"), autocommit=True, connect_timeout=3) as connection:
         connection.execute("drop database if exists postgres with (force)")
         connection.execute("create database postgres template template0")

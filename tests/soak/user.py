@@ -65,7 +65,7 @@ class User:
         await self._http.aclose()
 
     def begin(self, deed: Coroutine[Any, Any, None]) -> None:
-        """Do it beside everything else; `rest` waits for it."""
+        """Do it next to everything else; `rest` waits for it."""
         task = asyncio.create_task(deed)
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)

@@ -18,7 +18,7 @@ MARKS: Final[Mapping[str, Callable[[Fact], Mark]]] = {
     "prompt.edited": lambda fact: (fact.stream, fact.data["title"]),
     "prompt.deleted": lambda fact: (fact.stream,),
 }
-"""By what the calls behind a fact are told from others; clients give every batch, prompt and edit a name of its own."""
+"""By what the calls behind a fact learn from others; clients give every batch, prompt and edit a name of its own."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What goes on while a process dies in the crash matrix, and what has to be so afterwards besides what holds always."""
+"""What goes on while a process dies in the crash matrix, and what must hold afterwards next to the invariants."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

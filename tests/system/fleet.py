@@ -38,7 +38,7 @@ class Fleet:
     """One process per service. Use with `with`; leaves nothing running."""
 
     def __init__(self, environment: dict[str, str], own: dict[str, dict[str, str]], folder: Path) -> None:
-        """`own`: what each service has in its environment besides."""
+        """`own`: what each service has in its environment in addition."""
         self._environment = environment
         self._own = own
         self.folder = folder

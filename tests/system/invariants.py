@@ -62,7 +62,7 @@ class Submission:
 
 @dataclass(slots=True)
 class Heard:
-    """What a client of the event stream was told, over all its connections, after a position: position and `data`.
+    """What a client of the event stream learned, over all its connections, after a position: position and `data`.
 
     `ids`: as they were sent, where that was kept.
     """
@@ -240,7 +240,7 @@ def attempts(facts: Sequence[Fact]) -> Iterator[str]:
 def event_streams(
     facts: Sequence[Fact], heard: Sequence[Heard], epochs: Sequence[tuple[str, int]] = ()
 ) -> Iterator[str]:
-    """Each client was told exactly its owner's events after its beginning, in order, with their content and ids."""
+    """Each client got exactly its owner's events after its beginning, in order, with their content and ids."""
     for client, one in enumerate(heard):
         expected = [fact for fact in facts if fact.owner == one.owner and fact.position > one.after]
         positions, told = [fact.position for fact in expected], [position for position, _ in one.events]
@@ -248,7 +248,7 @@ def event_streams(
             missing, more = sorted(set(positions) - set(told))[:5], sorted(set(told) - set(positions))[:5]
             yield (
                 f"client {client} of {one.owner} heard {len(told)} events where there are {len(positions)}: without "
-                f"{missing}, besides {more}, doubled {[p for p, n in Counter(told).items() if n > 1][:5]}"
+                f"{missing}, in addition to {more}, doubled {[p for p, n in Counter(told).items() if n > 1][:5]}"
             )
             continue
         for fact, (_, data) in zip(expected, one.events, strict=True):

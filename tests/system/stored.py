@@ -1,4 +1,4 @@
-"""What an installation stores besides the ledger, held against it: the stream LEDGER, the views, the files."""
+"""What an installation stores in addition to the ledger, held against it: the stream LEDGER, the views, the files."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`darkroom doctor` beside a running Darkroom, and after that was killed."""
+"""`darkroom doctor` next to a running Darkroom, and after that was killed."""
 
 import json
 import os

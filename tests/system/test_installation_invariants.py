@@ -1,4 +1,4 @@
-"""The checks that the other tests rely on: one that was left alone passes, and damage is told by its name."""
+"""The checks that the other tests rely on: one that was left alone passes, and damage learns by its name."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -117,7 +117,7 @@ def test_an_installation_that_was_left_alone_passes(place: Place) -> None:
     assert len(found.facts) > 20
 
 
-def test_a_file_that_nobody_knows_and_one_that_changed_are_told(place: Place) -> None:
+def test_a_file_that_nobody_knows_and_one_that_changed_are_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     stray = place.blobs / "sdxl-fast" / "nobody.png"
     stray.parent.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_a_file_that_nobody_knows_and_one_that_changed_are_told(place: Place) ->
         stray.unlink()
 
 
-def test_a_row_of_a_view_that_changed_is_told(place: Place) -> None:
+def test_a_row_of_a_view_that_changed_is_reported(place: Place) -> None:
     with psycopg.connect(place.dsn, autocommit=True) as connection:
         connection.execute("update views.jobs set cancel_requested = not cancel_requested where attempt = 1")
     try:
@@ -146,7 +146,7 @@ def test_a_row_of_a_view_that_changed_is_told(place: Place) -> None:
     assert "the live view jobs is not what the ledger gives" in wrong
 
 
-def test_what_the_ledger_should_not_hold_is_told(place: Place) -> None:
+def test_what_the_ledger_should_not_hold_is_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     completed = next(fact for fact in facts if fact.name == "asset.completed")
     late = replace(completed, position=len(facts) + 1, version=completed.version + 1)
@@ -161,7 +161,7 @@ def test_what_the_ledger_should_not_hold_is_told(place: Place) -> None:
     assert missing == "position 3 is missing: 4 stands in its place"
 
 
-def test_submits_and_streams_that_do_not_fit_are_told(place: Place) -> None:
+def test_submits_and_streams_that_do_not_fit_are_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     queued = next(fact for fact in facts if fact.name == "job.queued")
     twice = [*facts, replace(queued, stream="another")]
@@ -176,7 +176,7 @@ def test_submits_and_streams_that_do_not_fit_are_told(place: Place) -> None:
         assert len(list(invariants.event_streams(facts, [client]))) == 1
 
 
-def test_a_stream_that_is_not_the_ledger_is_told(place: Place) -> None:
+def test_a_stream_that_is_not_the_ledger_is_reported(place: Place) -> None:
     with psycopg.connect(place.dsn, autocommit=True) as connection:
         connection.execute("set session_replication_role = replica")  # the ledger refuses updates
         connection.execute("update ledger set state = state || ' ' where notification_id = 2")
@@ -188,7 +188,7 @@ def test_a_stream_that_is_not_the_ledger_is_told(place: Place) -> None:
     assert any("the chain does not verify" in one for one in wrong)
 
 
-def test_calls_that_are_lost_doubled_or_nobodys_are_told(place: Place) -> None:
+def test_calls_that_are_lost_doubled_or_nobodys_are_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     made = made_of(facts)
     assert {call.name for call in made.calls} == set(MARKS)
@@ -231,7 +231,7 @@ def test_what_a_restore_took_is_excused_and_nothing_else(place: Place) -> None:
     assert len(list(invariants.submissions(doubled, said, {queued.stream}))) == 1
 
 
-def test_ids_of_another_epoch_are_told(place: Place) -> None:
+def test_ids_of_another_epoch_are_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     heard = heard_of(facts)
     heard.ids = [f"{'ab12-' if position >= 5 else ''}{position}" for position, _ in heard.events]
@@ -240,7 +240,7 @@ def test_ids_of_another_epoch_are_told(place: Place) -> None:
     assert len(list(invariants.event_streams(facts, [heard], [("", 1)]))) == len(facts) - 4
 
 
-def test_what_is_said_twice_and_jobs_that_nobody_asked_for_are_told(place: Place) -> None:
+def test_what_is_said_twice_and_jobs_that_nobody_asked_for_are_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     for name in ("asset.rated", "batch.renamed", "batch.preferred", "prompt.edited"):
         last = [fact for fact in facts if fact.name == name][-1]
@@ -253,7 +253,7 @@ def test_what_is_said_twice_and_jobs_that_nobody_asked_for_are_told(place: Place
     assert len(list(calls.retries(facts, [again, replace(again, jobs=["never"])]))) == 1
 
 
-def test_a_batch_that_lacks_a_job_or_an_item_is_told(place: Place) -> None:
+def test_a_batch_that_lacks_a_job_or_an_item_is_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     assert list(calls.batches(facts)) == []
     jobs = [fact for fact in facts if fact.name == "job.queued" and fact.data["batch_id"]]
@@ -271,7 +271,7 @@ def test_a_batch_that_lacks_a_job_or_an_item_is_told(place: Place) -> None:
         assert list(calls.batches(damaged))
 
 
-def test_a_view_as_of_a_position_that_is_not_its_past_is_told(place: Place) -> None:
+def test_a_view_as_of_a_position_that_is_not_its_past_is_reported(place: Place) -> None:
     facts = invariants.facts_of(place.dsn)
     facts[0] = replace(facts[0], data=facts[0].data | {"tags": ["another"]})
     with (
@@ -289,7 +289,7 @@ def test_every_table_of_the_views_is_folded() -> None:
 
 
 @pytest.mark.parametrize("table", [table for table in fold_all([]) if table != "queue"])  # which is empty
-def test_a_row_of_any_table_that_changed_is_told(place: Place, table: str) -> None:
+def test_a_row_of_any_table_that_changed_is_reported(place: Place, table: str) -> None:
     expected = fold_all(invariants.facts_of(place.dsn))[table]
     with psycopg.connect(place.dsn) as connection:
         assert list(differences(table, expected, shown(connection, table, expected))) == []

@@ -43,7 +43,7 @@ def test_a_poisoned_event_parks_its_stream_is_shown_and_goes_on_after_a_fix_with
         assert parked[1]["reason"] == "an earlier event of this stream is parked"
         assert all(state["parked"] == [] for state in states(client) if state["name"] != "jobs")
         assert listed(client) == {before["id"], after["id"]}  # others go on
-        # What is not mended stays parked, and the projector starts all the same.
+        # What is not fixed stays parked, and the projector starts all the same.
         restart(fleet, "projector")
         later = submitted(client, "three")
         fleet_has_read(fleet, client)

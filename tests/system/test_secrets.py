@@ -90,7 +90,7 @@ def test_a_bad_setting_is_one_line_that_does_not_repeat_it(variable: str, value:
 
 @contextmanager
 def a_role_with_a_password(servers: EmbeddedServers) -> Iterator[str]:
-    """The name of a user of whom Postgres wants a password: the bundled server trusts all others."""
+    """The name of a user from which Postgres wants a password: the bundled server trusts all others."""
     name = f"locked_{secrets.token_hex(4)}"
     with psycopg.connect(servers.postgres_dsn, autocommit=True) as connection:
         row = connection.execute("select current_setting('hba_file')").fetchone()
@@ -109,7 +109,9 @@ def a_role_with_a_password(servers: EmbeddedServers) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("program", ["api", "relay", "worker"])
-def test_a_wrong_password_is_told_without_it(program: str, servers: EmbeddedServers, dsn: str, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_it(
+    program: str, servers: EmbeddedServers, dsn: str, tmp_path: Path
+) -> None:
     server = servers.worker_nats_url.rpartition("@")[2]
     log = tmp_path / "program.log"
     with a_role_with_a_password(servers) as locked:

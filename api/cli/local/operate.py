@@ -188,7 +188,7 @@ def _lines_of(report: restoring.RestoreReport, *, dry_run: bool) -> Iterator[str
         files = report.files
         yield (
             f"Files: {files.adopted:,} of lost events fit, {len(files.unnamed):,} are named by nothing, "
-            f"{len(files.missing):,} are missing; the report beside the lost events lists them."
+            f"{len(files.missing):,} are missing; the report next to the lost events lists them."
         )
     if report.epoch is not None:
         yield f"Writes go on, in epoch {report.epoch}."

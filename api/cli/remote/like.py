@@ -25,8 +25,8 @@ async def submission_like(client: Client, job_id: str, changes: Json) -> tuple[J
     """The body of a job that reuses the inputs of another one, and sentences on what it does not reuse.
 
     `changes` are fields of a submission that replace those of the job; in `params` each one separately. Parameters
-    without an effect after a change are dropped. A `seed` of "random" is none. Raises `NothingLike`, and the client's
-    errors.
+    without an effect after a change are dropped. A `seed` of "random" means no seed. Raises `NothingLike`, and the
+    client's errors.
     """
     inputs = await client.inputs(job_id, job_type=changes.get("job_type"))
     changed = dict(changes.get("params") or {})

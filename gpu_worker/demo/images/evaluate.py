@@ -50,7 +50,7 @@ class Verdict:
     """A line for each picture with something wrong."""
 
     def line(self, limits: Mapping[str, float]) -> str:
-        """Say the rates beside the limits."""
+        """Print the rates and the limits."""
         said = [f"{name} {rate:.0%} (at least {limits[name]:.0%})" for name, rate in self.rates.items()]
         return f"{', '.join(said)}; {self.seconds_each:.2f} s an image"
 
@@ -131,5 +131,5 @@ def draw(engine: "SdxlEngine", prompt: str, seed: int, guidance: float, steps: i
     """Return one picture, and the milliseconds that it took. As any job it gets the rule's negative prompt."""
     request = RenderRequest(prompt, negative_prompt_for(prompt), PIXELS, PIXELS, steps, guidance, (seed,))
     made = engine.render(request, on_step=lambda _done, _total: None, canceled=lambda: False)
-    (rendered,) = [one for one in made if isinstance(one, RenderedImage)]  # notes beside it are for a job's owner
+    (rendered,) = [one for one in made if isinstance(one, RenderedImage)]  # its notes are for a job's owner
     return np.asarray(rendered.image, dtype=np.uint8), rendered.render_ms

@@ -16,7 +16,7 @@ BORDER = 3
 FIGURE_SHARE_MIN = 0.005
 """Of the picture: with fewer pixels unlike the background there is nothing on it."""
 NOISE_SHARE = 0.15
-"""Of the fullest row or column: rows and columns with fewer pixels of the thing are stray ones beside it."""
+"""Of the fullest row or column: rows and columns with fewer pixels of the thing are stray pixels outside it."""
 TEMPLATE_PIXELS = 48
 
 

@@ -38,7 +38,7 @@ MEMORY = 0.999
 EMPTY_SHARE = 0.1
 """Of captions, replaced by what guidance compares with: nothing at all, no words, or a negative prompt."""
 ODD_SIZE_SHARE = 0.1
-"""Of pictures, told to be of another size: the model shall draw the same when it is asked for another size."""
+"""Share of pictures labelled with another size: the model shall draw the same when it is asked for another size."""
 GRADIENT_MAX = 1.0
 CHECK_STEPS = 1400
 CHECK_PROMPTS = 50

@@ -36,7 +36,7 @@ WHOLE_CLIP_EVERY = 3
 SHAPE_WEIGHT = 5.0
 """Of an error on the shape's pixels; the background has ten times as many."""
 KL_WEIGHT = 5e-5
-"""Of the mean over latents, beside a mean error of about 0.02: enough that latents lie close together."""
+"""Weight of the mean over latents; the mean error is of about 0.02: enough that latents lie close together."""
 LATENT_NOISE = 0.05
 """Of the deviation of latents; what the decoder learns to overlook at the end."""
 FIRST_LOG_VARIANCE = -6.0

@@ -20,7 +20,7 @@ PALETTE = np.array(list(COLOURS.values()), dtype=np.float64)
 
 @dataclass(frozen=True)
 class SeenMotion:
-    """What a clip shows, as far as it can be told; None where there is no shape, or where it stands still."""
+    """What a clip shows, as far as it can be seen; None where there is no shape, or where it stands still."""
 
     colour: str | None
     background: str

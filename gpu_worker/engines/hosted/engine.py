@@ -228,7 +228,7 @@ class _Work:
 
     def _lost(self, order: _Order, error: Exception, *, again: bool) -> Iterator[Rendering]:
         if order.resumed and again:
-            LOG.info("output %d is ordered anew: %s", order.position, error)
+            LOG.info("output %d is ordered again: %s", order.position, error)
             del self._orders[order.position]
             yield from self._order(order.position)
         else:

@@ -39,7 +39,7 @@ class Outputs:
         try:
             where = httpx.URL(url)
         except httpx.InvalidURL:
-            raise PredictionFailed("The output's address is none.") from None
+            raise PredictionFailed("The output's address is not a URL.") from None
         tried = 0
         while True:
             tried += 1

@@ -112,7 +112,7 @@ async def test_queues_tell_backlog_wait_throughput_and_errors(site: Site) -> Non
     assert (queue["wait_mean_s"], queue["wait_p50_s"], queue["wait_p90_s"]) == (5.5, 5.5, 9.1)
 
 
-async def test_performance_tells_seconds_beside_what_was_expected(site: Site) -> None:
+async def test_performance_tells_seconds_next_to_what_was_expected(site: Site) -> None:
     assert (await site.get("/v1/admin/performance"))["results"] == []
     await site.finished(quantity=1)  # 1 s of 4
     slow = await site.submit(quantity=3)

@@ -43,7 +43,7 @@ async def everything(http: httpx.AsyncClient) -> dict[str, Samples]:
 
 async def test_the_first_scrape_has_every_queue_and_view_at_zero(site: Site) -> None:
     samples = await scraped(site)
-    samples.pop("darkroom_findings")  # no service runs beside this API
+    samples.pop("darkroom_findings")  # no service runs next to this API
     assert samples == {
         "darkroom_queue_jobs": {(pool, status): 0 for pool in ("sdxl", "wan") for status in ("waiting", "running")},
         "darkroom_queue_oldest_waiting_seconds": {("sdxl",): 0, ("wan",): 0},

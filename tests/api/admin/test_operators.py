@@ -1,4 +1,4 @@
-"""What an administrator does with everybody's jobs, and with the workers and pools; and what owners are told of it."""
+"""What an administrator does with everybody's jobs, and with the workers and pools; and what owners learn of it."""
 
 import asyncio
 from uuid import UUID, uuid4

@@ -227,9 +227,7 @@ async def test_a_title_of_the_submission_is_shown_and_found(site: Site) -> None:
 # Owners.
 
 
-async def test_the_library_is_that_of_whom_the_session_stands_for(
-    site: Site, owned_views: OwnedViews, dsn: str
-) -> None:
+async def test_the_library_is_that_of_the_owner_of_the_session(site: Site, owned_views: OwnedViews, dsn: str) -> None:
     asset = await one_asset(site)
 
     def seen(stands_for: str, asked: str) -> list[UUID]:

@@ -129,7 +129,7 @@ def _key(database: Database, owner: str) -> str:
 
 
 async def _answers(http: httpx.AsyncClient, keys: Mapping[str, str]) -> Json:
-    """What each owner is told: of every list all that is in it, and of each batch in the list all of it."""
+    """What each owner learns: of every list all that is in it, and of each batch in the list all of it."""
     found: Json = {}
     for owner, key in keys.items():
         headers = {"Authorization": f"Bearer {key}"}

@@ -159,7 +159,7 @@ async def test_a_crash_between_file_and_event_is_made_good_by_the_next_upload(si
     assert site.parts.blobs.get(PATH) == PNG
 
 
-async def test_a_file_that_was_damaged_or_lost_is_mended_by_uploading_it_again(site: Site) -> None:
+async def test_a_file_that_was_damaged_or_lost_is_repaired_by_uploading_it_again(site: Site) -> None:
     site.parts.blobs.put_once(PATH, PNG[:100])
     url = described(await upload(site.http, PNG))["url"]
     assert (await site.http.get(url)).content == PNG
@@ -360,7 +360,7 @@ async def test_a_file_that_claims_what_it_cannot_hold_is_refused_at_once(site: S
 
 
 async def test_a_decoder_that_is_stuck_holds_up_nobody_who_ends(site: Site) -> None:
-    """A picture of many scans, just below what is refused: its decoder is killed, its sender is told."""
+    """A picture of many scans, just below what is refused: its decoder is killed, its sender learns."""
     slow = asyncio.create_task(upload(site.http, jpeg_with_scans(79)))
     await until(lambda: bool(bounded.DECODERS.busy))
     try:
@@ -405,7 +405,7 @@ def test_the_event_holds_nothing_that_the_client_said() -> None:
     }  # fmt: skip
 
 
-# Whom it leaves.
+# Which files it leaves.
 
 
 async def test_nobody_but_its_owner_gets_an_upload_by_any_route(site: Site, server: AServer) -> None:

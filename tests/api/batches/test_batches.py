@@ -88,7 +88,7 @@ async def test_a_bad_item_says_why_and_stops_no_other(site: Site, bad: Any, path
     assert shown["items"][1] == rejected | {"status": "rejected"}
 
 
-async def test_every_problem_of_an_item_is_told_and_a_flood_is_cut(site: Site) -> None:
+async def test_every_problem_of_an_item_is_reported_and_a_flood_is_cut(site: Site) -> None:
     many = {f"field_{number}": "x" for number in range(200)}
     document = await opened(site, batch(item("", quantity=2, seed=-1), item("Fox", **many)))
     first, second = [one["error"] for one in document["items"]]
@@ -318,7 +318,7 @@ async def test_a_batch_is_renamed_and_found_under_its_new_name(site: Site) -> No
 
 
 @pytest.mark.parametrize("content", [{}, {"name": ""}, {"name": None}, {"name": "x" * 201}, {"name": "A", "base": "B"}])
-async def test_a_name_that_is_none(site: Site, content: Json) -> None:
+async def test_a_name_that_is_invalid(site: Site, content: Json) -> None:
     document = await opened(site, batch(item("Fox")))
     head = site.ledger.head()
     response = await site.http.patch(f"/v1/batches/{document['id']}", json=content)

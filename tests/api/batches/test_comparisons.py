@@ -190,7 +190,7 @@ async def test_items_of_a_batch_are_not_compared(site: Site) -> None:
     ("changes", "path"),
     [({"winner": "x"}, "winner"), ({"loser": None}, "loser"), ({"blind": "yes"}, "blind"), ({"why": "x"}, "why")],
 )
-async def test_a_preference_that_is_none(site: Site, changes: Json, path: str) -> None:
+async def test_a_preference_that_is_invalid(site: Site, changes: Json, path: str) -> None:
     document = await opened(site, comparison())
     content = {"winner": str(uuid4()), "loser": str(uuid4()), **changes}
     response = await site.http.post(f"/v1/batches/{document['id']}/preferences", json=content)

@@ -153,7 +153,7 @@ async def test_files_are_taken_over_unless_others_are_given(site: Site, submit: 
     assert said == []
 
 
-async def test_a_person_reads_what_is_left_away_beside_the_new_job(site: Site, submit: Command) -> None:
+async def test_a_person_reads_what_is_left_away_next_to_the_new_job(site: Site, submit: Command) -> None:
     job = await site.submit(**ASKED)
     done = await submit("--like", job["id"], "--set", "sampler=euler")
     assert done.returncode == 0, done.stderr

@@ -90,7 +90,7 @@ def test_verify_names_the_position_that_does_not_fit(
 
 
 @pytest.mark.usefixtures("submitted")
-def test_a_view_that_was_changed_is_named_and_a_rebuild_mends_it(
+def test_a_view_that_was_changed_is_named_and_a_rebuild_repairs_it(
     dsn: str, database: Database, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Projector(database, ledger, ALL).step()
@@ -117,7 +117,7 @@ def test_a_database_without_the_schema_says_what_to_run(empty_dsn: str) -> None:
         operate.verify(empty_dsn)
 
 
-def test_a_dsn_that_is_none_is_a_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dsn_that_is_invalid_is_a_bad_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_POSTGRES_DSN", "no connection string")
     with pytest.raises(SettingsError, match="DARKROOM_POSTGRES_DSN"):
         operate.find_dsn(None)

@@ -159,7 +159,7 @@ def test_a_job_shows_what_became_of_its_prompt() -> None:
 
 
 @pytest.mark.parametrize("kind", ["job.prompt_enhanced", "enhancement.made"])
-def test_a_history_says_what_was_made_of_a_prompt_and_by_whom(kind: str) -> None:
+def test_a_history_says_what_was_made_of_a_prompt_and_who_made_it(kind: str) -> None:
     data = {"original": "a cat", "enhanced": "a cat, soft light", "enhancer": "rules 1"}
     assert what_happened({"type": kind, "data": data}) == "rules 1: a cat, soft light"
 

@@ -209,7 +209,7 @@ def test_a_database_that_is_not_darkroom_s_says_what_to_run(
 
 
 @pytest.mark.usefixtures("put_back")
-def test_a_user_who_does_not_own_the_ledger_is_told_whose_rights_it_takes(
+def test_a_user_who_does_not_own_the_ledger_learns_whose_rights_it_takes(
     lone_dsn: str, monkeypatch: pytest.MonkeyPatch, darkroom: Darkroom
 ) -> None:
     monkeypatch.setenv("DARKROOM_POSTGRES_DSN", make_conninfo(lone_dsn, user="darkroom_writer"))

@@ -149,7 +149,7 @@ async def test_pixels_that_were_changed_are_noticed(desk: Desk) -> None:
     assert made.job["id"] in shown.stdout
 
 
-async def test_a_job_that_the_server_does_not_know_is_told_from_the_file(desk: Desk) -> None:
+async def test_a_job_that_the_server_does_not_know_is_shown_from_the_file(desk: Desk) -> None:
     job = (await desk.picture()).job
     stranger = str(uuid4())
     said = origin(job, 0) | {"Job": stranger}

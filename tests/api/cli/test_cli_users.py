@@ -146,7 +146,7 @@ def submitted(story: Story) -> TwoUsers:
 
 
 def with_ledger(dsn: str, told: Callable[[Story, Ledger, Database], object]) -> None:
-    """Tell the ledger a story, as programs beside the command do."""
+    """Tell the ledger a story, as programs next to the command do."""
     with operate.opened(dsn, writes=True) as (database, ledger):
         told(Story(ledger, lambda: datetime.now(UTC)), ledger, database)
 

@@ -166,7 +166,7 @@ async def test_a_backlog_outrun_by_the_feed_is_read_from_the_view(
     async with server.events(0) as events:  # no view has these yet: the stream waits for them
         await until(lambda: feed.clients == 1)
         await site.submit(quantity=6)
-        await until(lambda: all(one.lost or one.since > 4 for one in feed._subscriptions))  # or it began anew already
+        await until(lambda: all(one.lost or one.since > 4 for one in feed._subscriptions))  # or it began again already
         await asyncio.to_thread(site.project)
         assert [position for position, _, _ in await events.until(11)] == list(range(1, 12))
 

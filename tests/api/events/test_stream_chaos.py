@@ -239,7 +239,7 @@ async def test_twenty_that_do_not_read_are_cut_off_within_bounds(
 
 @given(st.lists(st.one_of(st.integers(1, 200), st.none(), st.just(-1)), max_size=60), st.integers(1, 300))
 def test_what_waits_for_a_client_is_bounded_and_in_order(steps: list[int | None], chunk: int) -> None:
-    """Frames of so many bytes come (a tenth of them progress), are taken (None), or the client starts anew (-1)."""
+    """Frames of so many bytes come (a tenth of them progress), are taken (None), or the client starts again (-1)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feeds, "QUEUE_FRAMES_MAX", 8)
         patch.setattr(feeds, "QUEUE_BYTES_MAX", 500)

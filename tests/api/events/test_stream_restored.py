@@ -57,7 +57,7 @@ async def begin_epoch(dsn: str, from_position: int) -> str:
     return await asyncio.to_thread(begin)
 
 
-async def test_who_knows_a_lost_id_is_told_and_goes_on_from_where_the_histories_part(
+async def test_a_client_with_a_lost_id_learns_it_and_resumes_where_the_histories_part(
     site: Site, server: AServer, dsn: str
 ) -> None:
     for _ in range(3):
@@ -75,7 +75,7 @@ async def test_who_knows_a_lost_id_is_told_and_goes_on_from_where_the_histories_
 
 
 @pytest.mark.parametrize("after", ["2", "EPOCH-4"])
-async def test_who_knows_no_lost_id_is_told_nothing(site: Site, server: AServer, dsn: str, after: str) -> None:
+async def test_a_client_without_a_lost_id_learns_nothing(site: Site, server: AServer, dsn: str, after: str) -> None:
     for _ in range(3):
         await site.submit(quantity=1)
     await asyncio.to_thread(site.project)

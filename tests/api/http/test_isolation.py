@@ -76,7 +76,7 @@ def bob(owners: list[Somebody]) -> Somebody:
 
 @pytest.fixture
 def hers(ada: Somebody, ledger: Ledger, project: Callable[[], None], parts: Parts, clock: Clock) -> Site:
-    """The API as the first uses it, with a worker beside it."""
+    """The API as the first uses it, with a worker next to it."""
     return Site(ada.http, ledger, project, parts, clock, owner=ada.name)
 
 
@@ -288,7 +288,7 @@ async def test_the_same_file_of_two_owners_is_two_uploads(ada: Somebody, bob: So
     assert (await bob.http.get(second.json()["url"])).status_code == 200
 
 
-def test_nobody_reads_past_the_role_but_for_what_nobody_owns() -> None:
+def test_only_what_has_no_owner_is_read_past_the_role() -> None:
     """Positions, lengths of queues, what administrators see of all: add a module only for what is no owner's."""
     folder = Path(api.__file__).parent
     sources = [file for file in folder.rglob("*.py") if "parts.database" in file.read_text("utf-8")]

@@ -123,7 +123,9 @@ async def fine(_: Request) -> Response:
         (False, "/healthz", [200, 200, 200, 200]),
     ],
 )
-async def test_too_many_requests_are_told_when_to_come_back(is_admin: bool, path: str, statuses: list[int]) -> None:
+async def test_too_many_requests_are_answered_with_the_time_to_retry(
+    is_admin: bool, path: str, statuses: list[int]
+) -> None:
     app = Starlette(routes=[Route("/v1/jobs", fine), Route("/healthz", fine)])
     limited = SignedIn(RateLimit(app, Rates(0.1, 2)), "ada", is_admin=is_admin)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(limited), base_url="http://x") as client:

@@ -38,7 +38,7 @@ def restore(dsn: str, nats_url: str, tmp_path: Path) -> Callable[[bool], Restore
 
 
 async def sent(site: Site, path: str, body: object, key: str) -> tuple[int, str, str]:
-    """The status, the id, and the position that the answer names; while connections are made anew, again."""
+    """The status, the id, and the position that the answer names; while connections are made again, again."""
     async with asyncio.timeout(20):
         while True:
             answer = await site.http.post(path, json=body, headers={"Idempotency-Key": key})

@@ -32,7 +32,7 @@ from tests.services.media_files import encoded, picture
 JOB_TYPES: Final = ("sdxl_image_fast", "video_fast", "image7b_fast_enhanced")
 
 EXAMPLES_MAX: Final = 30
-"""Random requests of each call, beside those for every limit that its schema names."""
+"""Random requests of each call, next to those for every limit that its schema names."""
 
 STREAM: Final = "/v1/events"
 """Answers without an end: asked for its head alone."""

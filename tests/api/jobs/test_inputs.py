@@ -152,7 +152,7 @@ def test_a_video_that_was_generated_is_a_video(memory_ledger: Ledger) -> None:
     assert len(problems(memory_ledger, ("media.image", asset, ("image",)))) == 1
 
 
-def test_every_problem_is_told_at_once(memory_ledger: Ledger) -> None:
+def test_every_problem_is_reported_at_once(memory_ledger: Ledger) -> None:
     good, clip = uploaded(memory_ledger), uploaded(memory_ledger, "video", sha256="cd" * 32)
     found = problems(
         memory_ledger,

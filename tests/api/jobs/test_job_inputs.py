@@ -178,7 +178,7 @@ async def test_property_05_event_dispatching(site: Site, sources: Sources, data:
 
 
 class SlowStore(Blobs):
-    """An object store that says whether a file is there once it is told to; nobody reads a file meanwhile."""
+    """An object store that says whether a file is there once it is asked to; nobody reads a file meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(BLOBS_URL)
@@ -273,7 +273,7 @@ def store(recorder: PostgresRecorder, request: Json, owner: str = "admin") -> UU
     return job_id
 
 
-# What is told of a job that is not there, or whose parts are not.
+# What learns of a job that is not there, or whose parts are not.
 
 
 async def test_an_unknown_or_foreign_job_has_no_inputs(site: Site, recorder: PostgresRecorder) -> None:
@@ -405,7 +405,7 @@ async def test_a_parent_is_a_job_of_ones_own(site: Site) -> None:
     assert site.ledger.head() == head
 
 
-async def test_a_bad_parent_and_bad_files_are_told_at_once(site: Site) -> None:
+async def test_a_bad_parent_and_bad_files_are_reported_at_once(site: Site) -> None:
     reference = {"type": "composition", "source": f"media:{uuid4()}", "strength": 0.5}
     refused = await site.http.post("/v1/jobs", json=body(parent_id=str(uuid4()), references=[reference]))
     assert {each["path"] for each in refused.json()["errors"]} == {"parent_id", "references.0.source"}

@@ -164,7 +164,7 @@ async def test_a_read_does_not_wait_for_ever(site: Site, monkeypatch: pytest.Mon
     assert "jobs is at 0" in response.json()["detail"]
 
 
-async def test_a_position_that_is_none(site: Site) -> None:
+async def test_a_position_that_is_invalid(site: Site) -> None:
     for text in ("-1", "soon", "1.5", "", "9" * 30):
         response = await site.http.get("/v1/jobs", headers={"Darkroom-Min-Position": text})
         assert (response.status_code, response.json()["errors"][0]["path"]) == (422, "Darkroom-Min-Position")
@@ -180,7 +180,7 @@ async def test_a_waiting_job_is_canceled_at_once(site: Site) -> None:
     assert (await site.get(f"/v1/jobs/{job['id']}"))["status"] == "canceled"
 
 
-async def test_the_worker_of_a_running_job_is_told(site: Site) -> None:
+async def test_the_worker_of_a_running_job_is_reported(site: Site) -> None:
     job = await site.submit()
     await site.start(job)
     told = await site.parts.broker.client.subscribe(cancel_subject("gpu-1", UUID(job["id"])))

@@ -142,7 +142,7 @@ async def test_a_bad_field_is_named_with_what_is_allowed(
     assert allowed in errors[path]
 
 
-async def test_every_problem_of_a_body_is_told_at_once(site: Site) -> None:
+async def test_every_problem_of_a_body_is_reported_at_once(site: Site) -> None:
     bad = body(job_type="x", prompt="", seed=-1, priority=99, tags=[""], colour=1)
     errors = await problem_of(site, await site.http.post("/v1/jobs", json=bad), 422, "invalid_input")
     assert set(errors) == {"job_type", "prompt", "seed", "priority", "tags.0", "colour"}
@@ -230,7 +230,7 @@ async def test_the_same_key_at_the_same_time_is_one_job(site: Site) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"two words", b"x" * 256, b"caf\xe9"])
-async def test_a_key_that_is_none(site: Site, key: bytes) -> None:
+async def test_a_key_that_is_invalid(site: Site, key: bytes) -> None:
     response = await site.http.post("/v1/jobs", json=body(), headers=[(b"Idempotency-Key", key)])
     await problem_of(site, response, 422, "idempotency_key_invalid")
 

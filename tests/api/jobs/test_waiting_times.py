@@ -1,4 +1,4 @@
-"""What a waiting job is told: for what it waits, behind whom, and for how long."""
+"""What a waiting job learns: for what it waits, behind which jobs, and for how long."""
 
 import asyncio
 from uuid import UUID
@@ -23,7 +23,7 @@ async def queue_of(site: Site, job: Json) -> Json:
     return queue
 
 
-async def test_without_a_worker_no_time_is_told_but_what_is_missing(site: Site) -> None:
+async def test_without_a_worker_the_missing_worker_is_shown_instead_of_a_time(site: Site) -> None:
     job = await site.submit()
     queue = await queue_of(site, job)
     assert (queue["position"], queue["eta_s"], queue["eta_p90_s"], queue["workers"]) == (1, None, None, 0)

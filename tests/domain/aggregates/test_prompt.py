@@ -54,7 +54,7 @@ def test_a_prompt_is_saved_with_its_tags_in_order() -> None:
 
 
 @pytest.mark.parametrize("negative", [None, ""])
-def test_an_empty_negative_prompt_is_none(negative: str | None) -> None:
+def test_an_empty_negative_prompt_counts_as_absent(negative: str | None) -> None:
     (saved,) = decide(replace(SAVE, negative_prompt=negative), UnknownPrompt())
     assert isinstance(saved, PromptSaved)
     assert saved.negative_prompt is None

@@ -127,7 +127,7 @@ def test_content_that_comes_again_after_it_was_deleted_lies_elsewhere() -> None:
     assert owner_of(media(UPLOADED, MediaDeleted())) == OWNER
 
 
-def test_whoever_stored_it_where_it_was_is_told_where_it_belongs() -> None:
+def test_an_upload_to_its_old_place_is_refused_with_the_new_one() -> None:
     there = replace(UPLOAD, stored_at=UPLOADED.path)
     assert decide(there, UnknownMedia()) == [UPLOADED]
     assert decide(there, media(UPLOADED)) == []

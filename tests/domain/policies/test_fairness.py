@@ -128,7 +128,7 @@ def test_what_a_round_leaves_over_counts_in_the_next() -> None:
 
 
 def test_without_what_was_given_so_far_nobody_is_delayed_by_more_than_a_round() -> None:
-    """As after a rebuild that went wrong: fairness begins anew, and owes nobody more than one round."""
+    """As after a rebuild that went wrong: fairness begins again, and owes nobody more than one round."""
     pool = Pool()
     for owner in ("ada", "ben"):
         for _ in range(100):

@@ -103,7 +103,7 @@ def test_the_order_of_what_was_preferred_changes_nothing(
 
 
 @given(Wins)
-def test_strengths_are_positive_and_finite_whoever_met_whom(wins: dict[tuple[str, str], int]) -> None:
+def test_strengths_are_positive_and_finite_for_any_results(wins: dict[tuple[str, str], int]) -> None:
     found = strengths(wins)
     assert found.keys() == {name for pair in wins for name in pair if pair[0] != pair[1]}
     assert all(0 < strength < math.inf for strength in found.values())
@@ -162,7 +162,7 @@ def test_who_never_lost_stays_finite(games: int) -> None:
     assert won == pytest.approx(games + 0.5, rel=1e-6)
 
 
-def test_those_whom_nothing_connects_are_judged_apart() -> None:
+def test_those_without_a_connection_are_judged_apart() -> None:
     one, other = {("a", "b"): 5, ("b", "c"): 2}, {("x", "y"): 400, ("y", "x"): 3}
     assert strengths(one | other) == strengths(one) | strengths(other)
     assert strengths({}) == strengths({("a", "a"): 9}) == {}

@@ -1,4 +1,4 @@
-"""The catalog: what can be asked for, and what a request or a catalog that is wrong is told."""
+"""The catalog: what can be asked for, and what a request or a catalog that is wrong learns."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_each_job_type_has_its_own_bucket() -> None:
     assert len(set(buckets)) == len(buckets)
 
 
-# What a request is told.
+# What a request learns.
 
 
 def _problems(job_type: Any, params: dict[str, Any]) -> tuple[FieldProblem, ...]:
@@ -70,7 +70,7 @@ def _problems(job_type: Any, params: dict[str, Any]) -> tuple[FieldProblem, ...]
     return caught.value.problems
 
 
-def test_an_unknown_job_type_is_told_which_there_are() -> None:
+def test_an_unknown_job_type_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidInput) as caught:
         CATALOG.job_type("sdxl_image_slow")
     known = ", ".join(sorted(CATALOG.job_types))
@@ -88,7 +88,7 @@ def test_the_smallest_quantity_is_taken_when_none_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("quantity", [2, 0, -1, 7, 10**400, True, 3.0, float("nan"), "3"], ids=lambda v: repr(v)[:9])
-def test_any_other_quantity_is_told_which_are_allowed(quantity: Any) -> None:
+def test_any_other_quantity_is_refused_with_the_allowed_ones(quantity: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         CATALOG.quantity(FAST, quantity)
     assert caught.value.problems == (FieldProblem("quantity", "must be one of 1, 3, 6"),)
@@ -128,12 +128,12 @@ NOT_NUMBERS: list[object] = [
 
 
 @pytest.mark.parametrize("value", [*NOT_NUMBERS, 0, 101, 15.5, -1], ids=lambda value: repr(value)[:9])
-def test_a_whole_number_that_does_not_hold_is_told_what_is_allowed(value: object) -> None:
+def test_a_wrong_integer_is_refused_with_what_is_allowed(value: object) -> None:
     assert _problems(FAST, {"steps": value}) == (FieldProblem("params.steps", STEPS),)
 
 
 @pytest.mark.parametrize("value", [*NOT_NUMBERS, -0.1, 20.1], ids=lambda value: repr(value)[:9])
-def test_a_number_that_does_not_hold_is_told_what_is_allowed(value: object) -> None:
+def test_a_wrong_number_is_refused_with_what_is_allowed(value: object) -> None:
     assert _problems(FAST, {"guidance": value}) == (FieldProblem("params.guidance", GUIDANCE),)
 
 
@@ -142,7 +142,7 @@ def test_a_size_is_a_multiple(value: object) -> None:
     assert _problems(FAST, {"width": value}) == (FieldProblem("params.width", WIDTH),)
 
 
-def test_an_unknown_parameter_is_told_which_there_are() -> None:
+def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     expected = FieldProblem("params.stepz", "unknown; allowed: fit, guidance, height, karras, sampler, steps, width")
     assert _problems(FAST, {"stepz": 15}) == (expected,)
 
@@ -171,7 +171,7 @@ def test_a_value_whose_condition_does_not_hold_is_refused(asked: dict[str, Any])
     assert _problems(FAST, asked) == (FieldProblem("params.karras", "only with sampler = dpm++"),)
 
 
-def test_what_depends_on_a_bad_value_is_not_told_too() -> None:
+def test_what_depends_on_a_bad_value_is_not_reported_too() -> None:
     told = FieldProblem("params.sampler", "must be one of euler, dpm++")
     assert _problems(FAST, {"sampler": "ddim", "karras": True}) == (told,)
 
@@ -197,7 +197,7 @@ def test_conditions_are_nested_and_parents_stand_first() -> None:
     assert catalog.complete_params(fast, {"sampler": "dpm++", "karras": True}).values["rho"] == 7.0
 
 
-def test_what_depends_on_a_bad_value_at_any_depth_is_not_told_too() -> None:
+def test_what_depends_on_a_bad_value_at_any_depth_is_not_reported_too() -> None:
     fast = catalog_of(SHIPPED, NESTED).job_type("sdxl_image_fast")
     with pytest.raises(InvalidInput) as caught:
         catalog_of(SHIPPED, NESTED).complete_params(fast, {"sampler": "ddim", "karras": True, "rho": 3.0})
@@ -205,7 +205,7 @@ def test_what_depends_on_a_bad_value_at_any_depth_is_not_told_too() -> None:
 
 
 def chain(length: int, first: str | None = None) -> Catalog:
-    """Switches, each of which means something while the one before it is on; told in the opposite order."""
+    """Switches, each of which means something while the one before it is on; in the opposite order."""
     params: dict[str, Any] = {
         f"p{number}": {"type": "boolean", "default": True, "depends_on": {f"p{number - 1}": True} if number else {}}
         for number in reversed(range(length))
@@ -269,7 +269,7 @@ def test_references_and_media_decide_the_task(name: str, references: list[str], 
         ("video_fast", [], ["image", "video"], ("media.image", "is not used by a job type that does t2v, i2v, extend")),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_told_why(
+def test_nonsense_is_refused_with_the_reason(
     name: str, references: list[str], media: list[str], told: tuple[str, str]
 ) -> None:
     with pytest.raises(InvalidInput) as caught:

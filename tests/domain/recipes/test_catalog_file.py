@@ -1,4 +1,4 @@
-"""The catalog's files: a mistake is told with its line, and one's own file goes on top of the shipped one."""
+"""The catalog's files: a mistake learns with its line, and one's own file goes on top of the shipped one."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ STEPS = "must be a whole number from 1 to 100"
 WIDTH = "must be a whole number from 64 to 2048, a multiple of 8"
 GUIDANCE = "must be a number from 0 to 20"
 
-# What a catalog that is wrong is told: the file, the line, the entry, and what is allowed.
+# What a catalog that is wrong learns: the file, the line, the entry, and what is allowed.
 
 
 def line_of(text: str, part: str) -> int:

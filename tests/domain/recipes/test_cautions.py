@@ -1,4 +1,4 @@
-"""What a person is told about a job that is accepted all the same."""
+"""What a person learns about a job that is accepted all the same."""
 
 import time
 from typing import Any, Literal

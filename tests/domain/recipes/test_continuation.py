@@ -80,7 +80,7 @@ def test_a_size_is_refused_exactly_where_the_model_cannot_make_it(width: int, he
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (100, 100), (97, 95)])
-def test_a_frame_beside_the_grid_says_which_side_and_what_is_possible(width: int, height: int) -> None:
+def test_a_frame_off_the_grid_says_which_side_and_what_is_possible(width: int, height: int) -> None:
     detail = refused(a_video(width, height))["media.video"]
     assert "a multiple of 16" in detail
     assert "its height" in detail

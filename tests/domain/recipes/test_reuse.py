@@ -332,7 +332,7 @@ def test_a_number_of_outputs_that_nobody_may_ask_for_is_skipped() -> None:
     assert {each.name: each.value for each in inputs.inputs}["seed"] == 43
 
 
-def test_seeds_that_do_not_count_up_are_told() -> None:
+def test_seeds_that_do_not_count_up_are_reported() -> None:
     inputs = inputs_of(with_recipe(job_of(), seeds=[42, 44, 46]), CATALOG, {})
     assert warned(inputs) == {"seeds_changed": "The seeds were 42, 44, 46; those of a new job count up from the first."}
 
@@ -360,7 +360,7 @@ def test_a_job_type_and_a_model_that_are_gone_leave_the_rest() -> None:
     assert [each.model_dump() for each in inputs.references] == [REFERENCE]
 
 
-def test_a_model_that_is_gone_is_told_with_the_one_that_runs_instead() -> None:
+def test_a_model_that_is_gone_is_reported_with_the_one_that_runs_instead() -> None:
     inputs = inputs_of(with_recipe(job_of(), model="sd1"), CATALOG, {})
     told = {"model_unknown": "The catalog has no model sd1 any more; sdxl_image_fast runs on sdxl-demo now."}
     assert (inputs.job_type, inputs.model, warned(inputs)) == ("sdxl_image_fast", "sdxl-demo", told)

@@ -105,7 +105,7 @@ def test_measuring_finds_what_was_drawn() -> None:
     assert wrong == []
 
 
-def test_measuring_sees_through_noise_and_finds_no_motion_where_there_is_none() -> None:
+def test_measuring_sees_through_noise_and_finds_no_motion_in_a_still_picture() -> None:
     rng = np.random.default_rng(9)
     clip = film(SCENE, rng)
     noisy = np.clip(clip + rng.normal(0, 8, clip.shape), 0, 255).astype(np.uint8)

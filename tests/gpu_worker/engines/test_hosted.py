@@ -1,4 +1,4 @@
-"""Models at providers: each output is ordered once, its id is told before it is asked for, and tokens stay home."""
+"""Models at providers: each output is ordered once, its id learns before it is asked for, and tokens stay home."""
 
 import re
 import time
@@ -79,7 +79,7 @@ def failures(renderings: list[Rendering]) -> dict[int, Exception]:
     return {one.position: one.error for one in renderings if isinstance(one, OutputFailed)}
 
 
-def test_each_seed_is_one_order_whose_id_is_told_before_the_first_poll(
+def test_each_seed_is_one_order_whose_id_is_reported_before_the_first_poll(
     hosting: Hosting, engine: HostedEngine, provider: str
 ) -> None:
     steps: list[tuple[int, int]] = []
@@ -132,7 +132,7 @@ def test_it_waits_through_queue_and_work(hosting: Hosting, engine: HostedEngine)
     assert hosting.polls("p000") >= 5
 
 
-def test_progress_of_the_provider_is_told(hosting: Hosting) -> None:
+def test_progress_of_the_provider_is_reported(hosting: Hosting) -> None:
     hosting.plans.append(Plan(polls=3, logs="  0%|          | 0/4\n 50%|#####     | 2/4"))
     steps: list[tuple[int, int]] = []
     engine = engine_at(hosting, "replicate")
@@ -300,13 +300,13 @@ def test_a_token_that_is_refused_is_not_repeated_in_the_error(hosting: Hosting, 
 
 
 @pytest.mark.parametrize("token", ["", "  \n", "with blanks in it", "naïve"])
-def test_a_token_that_is_none_is_named_by_its_variable(hosting: Hosting, provider: str, token: str) -> None:
+def test_a_token_that_is_invalid_is_named_by_its_variable(hosting: Hosting, provider: str, token: str) -> None:
     with pytest.raises(ModelUnavailable, match=r"(REPLICATE_API_TOKEN|FAL_KEY) (is not set|holds something)"):
         engine_at(hosting, provider, token)
 
 
 @pytest.mark.parametrize("source", ["replicate:flux", "replicate:a/b:c", "replicate:../x", "fal:flux", "fal:a/b?c"])
-def test_a_source_that_is_none_says_how_one_looks(hosting: Hosting, source: str) -> None:
+def test_a_source_that_is_invalid_says_how_one_looks(hosting: Hosting, source: str) -> None:
     with pytest.raises(ModelUnavailable, match=r"is not (replicate:OWNER/NAME|fal:OWNER/APP)"):
         engine_at(hosting, "", source=source)
 
@@ -334,7 +334,7 @@ def test_an_output_is_fetched_over_https_alone(
 
 
 @pytest.mark.parametrize("url", ["x", "//", "https://", "https://host:port/", "data:image/png;base64,AAAA"])
-def test_an_address_that_is_none_fails_its_output(hosting: Hosting, engine: HostedEngine, url: str) -> None:
+def test_an_address_that_is_invalid_fails_its_output(hosting: Hosting, engine: HostedEngine, url: str) -> None:
     hosting.output_url = lambda _id: url
     assert isinstance(failures(rendered(engine, asked()))[0], PredictionFailed)
 
@@ -364,7 +364,7 @@ def test_an_order_of_an_earlier_attempt_is_asked_for_and_not_paid_again(hosting:
 
 
 @pytest.mark.parametrize("end", ["failed", "broken", "canceled", "removed"])
-def test_an_order_of_an_earlier_attempt_that_ended_badly_is_made_anew(
+def test_an_order_of_an_earlier_attempt_that_ended_badly_is_made_again(
     hosting: Hosting, engine: HostedEngine, end: str
 ) -> None:
     hosting.known("old", Plan(end=end))
@@ -374,7 +374,7 @@ def test_an_order_of_an_earlier_attempt_that_ended_badly_is_made_anew(
 
 
 @pytest.mark.parametrize("unknown", ["never-was", "../../account", ""])
-def test_an_order_that_the_provider_does_not_know_is_made_anew(
+def test_an_order_that_the_provider_does_not_know_is_made_again(
     hosting: Hosting, engine: HostedEngine, unknown: str
 ) -> None:
     assert files(rendered(engine, asked(provider_ids={0: unknown}))) == {0: picture(7)}
@@ -382,7 +382,9 @@ def test_an_order_that_the_provider_does_not_know_is_made_anew(
 
 
 @pytest.mark.parametrize("status", [302, 405, 409])
-def test_an_answer_that_nobody_expects_orders_nothing_anew(hosting: Hosting, engine: HostedEngine, status: int) -> None:
+def test_an_answer_that_nobody_expects_orders_nothing_again(
+    hosting: Hosting, engine: HostedEngine, status: int
+) -> None:
     hosting.known("old", Plan())
     hosting.faults.append(Fault("GET", "old", status, {"Location": "https://else.where/"}))
     with pytest.raises(ProviderUnavailable, match="nobody expects"):
@@ -396,7 +398,7 @@ def test_what_a_filter_refused_is_not_ordered_again(hosting: Hosting, engine: Ho
     assert hosting.orders() == []
 
 
-def test_an_output_that_has_been_deleted_is_ordered_anew(hosting: Hosting, engine: HostedEngine) -> None:
+def test_an_output_that_has_been_deleted_is_ordered_again(hosting: Hosting, engine: HostedEngine) -> None:
     hosting.known("old", Plan())
     hosting.faults.append(Fault("GET", "/files/old", 404))
     assert files(rendered(engine, asked(provider_ids={0: "old"}))) == {0: picture(7)}

@@ -153,7 +153,7 @@ def test_the_nearest_ratio_is_taken(size: tuple[int, int], ratio: str) -> None:
     ("source", "told"),
     [("replicate:black-forest-labs/flux-schnell", ["negative_prompt_ignored"]), ("replicate:stability-ai/sdxl", [])],
 )
-def test_a_negative_prompt_that_no_model_gets_is_told(source: str, told: list[str]) -> None:
+def test_a_negative_prompt_that_no_model_gets_is_reported(source: str, told: list[str]) -> None:
     assert [each.code for each in losses_of(source, asked())] == told
     assert list(losses_of(source, asked(negative_prompt=None))) == []
     by_rule = asked(negative_prompt=negative_prompt_for("a red circle"))
@@ -185,7 +185,7 @@ BY_RATIO = "the size 1280 x 720, of which the ratio 16:9 is asked for"
         ("fal:any/video", Kind.VIDEO, ["steps 20", "guidance 3.5", "frames 81", "fps 16", BY_RATIO]),
     ],
 )
-def test_what_is_not_sent_is_told(source: str, kind: Kind, ignored: list[str]) -> None:
+def test_what_is_not_sent_is_reported(source: str, kind: Kind, ignored: list[str]) -> None:
     params = VIDEO_PARAMS if kind is Kind.VIDEO else IMAGE_PARAMS
     request = asked(params=params, kind=kind, negative_prompt=None)
     told = [each.detail for each in losses_of(source, request) if each.code == "parameters_ignored"]
@@ -195,7 +195,7 @@ def test_what_is_not_sent_is_told(source: str, kind: Kind, ignored: list[str]) -
 
 @pytest.mark.parametrize("source", sorted({pattern.replace("*", "any") for pattern, _, _ in TABLE}))
 @pytest.mark.parametrize("kind", list(Kind))
-def test_every_parameter_is_sent_or_told(source: str, kind: Kind) -> None:
+def test_every_parameter_is_sent_or_reported(source: str, kind: Kind) -> None:
     """Whatever a row of the table leaves out: each value is among the inputs, or in the warning."""
     if not any(made is kind and fnmatchcase(source, pattern) for pattern, made, _ in TABLE):
         pytest.skip("this provider has no such models")
@@ -206,7 +206,7 @@ def test_every_parameter_is_sent_or_told(source: str, kind: Kind) -> None:
     assert [name for name, value in params.items() if str(value) not in sent and str(value) not in told] == []
 
 
-def test_a_strength_that_is_not_sent_is_told() -> None:
+def test_a_strength_that_is_not_sent_is_reported() -> None:
     request = asked(params=VIDEO_PARAMS, kind=Kind.VIDEO, references=(composition(0.4),))
     [told] = [each for each in losses_of("fal:any/video", request) if each.code == "parameters_ignored"]
     assert "the strength 0.4 of the composition reference" in told.detail

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_else(
     assert known.of(weights) == known.of(weights) == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def test_a_model_is_hashed_beside_loading_it(model: Path) -> None:
+def test_a_model_is_hashed_while_it_loads(model: Path) -> None:
     assert loaded_and_identified(model, lambda: "the pipeline") == ("the pipeline", fingerprint(model))
     with pytest.raises(ValueError, match="broken"):
         loaded_and_identified(model, lambda: int("broken"))

@@ -55,7 +55,7 @@ def test_its_name_changes_with_its_weights(qwen_folder: Path, tmp_path: Path) ->
     assert QwenEnhancer.load(other, device="cpu").name.split() != [name, revision]
 
 
-def test_it_is_told_what_to_make_and_gets_the_prompt_as_it_is() -> None:
+def test_the_model_gets_its_instructions_and_the_unchanged_prompt() -> None:
     (told, asked), (told_for_videos, _) = messages_for(PROMPT, Kind.IMAGE), messages_for(PROMPT, Kind.VIDEO)
     assert asked == {"role": "user", "content": PROMPT}
     assert "pictures" in told["content"]

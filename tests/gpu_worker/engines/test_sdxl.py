@@ -38,7 +38,7 @@ def test_prompts_and_negative_prompts_matter(engine: SdxlEngine) -> None:
     assert plain != rendered(engine, a_request(1, negative_prompt=None))[0].image.tobytes()
 
 
-def test_three_images_are_one_pipeline_call_and_every_step_is_told(engine: SdxlEngine) -> None:
+def test_three_images_are_one_pipeline_call_and_every_step_is_reported(engine: SdxlEngine) -> None:
     memory, steps = Memory(engine, images_max=3), []
     images = list(engine.render(a_request(1, 2, 3), on_step=lambda *step: steps.append(step), canceled=never))
     assert [image.position for image in images] == [0, 1, 2]

@@ -112,7 +112,7 @@ def test_a_picture_for_an_encoder_stays_whole_where_that_is_asked() -> None:
     assert squared(tall, "pad").size == squared(tall, "stretch").size == (40, 40)
 
 
-def test_words_after_the_limit_of_either_encoder_are_told(engine: SdxlEngine) -> None:
+def test_words_after_the_limit_of_either_encoder_are_reported(engine: SdxlEngine) -> None:
     limit = engine._pipeline.tokenizer.model_max_length
     long = "a red circle, " * limit + "a blue star"
     told = [

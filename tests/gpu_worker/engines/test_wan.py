@@ -247,14 +247,14 @@ def test_ten_extensions_in_a_row_keep_colour_size_rate_and_sound(
     assert np.abs(sound.samples[0, round((seconds + 0.1) * rate) :]).max() < 0.02, "silent where it is new"
 
 
-def test_a_sound_that_cannot_be_kept_is_told(wan: WanEngine) -> None:
+def test_a_sound_that_cannot_be_kept_is_reported(wan: WanEngine) -> None:
     warned, video = everything(wan, a_request(task=Task.EXTEND, video=with_sound(tracks=2)))
     assert (warned.code, "Of the 2 sounds" in warned.detail) == ("sound_tracks_lost", True)
     assert video.sound is not None
 
 
 @pytest.mark.parametrize("guidance", [5.0, 1.0])
-def test_words_after_the_limit_are_told(wan: WanEngine, guidance: float) -> None:
+def test_words_after_the_limit_are_reported(wan: WanEngine, guidance: float) -> None:
     """The tiny tokenizer has a token for each character."""
     long = "x" * 600 + " a blue star"
     told = [
@@ -387,7 +387,7 @@ def test_tiles_fit_together(wan: WanEngine) -> None:
     assert np.abs(tiled.frames.astype(int) - whole).mean() < 3
 
 
-def test_the_steps_of_a_call_that_broke_off_are_told_again(wan: WanEngine) -> None:
+def test_the_steps_of_a_call_that_broke_off_are_reported_again(wan: WanEngine) -> None:
     Memory(wan, times=0)
     steps: list[tuple[int, int]] = []
     broken = iter([torch.OutOfMemoryError("CUDA out of memory.")])

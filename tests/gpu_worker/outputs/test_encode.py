@@ -388,7 +388,7 @@ def test_a_sound_lies_where_its_file_says(tmp_path: Path) -> None:
     assert int((loudness > 0.1).sum()) == pytest.approx(0.5 * 48_000, abs=400)
 
 
-def test_a_silent_video_has_no_sound_and_what_is_none_says_so() -> None:
+def test_a_silent_video_has_no_sound_and_other_files_say_so() -> None:
     assert read_sound(encode_mp4(np.zeros((3, 32, 48, 3), np.uint8), 8.0, {})) == (None, 0)
     with pytest.raises(UnreadableMedia):
         read_sound(b"no video")

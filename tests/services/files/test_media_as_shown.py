@@ -104,7 +104,7 @@ def test_a_profile_and_code_points_of_the_same_colours_agree(primaries: int, gam
     assert np.abs(np.asarray(read_image(content)).astype(int) - ours).max() <= 2
 
 
-def test_a_grey_profile_and_one_that_does_not_fit_are_told_apart() -> None:
+def test_a_grey_profile_and_one_that_does_not_fit_are_distinguished() -> None:
     grey = Image.linear_gradient("L")
     assert np.array_equal(
         np.asarray(read_image(encoded(grey, icc_profile=swapped_profile())))[..., 0], np.asarray(grey)
@@ -152,7 +152,7 @@ def told(content: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
-def test_a_profile_that_cannot_be_read_is_told(kind: str) -> None:
+def test_a_profile_that_cannot_be_read_is_reported(kind: str) -> None:
     whole = profile_of(12)
     damaged = (b"no profile at all", whole[:100], whole[:128] + bytes(len(whole) - 128))
     for profile in damaged:
@@ -164,18 +164,18 @@ def test_a_profile_that_cannot_be_read_is_told(kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
-def test_a_profile_that_is_of_use_is_not_told_in_any_mode(mode: str) -> None:
+def test_a_profile_that_is_of_use_is_not_reported_in_any_mode(mode: str) -> None:
     assert told(encoded(picture().convert(mode), icc_profile=profile_of(12))) == []
 
 
-def test_a_profile_of_another_kind_of_pixels_is_told() -> None:
+def test_a_profile_of_another_kind_of_pixels_is_reported() -> None:
     cmyk = encoded(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", icc_profile=profile_of(12))
     assert told(cmyk) == ["colour_profile_ignored"]
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
-def test_a_profile_of_high_dynamic_range_is_toned_down_and_told(kind: str, transfer: int) -> None:
+def test_a_profile_of_high_dynamic_range_is_toned_down_and_reported(kind: str, transfer: int) -> None:
     """Its curves say nothing of use; the code points in it do."""
     white = {16: 148, 18: 191}[transfer]  # 203 nits
     options: dict[str, Any] = {"quality": 100} if kind != "PNG" else {}
@@ -203,7 +203,7 @@ def bright_profile(transfer: int) -> bytes:
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_code_points_of_high_dynamic_range_are_told(transfer: int) -> None:
+def test_code_points_of_high_dynamic_range_are_reported(transfer: int) -> None:
     pixels = np.full((8, 8, 3), 99, dtype=np.uint8)
     assert told(with_chunks(pixels, (b"cICP", bytes([9, transfer, 0, 1])))) == ["high_dynamic_range_reduced"]
     assert told(with_chunks(pixels, (b"cICP", bytes([12, 13, 0, 1])))) == []

@@ -154,7 +154,7 @@ async def test_nothing_is_looked_at_before_its_time(
     assert await there(blobs, paths) == [True]
 
 
-async def test_a_late_worker_is_told_that_nobody_wants_its_file(
+async def test_a_late_worker_learns_that_its_file_is_not_wanted(
     database: Database, ledger: Ledger, story: Story, nats_url: str
 ) -> None:
     job_id = story.submit(1)

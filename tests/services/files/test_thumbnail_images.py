@@ -42,7 +42,7 @@ def test_the_longest_side_is_bounded_and_nothing_is_enlarged(size: tuple[int, in
     assert near(image.convert("RGB").getpixel((0, 0)), RED)
 
 
-def test_a_thumbnail_is_small_beside_its_file() -> None:
+def test_a_thumbnail_is_smaller_than_its_file() -> None:
     noise = Image.effect_noise((1024, 1024), 40).convert("RGB")
     assert len(thumbnail_of(encoded(noise), Kind.IMAGE).content) < len(encoded(noise)) / 10
 

@@ -436,7 +436,7 @@ def test_what_kills_its_process_is_not_tried_for_ever(
     assert tries(views) == {asset: (TRIES_MAX, None)}
 
 
-def test_what_kills_its_process_costs_those_beside_it_one_try(
+def test_a_file_that_kills_its_process_costs_its_neighbours_one_try(
     ledger: Ledger, views: Views, folder: Path, make: Callable[..., Thumbnailer], finish: Callable[..., UUID]
 ) -> None:
     before, deadly, after = finish(png()), finish(png(9, 9)), finish(png())

@@ -139,7 +139,7 @@ def test_a_commit_that_is_not_answered_is_unavailable_for_all(
             ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
 
 
-def test_who_is_behind_one_that_cannot_be_told_does_not_wait_for_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_behind_one_in_doubt_does_not_wait_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[UUID] = []
 
     def away(_: Ledger, job_id: UUID, *__: object) -> JobExecuted:

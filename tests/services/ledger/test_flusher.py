@@ -246,7 +246,7 @@ def test_closing_does_not_wait_for_a_postgres_that_is_gone(proxy: LossyProxy) ->
         answer.result(timeout=0)
 
 
-def test_a_writer_that_meets_the_closing_is_served_or_told(dsn: str) -> None:
+def test_a_writer_that_meets_the_closing_is_served_or_refused(dsn: str) -> None:
     for _ in range(CLOSINGS):
         flusher = Flusher(dsn).__enter__()
         started = threading.Barrier(WRITERS + 1)
@@ -278,7 +278,7 @@ def test_a_conflict_ends_nobody_elses_commit(flusher: Flusher) -> None:
     assert flusher.append(commit(event(stream, 2))).result(timeout=WAIT_S_MAX) == Receipt(2, 2)
 
 
-def test_readers_are_told_of_each_commit_after_it(dsn: str) -> None:
+def test_readers_are_notified_after_each_commit(dsn: str) -> None:
     told: list[int] = []
     with Flusher(dsn, on_commit=told.append) as flusher:
         stream = uuid4()

@@ -203,7 +203,7 @@ def test_a_job_ends_after_its_last_asset_in_the_same_commit(ledger: Ledger, data
     assert groups == [(1, 3), (4, 4), (5, 5), (6, 7)]
 
 
-def test_every_event_says_who_did_it_for_whom_when_and_by_which_command(either: Ledger) -> None:
+def test_every_event_says_who_did_it_for_which_owner_when_and_by_which_command(either: Ledger) -> None:
     command_id, cause = uuid4(), uuid4()
     context = Context("worker:gpu-1", command_id=command_id, causation_id=cause)
     happened(either, submit(2), spec.start(1), spec.report_completed(0))
@@ -487,7 +487,7 @@ class AlwaysLate(InMemoryRecorder):
         raise Conflict(f"Another commit than {commit.command_id} was faster.")
 
 
-def test_conflicts_without_end_are_told_as_unavailable() -> None:
+def test_endless_conflicts_are_reported_as_unavailable() -> None:
     with Ledger(AlwaysLate()) as ledger, pytest.raises(Unavailable, match="try again"):
         ledger.execute(JOB_ID, submit(), ADA)
 
@@ -508,7 +508,7 @@ def test_a_commit_that_is_not_answered_in_time_may_land_and_is_safe_to_repeat(
 
 
 def test_a_job_whose_answer_is_lost_on_the_line_is_queued_once(dsn: str, database: Database) -> None:
-    nameless = submit(request_sha256=None)  # such a job cannot be told from a repeated one by its body
+    nameless = submit(request_sha256=None)  # such a job cannot be distinguished from a repeated one by its body
     with LossyProxy(dsn) as proxy, Flusher(proxy.dsn) as flusher:
         ledger = Ledger(PostgresRecorder(database, flusher))
         proxy.lose_next_answer(passed_first=2)  # which process answers, and in which epoch the ledger is

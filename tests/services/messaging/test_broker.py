@@ -141,7 +141,7 @@ async def test_without_nats_followers_are_woken_by_their_own_process_and_by_thei
     await broker.close()
 
 
-async def test_many_commits_wake_the_others_a_few_times_and_the_last_one_is_told_of(nats_url: str) -> None:
+async def test_many_commits_wake_the_others_a_few_times_and_after_the_last_one(nats_url: str) -> None:
     async with opened(nats_url, "writer") as writer, opened(nats_url, "reader") as reader:
         heard = Heard()
         await reader.subscribe(WAKE, heard.hear)
@@ -149,7 +149,7 @@ async def test_many_commits_wake_the_others_a_few_times_and_the_last_one_is_told
         for position in range(1, 201):
             writer.wake(position)
         await until(lambda: "200" in heard.texts)
-        assert len(heard.texts) <= 2  # what comes at once, and what came while that was told of
+        assert len(heard.texts) <= 2  # what comes at once, and what came while that learned of
         writer.wake(201)
         await until(lambda: heard.texts[-1] == "201")
 
@@ -167,7 +167,7 @@ async def test_an_order_that_nobody_acks_is_held_for_a_lease(broker: Broker) -> 
     assert (await of_the_pool(broker)).ack_wait == 7.5
 
 
-async def test_a_consumer_follows_a_lease_that_was_set_anew_and_so_do_the_orders_that_are_out(broker: Broker) -> None:
+async def test_a_consumer_follows_a_lease_that_was_set_again_and_so_do_the_orders_that_are_out(broker: Broker) -> None:
     await ensure_work_stream(broker.jetstream, ["sdxl"], lease_s=10 * WAIT_S_MAX)
     before = await of_the_pool(broker)
     await broker.jetstream.publish("work.sdxl.a-job.1", b"an order")

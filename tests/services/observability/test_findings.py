@@ -222,7 +222,7 @@ create trigger full_disk before insert on ledger_commits for each statement exec
 """
 
 
-async def test_a_server_without_disk_space_is_told_by_the_process_that_cannot_write(
+async def test_a_server_without_disk_space_is_reported_by_the_process_that_cannot_write(
     database: Database, flusher: Flusher, broker: Broker, facts: Facts
 ) -> None:
     watch = Watch(database, broker, {}, checks=())

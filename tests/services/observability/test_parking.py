@@ -35,7 +35,7 @@ from tests.spec import NOW, report_completed, report_failed, start
 
 @dataclass
 class Faulty:
-    """A view that has a bug with some streams until it is mended."""
+    """A view that has a bug with some streams until it is fixed."""
 
     view: Projection
     cannot_take: set[UUID] = field(default_factory=set)
@@ -133,7 +133,7 @@ def test_a_released_stream_goes_on_and_the_view_equals_a_rebuilt_one(
     story.curate(bad, 0, RateAsset(4, NOW), SaveAsset(NOW))
     story.finished(1)
     views.catch_up()
-    assert (views.projector.release(), views.parked() == []) == (0, False)  # not mended yet
+    assert (views.projector.release(), views.parked() == []) == (0, False)  # not fixed yet
     faulty.cannot_take.clear()
     released = views.projector.release()
     story.finished(1)

@@ -1,4 +1,4 @@
-"""What services do beside a request and a worker shows in the trace of the job, or is linked with it; as it arrives."""
+"""Work of services for a job is in the trace of the job or linked with it; read as a collector receives it."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @pytest.fixture
 def long_ago(ledger: Ledger) -> Story:
-    """Told as it was an hour ago."""
+    """The story as it was an hour ago."""
     return Story(ledger, lambda: datetime.now(UTC) - HOUR)
 
 

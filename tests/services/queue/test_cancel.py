@@ -59,7 +59,7 @@ async def test_a_job_that_is_handed_out_but_not_started_is_canceled_exactly(
     [
         pytest.param([CANCEL], "canceled", id="waiting"),
         pytest.param([start(1), CANCEL, confirm(1)], "canceled", id="confirmed between steps"),
-        pytest.param([start(1), CANCEL, release(1)], "canceled", id="its worker was told to end"),
+        pytest.param([start(1), CANCEL, release(1)], "canceled", id="its worker was asked to end"),
         pytest.param([start(1), CANCEL, expire(1)], "canceled", id="its worker was lost"),
         pytest.param([start(1), release(1), CANCEL], "canceled", id="waiting again"),
         pytest.param([start(1), CANCEL, *map(report_completed, range(QUANTITY))], "succeeded", id="finished before"),

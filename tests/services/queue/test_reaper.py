@@ -53,7 +53,7 @@ def lose(views: Views) -> None:
 
 
 def long_ago(ledger: Ledger) -> Story:
-    """Told as it was an hour ago."""
+    """The story as it was an hour ago."""
     return Story(ledger, lambda: datetime.now(UTC) - HOUR)
 
 

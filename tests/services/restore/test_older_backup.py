@@ -1,4 +1,4 @@
-"""An older backup of Postgres put back beside newer NATS: noticed by content, and writes stop in every process."""
+"""An older backup of Postgres put back next to newer NATS: noticed by content, and writes stop in every process."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -61,7 +61,7 @@ async def test_a_shorter_ledger_stops_writes_before_anything_is_published(lone_d
 
 
 @pytest.mark.parametrize("grown", [1, 2, 3], ids=["still shorter", "as long", "longer"])
-async def test_a_ledger_that_grew_again_is_told_by_its_content(lone_dsn: str, broker: Broker, grown: int) -> None:
+async def test_a_ledger_that_grew_again_is_reported_by_its_content(lone_dsn: str, broker: Broker, grown: int) -> None:
     with writing(lone_dsn) as ledger:
         story_in(ledger).finished(1)
     with backup_of(lone_dsn) as backup:

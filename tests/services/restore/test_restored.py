@@ -80,7 +80,7 @@ def publish(ledger: Ledger, url: str) -> None:
                     if not await relay.step():
                         return
                 except OutOfStep as error:
-                    if "made anew" not in str(error):
+                    if "made again" not in str(error):
                         raise
 
     asyncio.run(all_of_it())
@@ -363,7 +363,7 @@ def test_a_second_older_backup_is_noticed_by_the_epoch_s_events_too(
 def test_epochs_that_the_backup_did_not_know_come_back_with_their_events(
     lone_dsn: str, nats_url: str, restore: Callable[..., RestoreReport]
 ) -> None:
-    """Else a client of the first epoch would not be told that the second one has other events at its positions."""
+    """Else a client of the first epoch would not learn that the second one has other events at its positions."""
     tell(lone_dsn, nats_url, finished(1))
     with backup_of(lone_dsn) as backup:
         tell(lone_dsn, nats_url, finished(2))  # 6 … 15, which are discarded

@@ -71,7 +71,7 @@ def test_what_a_restore_without_roles_lost_is_given_again(dsn: str, other: str, 
                     assert len(connection.execute("select from views.jobs").fetchall()) == rows
 
 
-def test_who_may_not_make_a_database_is_told_what_to_do(dsn: str, other: str) -> None:
+def test_a_user_who_may_not_make_a_database_learns_what_to_do(dsn: str, other: str) -> None:
     assert restore(dump(dsn), other) != 0
     poor = f"poor_{uuid4().hex}"
     with psycopg.connect(other, autocommit=True) as connection:

@@ -26,7 +26,7 @@ READ_S_MAX = 1.0
 
 @contextmanager
 def rebuilding(database: Database, ledger: Ledger, stop: threading.Event) -> Iterator["Future[Rebuilt]"]:
-    """A rebuild of `jobs` beside the block; it is stopped at the end if it still runs."""
+    """A rebuild of `jobs` next to the block; it is stopped at the end if it still runs."""
     with ThreadPoolExecutor(1) as thread:
         rebuilt = thread.submit(rebuild, database, ledger, JOBS, stop.is_set)
         try:
@@ -73,7 +73,7 @@ def test_readers_go_on_while_the_swap_waits_for_one_that_stays(
     assert not swap_waits()
 
 
-def test_a_rebuild_that_is_told_to_stop_while_it_waits_leaves_the_view_as_it_was(
+def test_a_rebuild_that_learns_to_stop_while_it_waits_leaves_the_view_as_it_was(
     dsn: str, database: Database, ledger: Ledger, story: Story, views: Views
 ) -> None:
     story.finished(1)
@@ -115,7 +115,7 @@ def test_the_live_view_goes_on_while_checksums_are_computed(
     assert views.ask("select count(*) from views.jobs") == [(3,)]
 
 
-def test_a_view_that_differs_is_still_told_apart(
+def test_a_view_that_differs_is_still_reported_apart(
     database: Database, ledger: Ledger, story: Story, views: Views
 ) -> None:
     story.finished(1)
