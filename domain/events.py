@@ -74,7 +74,7 @@ class JobQueued(Event):
     that has not started at `deadline` is aborted. `adjusted` holds the requested parameters that were changed to a
     value that the model supports. `negative_prompt_by` says who wrote the negative prompt, `negative_prompt_error` why
     the rule made none. `expected_s` is seconds for the whole job on a common GPU: the mean of the catalog's minimum and
-    maximum, times the quantity.
+    maximum, times the quantity, in proportion to steps, size and frames.
     """
 
     owner: str

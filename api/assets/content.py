@@ -1,5 +1,6 @@
 """Serves a file of the object store over HTTP: entity tag, conditional requests, ranges."""
 
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
-from api.http.errors import RangeNotSatisfiable
+from api.http.errors import FileDamaged, RangeNotSatisfiable
 from services.files.blobs import Blobs
 
 RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
@@ -66,7 +67,8 @@ class File:
 async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool) -> Response:
     """The file, a range of it, or 304 if it has not changed.
 
-    Raises `RangeNotSatisfiable`, `BlobMissing` and `BlobStoreUnavailable`.
+    A whole file is compared with its hash while it is sent. Raises `RangeNotSatisfiable`, `BlobMissing`, `FileDamaged`
+    and `BlobStoreUnavailable`.
     """
     described = {
         "ETag": file.etag,
@@ -86,7 +88,9 @@ async def file_answer(blobs: Blobs, file: File, headers: Headers, *, head: bool)
     if head:
         return Response(status_code=status, headers=described, media_type=file.shown_as)
     chunks = blobs.read(file.path, start, end)
-    first = await anext(chunks)  # a missing file must not begin as a 200
+    if status == 200:
+        chunks = _intact(chunks, file)
+    first = await anext(chunks)  # a file that is missing, or small and damaged, must not begin as a 200
     return StreamingResponse(_continued(first, chunks), status, headers=described, media_type=file.shown_as)
 
 
@@ -94,6 +98,23 @@ async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[
     yield first
     async for chunk in rest:
         yield chunk
+
+
+async def _intact(chunks: AsyncIterator[bytes], file: File) -> AsyncIterator[bytes]:
+    """All chunks of a file, the last one only if the file has the hash of the ledger.
+
+    Otherwise a file of one chunk is answered with the problem, and a longer answer is cut off: no client takes it for
+    the file. Raises `FileDamaged`.
+    """
+    hashing, held = hashlib.sha256(), b""
+    async for chunk in chunks:
+        if held:
+            yield held
+        held = chunk
+        hashing.update(chunk)
+    if hashing.hexdigest() != file.sha256:
+        raise FileDamaged(file.path)
+    yield held
 
 
 def _matches(header: str | None, etag: str) -> bool:

@@ -248,6 +248,18 @@ class RangeNotSatisfiable(ApiError):
         self.headers = {"Content-Range": f"bytes */{total_bytes}"}
 
 
+class FileDamaged(ApiError):
+    """The object store has other bytes than the ledger recorded; they are not sent as the file."""
+
+    code = "file_damaged"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The file {path} is damaged: its hash is not the one in the ledger. An operator can put it back from a "
+            "backup; `darkroom verify --files` lists all such files."
+        )
+
+
 class UploadsBusy(ApiError):
     """Too many uploads at a time, of this owner or of all. Nothing of it was used."""
 
@@ -337,6 +349,7 @@ TABLE: Final[Mapping[str, ProblemKind]] = {
     "too_many_in_work": ProblemKind(429, "Too many requests in work"),
     "head_too_large": ProblemKind(431, "Request header fields too large"),
     "internal": ProblemKind(500, "Internal error"),
+    "file_damaged": ProblemKind(500, "File damaged"),
     "unavailable": ProblemKind(503, "Unavailable"),
     "ledger_stopped": ProblemKind(503, "Writes are stopped"),
     "outcome_unknown": ProblemKind(503, "Outcome unknown"),

@@ -172,7 +172,7 @@ def submission_of(content: Json, asked: RequestContext, catalog: Catalog, given:
         adjusted=params.adjusted,
         negative_prompt_by=negative.by,
         negative_prompt_error=negative.error,
-        expected_s=sum(entry.expected_s) / 2 * quantity,
+        expected_s=catalog.expected_s(entry, params.values, quantity),
         parent_id=given.parent_id,
         uploads=given.uploads,
     )

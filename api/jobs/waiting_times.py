@@ -14,6 +14,9 @@ from services.queue.queue_positions import QueuePosition, places_in_queue
 EXPECTED_S_UNKNOWN = 10.0
 """Seconds per asset of a job type that the catalog no longer has."""
 
+HELD_NAMED_MAX = 3
+"""Maximum number of workers that a sentence names."""
+
 RATIO_UNKNOWN = Seconds(1.0, 1.5)
 """Ratio of actual to expected seconds for a pool without ended jobs."""
 
@@ -33,10 +36,10 @@ def waiting_documents(running: ApiState, rows: Sequence[JobRow]) -> dict[UUID, J
         pools = {row.pool: row for row in read_pools(connection, sorted({row.pool for row in rows}))}
         workers = read_workers(connection)
         queued, ratios = reads.queued_jobs(connection), reads.recent_ratios(connection)
-        recent = reads.recent_seconds(connection)
+        of_types = reads.recent_ratios_of_types(connection)
     fleet = _Fleet(running, workers, queued, ratios)
     return {
-        row.job_id: _document(row, places[row.job_id], pools[row.pool], fleet, _own(running, row, recent))
+        row.job_id: _document(row, places[row.job_id], pools[row.pool], fleet, of_types.get(row.recipe["job_type"]))
         for row in rows
         if row.job_id in places
     }
@@ -53,7 +56,9 @@ class _Fleet:
         ratios: Mapping[str, Seconds],
     ) -> None:
         self._running = running
-        self._workers = [row for row in workers if row.is_alive and row.hold is None]
+        alive = [row for row in workers if row.is_alive]
+        self._workers = [row for row in alive if row.hold is None]
+        self._held = [row for row in alive if row.hold is not None]
         self._queued = queued
         self._ratios = ratios
 
@@ -67,6 +72,14 @@ class _Fleet:
             return [self.of(pool, EXPECTED_S_UNKNOWN)] * self._queued.get((pool, "running"), 0)
         return rests
 
+    def why_no_worker(self, pool: str) -> str:
+        """A sentence on why no worker takes jobs of the pool."""
+        held = [row.name for row in self._held if pool in (row.pools or ())]
+        if not held:
+            return f"No worker for the pool {pool} is running."
+        names = ", ".join(held[:HELD_NAMED_MAX]) + (" and others" if len(held) > HELD_NAMED_MAX else "")
+        return f"Operators hold the workers of the pool {pool} back: {names}. The job starts after one is resumed."
+
     def share(self, pool: str) -> float:
         """The factor, from 1, by which jobs are slower because workers of the pool also take jobs of other pools."""
         mine = [row.pools or () for row in self._workers if pool in (row.pools or ())]
@@ -75,8 +88,7 @@ class _Fleet:
 
     def of(self, pool: str, expected_s: float) -> Span:
         """The duration of a job with this expected duration in seconds."""
-        ratio = self._ratios.get(pool, RATIO_UNKNOWN)
-        return Span(expected_s * ratio.p50, expected_s * ratio.p90)
+        return _times(expected_s, self._ratios.get(pool, RATIO_UNKNOWN))
 
     def _rest(self, row: WorkerRow) -> Span:
         if row.job_id is None or row.attempt is None or row.job_pool is None:
@@ -90,7 +102,9 @@ class _Fleet:
         return self._queued.get((pool, "waiting"), 0) > 0
 
 
-def _document(row: JobRow, standing: QueuePosition, pool: PoolRow, fleet: _Fleet, own: Span) -> Json:
+def _document(row: JobRow, standing: QueuePosition, pool: PoolRow, fleet: _Fleet, ratio: Seconds | None) -> Json:
+    """`ratio` is of recent jobs of the same type."""
+    own = fleet.of(row.pool, standing.cost_s) if ratio is None else _times(standing.cost_s, ratio)
     rests = fleet.rests(row.pool)
     share = fleet.share(row.pool)
     ahead = [fleet.of(row.pool, each).times(share) for each in standing.ahead_s]
@@ -101,7 +115,7 @@ def _document(row: JobRow, standing: QueuePosition, pool: PoolRow, fleet: _Fleet
         waits_for, since, eta = "pool_paused", pool.held_since, None
         detail = f"The pool {row.pool} is paused{why}. The job starts after it is resumed."
     elif not rests:
-        waits_for, detail = "no_worker", f"No worker for the pool {row.pool} is running."
+        waits_for, detail = "no_worker", fleet.why_no_worker(row.pool)
         since = max(pool.last_seen_at, row.created_at) if pool.last_seen_at and row.created_at else row.created_at
     elif not standing.is_due:
         waits_for, detail = "next_attempt", "The last attempt failed; the next one starts in a moment."
@@ -116,15 +130,5 @@ def _document(row: JobRow, standing: QueuePosition, pool: PoolRow, fleet: _Fleet
     }
 
 
-def _own(running: ApiState, row: JobRow, recent: Mapping[str, Seconds]) -> Span:
-    """The duration of the job itself: from recent jobs of its type, else from the catalog."""
-    per_asset = recent.get(row.recipe["job_type"]) or _expected(running, row.recipe["job_type"])
-    return Span(per_asset.p50 * row.quantity, per_asset.p90 * row.quantity)
-
-
-def _expected(running: ApiState, job_type: str) -> Seconds:
-    """Seconds per asset in the catalog: the mean of least and most, and the most."""
-    entry = running.parts.catalog.job_types.get(job_type)
-    if entry is None:
-        return Seconds(EXPECTED_S_UNKNOWN, EXPECTED_S_UNKNOWN)
-    return Seconds(sum(entry.expected_s) / 2, entry.expected_s[1])
+def _times(expected_s: float, ratio: Seconds) -> Span:
+    return Span(expected_s * ratio.p50, expected_s * ratio.p90)

@@ -285,6 +285,18 @@ class Catalog(Entry):
                 return values[param]
         return self.params[param].default
 
+    def expected_s(self, job_type: JobType, params: Mapping[str, ParamValue], quantity: int) -> float:
+        """Seconds that a job with these complete parameters is expected to take on a common GPU.
+
+        The job type's mean of least and most is for its default parameters.
+        """
+        seconds = sum(job_type.expected_s) / 2 * quantity
+        for name in WORK_GROWS_WITH:
+            value, usual = params.get(name), self.default(job_type, name) if name in params else None
+            if isinstance(value, int | float) and isinstance(usual, int | float) and value > 0 and usual > 0:
+                seconds *= value / usual
+        return seconds
+
     def complete_params(
         self, job_type: JobType, asked: Mapping[str, Any], *, has_picture: bool = False
     ) -> CompleteParams:
@@ -326,6 +338,10 @@ class Catalog(Entry):
         if problems:
             raise InvalidInput(problems)
         return CompleteParams(values, adjusted)
+
+
+WORK_GROWS_WITH: Final = ("steps", "frames", "width", "height")
+"""Parameters to whose values the time of a render is about proportional."""
 
 
 def _by_none(medium: str) -> str:

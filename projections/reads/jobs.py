@@ -403,14 +403,14 @@ def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
     return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
 
 
-def recent_seconds(connection: Connection[TupleRow]) -> dict[str, Seconds]:
-    """Seconds per asset of each job type, of its jobs among the last 500 that ended."""
-    rows = connection.execute(SQL["recent_seconds"], prepare=True).fetchall()
+def recent_ratios_of_types(connection: Connection[TupleRow]) -> dict[str, Seconds]:
+    """Actual over expected seconds, of each job type's jobs among the last 500 that ended: factors, not seconds."""
+    rows = connection.execute(SQL["recent_ratios_of_types"], prepare=True).fetchall()
     return {job_type: Seconds(p50, p90) for job_type, p50, p90 in rows}
 
 
 def recent_ratios(connection: Connection[TupleRow]) -> dict[str, Seconds]:
-    """Actual over expected seconds, of each pool's jobs among the last 500 that ended: factors, not seconds."""
+    """The same of each pool's jobs."""
     rows = connection.execute(SQL["recent_ratios"], prepare=True).fetchall()
     return {pool: Seconds(p50, p90) for pool, p50, p90 in rows}
 

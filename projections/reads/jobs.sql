@@ -129,15 +129,15 @@ select job_id, owner, attempt, worker from views.queue where status = 'running' 
 -- name: running_by_pool
 select pool, count(*) as running from views.queue where status = 'running' group by pool
 
--- name: recent_seconds
+-- name: recent_ratios_of_types
+-- Actual over expected seconds, by job type, of the jobs that succeeded among the last 500 that ended.
 select job_type,
-  percentile_cont(0.5) within group (order by seconds)::float as p50,
-  percentile_cont(0.9) within group (order by seconds)::float as p90
+  percentile_cont(0.5) within group (order by ratio)::float as p50,
+  percentile_cont(0.9) within group (order by ratio)::float as p90
 from (
-  select job_type, status, extract(epoch from finished_at - started_at) / jsonb_array_length(recipe -> 'seeds') as seconds
-  from views.jobs where finished_at is not null order by finished_at desc limit 500
+  select job_type, status, ratio from views.performance where finished_at is not null order by finished_at desc limit 500
 ) recent
-where status = 'succeeded' and seconds is not null
+where status = 'succeeded' and ratio is not null
 group by job_type
 
 -- name: recent_ratios

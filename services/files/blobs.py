@@ -126,7 +126,10 @@ class Blobs:
             raise BlobStoreUnavailable(f"The object store could not delete {path}: {error}") from error
 
     async def read(self, path: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """Bytes `start` up to, not including, `end`, in chunks. Raises `BlobMissing` before the first chunk."""
+        """Bytes `start` up to, not including, `end`, in chunks; fewer if the file is shorter.
+
+        Raises `BlobMissing` before the first chunk.
+        """
         position = start
         while position < end:
             stop = min(position + CHUNK_BYTES, end)
@@ -137,6 +140,8 @@ class Blobs:
             except BaseError as error:
                 raise BlobStoreUnavailable(f"The object store could not read {path}: {error}") from error
             yield bytes(chunk)
+            if len(chunk) < stop - position:  # the file was cut off
+                return
             position = stop
 
     async def exists(self, path: str) -> bool:

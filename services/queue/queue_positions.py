@@ -29,13 +29,14 @@ AHEAD_MAX: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """The place of a waiting job, from 1, and the expected seconds of each job ahead of it.
+    """The place of a waiting job, from 1, and the expected seconds of the job and of each job ahead of it.
 
     `is_due`: it could start now; otherwise it waits for its next attempt.
     """
 
     position: int
     ahead_s: tuple[float, ...]
+    cost_s: float
     is_due: bool = True
 
 
@@ -45,6 +46,7 @@ class _Asked(NamedTuple):
     priority: int
     job_id: UUID
     came: int
+    cost_s: float
     is_due: bool
 
 
@@ -110,7 +112,7 @@ def _places_of(
     waiting = sum(line.waiting for line in backlog.lines)
     mean_s = sum(line.waiting_s for line in backlog.lines) / waiting if waiting else 0.0
     return {
-        job.job_id: QueuePosition(places[job.job_id], _ahead_of(places[job.job_id], costs, mean_s), due)
+        job.job_id: QueuePosition(places[job.job_id], _ahead_of(places[job.job_id], costs, mean_s), job.cost_s, due)
         for job in jobs
         if job.job_id in places
     }

@@ -1,5 +1,5 @@
 -- name: asked
-select pool, owner, priority, job_id, queued_position,
+select pool, owner, priority, job_id, queued_position, cost_s,
   coalesce(not_before <= clock_timestamp(), true) as is_due
 from views.queue
 where job_id = any (%s::uuid[]) and status = 'waiting'

@@ -9,24 +9,22 @@ from typing import Any, Final
 from uuid import UUID
 
 import nats.errors
-import orjson
 import psycopg
 from nats.aio.client import Client
 from nats.js.errors import APIError, NotFoundError
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from domain.codec import name_of
 from services.crash_points import Point, reached
 from services.database import CONNECTING, Unavailable, translated
 from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
+from services.files.named import NamedFiles, named_files
 from services.ledger import RawEvent
 from services.messaging.broker import CONNECT_S_MAX
 from services.messaging.wire import LEDGER_STREAM, WORK_STREAM, nats_servers
 from services.restore.epochs import stop_writes, stopped_reason
 from services.restore.lost import Lost, find_lost, save
 from services.restore.restoring import (
-    SQL,
     RestorePlan,
     RestoreRefused,
     end_others,
@@ -220,41 +218,9 @@ class _connected:  # noqa: N801 - reads as a function
             raise Unavailable("NATS did not answer; docs/least-rights.md says what the user needs.") from error
 
 
-class _Named:
-    """Files according to events: the expected path of each asset, and the completed ones with their hashes."""
-
-    def __init__(self) -> None:
-        self.reserved: dict[UUID, str] = {}
-        self.there: dict[str, str] = {}
-        self._of: dict[UUID, set[str]] = {}
-
-    def take(self, stream_id: UUID, topic: str, state: bytes) -> None:
-        """Add the next event, in order."""
-        try:
-            data = orjson.loads(state)["data"]
-            match name_of(topic):
-                case "asset.reserved":
-                    self.reserved[stream_id] = str(data["path"])
-                case "asset.completed":
-                    self._add(stream_id, self.reserved[stream_id], str(data["sha256"]))
-                case "asset.thumbnailed" | "media.uploaded":
-                    self._add(stream_id, str(data["path"]), str(data["sha256"]))
-                case "media.deleted" | "asset.purged":
-                    for path in self._of.pop(stream_id, set()):
-                        self.there.pop(path, None)
-        except (KeyError, TypeError, ValueError):
-            return  # an unreadable event names no files
-
-    def _add(self, stream_id: UUID, path: str, sha256: str) -> None:
-        self.there[path] = sha256
-        self._of.setdefault(stream_id, set()).add(path)
-
-
 def _files(connection: Connection[TupleRow], blobs: Blobs, lost: Lost) -> FilesReport:
     """Compare the object store with the files that the ledger names now."""
-    now, before = _Named(), _Named()
-    for stream_id, topic, state in connection.execute(SQL["files"], binary=True):
-        now.take(stream_id, topic, bytes(state))
+    now, before = named_files(connection), NamedFiles()
     before.reserved |= now.reserved
     for event in lost.events:
         before.take(event.stream_id, event.topic, event.state)

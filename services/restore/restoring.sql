@@ -47,12 +47,6 @@ on conflict do nothing
 -- name: key_revoked
 update api_keys set revoked_at = greatest(%(at)s, created_at) where key_id = %(key_id)s and revoked_at is null
 
--- name: files
-select originator_id, topic, state from ledger
-where regexp_replace(topic, '\.v[0-9]+$', '') in (
-  'asset.reserved', 'asset.completed', 'asset.thumbnailed', 'asset.purged', 'media.uploaded', 'media.deleted')
-order by notification_id
-
 -- name: end_others
 -- All other clients must reconnect and read the ledger as it is now.
 select pg_terminate_backend(pid) from pg_stat_activity

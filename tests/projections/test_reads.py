@@ -24,7 +24,9 @@ def submitted(database: Database, ledger: Ledger) -> list[UUID]:
     """Five jobs of one owner, the oldest first; the third is urgent, the first is running."""
     jobs = [uuid4() for _ in range(5)]
     for number, job_id in enumerate(jobs):
-        command = replace(spec.submit(), job_id=job_id, priority=5 if number == 2 else 0, request_sha256=None)
+        command = replace(
+            spec.submit(), job_id=job_id, priority=5 if number == 2 else 0, request_sha256=None, expected_s=12.0
+        )
         ledger.execute(job_id, command, Context(actor=spec.OWNER, owner=spec.OWNER))
     ledger.execute(jobs[0], spec.start(1, now=spec.after(4)), WORKER)
     project(database, ledger)
@@ -69,13 +71,15 @@ def test_somebody_elses_row_is_not_there(database: Database, submitted: list[UUI
         assert reads.history_of_owner(connection, "eve", after=0, upto=99, limit=9) == []
 
 
-def test_seconds_are_learned_per_asset(database: Database, ledger: Ledger, submitted: list[UUID]) -> None:
+def test_the_ratio_of_actual_to_expected_seconds_is_learned_by_type(
+    database: Database, ledger: Ledger, submitted: list[UUID]
+) -> None:
     for index in range(3):
         command = replace(spec.report_completed(index), now=spec.after(4 + 2 * (index + 1)))
         ledger.execute(submitted[0], command, WORKER)
     project(database, ledger)
     with database.connection() as connection:
-        assert reads.recent_seconds(connection) == {"sdxl_image_fast": Seconds(2.0, 2.0)}
+        assert reads.recent_ratios_of_types(connection) == {"sdxl_image_fast": Seconds(0.5, 0.5)}
         assert reads.running_by_pool(connection) == {}
         (queue,) = reads.queues(connection, ["sdxl"], spec.after(60))
         (later,) = reads.queues(connection, ["sdxl"], spec.after(3 * 3600))

@@ -111,14 +111,19 @@ def rebuild(
     raise typer.Exit(operate.rebuild(operate.find_dsn(data_dir), view, as_of))
 
 
-def verify(data_dir: DataDir = None) -> None:
+def verify(
+    files: Annotated[
+        bool, typer.Option("--files", help="Also read every file of the ledger and compare its hash.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
     """Recompute the hash chain and every view.
 
     If something does not match, prints its position; the exit status is then 1.
     """
     from api.cli.local import operate  # noqa: PLC0415
 
-    raise typer.Exit(operate.verify(operate.find_dsn(data_dir)))
+    raise typer.Exit(operate.verify(operate.find_dsn(data_dir), operate.find_blobs(data_dir) if files else None))
 
 
 def migrate(data_dir: DataDir = None) -> None:

@@ -22,6 +22,7 @@ from services import migrate as migrations
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.embedded.nats import operator_url
 from services.files.blobs import Blobs
+from services.files.inspection import inspect_files
 from services.ledger import Ledger, PostgresRecorder
 from services.ledger.flusher import Flusher
 from services.ledger.verification import verify_chain
@@ -78,6 +79,12 @@ def find_nats(data_dir: Path | None) -> str | None:
     return operator_url((data_dir or settings.data_dir).expanduser().absolute())
 
 
+def find_blobs(data_dir: Path | None) -> str:
+    """The URL of the object store that belongs to the database of `find_dsn`."""
+    settings = Settings.from_environment()
+    return (settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})).blobs()
+
+
 def find_dsn_to_write(data_dir: Path | None, *, also_without_nats: bool = False) -> str:
     """The DSN of `find_dsn`, for a command that appends to the ledger: LEDGER must have been filled from this ledger.
 
@@ -114,8 +121,11 @@ def rebuild(dsn: str, name: str | None, as_of: int | None) -> int:
     return 0
 
 
-def verify(dsn: str) -> int:
-    """Recompute the chain, then every view; 1 if something does not match."""
+def verify(dsn: str, blobs_url: str | None = None) -> int:
+    """Recompute the chain, then every view; 1 if something does not match.
+
+    With `blobs_url`, also read every file of that object store that the ledger names.
+    """
     fits = True
     with opened(dsn) as (database, ledger):
         chain = verify_chain(database)
@@ -134,7 +144,20 @@ def verify(dsn: str) -> int:
                 "fits" if folded.same is not False else f"does not fit, repair it with: darkroom rebuild {view.name}"
             )
             typer.echo(f"{view.name}: {verdict}; {folded.rows:,} rows, position {folded.position:,}")
+        if blobs_url is not None:
+            fits &= _verify_files(database, Blobs(blobs_url))
     return 0 if fits else 1
+
+
+def _verify_files(database: Database, blobs: Blobs) -> bool:
+    found = inspect_files(database, blobs)
+    for what, paths in (("missing", found.missing), ("damaged", found.damaged)):
+        for path in paths:
+            typer.echo(f"files: {path} is {what}")
+    fits = not found.missing and not found.damaged
+    verdict = "fit" if fits else "do not fit; put back the listed ones from a backup, or purge their assets"
+    typer.echo(f"files: {verdict}; {found.intact:,} are intact, {found.bytes:,} bytes")
+    return fits
 
 
 def migrate(dsn: str) -> int:

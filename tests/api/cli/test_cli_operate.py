@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -11,11 +13,12 @@ from api.cli import status_of
 from api.cli.local import operate
 from projections import ALL
 from services.database import Database
+from services.files.blobs import Blobs
 from services.ledger import Context, Ledger
 from services.migrate import all_migrations
 from services.settings import SettingsError
 from services.views.projector import Projector
-from tests.spec import OWNER, submit
+from tests.spec import OWNER, report_completed, start, submit
 
 Darkroom = Callable[..., str]
 
@@ -138,3 +141,28 @@ def test_lists_as_of_a_position_hold_what_there_was_then(
     darkroom("library", "--as-of", "9", status=1)
     darkroom("library", "--as-of", "8", "--saved", status=2)
     assert operate.verify(operate.find_dsn(None)) == 0
+
+
+def test_verify_reads_the_files_and_names_the_missing_and_the_damaged(
+    darkroom: Darkroom, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blobs = Blobs(tmp_path.as_uri())
+    monkeypatch.setenv("DARKROOM_BLOBS_URL", tmp_path.as_uri())
+    job_id = uuid4()
+    ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
+    ledger.execute(job_id, start(1), Context(actor="worker"))
+    paths = [asset.reservation.path for asset in ledger.generation(job_id).assets]
+    for index, path in enumerate(paths):
+        blobs.put_once(path, f"output {index}".encode())
+        told = report_completed(index)
+        completed = told.completed.model_copy(update={"sha256": blobs.describe(path).sha256})
+        ledger.execute(job_id, replace(told, completed=completed), Context(actor="worker"))
+    assert "files: fit; 3 are intact, 24 bytes" in darkroom("verify", "--files")
+    assert "files" not in darkroom("verify")
+    (tmp_path / paths[0]).unlink()
+    (tmp_path / paths[1]).write_bytes(b"output X")
+    said = darkroom("verify", "--files", status=1)
+    assert f"files: {paths[0]} is missing" in said
+    assert f"files: {paths[1]} is damaged" in said
+    assert "files: do not fit" in said
+    assert "1 are intact" in said

@@ -48,7 +48,11 @@ async def test_a_paused_pool_and_a_drained_worker_say_so(site: Site) -> None:
     await say(site, "POST", "/v1/admin/pools/sdxl/resume")
     assert (await queue_of(site, job))["waits_for"] is None
     await say(site, "POST", "/v1/admin/workers/gpu-1/drain")
-    assert (await queue_of(site, job))["waits_for"] == "no_worker"
+    queue = await queue_of(site, job)
+    assert queue["waits_for"] == "no_worker"
+    assert queue["detail"] == (
+        "Operators hold the workers of the pool sdxl back: gpu-1. The job starts after one is resumed."
+    )
 
 
 async def test_a_worker_that_is_busy_with_a_job_of_another_pool_is_counted_as_busy(site: Site) -> None:
@@ -87,3 +91,16 @@ async def test_what_is_handed_out_already_stands_first(site: Site) -> None:
             listed = (await site.get("/v1/jobs"))["results"]
             places = {job["id"]: job["queue"]["position"] for job in listed}
     assert places == {second["id"]: 1, first["id"]: 2}
+
+
+async def test_a_job_counts_by_its_steps_and_size(site: Site) -> None:
+    """Sixteen times the pixels and several times the steps: ahead of another job, and by itself."""
+    await hear(site, "gpu-1", "sdxl")
+    small = await site.submit(params={"width": 256, "height": 256, "steps": 10})
+    behind_small = await site.submit()
+    alone = (await queue_of(site, behind_small))["eta_s"]
+    first = (await queue_of(site, small))["eta_s"]
+    await say(site, "POST", f"/v1/jobs/{small['id']}/cancel")
+    large = await site.submit(params={"width": 1024, "height": 1024, "steps": 60}, priority=5)
+    assert (await queue_of(site, large))["eta_s"] > 50 * first
+    assert (await queue_of(site, behind_small))["eta_s"] > 10 * alone

@@ -304,3 +304,20 @@ def test_a_job_type_stays_where_its_task_is_possible() -> None:
     painter = SHIPPED.replace('tasks = ["t2i", "i2i", "multi"]', 'tasks = ["i2i"]', 1)
     moved = catalog_of(painter).with_model("sdxl", "sdxl")
     assert moved.job_type("sdxl_image_fast").model == "sdxl-demo"
+
+
+@pytest.mark.parametrize(
+    ("asked", "factor"),
+    [
+        ({}, 1),
+        ({"steps": 30}, 2),
+        ({"steps": 5}, 1 / 3),
+        ({"width": 64, "height": 256}, 1),
+        ({"width": 64}, 1 / 2),
+        ({"guidance": 1.0}, 1),
+    ],
+)
+def test_expected_seconds_are_in_proportion_to_steps_and_size(asked: dict[str, Any], factor: float) -> None:
+    entry = CATALOG.job_type("sdxl_image_fast")
+    values = CATALOG.complete_params(entry, asked).values
+    assert CATALOG.expected_s(entry, values, 3) == pytest.approx(12 * factor)
