@@ -36,6 +36,10 @@ from services.views.owned_views import logging_in_as_role
 log = logging.getLogger(__name__)
 
 WORKER_LOOK_S: Final = 0.5
+
+BAD_SETTINGS: Final = 2
+"""Exit status of a worker that cannot start with its settings; starting it again would not help."""
+
 WORKER_PAUSE_S_MAX: Final = 30.0
 """Maximum seconds before a worker that ended by itself is restarted; the pause doubles each time."""
 
@@ -189,7 +193,10 @@ async def _keep_worker(core: Core, folder: Path, worker: LocalWorker, stop: asyn
             log.info("worker %s of %s started%s, its log is %s", worker.name, worker.pools, on, folder / worker.log)
             while child.running and not await _within(stop, WORKER_LOOK_S):
                 pass
-            if not stop.is_set():
+            if child.returncode == BAD_SETTINGS and not stop.is_set():
+                log.error("worker %s stays off until Darkroom starts again: %s", worker.name, _last_line(child))
+                await stop.wait()
+            elif not stop.is_set():
                 log.warning(
                     "worker %s ended with status %s and is started again in %g s: %s",
                     worker.name,

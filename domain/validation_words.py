@@ -6,6 +6,8 @@ from typing import Any, Final
 
 _Context = Mapping[str, Any]
 
+INTEGER_MAX: Final = 2**63
+
 _WHOLE_NUMBER: Final = "must be a whole number"
 _NUMBER: Final = "must be a number"
 _TEXT: Final = "must be a string"
@@ -56,6 +58,8 @@ _WORDS: Final[Mapping[str, str | Callable[[_Context], str]]] = {
 def words_for(error: Mapping[str, Any]) -> str:
     """What is wrong, from an entry of pydantic's `errors()`: a predicate such as "must be at least 1"."""
     kind = "datetime" if error["type"].startswith("datetime_") else error["type"]
+    if kind == "int_type" and isinstance(error.get("input"), float) and abs(error["input"]) >= INTEGER_MAX:
+        return f"is too large; at most {INTEGER_MAX - 1}"  # JSON's integers of more than 64 bits arrive as floats
     words = _WORDS.get(kind)
     if words is None:  # our own check's message, or a rare error
         message = str(error["msg"]).removeprefix("Value error, ")

@@ -8,7 +8,7 @@ drop index views.queue_order;
 create index queue_line on views.queue (pool, priority desc, owner, queued_position) where status = 'waiting';
 
 -- By pool, priority and owner: how many jobs wait, how long they are expected to take, how much the owner was given since
--- the first round (`used_s`), and where the round began that his last job was started in. See domain/policies/fairness.py.
+-- the first round (`used_s`), and where the round began that his last job was started in. See domain/fairness.py.
 create table views.turns (
   pool text not null,
   priority int not null,

@@ -108,8 +108,11 @@ class BoundedConnection(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse(problem_of(MalformedRequest()))
+        except httptools.HttpParserError as error:
+            is_long = (
+                isinstance(error.__context__, httptools.HttpParserInvalidURLError) and len(self.url) > HEAD_BYTES_MAX
+            )
+            self._refuse(problem_of(HeadTooLarge(HEAD_BYTES_MAX) if is_long else MalformedRequest()))
         except httptools.HttpParserUpgrade as offered:
             self._decline_upgrade(data[offered.args[0] :])
 

@@ -4,7 +4,7 @@ FastAPI tries one route after the other, which for the last of sixty takes as lo
 arguments of every function again, even of one that takes only the request and parts of its path.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from inspect import iscoroutinefunction
 from typing import Final
 
@@ -39,17 +39,19 @@ class RouteTable(BaseRoute):
         }
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """The first route with this path and method, else the first with this path, which answers 405; else none."""
+        """The first route with this path and method, else the first with this path, which answers 405; else 404."""
         if scope["type"] != "http":
             return Match.NONE, {}
-        other_method: Scope | None = None
+        other_method: Scope = {FOUND: _not_found}
+        allowed: set[str] = set()
         for route in self._candidates(scope):
             match, found = route.matches(scope)
             if match is Match.FULL:
                 return Match.FULL, {**found, FOUND: self._direct.get(id(route), route.handle)}
-            if match is Match.PARTIAL and other_method is None:
-                other_method = {**found, FOUND: route.handle}
-        return Match.FULL, other_method or {FOUND: _not_found}
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+                other_method = {**found, **other_method, FOUND: _only(allowed)}
+        return Match.FULL, other_method
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the route that was found answer."""
@@ -93,6 +95,16 @@ def _directly(route: APIRoute) -> ASGIApp:
         await response(scope, receive, send)
 
     return answer
+
+
+def _only(methods: Set[str]) -> ASGIApp:
+    """Refuses a method that the path does not take. `HEAD` works wherever `GET` does."""
+    allowed = ", ".join(sorted({*methods, "HEAD"} if "GET" in methods else methods))
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as every ASGI application
+        raise HTTPException(405, headers={"Allow": allowed})
+
+    return refuse
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as every ASGI application

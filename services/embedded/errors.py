@@ -71,10 +71,19 @@ def folder_unusable(folder: Path, error: OSError) -> EmbeddedError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return disk_full(folder, 0, 1)
     where = "" if error.filename is None else f" ({error.filename})"
-    return DataFolderUnusable(
-        f"cannot use the data folder {folder}: {error.strerror}{where}. Give it to the user who runs Darkroom "
-        f"(uid {os.geteuid()}), or choose another."
-    )
+    return DataFolderUnusable(f"cannot use the data folder {folder}: {error.strerror}{where}. {_remedy(error)}")
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.EROFS:
+            return "Its file system is mounted read-only: mount it for writing, or choose another folder."
+        case errno.EEXIST | errno.ENOTDIR:
+            return "There is a file where a folder is needed: choose another folder."
+        case errno.EACCES | errno.EPERM:
+            return f"Give it to the user who runs Darkroom (uid {os.geteuid()}), or choose another."
+        case _:
+            return "Choose another folder if this one cannot be repaired."
 
 
 def failure(kind: type[EmbeddedError], what: str, log: Path, tail: str) -> EmbeddedError:

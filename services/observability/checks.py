@@ -200,7 +200,8 @@ def workers_missing(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "no_worker",
             "No worker runs: jobs are accepted and wait.",
-            "Start one: darkroom run worker. With `darkroom up`, see worker.log in its data folder.",
+            "Start Darkroom with `darkroom up --workers 1`, or see worker.log in its data folder. On another machine: "
+            "`darkroom run worker` with DARKROOM_NATS_URL.",
         )
         return
     for pool, waiting, oldest_s, is_at_work in facts.rows(SQL["waiting_jobs"]):
@@ -208,7 +209,7 @@ def workers_missing(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "no_worker",
                 f"{waiting} jobs of the pool {pool} wait, the oldest for {oldest_s:.0f} s, and no worker of it works.",
-                f"Start one: DARKROOM_POOLS={pool} darkroom run worker.",
+                f"Start one: `darkroom up --workers {pool}`, or `DARKROOM_POOLS={pool} darkroom run worker` elsewhere.",
             )
 
 

@@ -106,7 +106,7 @@ def test_files_are_named_from_their_package_on_and_homes_not_at_all() -> None:
         read(b"no picture", Kind.VIDEO)
     stack = failed(caught.value).context
     assert stack is not None
-    assert "\ngpu_worker/encode.py:" in stack.stack
+    assert "\ngpu_worker/outputs/encode.py:" in stack.stack
     at_home = failed(raised(OSError(f"{Path.home()}/diary.txt is missing"))).context
     assert at_home is not None
     assert at_home.stack.endswith("OSError: ~/diary.txt is missing")

@@ -96,7 +96,9 @@ async def _workers(server: Server, *, as_json: bool) -> int:
             say(line)
         say("")
     else:
-        complain("No worker was heard of. Start one with `darkroom run worker`.")
+        complain(
+            "No worker was heard of. Start one with `darkroom up --workers 1`, or elsewhere with `darkroom run worker`."
+        )
     for line in pool_lines(pools, width):
         say(line)
     return DONE

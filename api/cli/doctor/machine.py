@@ -135,6 +135,8 @@ def _existing(folder: Path) -> Path:
 
 
 def _own(folder: Path) -> str:
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "Its file system is mounted read-only: mount it for writing, or choose another with DARKROOM_DATA_DIR."
     return f"Run: chown {os.geteuid()} {folder}; or choose another folder with DARKROOM_DATA_DIR."
 
 

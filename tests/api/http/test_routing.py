@@ -9,6 +9,7 @@ from starlette.routing import Match
 
 from api.app import ROUTERS
 from api.http.routing import RouteTable
+from tests.api.serving import Site
 
 ROUTES = [route for module in ROUTERS for route in module.router.routes if isinstance(route, APIRoute)]
 TABLE = RouteTable(ROUTES)
@@ -60,3 +61,14 @@ def test_a_route_that_the_table_could_not_find_is_refused_at_once() -> None:
     router.add_api_route("/files/{path:path}", lambda: None)
     with pytest.raises(TypeError, match="cannot find"):
         RouteTable(router.routes)
+
+
+async def test_a_path_without_the_method_names_all_that_it_takes(site: Site) -> None:
+    for path, allowed in (
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/v1/batches/x", "GET, HEAD, PATCH"),
+        ("/v1/enhance", "POST"),
+    ):
+        answer = await site.http.delete(path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json()["code"] == "method_not_allowed"

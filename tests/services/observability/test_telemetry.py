@@ -40,8 +40,10 @@ def test_off_imports_nothing() -> None:
     """FastAPI brings the interface of OpenTelemetry by itself; a worker and the other services load none of it."""
     program = (
         "import sys, gpu_worker.loop\n"
-        "from services import dispatcher, projector, reaper, recorder, thumbnails\n"
-        "from services import telemetry\n"
+        "from services.queue import dispatcher, reaper, report_handler\n"
+        "from services.files import thumbnails\n"
+        "from services.views import projector\n"
+        "from services.observability import telemetry\n"
         "with telemetry.exporting('x'), telemetry.job_span('x', None): pass\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
     )
