@@ -41,7 +41,7 @@ async def stream(server: AServer, after: str | None) -> AsyncIterator[AsyncItera
 
 
 async def take(events: AsyncIterator[tuple[str | None, str]], count: int) -> Seen:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         return [await anext(events) for _ in range(count)]
 
 

@@ -148,6 +148,16 @@ async def test_a_head_that_is_whole_but_too_large_is_refused(site: Site, server:
         assert await sending.is_closed()
 
 
+@pytest.mark.parametrize("characters", [40_000, 65_535, 70_000, 1_000_000])
+async def test_an_address_that_is_too_long_is_a_head_that_is_too_large(
+    site: Site, server: AServer, characters: int
+) -> None:
+    async with line(server) as sending:
+        await sending.send(f"GET /{'a' * characters} HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, problem = await sending.answer()
+        assert (status, problem["code"]) == (431, "head_too_large")
+
+
 @pytest.mark.parametrize("piece", [b"X-A: b\r\n" * 100, b"x" * 1000], ids=["many headers", "one header"])
 async def test_a_head_without_an_end_is_cut_off(site: Site, server: AServer, piece: bytes) -> None:
     async with line(server) as sending:
