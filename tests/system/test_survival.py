@@ -90,3 +90,12 @@ def test_a_missing_model_fails_its_jobs_and_nothing_else(make_installation: Make
         said = (running.folder / "worker.log").read_text()
         assert "Traceback" not in said
         assert "/nowhere/at/all" in said
+
+
+def test_a_worker_with_bad_settings_stays_off_and_says_so_once(make_installation: Make):
+    with make_installation(DARKROOM_MODELS="garbage") as running:
+        running.wait_until(lambda: "stays off until Darkroom starts again" in running.log.read_text(), 120)
+        said = running.log.read_text()
+        assert "DARKROOM_MODELS" in said
+        assert said.count("stays off") == said.count("its log is") == 1
+        assert running.request("GET", "/readyz").status_code == 200
