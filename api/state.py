@@ -87,6 +87,6 @@ def require_broker(here: ApiState) -> None:
         raise BrokerUnavailable
 
 
-def running(connection: HTTPConnection) -> ApiState:
+def state_of(connection: HTTPConnection) -> ApiState:
     """The running API behind this request."""
     return cast("ApiState", connection.app.state.running)

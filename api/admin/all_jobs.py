@@ -21,7 +21,7 @@ from api.http.responses import answer, listed
 from api.jobs.control import cancel, retry
 from api.jobs.documents import history_document
 from api.jobs.reading import history_of, identifier, owner_of, read_anybodys, read_everybodys
-from api.state import require_broker, running
+from api.state import require_broker, state_of
 from domain.aggregates.job import owner_of as owner_of_job
 from domain.commands import ReprioritizeJob
 from domain.json_type import Json
@@ -54,7 +54,7 @@ async def list_everybodys_jobs(
 ) -> Response:
     """Jobs of all owners, newest first."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     place = place_of("admin-jobs", cursor)
     await wait_for_views(request, here.positions, "jobs", "queue")
     wanted = EverybodysFilter(owner, status, pool, job_type)
@@ -69,7 +69,7 @@ async def list_everybodys_jobs(
 async def get_anybodys_job(request: Request, job_id: str) -> Response:
     """One job of any owner."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await wait_for_views(request, here.positions, "jobs", "queue")
     return answer(await asyncio.to_thread(read_anybodys, here, found))
@@ -85,7 +85,7 @@ async def anybodys_job_history(
 ) -> Response:
     """Every event of the job and of its assets in ledger order."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     place = place_of("history", cursor) or (0,)
     await wait_for_views(request, here.positions, "jobs", "history")
@@ -104,7 +104,7 @@ async def anybodys_job_history(
 async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
     """Cancel a job: immediately while it waits, between steps while it runs."""
     identity = require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
@@ -121,7 +121,7 @@ async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
 async def retry_anybodys_job(request: Request, job_id: str) -> Response:
     """Run its lost outputs again for its owner, as a new job. A repeat for the same job: 200, and no second one."""
     identity = require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
@@ -141,7 +141,7 @@ async def retry_anybodys_job(request: Request, job_id: str) -> Response:
 async def reprioritize_job(request: Request, job_id: str) -> Response:
     """Change its priority. A running job continues; if it is queued again, it waits with the new priority."""
     identity = require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     body = await read_body(request, PriorityBody)
     require_broker(here)

@@ -18,7 +18,7 @@ from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.control import retry
 from api.jobs.reading import identifier
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.aggregates.job import Finished, status_of
 from domain.errors import NothingToRetry
 from domain.events import ErrorClass, JobFailed
@@ -39,7 +39,7 @@ async def list_dead_jobs(
 ) -> Response:
     """Failed jobs of all owners, newest first."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     place = place_of("dead-jobs", cursor)
     await wait_for_views(request, here.positions, "jobs")
     before = None if place is None else place[0]
@@ -60,7 +60,7 @@ async def retry_dead_job(request: Request, job_id: str) -> Response:
     A repeat for the same job: 200, and no second one.
     """
     identity = require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)

@@ -19,7 +19,7 @@ from api.http.identity import require_admin
 from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.aggregates.fleet import OnHold
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
@@ -58,7 +58,7 @@ WITH_REASON: Final = body_and_headers(ReasonBody, required=False)
 async def list_workers(request: Request) -> Response:
     """Every worker: whether it is connected, its device, its models, and what it does and since when."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     await wait_for_views(request, here.positions, "queue", "fleet")
     return listed(await asyncio.to_thread(_workers, here))
 
@@ -67,7 +67,7 @@ async def list_workers(request: Request) -> Response:
 async def list_pools(request: Request) -> Response:
     """Every pool of the catalog: its workers, its waiting and running jobs, and whether it is held."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     await wait_for_views(request, here.positions, "queue", "fleet")
     return listed(await asyncio.to_thread(_pools, here))
 
@@ -112,7 +112,7 @@ async def _change(
     request: Request, kind: Kind, name: str, command_of: Callable[[str, datetime, str | None], FleetCommand]
 ) -> Response:
     identity = require_admin(request)
-    here = running(request)
+    here = state_of(request)
     _require_name(here, kind, name)
     body = await read_optional(request, ReasonBody)
     require_broker(here)

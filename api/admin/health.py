@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.errors import RETRY_AFTER_S
 from api.http.responses import answer
-from api.state import running
+from api.state import state_of
 
 router = APIRouter(tags=["health"])
 
@@ -30,7 +30,7 @@ async def ready(request: Request) -> Response:
 
     With the administrator's token, `findings` lists what else needs attention, each with a remedy.
     """
-    found = await running(request).watch.findings()
+    found = await state_of(request).watch.findings()
     reasons = [finding.sentence for finding in found if finding.severity == "error"]
     document: dict[str, Any] = {"status": "not_ready" if reasons else "ready", "reasons": reasons}
     if "darkroom.identity" in request.scope:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from api.admin.views_and_queues import VIEWS
 from api.http.identity import require_admin
 from api.http.openapi import answers
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from projections.reads import gauges
 from projections.reads import jobs as reads
 from projections.reads.jobs import EndedRow, PerformanceRow
@@ -42,7 +42,7 @@ LEASE_STATES = ("live", "expired")
 async def metrics(request: Request) -> Response:
     """Queues, ended jobs, waits, seconds, ratios and the progress of the views, in Prometheus' format."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     found = await here.watch.findings()
     figures = await asyncio.to_thread(_figures, here)
     registry = CollectorRegistry()

@@ -14,7 +14,7 @@ from api.http.identity import require_admin
 from api.http.openapi import answers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from domain.errors import NotFound
 from projections import ALL
 from projections.reads import jobs as reads
@@ -35,7 +35,7 @@ VIEWS = tuple(sorted(view.name for view in ALL))
 async def list_projections(request: Request) -> Response:
     """How far each view has read the ledger, and the events that it could not process."""
     require_admin(request)
-    return listed(await asyncio.to_thread(projection_states, running(request)))
+    return listed(await asyncio.to_thread(projection_states, state_of(request)))
 
 
 @router.post(
@@ -49,7 +49,7 @@ async def rebuild_projection(request: Request, name: str) -> Response:
     await read_nothing(request)
     if name not in VIEWS:
         raise NotFound("view", f"{name!r}; there is {', '.join(VIEWS)}")
-    rebuild = running(request).parts.rebuild
+    rebuild = state_of(request).parts.rebuild
     if rebuild is None:
         raise RebuildUnavailable
     rebuilt = await asyncio.to_thread(rebuild, name)
@@ -72,7 +72,7 @@ async def rebuild_projection(request: Request, name: str) -> Response:
 async def list_queues(request: Request) -> Response:
     """Each pool: its backlog now; waits, throughput and error rate over the last hour."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     await wait_for_views(request, here.positions, "jobs", "queue")
     return listed(await asyncio.to_thread(_queues, here))
 
@@ -85,7 +85,7 @@ async def list_queues(request: Request) -> Response:
 async def list_performance(request: Request) -> Response:
     """Each job type with jobs that ended within the last hour: seconds compared with the expected ones, and memory."""
     require_admin(request)
-    here = running(request)
+    here = state_of(request)
     await wait_for_views(request, here.positions, "performance")
     return listed(await asyncio.to_thread(_performance, here))
 

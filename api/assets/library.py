@@ -13,7 +13,7 @@ from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Text, Words, p
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import listed_asset_document
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from domain.statuses import OutputKind
 from projections.reads import jobs as reads
 from projections.reads.jobs import LibraryFilter
@@ -35,7 +35,7 @@ async def list_library(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first. `q` searches prompt, title and tags."""
-    here = running(request)
+    here = state_of(request)
     place = place_of("library", cursor)
     await wait_for_views(request, here.positions, "library")
     wanted = LibraryFilter(kind, saved, tag, q, min_score, model, trashed)

@@ -18,7 +18,7 @@ from api.http.pages import Text
 from api.http.read_your_writes import POSITION
 from api.http.responses import answer
 from api.jobs.reading import identifier
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.aggregates.asset import Purged
 from domain.commands import AssetCommand, PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
@@ -89,7 +89,7 @@ async def empty_anybodys_trash(
 
 
 async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Response:
-    here = running(request)
+    here = state_of(request)
     await read_nothing(request)
     require_broker(here)
     command = PurgeAsset(here.parts.clock())
@@ -102,7 +102,7 @@ async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Resp
 
 
 async def _empty(request: Request, owner: str, actor: str) -> Response:
-    here = running(request)
+    here = state_of(request)
     await read_nothing(request)
     require_broker(here)
     document, position = await asyncio.to_thread(_emptied, here, owner, actor)

@@ -20,7 +20,7 @@ from api.http.read_your_writes import POSITION, WAIT_S_MAX, wait_for_views
 from api.http.responses import answer
 from api.jobs.documents import curated, listed_asset_document
 from api.jobs.reading import identifier
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.aggregates.asset import Completed
 from domain.commands import (
     AssetCommand,
@@ -89,7 +89,7 @@ async def get_content(request: Request, asset_id: str) -> Response:
     if row.media_type is None or row.bytes is None or row.sha256 is None:
         raise NotFound("file yet of the asset", f"{row.asset_id}, which is {row.status}")
     file = File(row.path, row.media_type, row.bytes, row.sha256)
-    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+    return await file_answer(state_of(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
 
 
 @router.head("/v1/assets/{asset_id}/thumbnail", response_model=None, include_in_schema=False)
@@ -105,7 +105,7 @@ async def get_thumbnail(request: Request, asset_id: str) -> Response:
     if row.thumbnail_path is None or row.thumbnail_bytes is None or row.thumbnail_sha256 is None:
         raise NotFound("thumbnail yet of the asset", f"{row.asset_id}, which is {row.status}")
     file = File(row.thumbnail_path, THUMBNAIL_TYPE, row.thumbnail_bytes, row.thumbnail_sha256)
-    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+    return await file_answer(state_of(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
 
 
 @router.put(
@@ -118,19 +118,19 @@ async def rate_asset(request: Request, asset_id: str) -> Response:
     """Rate it; rating again replaces the score."""
     found = identifier("asset", asset_id)
     body = await read_body(request, RatingBody)
-    return await _written(request, found, RateAsset(body.score, running(request).parts.clock()))
+    return await _written(request, found, RateAsset(body.score, state_of(request).parts.clock()))
 
 
 @router.put("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
 async def save_asset(request: Request, asset_id: str) -> Response:
     """Save it."""
-    return await _without_body(request, asset_id, SaveAsset(running(request).parts.clock()))
+    return await _without_body(request, asset_id, SaveAsset(state_of(request).parts.clock()))
 
 
 @router.delete("/v1/assets/{asset_id}/saved", response_model=None, responses=WRITTEN)
 async def unsave_asset(request: Request, asset_id: str) -> Response:
     """Remove it from the saved assets."""
-    return await _without_body(request, asset_id, UnsaveAsset(running(request).parts.clock()))
+    return await _without_body(request, asset_id, UnsaveAsset(state_of(request).parts.clock()))
 
 
 @router.patch(
@@ -143,7 +143,7 @@ async def patch_asset(request: Request, asset_id: str) -> Response:
     """Change its title and tags."""
     found = identifier("asset", asset_id)
     body = await read_body(request, AssetPatch)
-    return await _written(request, found, *_commands_of(body, running(request).parts.clock()))
+    return await _written(request, found, *_commands_of(body, state_of(request).parts.clock()))
 
 
 def _commands_of(body: AssetPatch, now: datetime) -> list[AssetCommand]:
@@ -176,19 +176,19 @@ async def trash_asset(request: Request, asset_id: str) -> Response:
     """Move it to the trash; its file stays until it is purged."""
     found = identifier("asset", asset_id)
     await read_nothing(request)
-    executed = await execute_asset(request, found, TrashAsset(running(request).parts.clock()))
+    executed = await execute_asset(request, found, TrashAsset(state_of(request).parts.clock()))
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
 @router.post("/v1/assets/{asset_id}/restore", response_model=None, responses=WRITTEN)
 async def restore_asset(request: Request, asset_id: str) -> Response:
     """Restore it from the trash."""
-    return await _without_body(request, asset_id, RestoreAsset(running(request).parts.clock()))
+    return await _without_body(request, asset_id, RestoreAsset(state_of(request).parts.clock()))
 
 
 async def execute_asset(request: Request, asset_id: UUID, command: AssetCommand) -> AssetExecuted:
     """Execute a command on an asset of the caller. Raises the domain's refusals."""
-    here = running(request)
+    here = state_of(request)
     require_broker(here)
     owner = identity_of(request).owner
     context = Context(actor=owner, owner=owner)
@@ -207,7 +207,7 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
     with after_the_commit():
         for command in commands[1:]:
             executed = await execute_asset(request, asset_id, command)
-        document = await _document_after(running(request), identity_of(request).owner, asset_id, executed)
+        document = await _document_after(state_of(request), identity_of(request).owner, asset_id, executed)
     return answer(document, position=executed.position)
 
 
@@ -225,7 +225,7 @@ async def _document_after(here: ApiState, owner: str, asset_id: UUID, executed: 
 
 
 async def _found(request: Request, text: str) -> ListedAssetRow:
-    here = running(request)
+    here = state_of(request)
     asset_id = identifier("asset", text)
     await wait_for_views(request, here.positions, "jobs")
     row = await asyncio.to_thread(_row, here, identity_of(request).owner, asset_id)

@@ -28,7 +28,7 @@ from api.http.read_your_writes import POSITION
 from api.http.responses import answer
 from api.jobs.documents import media_document
 from api.jobs.reading import identifier
-from api.state import Parts, require_broker, running
+from api.state import Parts, require_broker, state_of
 from domain.aggregates.media import DeletedMedia, Uploaded, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
@@ -87,7 +87,7 @@ def decoding() -> Slots:
 )
 async def upload(request: Request) -> Response:
     """Upload an image, video or sound for jobs to start from: 201. The same content again is the same media: 200."""
-    here = running(request)
+    here = state_of(request)
     require_broker(here)
     owner = identity_of(request).owner
     bytes_max = here.parts.upload_bytes_max
@@ -122,7 +122,7 @@ async def get_upload_content(request: Request, media: str) -> Response:
     """The file. Its entity tag is the SHA-256 in the ledger; supports a range and conditional requests."""
     found = await _found(request, media)
     file = File(found.path, found.media_type, found.bytes, found.sha256)
-    return await file_answer(running(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
+    return await file_answer(state_of(request).parts.blobs, file, request.headers, head=request.method == "HEAD")
 
 
 @router.delete(
@@ -130,7 +130,7 @@ async def get_upload_content(request: Request, media: str) -> Response:
 )
 async def delete_upload(request: Request, media: str) -> Response:
     """Delete an upload with its file: 204, also if it is already deleted. 409 if jobs start from it."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("media", media)
     await read_nothing(request)
     require_broker(here)
@@ -139,7 +139,7 @@ async def delete_upload(request: Request, media: str) -> Response:
 
 
 async def _found(request: Request, text: str) -> MediaUploaded:
-    ledger = running(request).parts.ledger
+    ledger = state_of(request).parts.ledger
     media = await asyncio.to_thread(ledger.media, identifier("media", text), owner=identity_of(request).owner)
     return media.uploaded
 

@@ -15,7 +15,7 @@ from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import listed
 from api.jobs.documents import listed_asset_document
 from api.jobs.reading import identifier
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from domain.commands import DismissAsset
 from projections.reads import jobs as reads
 
@@ -25,7 +25,7 @@ router = APIRouter(tags=["workspace"])
 @router.get("/v1/workspace", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
 async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Response:
     """The newest jobs first, their assets by index."""
-    here = running(request)
+    here = state_of(request)
     place = place_of("workspace", cursor, parts=2)
     await wait_for_views(request, here.positions, "workspace")
     rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, place, limit + 1)
@@ -43,7 +43,7 @@ async def dismiss_asset(request: Request, asset_id: str) -> Response:
     """Remove a reviewed asset from the workspace. 409 while it is still being made."""
     found = identifier("asset", asset_id)
     await read_nothing(request)
-    executed = await execute_asset(request, found, DismissAsset(running(request).parts.clock()))
+    executed = await execute_asset(request, found, DismissAsset(state_of(request).parts.clock()))
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 

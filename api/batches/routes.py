@@ -22,7 +22,7 @@ from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, encoded, listed
 from api.jobs.control import cancel
 from api.jobs.reading import identifier
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.commands import PreferAsset, RenameBatch
 from domain.errors import NotFound
 from domain.json_type import Json
@@ -49,7 +49,7 @@ CANCELED_AT_ONCE: Final = 16
 )
 async def submit_batch(request: Request) -> Response:
     """Submit jobs together. 202: each item with its job, or why there is none; a bad item never affects the others."""
-    here = running(request)
+    here = state_of(request)
     asked = asked_in(request)
     content = await read_unchecked(request, BATCH_BYTES_MAX)
     require_broker(here)
@@ -67,7 +67,7 @@ async def list_batches(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first, with the counts of their items by status. `q` searches name, collection and templates."""
-    here = running(request)
+    here = state_of(request)
     place = place_of("batches", cursor)
     await wait_for_views(request, here.positions, "batches")
     wanted = BatchFilter(kind, collection, q)
@@ -79,7 +79,7 @@ async def list_batches(
 @router.get("/v1/batches/{batch_id}", response_model=None, responses=answers({200: schemas.Batch}, 404, 503))
 async def get_batch(request: Request, batch_id: str) -> Response:
     """One batch with every item, its status and its assets; for a comparison also the preferences."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("batch", batch_id)
     await wait_for_views(request, here.positions, "batches", "jobs")
     owner = identity_of(request).owner
@@ -105,7 +105,7 @@ async def _shown(here: ApiState, owner: str, found: UUID) -> bytes | None:
 )
 async def rename_batch(request: Request, batch_id: str) -> Response:
     """Rename it. Its assets keep their names."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, BatchPatch)
     require_broker(here)
@@ -130,7 +130,7 @@ async def rename_batch(request: Request, batch_id: str) -> Response:
 )
 async def cancel_batch(request: Request, batch_id: str) -> Response:
     """Cancel its remaining jobs: waiting ones immediately, running ones between steps."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("batch", batch_id)
     await read_nothing(request)
     require_broker(here)
@@ -167,7 +167,7 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
 )
 async def retry_batch(request: Request, batch_id: str) -> Response:
     """Run items again as new jobs: lost outputs with the same seeds, an item without lost outputs with a new seed."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("batch", batch_id)
     asked = asked_in(request)
     body = await read_optional(request, RetryBody)
@@ -185,7 +185,7 @@ async def retry_batch(request: Request, batch_id: str) -> Response:
 )
 async def prefer_asset(request: Request, batch_id: str) -> Response:
     """Say which of two assets of a comparison is better. A repeat changes nothing: 200."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, PreferenceBody)
     require_broker(here)

@@ -20,7 +20,7 @@ from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import position_of
 from api.http.responses import encoded
 from api.jobs.documents import history_document
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from domain.errors import FieldProblem, InvalidInput
 from projections.reads import jobs as reads
 from services.database import Unavailable, WritesStopped
@@ -78,7 +78,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     receives `event: restored` (data: `epoch` and `position`, the last one that both histories share), and continues
     from there.
     """
-    here = running(request)
+    here = state_of(request)
     asked = request.headers.get("last-event-id", last_event_id)
     after = None if asked is None else (event_id_of(asked) or EventId("", position_of("Last-Event-ID", asked)))
     subscription = await here.feed.subscribe(identity_of(request).owner)

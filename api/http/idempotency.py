@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from api.http.errors import IDEMPOTENCY_KEY, IdempotencyKeyInvalid, ViewBehind
 from api.http.identity import identity_of
-from api.state import running
+from api.state import state_of
 from domain.errors import FieldProblem, InvalidInput
 from domain.owned_ids import owned_id
 from services.database import Unavailable
@@ -66,7 +66,7 @@ def key_of(asked: RequestContext) -> str:
 
 def asked_in(request: Request) -> RequestContext:
     """Read a request's headers. Every answer to it will contain its key. Raises as `asked_by` does."""
-    asked = asked_by(identity_of(request).owner, request.headers, running(request).parts.clock())
+    asked = asked_by(identity_of(request).owner, request.headers, state_of(request).parts.clock())
     request.scope[IDEMPOTENCY_KEY] = asked.key
     return asked
 

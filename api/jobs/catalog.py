@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.openapi import answers
 from api.http.responses import answer
-from api.state import running
+from api.state import state_of
 from domain.recipes.catalog import Catalog, JobType
 
 router = APIRouter(tags=["catalog"])
@@ -18,7 +18,7 @@ router = APIRouter(tags=["catalog"])
 @router.get("/v1/models", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.ModelEntry]}))
 async def list_models(request: Request) -> Response:
     """All models that workers can load."""
-    catalog = running(request).parts.catalog
+    catalog = state_of(request).parts.catalog
     results = [
         {
             "name": name,
@@ -39,7 +39,7 @@ async def list_models(request: Request) -> Response:
 @router.get("/v1/job-types", response_model=None, responses=answers({200: schemas.CatalogPage[schemas.JobTypeEntry]}))
 async def list_job_types(request: Request) -> Response:
     """All job types that can be submitted."""
-    catalog = running(request).parts.catalog
+    catalog = state_of(request).parts.catalog
     results = [
         {
             "name": name,

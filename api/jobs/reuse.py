@@ -17,7 +17,7 @@ from api.http.responses import answer
 from api.jobs.reading import identifier
 from api.jobs.sources import Source, resolve
 from api.jobs.submission import sources_of
-from api.state import Parts, running
+from api.state import Parts, state_of
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
 from domain.json_type import Json
@@ -38,7 +38,7 @@ async def job_inputs(
     job_type: Annotated[Text | None, Query(max_length=100, description="For another job type than the job's.")] = None,
 ) -> Response:
     """The inputs to fill a form with, to run the job again; with those that could not be reused, and why."""
-    parts = running(request).parts
+    parts = state_of(request).parts
     found = identifier("job", job_id)
     owner = identity_of(request).owner
     queued = await asyncio.to_thread(parts.ledger.request_of, found, owner=owner)

@@ -28,7 +28,7 @@ from api.jobs.submission import (
     sources_of,
     submission_of,
 )
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
 from domain.json_type import Json
@@ -49,7 +49,7 @@ router = APIRouter(tags=["jobs"])
 )
 async def submit_job(request: Request) -> Response:
     """Submit a job. 202 with the job; the same Idempotency-Key and body again: 200 and the same job."""
-    here = running(request)
+    here = state_of(request)
     asked = asked_in(request)
     content = await read_object(request)
     given = await _given(here, content, asked.owner)
@@ -78,7 +78,7 @@ async def list_jobs(
     limit: Limit = 50,
 ) -> Response:
     """The owner's jobs, newest first."""
-    here = running(request)
+    here = state_of(request)
     place = place_of("jobs", cursor)
     await wait_for_views(request, here.positions, "jobs", "queue")
     wanted = JobFilter(status, job_type, batch_id, tag)
@@ -91,7 +91,7 @@ async def list_jobs(
 @router.get("/v1/jobs/{job_id}", response_model=None, responses=answers({200: schemas.Job}, 404, 503))
 async def get_job(request: Request, job_id: str) -> Response:
     """One job with its assets, progress, queue position and ETA."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await wait_for_views(request, here.positions, "jobs", "queue")
     return answer(await asyncio.to_thread(read_job, here, identity_of(request).owner, found))
@@ -105,7 +105,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 )
 async def cancel_job(request: Request, job_id: str) -> Response:
     """Cancel a job: immediately while it waits, between steps while it runs."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
     require_broker(here)
@@ -125,7 +125,7 @@ async def retry_job(request: Request, job_id: str) -> Response:
     A job is run again only once: a second request answers 200 with the job of the first. In a batch the new job takes
     the place of the old one.
     """
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     asked = asked_in(request)
     await read_nothing(request)
@@ -148,7 +148,7 @@ async def retry_job(request: Request, job_id: str) -> Response:
 )
 async def job_history(request: Request, job_id: str, cursor: Cursor = None, limit: Limit = LIMIT_MAX) -> Response:
     """Every event of the job and of its assets in ledger order."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("job", job_id)
     place = place_of("history", cursor) or (0,)
     await wait_for_views(request, here.positions, "jobs", "history")

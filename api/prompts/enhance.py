@@ -16,7 +16,7 @@ from api.http.bodies.texts import Prompt
 from api.http.idempotency import asked_in, id_under_key, key_of
 from api.http.openapi import answers, body_and_headers
 from api.http.responses import answer
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.envelope import Recorded
 from domain.errors import IdempotencyKeyReused
 from domain.events import EnhancementMade
@@ -55,7 +55,7 @@ async def enhance_prompt(request: Request) -> Response:
 
     A repeat with the same Idempotency-Key and body gets the same answer.
     """
-    here = running(request)
+    here = state_of(request)
     asked = asked_in(request)
     body = await read_body(request, EnhanceBody)
     kind = here.parts.catalog.job_type(body.job_type).kind

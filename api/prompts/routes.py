@@ -19,7 +19,7 @@ from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of
 from api.http.read_your_writes import POSITION, wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.reading import identifier
-from api.state import ApiState, require_broker, running
+from api.state import ApiState, require_broker, state_of
 from domain.aggregates.prompt import prompt_id
 from domain.commands import DeletePrompt, EditPrompt, PromptCommand, SavePrompt
 from domain.envelope import Recorded
@@ -85,7 +85,7 @@ class _For:
 )
 async def save_prompt(request: Request) -> Response:
     """Save a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
-    here = running(request)
+    here = state_of(request)
     asked = asked_in(request)
     body = await read_body(request, PromptBody)
     if body.model is None and body.job_type is None:
@@ -119,7 +119,7 @@ async def list_prompts(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first."""
-    here = running(request)
+    here = state_of(request)
     place = place_of("prompts", cursor)
     await wait_for_views(request, here.positions, "prompts", "scores")
     wanted = PromptFilter(task=task, tag=tag, words=q)
@@ -132,7 +132,7 @@ async def list_prompts(
 @router.get("/v1/prompts/{prompt}", response_model=None, responses=answers({200: schemas.SavedPrompt}, 404, 503))
 async def get_prompt(request: Request, prompt: str) -> Response:
     """One saved prompt."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("prompt", prompt)
     await wait_for_views(request, here.positions, "prompts", "scores")
     return answer(await asyncio.to_thread(_read, here, identity_of(request).owner, found))
@@ -146,7 +146,7 @@ async def get_prompt(request: Request, prompt: str) -> Response:
 )
 async def edit_prompt(request: Request, prompt: str) -> Response:
     """Change the given fields."""
-    here = running(request)
+    here = state_of(request)
     found = identifier("prompt", prompt)
     body = await read_body(request, PromptPatch)
     given = body.model_dump(exclude_unset=True)
@@ -165,7 +165,7 @@ async def delete_prompt(request: Request, prompt: str) -> Response:
     """Delete a saved prompt."""
     found = identifier("prompt", prompt)
     await read_nothing(request)
-    executed = await _execute(request, found, DeletePrompt(running(request).parts.clock()))
+    executed = await _execute(request, found, DeletePrompt(state_of(request).parts.clock()))
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
@@ -221,7 +221,7 @@ def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:
 
 
 async def _execute(request: Request, found: UUID, command: PromptCommand) -> PromptExecuted:
-    here = running(request)
+    here = state_of(request)
     require_broker(here)
     owner = identity_of(request).owner
     return await asyncio.to_thread(here.parts.ledger.execute_prompt, found, command, Context(actor=owner, owner=owner))

@@ -12,7 +12,7 @@ from api.http.openapi import answers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, page_of, place_of
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import listed
-from api.state import ApiState, running
+from api.state import ApiState, state_of
 from domain.errors import FieldProblem, InvalidInput
 from domain.json_type import Json
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
@@ -40,7 +40,7 @@ async def list_scores(
     A cursor is a place in this order: what is not rated in the meantime appears exactly once. What is rated between two
     pages moves, and may be missed or repeated.
     """
-    here = running(request)
+    here = state_of(request)
     wanted = _by(by)
     place = place_of(f"scores.{wanted}", cursor, parts=3)
     after = None if place is None else (place[0] / UNIT, place[1], place[2])

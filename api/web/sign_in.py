@@ -13,7 +13,7 @@ from api.http.identity import cookie_name, credential_of, identity_of, session_o
 from api.http.limits.open_connections import address_of
 from api.http.openapi import answers
 from api.http.responses import answer
-from api.state import Parts, running
+from api.state import Parts, state_of
 from services import sessions
 from services.sessions import NewLink
 
@@ -33,7 +33,7 @@ FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
 )
 async def make_sign_in_link(request: Request) -> Response:
     """A link for the caller that signs one browser in, once, within a day. Needs a token or key, not a session."""
-    here = running(request)
+    here = state_of(request)
     await read_nothing(request)
     owner, credential = identity_of(request).owner, credential_of(request)
     link = await asyncio.to_thread(_make_link, here.parts, owner, credential)
@@ -44,7 +44,7 @@ async def make_sign_in_link(request: Request) -> Response:
 @router.post("/v1/sign-out", status_code=204, response_model=None, responses=answers({204: None}, 422, 503))
 async def sign_out(request: Request) -> Response:
     """End the session of this browser: 204, also if there is none."""
-    here = running(request)
+    here = state_of(request)
     await read_nothing(request)
     session = session_of(request.scope)
     if session is not None:
@@ -67,7 +67,7 @@ async def index(request: Request, code: str | None = None) -> Response:
         return answer(INDEX)
     if any("fetch" in request.headers.get(name, "") for name in FETCHED_AHEAD):
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
-    here, address = running(request), address_of(request.scope)
+    here, address = state_of(request), address_of(request.scope)
     here.identities.require_patience(address)
     session = await asyncio.to_thread(_sign_in, here.parts, code)
     if session is None:
