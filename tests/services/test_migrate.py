@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 
 import psycopg
@@ -108,3 +109,14 @@ def test_each_file_has_a_number_of_its_own() -> None:
 def test_a_file_begins_with_its_reason(migration: Migration) -> None:
     first_line = migration.sql.splitlines()[0]
     assert re.fullmatch(r"-- \S.{20,}", first_line)
+
+
+def test_the_map_of_the_schema_lists_every_table_and_no_other(connection: Connection[TupleRow]) -> None:
+    page = (Path(__file__).parents[2] / "migrations" / "README.md").read_text("utf-8")
+    listed = set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE))
+    migrate(connection)
+    rows = connection.execute(
+        "select case schemaname when 'views' then 'views.' else '' end || tablename from pg_tables"
+        " where schemaname in ('public', 'views')"
+    ).fetchall()
+    assert listed == {name for (name,) in rows}
