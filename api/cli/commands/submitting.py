@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.names import job_named, prompt_named, source_named
-from api.cli.options import JOB_TYPE, AsJson, DataDir, JobName, Token, Url
-from api.cli.remote.failures import ClientError
+from api.cli.options import JOB_TYPE, AsJson, DataDir, Token, Url
+from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.files import Place, download, file_name, make_folder, places, references_of, with_uploads
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import error_text, standing
@@ -112,14 +112,14 @@ def submit(
 
 
 def retry(
-    job: JobName,
+    job: Annotated[str, typer.Argument(metavar="JOB|BATCH", help="The id of the job or the batch.")],
     dead: Annotated[bool, typer.Option("--dead", help="Any job of `jobs --dead`, for its owner.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run the failed and canceled outputs of a job again."""
+    """Run the failed and canceled outputs of a job or a batch again."""
     run = _retry_dead if dead else _retry
     job_id = job_named(job)
     finish(run(find_server(url, token, data_dir), job_id, as_json=as_json))
@@ -269,9 +269,26 @@ async def _draws(client: Client, job: Json) -> str | None:
 
 
 async def _retry(server: Server, job_id: str, *, as_json: bool) -> int:
+    """Of a batch if there is no such job."""
     async with server.client() as client:
-        job = await client.retry(job_id)
+        try:
+            job = await client.retry(job_id)
+        except NotThere as missing:
+            try:
+                again = await client.retry_batch(job_id)
+            except NotThere:
+                raise missing from None
+            return _print_again(server, again, as_json=as_json)
     print_json(job) if as_json else say(_queued_line(server, job))
+    return DONE
+
+
+def _print_again(server: Server, again: Json, *, as_json: bool) -> int:
+    if as_json:
+        print_json(again)
+    else:
+        queued = sum(item["saved"] for item in again["items"])
+        say(f"{again['id']}  {queued} jobs queued. List them: {server.command('jobs', '--batch', again['id'])}")
     return DONE
 
 

@@ -104,6 +104,18 @@ class Client:
         """Submit many jobs together; repeats like `submit`."""
         return await self._json("POST", "/v1/batches", body=body, headers={"Idempotency-Key": str(uuid4())})
 
+    async def find_batch(self, batch_id: str) -> Json:
+        """One batch with its items and their assets."""
+        return await self._json("GET", f"/v1/batches/{batch_id}")
+
+    async def cancel_batch(self, batch_id: str) -> Json:
+        """Cancel the jobs of a batch that have not ended; the result has the number of each outcome."""
+        return await self._json("POST", f"/v1/batches/{batch_id}/cancel")
+
+    async def retry_batch(self, batch_id: str) -> Json:
+        """Run the lost outputs of a batch again, as new jobs; repeats like `submit`."""
+        return await self._json("POST", f"/v1/batches/{batch_id}/retry", headers={"Idempotency-Key": str(uuid4())})
+
     async def asset(self, asset_id: str) -> Json:
         """One asset."""
         return await self._json("GET", f"/v1/assets/{asset_id}")

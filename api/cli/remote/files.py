@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Place = Callable[[Json], str]
 """Says where the file of an asset is."""
 
+NO_FILE = {"reserved": "not made yet", "failed": "failed", "canceled": "canceled", "purged": "deleted for good"}
+"""Why an asset has no file, by its status."""
+
 STRENGTH = 0.7
 """Default strength of a reference."""
 
@@ -108,6 +111,18 @@ def outcome(asset: Json, place: Place) -> str:
             return f"failed: {error_text(asset.get('error'))}"
         case status:
             return str(status)
+
+
+def without_file(assets: Sequence[Json]) -> list[str]:
+    """A sentence for each job and status of those without a file, with their indexes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for asset in assets:
+        if asset["status"] != "completed":
+            found.setdefault((asset["job_id"], asset["status"]), []).append(str(asset["index"]))
+    return [
+        f"Job {job_id} has no file of output {', '.join(indexes)}: {NO_FILE[status]}."
+        for (job_id, status), indexes in found.items()
+    ]
 
 
 def make_folder(folder: Path) -> None:
