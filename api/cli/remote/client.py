@@ -21,7 +21,9 @@ from api.cli.remote.failures import (
     ServerBusy,
     Unreachable,
 )
+from api.cli.remote.sendable import require_sendable
 from api.cli.remote.server_events import ServerEvent, parse_events
+from api.cli.remote.upload_source import opened
 from domain.json_type import Json
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -204,7 +206,7 @@ class Client:
     async def upload(self, file: Path) -> Json:
         """Upload a file. Repeats are safe: the same content is the same media. Raises `NoFile`."""
         try:
-            with file.open("rb") as content:
+            with await opened(file) as content:
                 # The file's name and type are ignored there.
                 return await self._json("POST", "/v1/uploads", file=content)
         except OSError as error:
@@ -274,6 +276,8 @@ class Client:
         headers: dict[str, str] | None = None,
         file: IO[bytes] | None = None,
     ) -> Json:
+        require_sendable(query)
+        require_sendable(body)
         waits = {MIN_POSITION: str(self._position)} if method == "GET" and self._position else {}
         sent = self._headers | waits | (headers or {})
         files = None if file is None else {"file": ("file", file, "application/octet-stream")}
