@@ -1,6 +1,7 @@
 """The HTTP client of the command line: the API's calls, with errors as one sentence."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from api.cli.remote.failures import (
     NoFile,
     NotSignedIn,
     NotThere,
+    NotWritten,
     Rejected,
     ServerBusy,
     Unreachable,
@@ -40,6 +42,9 @@ MIN_POSITION = "Darkroom-Min-Position"
 TRIES_MAX = 4
 RETRY_AFTER_S_MAX = 5.0
 """Maximum seconds between repeats after a 503 or a broken connection; every request is safe to repeat."""
+
+LASTING = frozenset({"ledger_stopped", "rebuild_unavailable"})
+"""Codes of a 503 that asking again does not change; the sentence says what does."""
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -245,12 +250,15 @@ class Client:
                         digest.update(chunk)
                         out.write(chunk)
             if asset.get("sha256") not in {None, digest.hexdigest()}:
-                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run darkroom verify.")
+                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run `darkroom verify`.")
             partial.replace(file)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from error
+        except OSError as error:
+            raise NotWritten(f"cannot write {file}: {error.strerror or error}.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder may be gone
+                partial.unlink(missing_ok=True)
 
     def absolute(self, url: str) -> str:
         """A URL of the API's answers, made absolute."""
@@ -329,14 +337,15 @@ def failure(response: httpx.Response, url: str) -> ClientError:
     fields = [one for one in problem.get("errors") or [] if isinstance(one, dict)]
     if fields:
         named = "; ".join(f"{one.get('path', '?')}: {one.get('detail', 'not allowed')}" for one in fields)
-        sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{sentence} {named}"
+        sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{_ended(sentence)} {named}"
     match response.status_code:
         case httpx.codes.UNAUTHORIZED:
             return NotSignedIn(f"{url} does not accept the token; give the right one with --token or DARKROOM_TOKEN.")
         case httpx.codes.NOT_FOUND:
             return NotThere(sentence)
         case httpx.codes.SERVICE_UNAVAILABLE:
-            return ServerBusy(f"{sentence} Try again in a moment.")
+            lasts = problem.get("code") in LASTING
+            return ServerBusy(sentence if lasts else f"{_ended(sentence)} Try again in a moment.")
         case _:
             return Rejected(sentence)
 
@@ -345,6 +354,11 @@ def unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
     """The error for a failed or broken connection."""
     why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached ({error})"
     return Unreachable(f"{url} {why}. Is `darkroom up` running there?")
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop: another sentence follows."""
+    return sentence if sentence.endswith((".", "!", "?", ":")) else f"{sentence}."
 
 
 def _retry_after_s(response: httpx.Response) -> float:
