@@ -51,7 +51,10 @@ class CanceledJobs:
 
 
 def count(database: Database, ledger: Ledger, owner: str) -> Unfinished:
-    """Count the owner's jobs: waiting ones as the view has them, running ones as the ledger does. Raises `Unavailable`."""
+    """Count the owner's jobs: waiting ones as the view has them, running ones as the ledger does.
+
+    Raises `Unavailable`.
+    """
     position, waiting = _counted(database, owner)
     running, stopping = 0, 0
     # Of the few running ones the ledger says whether they were asked to stop, which the view may not have read yet.
