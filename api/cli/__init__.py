@@ -1,9 +1,10 @@
 """The `darkroom` command. Exit status 0: success, 1: failure, 2: bad usage or settings, 130: interrupted."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -29,6 +30,9 @@ COMMANDS: Sequence[Callable[..., None]] = (
     installation.up, installation.run, installation.rebuild, installation.verify, installation.migrate,
     installation.restored,
 )  # fmt: skip
+WRITING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of a disk or a device that an output goes to."""
+
 for command in COMMANDS:
     app.command()(command)
 app.command(name="sign-in")(signing_in.sign_in)
@@ -60,18 +64,30 @@ def status_of(arguments: list[str]) -> int:
             return PIPE_CLOSED
         raise
     except BrokenPipeError:  # `darkroom jobs | head`: the reader has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return PIPE_CLOSED
     except Exception as error:
         if os.environ.get("DARKROOM_LOG_LEVEL", "").upper() == "DEBUG":
             raise
-        # Our errors have a stable code, and a sentence for the user.
-        code = getattr(error, "code", None)
-        if isinstance(code, str):
-            complain(str(error))
-        else:
-            complain(f"unexpected {type(error).__name__}: {error}. DARKROOM_LOG_LEVEL=DEBUG shows where it came from.")
-        return USAGE if code == "settings_invalid" else FAILED
+        return _explained(error)
+
+
+def _explained(error: Exception) -> int:
+    """Say in one line what is wrong; returns the exit status. Our errors have a stable code and a sentence."""
+    code = getattr(error, "code", None)
+    if isinstance(code, str):
+        complain(str(error))
+    elif isinstance(error, OSError) and error.errno in WRITING and error.filename is None:
+        _write_no_more()
+        complain(f"cannot write the output: {error.strerror}.")
+    else:
+        complain(f"unexpected {type(error).__name__}: {error}. DARKROOM_LOG_LEVEL=DEBUG shows where it came from.")
+    return USAGE if code == "settings_invalid" else FAILED
+
+
+def _write_no_more() -> None:
+    """Discard what stdout still holds: Python would fail once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Jobs, assets and histories as text for a terminal. Texts of users are shown unchanged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from api.cli.columns import Column, table
@@ -177,7 +177,7 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
         "prompt": job["prompt"],
         "enhanced": job.get("enhanced_prompt"),
         "negative": job.get("negative_prompt"),
-        "params": ", ".join(f"{name}={value}" for name, value in (job.get("params") or {}).items()),
+        "params": ", ".join(f"{name}={in_words(value)}" for name, value in (job.get("params") or {}).items()),
         "seed": job["seed"],
         "tags": ", ".join(job.get("tags") or []),
         "priority": job.get("priority") or None,
@@ -197,13 +197,33 @@ def job_lines(job: Json, files: Sequence[str]) -> list[str]:
     ]
 
 
-def asset_lines(asset: Json, place: str) -> list[str]:
-    """Everything about one asset, line by line."""
+def batch_lines(batch: Json) -> list[str]:
+    """Everything about one batch, line by line: its items with their jobs, or why there is none."""
+    facts = {
+        "name": batch["name"],
+        "collection": batch["collection"],
+        "created": local_time(batch["created_at"]),
+        "items": ", ".join(f"{count:,} {status}" for status, count in batch["counts"].items() if count),
+    }
+    lines = [f"batch     {batch['id']}"]
+    lines += [f"{name:<10}{printable(value)}" for name, value in facts.items() if value not in {None, ""}]
+    return lines + [f"  {item['index']}  {printable(_item_text(item))}" for item in batch["items"]]
+
+
+def _item_text(item: Json) -> str:
+    template = f" ({item['template']})" if item["template"] else ""
+    if not item["saved"]:
+        return f"{item['status']}{template}: {item['error']['detail']}"
+    return f"{item['job_id']}  {item['status']}{template}"
+
+
+def asset_lines(asset: Json, place: Callable[[Json], str]) -> list[str]:
+    """Everything about one asset, line by line. `place` says where the file of a completed one is."""
     size = f", {asset['width']} x {asset['height']}" if asset.get("width") else ""
     facts = {
         "job": f"{asset['job_id']}, output {asset['index']}",
         "status": asset["status"],
-        "file": place if asset["status"] == "completed" else None,
+        "file": place(asset) if asset["status"] == "completed" else None,
         "kind": f"{asset['media_type']}{size}, {asset['bytes']:,} bytes" if asset.get("bytes") else asset["kind"],
         "type": f"{asset['job_type']} ({asset['model']}, {asset['task']})",
         "prompt": asset["prompt"],
@@ -273,7 +293,22 @@ def what_happened(event: Json) -> str:
         case "media.uploaded":
             return f"{data['media_type']}, {data['bytes']:,} bytes, sha256 {data['sha256'][:12]}…"
         case _:
-            return printable(", ".join(f"{name} {value}" for name, value in data.items() if value is not None))
+            return "; ".join(f"{name} {in_words(value)}" for name, value in data.items() if value is not None)
+
+
+def in_words(value: object) -> str:
+    """A value of JSON as a person writes it, on one line: a list with commas, true and false, no quotes."""
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case list():
+            return ", ".join(map(in_words, value))
+        case dict():
+            return ", ".join(f"{printable(name)} {in_words(each)}" for name, each in value.items())
+        case _:
+            return printable(value)
 
 
 def _local(stamp: str) -> datetime:
@@ -304,13 +339,7 @@ def _range(bounds: Sequence[float]) -> str:
 
 
 def _json_text(value: object) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return str(value).lower()
-        case _:
-            return printable(value)
+    return "-" if value is None else in_words(value)
 
 
 def _allowed(parameter: Json) -> str:

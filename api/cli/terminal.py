@@ -35,7 +35,11 @@ _OF_OURS: Final = re.compile(r"(`|: )darkroom (?=[a-z])")
 
 
 def show_whatever_comes() -> None:
-    """Replace characters that an output cannot show instead of failing. Call once, when the program starts."""
+    """Replace characters that an output cannot show instead of failing. Call once, when the program starts.
+
+    What goes to a closed output, as with `>&-`, is discarded.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the program ends
     codecs.register_error("darkroom.shown", _replaced)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 from uuid import UUID
 
-from domain.aggregates.job import Running, Waiting
+from domain.aggregates.job import Job, Running, Waiting
 from domain.commands import CancelJob
 from domain.envelope import Recorded
 from domain.events import JobCanceled, JobQueued
@@ -31,10 +31,11 @@ STRIDE: Final = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Numbers of waiting and running jobs of an owner."""
+    """Numbers of jobs of an owner: waiting, running, and running but asked to stop."""
 
     waiting: int
     running: int
+    stopping: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,23 @@ class CanceledJobs:
 
 
 def count(database: Database, ledger: Ledger, owner: str) -> Unfinished:
-    """Count the owner's jobs. Raises `Unavailable`."""
-    position, waiting, running = _counted(database, owner)
+    """Count the owner's jobs: waiting ones as the view has them, running ones as the ledger does.
+
+    Raises `Unavailable`.
+    """
+    position, waiting = _counted(database, owner)
+    running, stopping = 0, 0
+    # Of the few running ones the ledger says whether they were asked to stop, which the view may not have read yet.
+    for page in _running_in_view(database, owner):
+        jobs = [generation.job for generation in ledger.generations_of(page).values()]
+        running += len(page) - len(jobs) + sum(_goes_on(job) for job in jobs)  # one that cannot be read is kept
+        stopping += sum(isinstance(job, Running) and job.cancel_requested for job in jobs)
     for page in _newer(ledger, owner, position):
         jobs = [generation.job for generation in ledger.generations_of(page).values()]
         waiting += sum(isinstance(job, Waiting) for job in jobs)
-        running += sum(isinstance(job, Running) for job in jobs)
-    return Unfinished(waiting, running)
+        running += sum(_goes_on(job) for job in jobs)
+        stopping += sum(isinstance(job, Running) and job.cancel_requested for job in jobs)
+    return Unfinished(waiting, running, stopping)
 
 
 def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[], datetime]) -> CanceledJobs:
@@ -64,7 +75,7 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
 
     The worker of a running job learns of it with its next heartbeat. Safe to repeat. Raises `Unavailable`.
     """
-    position, _, _ = _counted(database, owner)
+    position, _ = _counted(database, owner)
     canceled, running, failed = 0, set[UUID](), dict[UUID, Exception]()
     for page in chain(_in_view(database, owner), _newer(ledger, owner, position)):
         asked = [Instruction(job_id, CancelJob(now()), Context(ADMIN, owner)) for job_id in page]
@@ -80,17 +91,29 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
     return CanceledJobs(canceled, len(running), failed)
 
 
-def _counted(database: Database, owner: str) -> tuple[int, int, int]:
+def _goes_on(job: Job) -> bool:
+    return isinstance(job, Running) and not job.cancel_requested
+
+
+def _counted(database: Database, owner: str) -> tuple[int, int]:
     with database.connection() as connection:
-        ((position, waiting, running),) = connection.execute(SQL["counted"], {"owner": owner}).fetchall()
-    return position, waiting, running
+        ((position, waiting),) = connection.execute(SQL["counted"], {"owner": owner}).fetchall()
+    return position, waiting
 
 
 def _in_view(database: Database, owner: str) -> Iterator[Sequence[UUID]]:
+    return _pages(database, owner, "page")
+
+
+def _running_in_view(database: Database, owner: str) -> Iterator[Sequence[UUID]]:
+    return _pages(database, owner, "page_of_running")
+
+
+def _pages(database: Database, owner: str, statement: str) -> Iterator[Sequence[UUID]]:
     after = UUID(int=0)
     while True:
         with database.connection() as connection:
-            found = connection.execute(SQL["page"], {"owner": owner, "after": after, "limit": PAGE_JOBS}).fetchall()
+            found = connection.execute(SQL[statement], {"owner": owner, "after": after, "limit": PAGE_JOBS}).fetchall()
         if not found:
             return
         page = [job_id for (job_id,) in found]

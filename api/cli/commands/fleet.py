@@ -10,6 +10,7 @@ import typer
 from api.cli.columns import Column, table
 from api.cli.names import job_named
 from api.cli.options import AsJson, DataDir, JobName, Token, Url
+from api.cli.remote.failures import NotThere
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import local_time
 from api.cli.terminal import DONE, complain, print_json, printable, say, width_of_stdout
@@ -116,7 +117,15 @@ async def _change(server: Server, word: Word, name: str, reason: str | None, *, 
 
 async def _hold(client: Client, word: Word, name: str, reason: str | None) -> Json:
     """A worker's name has a dot, after its NATS user; a pool's has none."""
-    return await client.hold("workers" if "." in name else "pools", name, word, reason)
+    if "." in name:
+        return await client.hold("workers", name, word, reason)
+    try:
+        return await client.hold("pools", name, word, reason)
+    except NotThere:
+        pools = [row["pool"] for row in await client.pools()]
+        workers = [row["name"] for row in await client.workers()]
+        known = f"The pools are {', '.join(pools)}; the workers are {', '.join(workers) or 'not known yet'}."
+        raise NotThere(f"There is no pool and no worker {name!r}. {printable(known)}") from None
 
 
 async def _reprioritize(server: Server, job_id: str, value: int, *, as_json: bool) -> int:

@@ -15,10 +15,12 @@ from api.cli.names import asset_named, job_named
 from api.cli.options import AsJson, DataDir, JobName, Limit, Token, Url
 from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.files import download as download_files
-from api.cli.remote.files import make_folder, outcome, places
+from api.cli.remote.files import make_folder, outcome, places, without_file
+from api.cli.remote.named import assets_of, find_named, without_job
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import (
     asset_lines,
+    batch_lines,
     dead_jobs_lines,
     history_lines,
     job_lines,
@@ -44,7 +46,14 @@ AsOf = Annotated[
         help="The state at this position of the ledger. Reads the database, like `darkroom rebuild`.",
     ),
 ]
-Owner = Annotated[str, typer.Option(help="With --as-of: the owner. Default: the administrator.")]
+Owner = Annotated[str | None, typer.Option(help="With --as-of: the owner. Default: the administrator.")]
+
+CANCELED = {
+    "canceled": "Job {} is canceled.",
+    "cancel_requested": "Job {} stops after the step it is at.",
+    "already_finished": "Job {} had ended already.",
+}
+"""Sentences on the result of canceling a job."""
 
 
 def jobs(
@@ -54,7 +63,7 @@ def jobs(
     limit: Limit = 20,
     dead: Annotated[bool, typer.Option("--dead", help="Failed jobs of all owners. For administrators.")] = False,
     as_of: AsOf = None,
-    owner: Owner = "admin",
+    owner: Owner = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -63,6 +72,7 @@ def jobs(
     """List jobs, newest first."""
     if dead and (status or job_type or batch or as_of is not None):
         raise typer.BadParameter("--dead lists everybody's failed jobs; leave the other filters away")
+    _require_fitting(as_of, owner, url, token)
     if batch is not None:
         batch = _id(batch, "a batch")
     if as_of is not None:
@@ -81,14 +91,16 @@ def jobs(
 def show(
     what: Annotated[
         str,
-        typer.Argument(metavar="ID|FILE", help="A job, an asset (its id, or JOB/INDEX), or a file made by Darkroom."),
+        typer.Argument(
+            metavar="ID|FILE", help="A job, a batch, an asset (its id, or JOB/INDEX), or a file made by Darkroom."
+        ),
     ],
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show a job or an asset with its files, or the job of a file.
+    """Show a job, a batch or an asset with its files, or the job of a file.
 
     For a file it also says whether its pixels are those in the ledger; the exit status is 1 if they are not.
     """
@@ -96,7 +108,7 @@ def show(
         from api.cli.remote import origins  # noqa: PLC0415
 
         finish(origins.show_file(Path(what), lambda: find_server(url, token, data_dir), as_json=as_json))
-    named = _named(what, "neither the id of a job or an asset nor a file here")
+    named = _named(what, "neither the id of a job, a batch or an asset nor a file here")
     finish(_show(find_server(url, token, data_dir), named, as_json=as_json))
 
 
@@ -125,7 +137,7 @@ def watch(
 
 
 def download(
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, or assets: their ids, or JOB/INDEX.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Jobs, batches, or assets: their ids, or JOB/INDEX.")],
     out: Annotated[Path, typer.Option(help="Folder to download the files to.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace existing files that differ.")] = False,
     as_json: AsJson = False,
@@ -133,11 +145,12 @@ def download(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Download the files of jobs or assets.
+    """Download the files of jobs, batches or assets.
 
-    Prints the path of each. Existing files are kept; each file is checked against the hash in the ledger.
+    Prints the path of each. Existing files are kept; each file is checked against the hash in the ledger. The exit
+    status is 1 if one of them has no file at all.
     """
-    named = [_named(each, "not the id of a job or an asset") for each in ids]
+    named = [_named(each, "not the id of a job, a batch or an asset") for each in ids]
     finish(_download(find_server(url, token, data_dir), named, out, force=force, as_json=as_json))
 
 
@@ -151,7 +164,7 @@ def library(
     trashed: Annotated[bool, typer.Option("--trashed", help="The assets in the trash.")] = False,
     limit: Limit = 20,
     as_of: AsOf = None,
-    owner: Owner = "admin",
+    owner: Owner = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -168,6 +181,7 @@ def library(
         "trashed": "true" if trashed else None,
     }
     given = {name: value for name, value in filters.items() if value is not None}
+    _require_fitting(as_of, owner, url, token)
     if as_of is not None:
         if given:
             raise typer.BadParameter("--as-of lists everything that was there; leave the filters away")
@@ -204,13 +218,13 @@ def params(
 
 
 def cancel(
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more jobs.")],
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more jobs or batches.")],
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Cancel jobs; completed outputs are kept.
+    """Cancel jobs, or the jobs of a batch; completed outputs are kept.
 
     --json prints an object for one job, a list for several. The exit status is 1 if one of them could not be canceled.
     """
@@ -228,6 +242,8 @@ async def _jobs(server: Server, filters: dict[str, str], *, limit: int, as_json:
     async with server.client() as client:
         found = await client.jobs(limit=limit, **filters)
         others = not found and bool(filters) and bool(await client.jobs(limit=1))
+        if not found and "batch_id" in filters:
+            await client.find_batch(filters["batch_id"])
         if not found and "job_type" in filters:
             _require_known(filters["job_type"], [entry["name"] for entry in await client.job_types()], "job type")
     if others:
@@ -253,38 +269,25 @@ async def _dead_jobs(server: Server, *, limit: int, as_json: bool) -> int:
 
 async def _show(server: Server, named: str, *, as_json: bool) -> int:
     async with server.client() as client:
-        job, asset = await _job_or_asset(client, named)
+        kind, found = await find_named(client, named)
         if as_json:
-            print_json(job or asset)
-            return DONE
-        events = await client.history(asset["job_id"] if asset else job["id"])
-        if asset:
-            say("\n".join(asset_lines(asset, places(server, client, events)(asset))))
+            print_json(found)
+        elif kind == "batch":
+            say("\n".join(batch_lines(found)))
         else:
-            say("\n".join(lines_of(server, client, job, events)))
+            events = await client.history(found["job_id"] if kind == "asset" else found["id"])
+            place = places(server, client, events)
+            shown = asset_lines(found, place) if kind == "asset" else lines_of(server, client, found, events)
+            say("\n".join(shown))
     return DONE
-
-
-async def _job_or_asset(client: Client, named: str) -> tuple[Json, Json]:
-    """The job with this id, or else the asset; the other one is empty. Raises `NotThere`."""
-    if "/" not in named:
-        try:
-            return await client.job(named), {}
-        except NotThere as missing:
-            try:
-                return {}, await client.asset(named)
-            except NotThere:
-                raise missing from None
-    name = asset_named(named)
-    try:
-        return {}, await client.asset(name.id)
-    except NotThere:
-        raise NotThere(f"There is no asset {name.text}.") from None
 
 
 async def _history(server: Server, job_id: str, *, as_json: bool) -> int:
     async with server.client() as client:
-        events = await client.history(job_id)
+        try:
+            events = await client.history(job_id)
+        except NotThere as missing:
+            raise await without_job(server, client, job_id, missing) from None
     print_json(events) if as_json else say("\n".join(history_lines(events, width_of_stdout())))
     return DONE
 
@@ -295,26 +298,31 @@ async def _follow(server: Server, job_id: str, out: Path | None, *, as_json: boo
     if out is not None:
         make_folder(out)
     async with server.client() as client:
-        job = await client.job(job_id)
+        try:
+            job = await client.job(job_id)
+        except NotThere as missing:
+            raise await without_job(server, client, job_id, missing) from None
         return await follow(server, client, job, out=out, as_json=as_json)
 
 
 async def _download(server: Server, named: Sequence[str], out: Path, *, force: bool, as_json: bool) -> int:
     make_folder(out)
     files: list[Path] = []
+    status = DONE
     async with server.client() as client:
         for each in named:
-            job, asset = await _job_or_asset(client, each)
-            found = await download_files(client, job["assets"] if job else [asset], out, force=force)
-            if not found:
-                complain(f"{each} has no completed file; its status is {(job or asset)['status']}.")
+            assets = assets_of(*await find_named(client, each))
+            found = await download_files(client, assets, out, force=force)
+            for sentence in without_file(assets) or ([] if assets else [f"{each} has no assets."]):
+                complain(sentence)
+            status = status if found else FAILED
             files += found
             if not as_json:
                 for file in found:
                     say(printable(file))
     if as_json:
         print_json([str(file) for file in files])
-    return DONE if files else FAILED
+    return status
 
 
 async def _library(server: Server, filters: dict[str, str], *, limit: int, as_json: bool) -> int:
@@ -357,17 +365,12 @@ async def _params(server: Server, job_type: str, *, as_json: bool) -> int:
 
 
 async def _cancel(server: Server, job_ids: Sequence[str], *, as_json: bool) -> int:
-    words = {
-        "canceled": "Job {} is canceled.",
-        "cancel_requested": "Job {} stops after the step it is at.",
-        "already_finished": "Job {} had ended already.",
-    }
     answers: list[Json] = []
     status = DONE
     async with server.client() as client:
         for job_id in job_ids:
             try:
-                answer = await client.cancel(job_id)
+                answer, sentence = await _cancel_one(client, job_id)
             except ClientError as error:
                 if len(job_ids) == 1:
                     raise
@@ -376,10 +379,27 @@ async def _cancel(server: Server, job_ids: Sequence[str], *, as_json: bool) -> i
                 continue
             answers.append(answer)
             if not as_json:
-                say(words[answer["result"]].format(job_id))
+                say(sentence)
     if as_json:
         print_json(answers[0] if len(job_ids) == 1 else answers)
     return status
+
+
+async def _cancel_one(client: Client, named: str) -> tuple[Json, str]:
+    """The answer and a sentence on it; if there is no such job, of the batch with that id."""
+    try:
+        answer = await client.cancel(named)
+    except NotThere as missing:
+        try:
+            counts = await client.cancel_batch(named)
+        except NotThere:
+            raise missing from None
+        said = (
+            f"{counts['canceled']} canceled, {counts['cancel_requested']} stopping after the step they are at, "
+            f"{counts['already_finished']} had ended already."
+        )
+        return counts, f"Jobs of the batch {named}: {said}"
+    return answer, CANCELED[answer["result"]].format(named)
 
 
 def _print_list(found: Sequence[Json], lines: Any, nothing: str, *, as_json: bool) -> None:
@@ -390,6 +410,14 @@ def _print_list(found: Sequence[Json], lines: Any, nothing: str, *, as_json: boo
         say("\n".join(lines(found, width_of_stdout())))
     else:
         typer.echo(nothing, err=True)
+
+
+def _require_fitting(as_of: int | None, owner: str | None, url: str | None, token: str | None) -> None:
+    """Raises `typer.BadParameter` for an option without an effect with or without --as-of."""
+    if as_of is None and owner is not None:
+        raise typer.BadParameter("--owner works only with --as-of; without it, the token says whose they are")
+    if as_of is not None and (url is not None or token is not None):
+        raise typer.BadParameter("--as-of reads the database and asks no server; leave --url and --token away")
 
 
 def _require_known(name: str, known: Sequence[str], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.names import job_named, prompt_named, source_named
-from api.cli.options import JOB_TYPE, AsJson, DataDir, JobName, Token, Url
-from api.cli.remote.failures import ClientError
+from api.cli.options import JOB_TYPE, AsJson, DataDir, Token, Url
+from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.files import Place, download, file_name, make_folder, places, references_of, with_uploads
+from api.cli.remote.sendable import require_sendable
 from api.cli.remote.server import Server, find_server, finish
 from api.cli.tables import error_text, standing
 from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
@@ -112,14 +114,14 @@ def submit(
 
 
 def retry(
-    job: JobName,
+    job: Annotated[str, typer.Argument(metavar="JOB|BATCH", help="The id of the job or the batch.")],
     dead: Annotated[bool, typer.Option("--dead", help="Any job of `jobs --dead`, for its owner.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run the failed and canceled outputs of a job again."""
+    """Run the failed and canceled outputs of a job or a batch again."""
     run = _retry_dead if dead else _retry
     job_id = job_named(job)
     finish(run(find_server(url, token, data_dir), job_id, as_json=as_json))
@@ -150,7 +152,7 @@ def upload(
 ) -> None:
     """Upload a file that jobs can start from.
 
-    PNG, JPEG, WebP, MP4, MOV, WebM, WAV, MP3, FLAC or Ogg. The same content again is the same upload.
+    PNG, JPEG, WebP, AVIF, MP4, MOV, WebM, WAV, MP3, FLAC, Ogg or M4A. The same content again is the same upload.
     """
     finish(_upload(find_server(url, token, data_dir), file, as_json=as_json))
 
@@ -170,6 +172,7 @@ def batch(
     """Submit many jobs together, one for each row or item of a file.
 
     Each is accepted or rejected independently. The exit status is 1 if one was rejected; stderr says which, and why.
+    With --json, `not_sent` has the places and problems of those that could not be sent, such as without their file.
     """
     from api.cli.remote.batch_file import read_batch  # noqa: PLC0415 - only this command reads them
 
@@ -195,7 +198,7 @@ def value_of(text: str) -> Any:
     """A number, true or false, or else the text."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, bool | int | float) else text
 
@@ -213,7 +216,7 @@ async def _submit(
     server: Server, body: Json, *, watched: bool, out: Path | None, as_json: bool, like: str | None
 ) -> int:
     """Submit, and follow the job if requested. `like`: the job with the inputs that `body` changes."""
-    _require_utf8(body)
+    require_sendable(body)
     if out is not None:
         make_folder(out)
     async with server.client() as client:
@@ -269,9 +272,26 @@ async def _draws(client: Client, job: Json) -> str | None:
 
 
 async def _retry(server: Server, job_id: str, *, as_json: bool) -> int:
+    """Of a batch if there is no such job."""
     async with server.client() as client:
-        job = await client.retry(job_id)
+        try:
+            job = await client.retry(job_id)
+        except NotThere as missing:
+            try:
+                again = await client.retry_batch(job_id)
+            except NotThere:
+                raise missing from None
+            return _print_again(server, again, as_json=as_json)
     print_json(job) if as_json else say(_queued_line(server, job))
+    return DONE
+
+
+def _print_again(server: Server, again: Json, *, as_json: bool) -> int:
+    if as_json:
+        print_json(again)
+    else:
+        queued = sum(item["saved"] for item in again["items"])
+        say(f"{again['id']}  {queued} jobs queued. List them: {server.command('jobs', '--batch', again['id'])}")
     return DONE
 
 
@@ -297,40 +317,68 @@ async def _enhance(server: Server, prompt: str, job_type: str, *, as_json: bool)
 async def _upload(server: Server, file: Path, *, as_json: bool) -> int:
     async with server.client() as client:
         media = await client.upload(file)
+        taking = None if as_json else _options_taking(media, await client.job_types())
     if as_json:
         print_json(media)
         return DONE
     size = f"{media['width']} x {media['height']}, " if media.get("width") else ""
     say(f"{media['id']}  {media['media_type']}, {size}{media['bytes']:,} bytes")
-    source = f"media:{media['id']}"
-    example = "a blue heart on a white background"
-    match media["kind"]:
-        case "image":
-            say(f"Use it: {server.command('submit', example, '--reference', f'composition={source}')}")
-        case "video":
-            say(f"Use it: {server.command('submit', example, '--type', 'video_fast', '--video', source)}")
-        case kind:
-            say(f'Use it in the body of a job: "media": {{"{kind}": "{source}"}}')
+    if taking is not None:
+        say(f"Use it: {server.command('submit', 'a blue heart on a white background', *taking)}")
     return DONE
 
 
+def _options_taking(media: Json, job_types: Sequence[Json]) -> list[str] | None:
+    """Options of `submit` for a job that starts from an upload; None if no job type of the catalog does."""
+    for entry in job_types:
+        if (option := _option_of(entry, media["kind"])) is not None:
+            typed = [] if entry["name"] == JOB_TYPE else ["--type", entry["name"]]
+            return [*typed, option[0], f"{option[1]}media:{media['id']}"]
+    return None
+
+
+def _option_of(job_type: Json, kind: str) -> tuple[str, str] | None:
+    """The option of a job type for such a file, and the beginning of its value."""
+    tasks = job_type["tasks"]
+    match kind:
+        case "image" if "i2i" in tasks and job_type["references"]:
+            return "--reference", f"{job_type['references'][0]}="
+        case "image" if "i2v" in tasks:
+            return "--image", ""
+        case "video" if "extend" in tasks:
+            return "--video", ""
+        case _:
+            return None
+
+
 async def _batch(server: Server, body: Json, places_in_file: list[str], folder: Path, *, as_json: bool) -> int:
-    _require_utf8(body)
+    from api.cli.remote.batch_sending import made_ready  # noqa: PLC0415 - see `batch`
+
+    require_sendable({name: value for name, value in body.items() if name != "items"})
     async with server.client() as client:
-        items = [await with_uploads(client, item, folder) for item in body["items"]]
-        base = (await with_uploads(client, {"media": {"base": body["base"]}}, folder)) if body.get("base") else None
-        made = await client.batch(body | {"items": items} | ({} if base is None else {"base": base["media"]["base"]}))
-    rejected = [item for item in made["items"] if not item["saved"]]
+        ready = await made_ready(client, body["items"], folder)
+        sent = list(ready.items)
+        made: Json = {"items": []}
+        if sent:
+            base = await with_uploads(client, {"media": {"base": body["base"]}}, folder) if body.get("base") else None
+            based = {} if base is None else {"base": base["media"]["base"]}
+            made = await client.batch(body | {"items": list(ready.items.values())} | based)
+    rejected = {sent[item["index"]]: _item_problem(item["error"]) for item in made["items"] if not item["saved"]}
+    problems = rejected | ready.problems
     if as_json:
-        print_json(made)
-    else:
-        counted = f"{len(made['items']) - len(rejected)} of {len(made['items'])} jobs queued"
+        not_sent = [{"place": places_in_file[index], "problem": text} for index, text in ready.problems.items()]
+        print_json(made | {"not_sent": not_sent})
+        return FAILED if problems else DONE
+    if sent:
+        counted = f"{len(places_in_file) - len(problems)} of {len(places_in_file)} jobs queued"
         say(f"{made['id']}  {counted}. List them: {server.command('jobs', '--batch', made['id'])}")
-        for item in rejected:
-            problem = item["error"]
-            named = "; ".join(f"{one['path']}: {one['detail']}" for one in problem.get("errors") or [])
-            complain(f"{places_in_file[item['index']]} was rejected: {printable(named or problem['detail'])}")
-    return FAILED if rejected else DONE
+    for index, text in sorted(problems.items()):
+        complain(f"{places_in_file[index]} was rejected: {printable(text)}")
+    return FAILED if problems else DONE
+
+
+def _item_problem(problem: Json) -> str:
+    return "; ".join(f"{one['path']}: {one['detail']}" for one in problem.get("errors") or []) or problem["detail"]
 
 
 async def _watch(server: Server, client: Client, job: Json, *, kept: bool, quiet: bool) -> tuple[Json, Place]:
@@ -361,10 +409,3 @@ def _print_end(job: Json, place: Place) -> None:
     for asset in job["assets"]:
         if asset["status"] == "completed":
             say(printable(place(asset)))
-
-
-def _require_utf8(body: Json) -> None:
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise typer.BadParameter("the text is not UTF-8") from None

@@ -1,10 +1,11 @@
 """`darkroom users`: the users of this Darkroom in addition to the administrator."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from api.cli.terminal import command
 
 app = typer.Typer()
 
@@ -61,6 +62,6 @@ def revoke(
     """
     from api.cli.local import operate, user_keys  # noqa: PLC0415
 
-    again = ["darkroom", "users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else [])]
+    again = command("users", "revoke", name, "--cancel-jobs", *(["--data-dir", str(data_dir)] if data_dir else []))
     dsn = operate.find_dsn_to_write(data_dir, also_without_nats=True)  # a leaked key cannot wait
-    raise typer.Exit(user_keys.revoke(dsn, name, cancel_jobs=cancel_jobs, to_cancel=shlex.join(again)))
+    raise typer.Exit(user_keys.revoke(dsn, name, cancel_jobs=cancel_jobs, to_cancel=again))

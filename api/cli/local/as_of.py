@@ -17,6 +17,7 @@ from api.jobs.documents import job_document, listed_asset_document
 from domain.json_type import Json
 from projections.reads import as_of as as_of_reads
 from projections.reads.jobs import JobFilter
+from services.users import ADMIN
 from services.views.rebuild import rebuild_as_of
 
 VIEWS: Final = {view.name: view for view in projections.ALL}
@@ -24,7 +25,7 @@ VIEWS: Final = {view.name: view for view in projections.ALL}
 
 def jobs_as_of(
     data_dir: Path | None,
-    owner: str,
+    owner: str | None,
     position: int,
     *,
     status: str | None,
@@ -32,22 +33,24 @@ def jobs_as_of(
     batch_id: str | None,
     limit: int,
 ) -> list[Json]:
-    """The owner's jobs as they were at `position`. Raises `PositionUnknown`, `RebuildRunning` and `NoDatabase`."""
+    """The jobs of the owner, by default of the administrator, as they were at `position`.
+
+    Raises `PositionUnknown`, `RebuildRunning` and `NoDatabase`."""
     wanted = JobFilter(status, job_type, None if batch_id is None else UUID(batch_id))
     with opened(find_dsn(data_dir)) as (database, ledger):
         rebuild_as_of(database, ledger, VIEWS["jobs"], position)
         with database.connection() as connection:
-            rows = as_of_reads.list_jobs(connection, owner, wanted, limit=limit)
+            rows = as_of_reads.list_jobs(connection, owner or ADMIN, wanted, limit=limit)
             assets = as_of_reads.assets_of_jobs(connection, [row.job_id for row in rows])
     return [_plain(job_document(row, assets[row.job_id])) for row in rows]
 
 
-def library_as_of(data_dir: Path | None, owner: str, position: int, *, limit: int) -> list[Json]:
+def library_as_of(data_dir: Path | None, owner: str | None, position: int, *, limit: int) -> list[Json]:
     """The owner's library as it was at `position`. Raises what `jobs_as_of` raises."""
     with opened(find_dsn(data_dir)) as (database, ledger):
         rebuild_as_of(database, ledger, VIEWS["library"], position)
         with database.connection() as connection:
-            rows = as_of_reads.list_library(connection, owner, limit=limit)
+            rows = as_of_reads.list_library(connection, owner or ADMIN, limit=limit)
     return [_plain(listed_asset_document(row)) for row in rows]
 
 

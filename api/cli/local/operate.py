@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 import projections
-from api.cli.terminal import complain
+from api.cli.terminal import command, complain, pasteable
 from services import migrate as migrations
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.embedded.nats import operator_url
@@ -136,13 +136,12 @@ def verify(dsn: str, blobs_url: str | None = None) -> int:
             typer.echo(f"ledger: does not fit at position {chain.misfit.position}: {chain.misfit.reason}")
         if stopped := ledger.stopped():
             fits = False
-            typer.echo(f"ledger: {stopped}")
+            typer.echo(pasteable(f"ledger: {stopped}"))
         for view in projections.ALL:
             folded = rebuilding.matches_ledger(database, ledger, view)
             fits &= folded.same is not False
-            verdict = (
-                "fits" if folded.same is not False else f"does not fit, repair it with: darkroom rebuild {view.name}"
-            )
+            repair = command("rebuild", view.name)
+            verdict = "fits" if folded.same is not False else f"does not fit, repair it with: {repair}"
             typer.echo(f"{view.name}: {verdict}; {folded.rows:,} rows, position {folded.position:,}")
         if blobs_url is not None:
             fits &= _verify_files(database, Blobs(blobs_url))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 import psycopg
 import typer
@@ -14,12 +15,14 @@ from psycopg.rows import TupleRow
 from api.cli.local import operate
 from api.cli.local.operate import NoDatabase
 from api.cli.tables import local_time, users_lines
-from api.cli.terminal import width_of_stdout
+from api.cli.terminal import command, pasteable, width_of_stdout
 from api.http.identity import KNOWN_S
 from services import users
 from services.database import CONNECTING, translated
 from services.queue import unfinished
 from services.queue.unfinished import CanceledJobs, Unfinished
+
+ASKED: Final = "whose workers are asked to stop"
 
 
 def add(dsn: str, owner: str) -> int:
@@ -31,10 +34,8 @@ def add(dsn: str, owner: str) -> int:
         raise typer.BadParameter(str(error)) from error
     typer.echo(made.key)
     whose = f"{owner} has a new key, and everything as before" if made.again else f"{owner} is a user now"
-    typer.echo(
-        f"{whose}. This key is shown once: keep it as DARKROOM_TOKEN; `darkroom sign-in` makes a link for a browser.",
-        err=True,
-    )
+    advice = "This key is shown once: keep it as DARKROOM_TOKEN; `darkroom sign-in` makes a link for a browser."
+    typer.echo(pasteable(f"{whose}. {advice}"), err=True)
     return 0
 
 
@@ -55,7 +56,7 @@ def list_users(dsn: str, *, as_json: bool) -> int:
     elif rows:
         typer.echo("\n".join(users_lines(rows, width_of_stdout())))
     else:
-        typer.echo("There are no users but the administrator. Add one: darkroom users add NAME")
+        typer.echo(f"There are no users but the administrator. Add one: {command('users', 'add', 'NAME')}")
     return 0
 
 
@@ -86,21 +87,17 @@ def revoke(dsn: str, owner: str, *, cancel_jobs: bool, to_cancel: str) -> int:
 
 
 def _kept(owner: str, jobs: Unfinished, to_cancel: str) -> str:
-    if not jobs.waiting and not jobs.running:
-        return f"No job of {owner} waits or runs."
-    return (
-        f"Jobs of {owner}: {jobs.waiting:,} waiting, {jobs.running:,} running. They are kept and go on; "
-        f"to cancel them, run:\n  {to_cancel}"
-    )
+    lines = [f"Jobs of {owner}: {jobs.stopping:,} running, {ASKED}."] if jobs.stopping else []
+    if jobs.waiting or jobs.running:
+        kept = f"{jobs.waiting:,} waiting, {jobs.running:,} running. They are kept and go on; to cancel them, run:"
+        lines += [f"Jobs of {owner}: {kept}", f"  {to_cancel}"]
+    return "\n".join(lines) or f"No job of {owner} waits or runs."
 
 
 def _canceled(owner: str, jobs: CanceledJobs) -> str:
     if not jobs.waiting and not jobs.running:
         return f"No job of {owner} had to be canceled."
-    return (
-        f"Jobs of {owner}: {jobs.waiting:,} waiting, now canceled; "
-        f"{jobs.running:,} running, whose workers are asked to stop."
-    )
+    return f"Jobs of {owner}: {jobs.waiting:,} waiting, now canceled; {jobs.running:,} running, {ASKED}."
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def _number(cell: str | None) -> Any:
 def _of_toml(file: Path, text: str) -> BatchFile:
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise typer.BadParameter(f"{file} is not TOML: {error}") from None
     items = content.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):

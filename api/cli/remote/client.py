@@ -1,6 +1,7 @@
 """The HTTP client of the command line: the API's calls, with errors as one sentence."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from api.cli.remote.failures import (
     NoFile,
     NotSignedIn,
     NotThere,
+    NotWritten,
     Rejected,
     ServerBusy,
     Unreachable,
 )
+from api.cli.remote.sendable import require_sendable
 from api.cli.remote.server_events import ServerEvent, parse_events
+from api.cli.remote.upload_source import opened
 from domain.json_type import Json
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -38,6 +42,9 @@ MIN_POSITION = "Darkroom-Min-Position"
 TRIES_MAX = 4
 RETRY_AFTER_S_MAX = 5.0
 """Maximum seconds between repeats after a 503 or a broken connection; every request is safe to repeat."""
+
+LASTING = frozenset({"ledger_stopped", "rebuild_unavailable"})
+"""Codes of a 503 that asking again does not change; the sentence says what does."""
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -103,6 +110,18 @@ class Client:
     async def batch(self, body: Json) -> Json:
         """Submit many jobs together; repeats like `submit`."""
         return await self._json("POST", "/v1/batches", body=body, headers={"Idempotency-Key": str(uuid4())})
+
+    async def find_batch(self, batch_id: str) -> Json:
+        """One batch with its items and their assets."""
+        return await self._json("GET", f"/v1/batches/{batch_id}")
+
+    async def cancel_batch(self, batch_id: str) -> Json:
+        """Cancel the jobs of a batch that have not ended; the result has the number of each outcome."""
+        return await self._json("POST", f"/v1/batches/{batch_id}/cancel")
+
+    async def retry_batch(self, batch_id: str) -> Json:
+        """Run the lost outputs of a batch again, as new jobs; repeats like `submit`."""
+        return await self._json("POST", f"/v1/batches/{batch_id}/retry", headers={"Idempotency-Key": str(uuid4())})
 
     async def asset(self, asset_id: str) -> Json:
         """One asset."""
@@ -192,7 +211,7 @@ class Client:
     async def upload(self, file: Path) -> Json:
         """Upload a file. Repeats are safe: the same content is the same media. Raises `NoFile`."""
         try:
-            with file.open("rb") as content:
+            with await opened(file) as content:
                 # The file's name and type are ignored there.
                 return await self._json("POST", "/v1/uploads", file=content)
         except OSError as error:
@@ -231,12 +250,15 @@ class Client:
                         digest.update(chunk)
                         out.write(chunk)
             if asset.get("sha256") not in {None, digest.hexdigest()}:
-                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run darkroom verify.")
+                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run `darkroom verify`.")
             partial.replace(file)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from error
+        except OSError as error:
+            raise NotWritten(f"cannot write {file}: {error.strerror or error}.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder may be gone
+                partial.unlink(missing_ok=True)
 
     def absolute(self, url: str) -> str:
         """A URL of the API's answers, made absolute."""
@@ -262,6 +284,8 @@ class Client:
         headers: dict[str, str] | None = None,
         file: IO[bytes] | None = None,
     ) -> Json:
+        require_sendable(query)
+        require_sendable(body)
         waits = {MIN_POSITION: str(self._position)} if method == "GET" and self._position else {}
         sent = self._headers | waits | (headers or {})
         files = None if file is None else {"file": ("file", file, "application/octet-stream")}
@@ -313,14 +337,15 @@ def failure(response: httpx.Response, url: str) -> ClientError:
     fields = [one for one in problem.get("errors") or [] if isinstance(one, dict)]
     if fields:
         named = "; ".join(f"{one.get('path', '?')}: {one.get('detail', 'not allowed')}" for one in fields)
-        sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{sentence} {named}"
+        sentence = named if all(str(one.get("detail")) in sentence for one in fields) else f"{_ended(sentence)} {named}"
     match response.status_code:
         case httpx.codes.UNAUTHORIZED:
             return NotSignedIn(f"{url} does not accept the token; give the right one with --token or DARKROOM_TOKEN.")
         case httpx.codes.NOT_FOUND:
             return NotThere(sentence)
         case httpx.codes.SERVICE_UNAVAILABLE:
-            return ServerBusy(f"{sentence} Try again in a moment.")
+            lasts = problem.get("code") in LASTING
+            return ServerBusy(sentence if lasts else f"{_ended(sentence)} Try again in a moment.")
         case _:
             return Rejected(sentence)
 
@@ -329,6 +354,11 @@ def unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
     """The error for a failed or broken connection."""
     why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached ({error})"
     return Unreachable(f"{url} {why}. Is `darkroom up` running there?")
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop: another sentence follows."""
+    return sentence if sentence.endswith((".", "!", "?", ":")) else f"{sentence}."
 
 
 def _retry_after_s(response: httpx.Response) -> float:

@@ -11,6 +11,7 @@ class ClientError(Exception):
     ├── Busy            503: it works again by itself
     ├── Rejected        the request is wrong; the sentence has the path of each bad field
     ├── NoFile          the file to upload cannot be read
+    ├── NotWritten      the file of a download cannot be written
     ├── DamagedFile     a download does not have the ledger's hash
     ├── NothingLike     the reused job lacks something that a submission needs (`like.py`)
     └── NoServer        the server's URL or its token is not known
@@ -53,6 +54,12 @@ class NoFile(ClientError):
     """The file to upload cannot be read."""
 
     code = "no_file"
+
+
+class NotWritten(ClientError):
+    """The file of a download cannot be written."""
+
+    code = "not_written"
 
 
 class DamagedFile(ClientError):

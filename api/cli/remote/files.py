@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Place = Callable[[Json], str]
 """Says where the file of an asset is."""
 
+NO_FILE = {"reserved": "not made yet", "failed": "failed", "canceled": "canceled", "purged": "deleted for good"}
+"""Why an asset has no file, by its status."""
+
 STRENGTH = 0.7
 """Default strength of a reference."""
 
@@ -69,16 +72,29 @@ def _with_strength(text: str) -> tuple[str, float]:
 
 
 async def with_uploads(client: Client, body: Json, folder: Path | None = None) -> Json:
-    """The submission with its local files uploaded. `folder`: the base of their names; by default the current one."""
-    references = [
-        reference | {"source": await _uploaded(client, reference["source"], folder)}
-        for reference in body.get("references", [])
-    ]
-    media = {name: await _uploaded(client, source, folder) for name, source in body.get("media", {}).items()}
-    return body | ({"references": references} if references else {}) | ({"media": media} if media else {})
+    """The submission with its local files uploaded. `folder`: the base of their names; by default the current one.
+
+    What has not the shape of a submission stays as it is: the server says what is wrong with it.
+    """
+    match body:
+        case {"references": list() as given}:
+            references = [
+                each | {"source": await _uploaded(client, each["source"], folder)}
+                if isinstance(each, dict) and "source" in each
+                else each
+                for each in given
+            ]
+            body = body | {"references": references}
+    match body:
+        case {"media": dict() as named}:
+            media = {name: await _uploaded(client, source, folder) for name, source in named.items()}
+            body = body | {"media": media}
+    return body
 
 
-async def _uploaded(client: Client, source: str, folder: Path | None) -> str:
+async def _uploaded(client: Client, source: object, folder: Path | None) -> object:
+    if not isinstance(source, str):
+        return source
     if source.startswith(("media:", "asset:")):
         return source_named(source)
     media = await client.upload(Path(source) if folder is None else folder / source)
@@ -108,6 +124,18 @@ def outcome(asset: Json, place: Place) -> str:
             return f"failed: {error_text(asset.get('error'))}"
         case status:
             return str(status)
+
+
+def without_file(assets: Sequence[Json]) -> list[str]:
+    """A sentence for each job and status of those without a file, with their indexes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for asset in assets:
+        if asset["status"] != "completed":
+            found.setdefault((asset["job_id"], asset["status"]), []).append(str(asset["index"]))
+    return [
+        f"Job {job_id} has no file of output {', '.join(indexes)}: {NO_FILE[status]}."
+        for (job_id, status), indexes in found.items()
+    ]
 
 
 def make_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from api.cli.commands.reading import lines_of
 from api.cli.remote.failures import ClientError, NotThere
 from api.cli.remote.server import Server
 from api.cli.tables import local_time
-from api.cli.terminal import printable
+from api.cli.terminal import complain, printable
 from domain.json_type import Json
 from services.files.decoders.bounded import DecodingUnavailable, probe, read_origin
 from services.files.media import UnreadableMedia
@@ -105,7 +105,7 @@ async def show_file(file: Path, find_server: Callable[[], Server], *, as_json: b
     else:
         typer.echo("\n".join(file_lines(given, finding, pixels)))
     if finding.problem:
-        typer.echo(f"darkroom: {finding.problem} The above is what the file itself says.", err=True)
+        complain(f"{finding.problem} The above is what the file itself says.")
     return 0 if pixels == "unchanged" else 1
 
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from services.files.media.kinds import FRAME_PIXELS_MAX, PIXELS_MAX, UnreadableMedia
 
-ALLOWED: Final = "PNG, JPEG, WebP, AVIF, MP4, MOV, WebM, WAV, MP3, FLAC, Ogg"
+ALLOWED: Final = "PNG, JPEG, WebP, AVIF, MP4, MOV, WebM, WAV, MP3, FLAC, Ogg, M4A"
 
 HEAD_BYTES: Final = 64 * 1024
 """Bytes that are searched for signatures and sizes; the size of a JPEG may follow its colour profile and preview."""

@@ -47,7 +47,7 @@ def free_port() -> int:
         (["submit", "a cat", "--set", "steps=1", "--set", "steps=2"], "is there twice"),
         (["submit", "a cat \udcff", "--url", "http://127.0.0.1:1", "--token", "t"], "not UTF-8"),
         (["upload"], "Missing argument"),
-        (["show", "42"], "'42' is neither the id of a job or an asset nor a file here"),
+        (["show", "42"], "'42' is neither the id of a job, a batch or an asset nor a file here"),
         (["show", "x" * 300], "nor a file here"),
         (["history", "not-an-id"], "'not-an-id' is not the id of a job"),
         (["jobs", "--limit", "0"], "--limit"),

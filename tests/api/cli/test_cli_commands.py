@@ -5,46 +5,12 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
-
-from domain.json_type import Json
-from tests.api.cli.test_cli import ROOT, darkroom
+from tests.api.cli.running import Run, answer, lines
+from tests.api.cli.test_cli import ROOT
 from tests.api.serving import TOKEN, AServer, Site
-
-Run = Callable[..., Awaitable["subprocess.CompletedProcess[str]"]]
-
-
-@pytest.fixture
-def run(server: AServer, tmp_path: Path) -> Run:
-    """A command that knows the server, expected to end with `status`."""
-
-    async def command(
-        name: str, *arguments: str, status: int = 0, environment: dict[str, str] | None = None
-    ) -> "subprocess.CompletedProcess[str]":
-        where = ("--url", server.url, "--token", TOKEN)
-        done = await asyncio.to_thread(
-            darkroom, name, *arguments, *where, data_dir=tmp_path / "none", environment=environment
-        )
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return command
-
-
-async def lines(run: Run, *arguments: str) -> list[str]:
-    """What a command prints on stdout."""
-    return (await run(*arguments)).stdout.splitlines()
-
-
-async def answer(run: Run, *arguments: str) -> Json:
-    """The JSON that a command prints."""
-    document: Json = json.loads((await run(*arguments, "--json")).stdout)
-    return document
 
 
 async def test_an_asset_is_curated_by_its_job_and_index(run: Run, site: Site) -> None:

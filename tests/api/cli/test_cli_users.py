@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 from uuid import UUID
@@ -13,6 +14,7 @@ import pytest
 from api.cli import status_of
 from api.cli.local import operate, user_keys
 from domain.aggregates.job import status_of as status_of_job
+from domain.commands import CancelJob
 from services import users
 from services.database import Database
 from services.ledger import Ledger, PostgresRecorder
@@ -272,3 +274,29 @@ def test_a_job_that_cannot_be_read_is_named_and_the_others_are_canceled(dsn: str
     assert "Jobs of ada: 1 waiting, now canceled; 1 running" in said.out
     assert said.err.startswith(f"Job {unreadable} could not be canceled: ")
     assert statuses(dsn, [other]) == ["canceled"]
+
+
+@pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("seen", SEEN_BY_VIEWS)
+def test_a_job_that_was_asked_to_stop_is_not_said_to_go_on(dsn: str, seen: str, capsys: Capture) -> None:
+    jobs = two_users(dsn, seen)
+    with_ledger(dsn, lambda story, _, __: story.tell(jobs.running, CancelJob(datetime.now(UTC))))
+    capsys.readouterr()
+    assert status_of(["users", "revoke", "ada"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:-1] == [
+        "Jobs of ada: 1 running, whose workers are asked to stop.",
+        "Jobs of ada: 2 waiting, 0 running. They are kept and go on; to cancel them, run:",
+    ]
+
+
+@pytest.mark.usefixtures("named")
+def test_the_commands_that_are_printed_are_called_as_this_one_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    program = tmp_path / "darkroom"
+    program.touch(0o755)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    assert status_of(["users", "list"]) == 0
+    assert capsys.readouterr().out.endswith(f"Add one: {program} users add NAME\n")
+    assert status_of(["users", "add", "ada"]) == 0
+    assert f"`{program} sign-in`" in capsys.readouterr().err
