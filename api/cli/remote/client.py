@@ -250,7 +250,7 @@ class Client:
                         digest.update(chunk)
                         out.write(chunk)
             if asset.get("sha256") not in {None, digest.hexdigest()}:
-                raise DamagedFile(f"{url} did not come with the hash that the ledger has; run `darkroom verify --files`.")
+                raise DamagedFile(f"{url} did not come with the ledger's hash; run `darkroom verify --files`.")
             partial.replace(file)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from error
