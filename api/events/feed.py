@@ -84,10 +84,14 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """The queue of one client. `since`: the queue holds every event of the owner after this position."""
+    """The queue of one client. `since`: the queue holds every event of the owner after this position.
+
+    `starts_after`: the position after which the client's stream starts, which the ledger had then.
+    """
 
     owner: str
     since: int
+    starts_after: int = 0
     lost: bool = False
     ended: bool = False
     _queue: deque[Frame] = field(default_factory=deque)
@@ -263,6 +267,7 @@ class Feed:
                 self._position, self._last = head, None
                 self._started.set()
             return 0
+        seen = max((one.starts_after for one in self._subscriptions if not one.ended), default=0)  # before reading
         known = min(1, self._position)  # read the last event again, to check that it is still there
         read = await asyncio.to_thread(self._ledger.read, self._position - known, PAGE_EVENTS + known)
         last = _identity_of(read[0]) if known and read else None
@@ -277,6 +282,9 @@ class Feed:
         self._fan_out(events)
         if events:
             self._position, self._last = events[-1].position, _identity_of(events[-1])
+        if len(events) < PAGE_EVENTS and self._position < seen:
+            await self._begin_again()
+            return 0
         return len(events)
 
     async def _begin_again(self) -> None:

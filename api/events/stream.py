@@ -84,6 +84,7 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     subscription = await here.feed.subscribe(identity_of(request).owner)
     try:
         start, told = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing is missed in between
+        subscription.starts_after = start
     except BaseException:
         here.feed.unsubscribe(subscription)
         raise

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.app import Parts
+from api.events.feed import Feed, StreamsEnded
 from services.restore.epochs import Epoch, Epochs, event_id_of
 from tests.api.serving import TOKEN, AServer, Site
 
@@ -123,6 +124,24 @@ async def test_a_stream_that_has_heard_nothing_yet_ends_as_well(site: Site, serv
         await asyncio.to_thread(put_back)
         with pytest.raises(StopAsyncIteration):
             await take(events, 1)
+
+
+async def test_a_ledger_shorter_than_where_a_stream_starts_ends_it(site: Site) -> None:
+    """The feed had not read as far as the stream began when the ledger was put back."""
+    await site.submit(quantity=1)
+    feed = Feed(site.ledger)
+    await feed._step()
+    subscription = await feed.subscribe("admin")
+    subscription.starts_after = 4  # as it was before
+    await feed._step()
+    with pytest.raises(StreamsEnded):
+        await subscription.take(0.01, 1_000)
+    feed.unsubscribe(subscription)
+    other = await feed.subscribe("admin")
+    other.starts_after = 2
+    await feed._step()
+    assert await other.take(0.01, 1_000) == []
+    feed.unsubscribe(other)
 
 
 async def test_who_knows_more_than_a_ledger_that_was_put_back_is_asked_to_come_again(
