@@ -14,7 +14,7 @@ from benchmarks.library_app import Asset, Job
 from benchmarks.library_projection import Statement, Writer
 from domain.policies.fairness import UNEXPECTED_S
 from domain.recipes.recipe import asset_id
-from projections.score_rows import prompt_key
+from projections.scores.rows import prompt_key
 
 
 def _queued_job(event: Any, position: int) -> Iterable[Statement]:

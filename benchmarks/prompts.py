@@ -11,7 +11,7 @@ from benchmarks.library_app import Jobs
 from benchmarks.library_projection import Statement, Writer
 from domain.events import PromptDeleted, PromptEdited, PromptSaved
 from domain.recipes.recipe import Task
-from projections.score_rows import prompt_key
+from projections.scores.rows import prompt_key
 from services.ledger.flusher import Commit
 
 SAVED: Final = 100

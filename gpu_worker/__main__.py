@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         settings = WorkerSettings.from_environment()
         if arguments == ["--check"]:
             found = list(faults(settings))
-            sys.stdout.writelines(f"{what}\t{mend}\n" for what, mend in found)
+            sys.stdout.writelines(f"{what}\t{remedy}\n" for what, remedy in found)
             return 1 if found else 0
         if arguments:
             sys.stdout.writelines(line + "\n" for line in settings.listing())

@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from projections import batches, fleet, history, jobs, library, performance, prompts, queue, scores, workspace
+from projections import batches, fleet, history, jobs, library, performance, prompts, queue, workspace
 from projections.projection import Projection
+from projections.scores import view as scores
 
 ALL: Final[tuple[Projection, ...]] = (
     history.HISTORY,

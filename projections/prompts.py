@@ -8,7 +8,7 @@ from domain import events as facts
 from domain.envelope import Recorded
 from domain.wording.text import normalized_tags
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
-from projections.score_rows import prompt_key
+from projections.scores.rows import prompt_key
 from projections.sql import load
 
 

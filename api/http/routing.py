@@ -77,10 +77,12 @@ def _is_plain(route: APIRoute) -> bool:
     """Whether a route's function takes only the request and parts of the path as text, and returns a response."""
     taken = route.dependant
     reads = (taken.query_params, taken.header_params, taken.cookie_params, taken.body_params, taken.dependencies)
+    given = (taken.response_param_name, taken.background_tasks_param_name, taken.http_connection_param_name)
     texts = all(each.field_info.annotation is str and not each.field_info.metadata for each in taken.path_params)
     return (
         texts
         and not any(reads)
+        and not any(given)
         and taken.request_param_name == "request"
         and iscoroutinefunction(route.endpoint)
         and route.response_model is None

@@ -18,7 +18,7 @@ from domain.json_type import Json
 from domain.policies.scoring import SCORE_DECIMALS, SCORES
 from projections.reads import scores as score_reads
 from projections.reads.scores import ScorePlace, ScoreRow
-from projections.score_rows import By
+from projections.scores.rows import By
 
 router = APIRouter(tags=["scores"])
 

@@ -9,7 +9,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
 from projections.reads.search import searching, web_search
-from projections.score_rows import By, prompt_key
+from projections.scores.rows import By, prompt_key
 from projections.sql import load
 
 SQL: Final = load("scores.sql", "projections.reads")

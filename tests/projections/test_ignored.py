@@ -21,7 +21,7 @@ MODULES = {
     "performance": ("performance",),
     "prompts": ("prompts",),
     "queue": ("queue",),
-    "scores": ("scores", "preferences", "score_rows"),
+    "scores": ("scores/view", "scores/preferences", "scores/rows"),
     "workspace": ("workspace", "asset_rows"),
 }
 """The modules of each view; `history` keeps every event as it is."""

@@ -14,7 +14,7 @@ from domain.commands import CancelJob, RateAsset, TrashAsset
 from domain.policies import scoring
 from domain.recipes.recipe import asset_id
 from projections.jobs import JOBS
-from projections.scores import SCORES, Scores
+from projections.scores.view import SCORES, Scores
 from services.database import Database
 from services.ledger import Ledger
 from services.views.owned_views import OwnedViews, logging_in_as_role

@@ -32,7 +32,7 @@ CROPS, CROP_FRAMES, CROP_PIXELS = 4, 9, 64
 """What most steps of the decoder learn from: as much work as one whole clip, but four scenes."""
 CROP = (CROP_FRAMES, CROP_PIXELS, CROP_PIXELS)
 WHOLE_CLIP_EVERY = 3
-"""Each so-manieth step sees a whole clip: all its frames, and its edges."""
+"""Steps from one that sees a whole clip, with all its frames and its edges, to the next."""
 SHAPE_WEIGHT = 5.0
 """Of an error on the shape's pixels; the background has ten times as many."""
 KL_WEIGHT = 5e-5

@@ -33,7 +33,7 @@ EMBELLISHED_SHARE = 0.15
 UNSAID_SHARE = 0.12
 """Of clips whose caption the model does not see: guidance compares with these."""
 GIVEN_FIRST_FRAME_EVERY = 4
-"""Each so-manieth step learns to go on from a first frame."""
+"""Steps from one that learns to continue a first frame to the next."""
 EMA_DECAY = 0.998
 TOKENS_TRAINED = 20
 """Longest caption, its end, and some padding; the padding weighs as much as that of the pipelines' 512 tokens."""

@@ -68,7 +68,7 @@ class Fal:
             case "COMPLETED":
                 return self._ended(self._api.ask(path, pause, final=_is_of_the_model), fields.get("metrics"))
             case status:
-                raise ProviderUnavailable(f"fal reported an unknown state: {str(status)[:50]!r}.")
+                raise ProviderUnavailable(f"fal reported a state that nobody expects: {str(status)[:50]!r}.")
 
     def cancel(self, prediction_id: str, pause: Pause) -> None:
         """See `Provider.cancel`."""

@@ -79,7 +79,7 @@ class Replicate:
                     PredictionFailed(f"Replicate stopped prediction {prediction_id} before its end.")
                 )
             case status:
-                raise ProviderUnavailable(f"Replicate reported an unknown state: {str(status)[:50]!r}.")
+                raise ProviderUnavailable(f"Replicate reported a state that nobody expects: {str(status)[:50]!r}.")
 
     def cancel(self, prediction_id: str, pause: Pause) -> None:
         """See `Provider.cancel`."""

@@ -387,7 +387,7 @@ def test_an_answer_that_nobody_expects_orders_nothing_again(
 ) -> None:
     hosting.known("old", Plan())
     hosting.faults.append(Fault("GET", "old", status, {"Location": "https://else.where/"}))
-    with pytest.raises(ProviderUnavailable, match="unknown state|nobody expects"):
+    with pytest.raises(ProviderUnavailable, match="nobody expects"):
         rendered(engine, asked(provider_ids={0: "old"}))
     assert hosting.orders() == []
 

@@ -16,9 +16,9 @@ from domain import events as facts
 from domain.codec import NAMES
 from domain.envelope import Recorded
 from domain.policies import scoring
-from projections.preferences import count_preferences
 from projections.projection import Projection
-from projections.score_rows import SQL, Change, ScoredJob, Subject, apply, facts_of, prompt_key, store
+from projections.scores.preferences import count_preferences
+from projections.scores.rows import SQL, Change, ScoredJob, Subject, apply, facts_of, prompt_key, store
 
 
 class Scores:

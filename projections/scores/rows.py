@@ -16,7 +16,7 @@ from domain.policies import scoring
 from projections.projection import Row
 from projections.sql import load
 
-SQL = load("scores.sql")
+SQL = load("scores.sql", "projections.scores")
 
 By = Literal["prompt", "model", "job_type"]
 Subject = tuple[str, str, str]

@@ -12,7 +12,7 @@ from domain.envelope import Recorded
 from domain.policies import scoring
 from domain.recipes.recipe import asset_id
 from projections.projection import Row
-from projections.score_rows import SQL, Change, ScoredJob, Subject, columns, store
+from projections.scores.rows import SQL, Change, ScoredJob, Subject, columns, store
 
 Edge = tuple[str, str, str, str]
 """Owner, kind of key, the preferred key, the other key."""
