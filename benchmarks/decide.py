@@ -16,7 +16,7 @@ from benchmarks.recorders import NOW, our_recorder
 from benchmarks.stage import Stage
 from domain.commands import RateAsset, ReportAssetCompleted, StartAttempt, SubmitJob
 from domain.recipes.recipe import Kind, asset_id
-from services.ledger import Context, Ledger
+from services.ledger import ASSET, JOB, Context, Ledger
 
 PEER = "eventsourcing Application"
 THREADS: Final = 8
@@ -39,7 +39,9 @@ class Both:
         """A job with three assets."""
         job_id = uuid4()
         wanted = recipe(next(self.seeds))
-        self.ledger.execute(job_id, SubmitJob(job_id, OWNER, wanted, "sdxl", Kind.IMAGE, BUCKET, "png", NOW), PERSON)
+        self.ledger.execute(
+            JOB, job_id, SubmitJob(job_id, OWNER, wanted, "sdxl", Kind.IMAGE, BUCKET, "png", NOW), PERSON
+        )
         return job_id
 
     def submit_peers(self, _: int = 0) -> tuple[UUID, list[UUID]]:
@@ -52,9 +54,9 @@ def report_ours(both: Both) -> float:
     """Four reports a job, each with the job and its assets loaded: it starts, and three images are there."""
 
     def life(job_id: UUID) -> int:
-        both.ledger.execute(job_id, StartAttempt(1, STARTED.worker, NOW), SYSTEM)
+        both.ledger.execute(JOB, job_id, StartAttempt(1, STARTED.worker, NOW), SYSTEM)
         for index in range(3):
-            both.ledger.execute(job_id, ReportAssetCompleted(index, COMPLETED, NOW), SYSTEM)
+            both.ledger.execute(JOB, job_id, ReportAssetCompleted(index, COMPLETED, NOW), SYSTEM)
         return 4
 
     return spread(life, [both.submit_ours() for _ in range(both.jobs)])
@@ -81,13 +83,13 @@ def rate_ours(both: Both) -> float:
     """A rating of each asset: one stream loaded, one event."""
     assets = []
     for job_id in [both.submit_ours() for _ in range(both.jobs)]:
-        both.ledger.execute(job_id, StartAttempt(1, STARTED.worker, NOW), SYSTEM)
+        both.ledger.execute(JOB, job_id, StartAttempt(1, STARTED.worker, NOW), SYSTEM)
         for index in range(3):
-            both.ledger.execute(job_id, ReportAssetCompleted(index, COMPLETED, NOW), SYSTEM)
+            both.ledger.execute(JOB, job_id, ReportAssetCompleted(index, COMPLETED, NOW), SYSTEM)
             assets.append(asset_id(job_id, index))
 
     def click(asset: UUID) -> int:
-        both.ledger.execute_asset(asset, RateAsset(4, NOW), PERSON)
+        both.ledger.execute(ASSET, asset, RateAsset(4, NOW), PERSON)
         return 1
 
     return spread(click, assets)

@@ -31,7 +31,7 @@ from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop, request_of
 from services.database import Database
 from services.files.blobs import Blobs
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.messaging.broker import ensure_work_stream
 from services.messaging.wire import HEARTBEAT_S, WorkOrder, work_subject
 from services.queue.dispatcher import order_for
@@ -121,8 +121,8 @@ def submitted(ledger: Ledger, seed: int) -> WorkOrder:
     """A job of three images, 256 by 256, 15 steps, and the order for its first attempt."""
     job_id = uuid4()
     command = SubmitJob(job_id, OWNER, recipe(seed), POOL, Kind.IMAGE, BUCKET, "png", NOW)
-    executed = ledger.execute(job_id, command, Context(OWNER, OWNER))
-    order = order_for(job_id, executed.generation, 1, datetime.now(UTC))
+    executed = ledger.execute(JOB, job_id, command, Context(OWNER, OWNER))
+    order = order_for(job_id, executed.state, 1, datetime.now(UTC))
     if order is None:
         raise RuntimeError("A new job has no first attempt.")
     return order

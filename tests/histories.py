@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from domain.aggregates.batch import item_job_id, title_of
+from domain.aggregates.fleet import pool_stream, worker_stream
 from domain.aggregates.generation import recipe_of_retry
 from domain.aggregates.media import media_id
 from domain.commands import (
@@ -33,6 +34,13 @@ from domain.recipes.recipe import Kind, Task, asset_id
 from projections import ALL
 from services.database import Database
 from services.ledger import (
+    ASSET,
+    BATCH,
+    JOB,
+    MEDIA,
+    POOL,
+    PROMPT,
+    WORKER,
     AssetExecuted,
     BatchExecuted,
     Context,
@@ -43,7 +51,8 @@ from services.ledger import (
 )
 from services.ledger.flusher import Commit, NewEvent
 from services.views.projector import Projector, View
-from tests.spec import OWNER, SUBMIT, WORKER, recipe, report_completed, start
+from tests import spec
+from tests.spec import OWNER, SUBMIT, recipe, report_completed, start
 
 Row = dict[str, Any]
 
@@ -62,7 +71,7 @@ class Story:
     def submit(self, quantity: int = 3, **about: Any) -> UUID:
         """A new job; its id."""
         asked = self._job(quantity, **about)
-        self.ledger.execute(asked.job_id, asked, Context(asked.owner, asked.owner))
+        self.ledger.execute(JOB, asked.job_id, asked, Context(asked.owner, asked.owner))
         self._then()
         return asked.job_id
 
@@ -96,7 +105,7 @@ class Story:
     def tell(self, job_id: UUID, *commands: JobCommand) -> JobExecuted:
         """These commands about the job, one after the other; what the last one did."""
         for command in commands:
-            executed = self.ledger.execute(job_id, replace(command, now=self._now()), Context(WORKER))
+            executed = self.ledger.execute(JOB, job_id, replace(command, now=self._now()), Context(spec.WORKER))
             self._then()
         return executed
 
@@ -104,15 +113,16 @@ class Story:
         """These commands about one of the job's assets."""
         for command in commands:
             moment = replace(command, now=self._now())
-            executed = self.ledger.execute_asset(asset_id(job_id, index), moment, Context(OWNER, OWNER))
+            executed = self.ledger.execute(ASSET, asset_id(job_id, index), moment, Context(OWNER, OWNER))
             self._then()
         return executed
 
     def hold(self, which: int, word: int, reason: str | None = None) -> None:
         """Hold back or release a pool (even) or a worker (odd): of three words one."""
-        command = (Pause, Drain, Resume)[word % 3](f"gpu-{which}", self._now(), reason)
-        execute = (self.ledger.execute_pool, self.ledger.execute_worker)[which % 2]
-        execute(command, Context("admin"))
+        name = f"gpu-{which}"
+        command = (Pause, Drain, Resume)[word % 3](name, self._now(), reason)
+        kind, stream = ((POOL, pool_stream(name)), (WORKER, worker_stream(name)))[which % 2]
+        self.ledger.execute(kind, stream, command, Context("admin"))
         self._then()
 
     def finished(self, quantity: int = 1, kind: Kind = Kind.IMAGE, **about: Any) -> UUID:
@@ -127,7 +137,7 @@ class Story:
         jobs = [self._job(quantity, batch_id=batch_id, owner=owner, model=model, **about) for model in models]
         items = tuple(NewItem(index, None, job.job_id) for index, job in enumerate(jobs))
         asked = OpenBatch(owner, "comparison", "Which one?", items, self._now(), prompt="a lighthouse in fog", seed=42)
-        self.ledger.execute_batch(batch_id, asked, Context(owner, owner), jobs)
+        self.ledger.execute(BATCH, batch_id, asked, Context(owner, owner), jobs)
         self._then()
         for job in jobs:
             self.tell(job.job_id, start(1), *(report_completed(index) for index in range(quantity)))
@@ -152,14 +162,14 @@ class Story:
             tags=("fog", "sea"),
             now=self._now(),
         )
-        self.ledger.execute_prompt(identifier, asked, Context(owner, owner))
+        self.ledger.execute(PROMPT, identifier, asked, Context(owner, owner))
         self._then()
         return identifier
 
     def change_prompt(self, identifier: UUID, *commands: PromptCommand) -> None:
         """These commands about the prompt."""
         for command in commands:
-            self.ledger.execute_prompt(identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
+            self.ledger.execute(PROMPT, identifier, replace(command, now=self._now()), Context(OWNER, OWNER))
             self._then()
 
     def append(self, stream_id: UUID, owner: str, *events: Event) -> None:
@@ -175,7 +185,7 @@ class Story:
         sha256 = f"{number:064x}"
         asked = UploadMedia(owner, "image", "image/png", 9, sha256, self._now(), 64, 48)
         identifier = media_id(owner, sha256)
-        self.ledger.execute_media(identifier, asked, Context(owner, owner))
+        self.ledger.execute(MEDIA, identifier, asked, Context(owner, owner))
         self._then()
         return identifier
 
@@ -203,14 +213,14 @@ class Story:
             job = replace(SUBMIT, job_id=job_id, owner=owner, recipe=recipe(quantity), request_sha256=None, now=now)
             jobs.append(replace(job, batch_id=identifier, title=title, deadline=deadline))
         command = OpenBatch(owner=owner, kind=kind, name=name, items=tuple(items), now=now, collection=collection)
-        self.ledger.execute_batch(identifier, command, Context(owner, owner), jobs)
+        self.ledger.execute(BATCH, identifier, command, Context(owner, owner), jobs)
         self._then()
         return identifier, [job.job_id for job in jobs]
 
     def tell_batch(self, identifier: UUID, command: BatchCommand, *jobs: SubmitJob) -> BatchExecuted:
         """A command about a batch, with the jobs that it starts."""
         moment = replace(command, now=self._now())
-        executed = self.ledger.execute_batch(identifier, moment, Context(OWNER, OWNER), jobs)
+        executed = self.ledger.execute(BATCH, identifier, moment, Context(OWNER, OWNER), jobs)
         self._then()
         return executed
 

@@ -27,7 +27,7 @@ from domain.commands import ReprioritizeJob
 from domain.json_type import Json
 from domain.statuses import JobStatus
 from projections.reads.jobs import EverybodysFilter
-from services.ledger import Context
+from services.ledger import JOB, Context
 
 router = APIRouter(tags=["admin"])
 
@@ -147,6 +147,6 @@ async def reprioritize_job(request: Request, job_id: str) -> Response:
     require_broker(here)
     command = ReprioritizeJob(body.priority, here.parts.clock())
     context = Context(identity.owner)
-    executed = await asyncio.to_thread(here.parts.ledger.execute, found, command, context)
-    document: Json = {"id": found, "owner": owner_of_job(executed.generation.job), "priority": body.priority}
+    executed = await asyncio.to_thread(here.parts.ledger.execute, JOB, found, command, context)
+    document: Json = {"id": found, "owner": owner_of_job(executed.state.job), "priority": body.priority}
     return answer(document, position=executed.position)

@@ -20,12 +20,12 @@ from api.http.openapi import answers, body_and_headers
 from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.state import ApiState, require_broker, state_of
-from domain.aggregates.fleet import OnHold
+from domain.aggregates.fleet import OnHold, pool_stream, worker_stream
 from domain.commands import Drain, FleetCommand, Pause, Resume
 from domain.errors import NotFound
 from domain.json_type import Json
 from projections.reads import jobs as reads
-from services.ledger import Context
+from services.ledger import POOL, WORKER, Context, Ledger, PoolExecuted, WorkerExecuted
 from services.messaging.wire import HAIL, hail_subject
 from services.queue.fleet import NAME_CHARACTERS_MAX, PoolRow, WorkerRow, read_pools, read_workers
 
@@ -117,9 +117,8 @@ async def _change(
     body = await read_optional(request, ReasonBody)
     require_broker(here)
     now = here.parts.clock()
-    ledger = here.parts.ledger
-    execute = ledger.execute_pool if kind == "pool" else ledger.execute_worker
-    executed = await asyncio.to_thread(execute, command_of(name, now, body.reason), Context(identity.owner))
+    command, by = command_of(name, now, body.reason), Context(identity.owner)
+    executed = await asyncio.to_thread(_executed, here.parts.ledger, kind, command, by)
     # Dispatcher and recorder read the view: the answer says that the hold applies, so it waits for the view.
     with contextlib.suppress(ViewBehind):
         await here.positions.reached(("fleet",), executed.position, SEEN_S_MAX)
@@ -129,9 +128,15 @@ async def _change(
     held = None
     if isinstance(executed.state, OnHold):
         held = {"hold": executed.state.hold, "reason": executed.state.reason, "by": identity.owner, "since": now}
-        if not executed.events:  # another request did the same before
+        if not executed.decision:  # another request did the same before
             held = await asyncio.to_thread(_held_now, here, kind, name) or held
     return answer({"kind": kind, "name": name, "held": held}, position=executed.position)
+
+
+def _executed(ledger: Ledger, kind: Kind, command: FleetCommand, by: Context) -> PoolExecuted | WorkerExecuted:
+    if kind == "pool":
+        return ledger.execute(POOL, pool_stream(command.name), command, by)
+    return ledger.execute(WORKER, worker_stream(command.name), command, by)
 
 
 def _require_name(here: ApiState, kind: Kind, name: str) -> None:

@@ -20,14 +20,14 @@ from api.http.responses import answer
 from api.jobs.reading import identifier
 from api.state import ApiState, require_broker, state_of
 from domain.aggregates.asset import Purged
-from domain.commands import AssetCommand, PurgeAsset
+from domain.commands import PurgeAsset
 from domain.errors import FieldProblem, InvalidInput, Refused
 from domain.json_type import Json
 from projections.reads import jobs as reads
 from services.crash_points import Point, reached
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.files.sweeper import delete_files
-from services.ledger import Context
+from services.ledger import ASSET, AssetExecuted, Context, Instruction
 
 router = APIRouter(tags=["assets"])
 
@@ -93,7 +93,7 @@ async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Resp
     await read_nothing(request)
     require_broker(here)
     command = PurgeAsset(here.parts.clock())
-    executed = await asyncio.to_thread(here.parts.ledger.execute_asset, asset_id, command, context)
+    executed = await asyncio.to_thread(here.parts.ledger.execute, ASSET, asset_id, command, context)
     reached(Point.PURGE_AFTER_EVENT)
     if isinstance(executed.state, Purged):
         await asyncio.to_thread(_delete, here.parts.blobs, {asset_id: executed.state})
@@ -121,12 +121,13 @@ def _emptied(here: ApiState, owner: str, actor: str) -> tuple[Json, int]:
     with here.parts.views.of(owner) as connection:
         rows = reads.list_library(connection, owner, wanted, before=None, limit=PURGED_AT_ONCE_MAX + 1)
     now = here.parts.clock()
-    asked: dict[UUID, AssetCommand] = {row.asset_id: PurgeAsset(now) for row in rows[:PURGED_AT_ONCE_MAX]}
-    outcomes = here.parts.ledger.execute_assets(asked, Context(actor, owner))
-    done = {asset_id: one for asset_id, one in outcomes.items() if not isinstance(one, Exception)}
-    for one in outcomes.values():
-        if isinstance(one, Exception) and not isinstance(one, Refused):  # an asset that was restored meanwhile stays
-            raise one
+    asked = [Instruction(ASSET, row.asset_id, PurgeAsset(now), Context(actor, owner)) for row in rows]
+    done: dict[UUID, AssetExecuted] = {}
+    for one, outcome in zip(asked, here.parts.ledger.execute_each(asked[:PURGED_AT_ONCE_MAX]), strict=False):
+        if not isinstance(outcome, Exception):
+            done[one.stream] = outcome
+        elif not isinstance(outcome, Refused):  # an asset that was restored meanwhile stays
+            raise outcome
     purged = {asset_id: one.state for asset_id, one in done.items() if isinstance(one.state, Purged)}
     _delete(here.parts.blobs, purged)
     document: Json = {

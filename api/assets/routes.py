@@ -37,7 +37,7 @@ from domain.errors import AssetGone, FieldProblem, InvalidInput, NotFound
 from domain.json_type import Json
 from projections.reads import jobs as reads
 from projections.reads.jobs import ListedAssetRow
-from services.ledger import AssetExecuted, Context
+from services.ledger import ASSET, AssetExecuted, Context
 
 router = APIRouter(tags=["assets"])
 
@@ -192,7 +192,7 @@ async def execute_asset(request: Request, asset_id: UUID, command: AssetCommand)
     require_broker(here)
     owner = identity_of(request).owner
     context = Context(actor=owner, owner=owner)
-    return await asyncio.to_thread(here.parts.ledger.execute_asset, asset_id, command, context)
+    return await asyncio.to_thread(here.parts.ledger.execute, ASSET, asset_id, command, context)
 
 
 async def _without_body(request: Request, asset_id: str, command: AssetCommand) -> Response:

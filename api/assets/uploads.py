@@ -39,7 +39,7 @@ from services.files.blobs import BlobMissing, Blobs
 from services.files.decoders.bounded import probe
 from services.files.media.formats import HEAD_BYTES, pixels_claimed
 from services.files.media.kinds import PIXELS_MAX
-from services.ledger import Context, MediaExecuted
+from services.ledger import MEDIA, Context, MediaExecuted
 
 router = APIRouter(tags=["uploads"])
 
@@ -101,7 +101,7 @@ async def upload(request: Request) -> Response:
             executed = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
     if not isinstance(executed.state, Uploaded):
         raise AssertionError("what was uploaded is known")
-    status = 201 if executed.events else 200
+    status = 201 if executed.decision else 200
     return answer(media_document(executed.state.uploaded), status, position=executed.position)
 
 
@@ -176,7 +176,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
         _store(parts.blobs, path, content, sha256)
         reached(Point.UPLOAD_AFTER_FILE)
         try:
-            return parts.ledger.execute_media(identifier, replace(upload, stored_at=path), Context(owner, owner))
+            return parts.ledger.execute(MEDIA, identifier, replace(upload, stored_at=path), Context(owner, owner))
         except MediaMoved as moved:
             parts.blobs.delete(path)  # of a deleted upload; no event will ever name it again
             path = moved.path
@@ -185,7 +185,7 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
 
 def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaExecuted:
     """First the event, then the file. A repeat removes a file that a crash in between has left."""
-    executed = parts.ledger.execute_media(identifier, DeleteMedia(now), Context(owner, owner))
+    executed = parts.ledger.execute(MEDIA, identifier, DeleteMedia(now), Context(owner, owner))
     if not isinstance(executed.state, DeletedMedia):
         raise AssertionError("what was deleted is known as such")
     reached(Point.UPLOAD_AFTER_DELETION)

@@ -27,7 +27,7 @@ from domain.json_type import Json
 from projections.reads import batches as batch_reads
 from projections.reads.batches import BatchRow
 from services.database import Unavailable
-from services.ledger import BatchExecuted, Context
+from services.ledger import BATCH, BatchExecuted, Context
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,11 @@ def open_batch(parts: Parts, asked: RequestContext, content: Json) -> Answered:
             request_sha256=request_sha256,
         )
         try:
-            executed = parts.ledger.execute_batch(identifier, command, _by(asked.owner), jobs)
+            executed = parts.ledger.execute(BATCH, identifier, command, _by(asked.owner), jobs)
         except NotFound as missing:  # an upload was deleted since it was checked
             log.info("a batch is looked at once more: %s", missing)
             continue
-        if not executed.events:
+        if not executed.decision:
             break
         return Answered(_accepted(identifier, asked, executed, items), executed.position, new=True)
     repeated = _repeated(parts, asked.owner, identifier, request_sha256)
@@ -103,11 +103,11 @@ def run_again(parts: Parts, asked: RequestContext, identifier: UUID, indexes: Se
             again = named(again, identifier, asked.key, request_sha256)
         command = RunItemsAgain(tuple(again.items), asked.now)
         try:
-            executed = parts.ledger.execute_batch(identifier, command, _by(asked.owner), again.jobs)
+            executed = parts.ledger.execute(BATCH, identifier, command, _by(asked.owner), again.jobs)
         except BatchMovedOn as moved:
             log.info("a batch is looked at once more: %s", moved)
             continue
-        if executed.events:
+        if executed.decision:
             return Answered(_run_again(identifier, batch, again), executed.position, new=True)
     raise Unavailable("The items of this batch are being run again by other requests; look at it and try again.")
 
@@ -143,11 +143,11 @@ def run_job_again(parts: Parts, asked: RequestContext, batch: UUID, job_id: UUID
             return Retried(job.job_id, position, new=False)
         command = RunItemsAgain((NewItem(index, item.template, job.job_id, instead_of=job_id),), asked.now)
         try:
-            executed = parts.ledger.execute_batch(batch, command, Context(actor, asked.owner), [job])
+            executed = parts.ledger.execute(BATCH, batch, command, Context(actor, asked.owner), [job])
         except BatchMovedOn as moved:
             log.info("a batch is looked at once more: %s", moved)
             continue
-        if executed.events:
+        if executed.decision:
             return Retried(job.job_id, executed.position, new=True)
     raise Unavailable("This job is being run again by other requests; look at its batch and try again.")
 
@@ -165,7 +165,7 @@ def prefer(parts: Parts, owner: str, identifier: UUID, wanted: PreferAsset) -> A
     winner_job = _job_of_completed(parts, owner, batch, wanted.winner)
     loser_job = _job_of_completed(parts, owner, batch, wanted.loser)
     command = replace(wanted, winner_job=winner_job, loser_job=loser_job)
-    executed = parts.ledger.execute_batch(identifier, command, _by(owner))
+    executed = parts.ledger.execute(BATCH, identifier, command, _by(owner))
     document = {
         "winner": wanted.winner,
         "loser": wanted.loser,
@@ -173,7 +173,7 @@ def prefer(parts: Parts, owner: str, identifier: UUID, wanted: PreferAsset) -> A
         "loser_index": None if loser_job is None else batch.index_of(loser_job),
         "blind": wanted.blind,
     }
-    return Answered(document, executed.position, new=bool(executed.events))
+    return Answered(document, executed.position, new=bool(executed.decision))
 
 
 def _job_of_completed(parts: Parts, owner: str, batch: Opened, asset: UUID) -> UUID | None:

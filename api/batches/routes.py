@@ -30,7 +30,7 @@ from domain.statuses import ENDED
 from projections.reads import batches as batch_reads
 from projections.reads.batches import BatchFilter, BatchRow
 from services.database import Unavailable
-from services.ledger import Context
+from services.ledger import BATCH, Context
 from services.ledger.flusher import OutcomeUnknown
 from services.scheduling import short_turns
 
@@ -111,7 +111,7 @@ async def rename_batch(request: Request, batch_id: str) -> Response:
     require_broker(here)
     owner = identity_of(request).owner
     command = RenameBatch(body.name, here.parts.clock())
-    executed = await asyncio.to_thread(here.parts.ledger.execute_batch, found, command, Context(owner, owner))
+    executed = await asyncio.to_thread(here.parts.ledger.execute, BATCH, found, command, Context(owner, owner))
     with after_the_commit():
         row = await asyncio.to_thread(_row, here, owner, found)
         if row is None:

@@ -19,7 +19,7 @@ from domain.aggregates.job import Finished, NotSubmitted
 from domain.commands import CancelJob
 from domain.errors import IdempotencyKeyReused, NotFound
 from domain.events import JobCanceled
-from services.ledger import Context, JobExecuted
+from services.ledger import JOB, Context, JobExecuted
 from services.messaging.wire import CANCEL, cancel_subject
 
 
@@ -29,9 +29,9 @@ async def cancel(here: ApiState, owner: str | None, job_id: UUID, actor: str | N
     `owner` None: the job of any owner. `actor` is the caller if it is not the owner.
     """
     context = Context(actor or owner or "", owner)
-    executed = await asyncio.to_thread(here.parts.ledger.execute, job_id, CancelJob(here.parts.clock()), context)
+    executed = await asyncio.to_thread(here.parts.ledger.execute, JOB, job_id, CancelJob(here.parts.clock()), context)
     result = _cancel_result(executed)
-    job = executed.generation.job
+    job = executed.state.job
     if isinstance(job, jobs.Running):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
             await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
@@ -54,7 +54,7 @@ def retry(parts: Parts, asked: RequestContext, job_id: UUID, actor: str | None =
         again = run_job_again(parts, asked, command.batch_id, job_id, by)
         if again is not None:
             return again
-    executed = parts.ledger.execute(command.job_id, command, Context(by, asked.owner))
+    executed = parts.ledger.execute(JOB, command.job_id, command, Context(by, asked.owner))
     return Retried(command.job_id, executed.position, new=bool(executed.decision))
 
 
@@ -75,4 +75,4 @@ def _under_key(parts: Parts, asked: RequestContext, job_id: UUID) -> Retried | N
 def _cancel_result(executed: JobExecuted) -> str:
     if any(isinstance(event, JobCanceled) for event in executed.decision.job):
         return "canceled"
-    return "already_finished" if isinstance(executed.generation.job, Finished) else "cancel_requested"
+    return "already_finished" if isinstance(executed.state.job, Finished) else "cancel_requested"

@@ -34,7 +34,7 @@ from domain.errors import NotFound
 from domain.json_type import Json
 from domain.statuses import ENDED, JobStatus
 from projections.reads.jobs import JobFilter
-from services.ledger import Context, JobExecuted
+from services.ledger import JOB, Context, JobExecuted
 from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
 
 router = APIRouter(tags=["jobs"])
@@ -218,4 +218,4 @@ async def _begin(here: ApiState, command: SubmitJob) -> Receipt:
 
 
 async def _execute(here: ApiState, owner: str, job_id: UUID, command: SubmitJob | CancelJob) -> JobExecuted:
-    return await asyncio.to_thread(here.parts.ledger.execute, job_id, command, Context(actor=owner, owner=owner))
+    return await asyncio.to_thread(here.parts.ledger.execute, JOB, job_id, command, Context(actor=owner, owner=owner))

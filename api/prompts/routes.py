@@ -31,7 +31,7 @@ from projections.projection import Rows
 from projections.prompts import fold
 from projections.reads import scores as score_reads
 from projections.reads.scores import PromptFilter, PromptRow
-from services.ledger import Context, PromptExecuted
+from services.ledger import PROMPT, Context, PromptExecuted
 
 router = APIRouter(tags=["prompts"])
 
@@ -106,7 +106,7 @@ async def save_prompt(request: Request) -> Response:
     executed = await _execute(request, found, command)
     with after_the_commit():
         document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
-    return answer(document, 201 if executed.events else 200, position=executed.position)
+    return answer(document, 201 if executed.decision else 200, position=executed.position)
 
 
 @router.get("/v1/prompts", response_model=None, responses=answers({200: schemas.Page[schemas.SavedPrompt]}, 422, 503))
@@ -224,7 +224,7 @@ async def _execute(request: Request, found: UUID, command: PromptCommand) -> Pro
     here = state_of(request)
     require_broker(here)
     owner = identity_of(request).owner
-    return await asyncio.to_thread(here.parts.ledger.execute_prompt, found, command, Context(actor=owner, owner=owner))
+    return await asyncio.to_thread(here.parts.ledger.execute, PROMPT, found, command, Context(actor=owner, owner=owner))
 
 
 def _from_ledger(here: ApiState, owner: str, found: UUID) -> Json:

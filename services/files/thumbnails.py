@@ -21,12 +21,12 @@ from domain.events import AssetThumbnailed
 from domain.recipes.recipe import Kind
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import Database
+from services.database import Database, Unavailable
 from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.files.decoders.bounded import DecodingUnavailable, probe, small_picture
 from services.files.media import UnreadableMedia
 from services.files.media.reading import SmallPicture
-from services.ledger import Context, Ledger
+from services.ledger import ASSET, Context, Instruction, Ledger
 from services.messaging.broker import Broker
 from services.messaging.follower import follow
 from services.observability import telemetry
@@ -142,10 +142,10 @@ class Thumbnailer:
     def _keep(self, made: Mapping[Claimed, AssetThumbnailed]) -> None:
         """Append the thumbnails to the ledger. Raises `Unavailable`; the claims then expire."""
         now = datetime.now(UTC)
-        asked = {one.asset_id: ThumbnailAsset(thumbnail, now) for one, thumbnail in made.items()}
-        outcomes = self._ledger.execute_assets(asked, THUMBNAILS) if asked else {}
-        for one in made:
-            outcome = outcomes[one.asset_id]
+        asked = [Instruction(ASSET, one.asset_id, ThumbnailAsset(made[one], now), THUMBNAILS) for one in made]
+        for one, outcome in zip(made, self._ledger.execute_each(asked), strict=True):
+            if isinstance(outcome, Unavailable):
+                raise outcome
             if isinstance(outcome, Exception):
                 with _about(one):
                     self._put_off(one, outcome)

@@ -2,27 +2,13 @@
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from domain.aggregates.generation import Generation
+from services.ledger.aggregates import Loaded
 
 JOBS_REMEMBERED_MAX: Final = 1_000
 """Number of jobs; a few kilobytes each, and many times the jobs that one process works on at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A job with its assets, the version of each of their streams, and the position of its last event."""
-
-    generation: Generation
-    versions: dict[UUID, int]
-    position: int
-
-
-NOTHING: Final = Loaded(Generation(), {}, 0)
-"""A job that was not submitted."""
 
 
 class RecentJobs:
@@ -33,15 +19,15 @@ class RecentJobs:
     """
 
     def __init__(self) -> None:
-        self._jobs: OrderedDict[UUID, Loaded] = OrderedDict()
+        self._jobs: OrderedDict[UUID, Loaded[Any]] = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, job_id: UUID) -> Loaded | None:
+    def get(self, job_id: UUID) -> Loaded[Any] | None:
         """The cached job, or None."""
         with self._guard:
             return self._jobs.get(job_id)
 
-    def put(self, job_id: UUID, loaded: Loaded) -> None:
+    def put(self, job_id: UUID, loaded: Loaded[Any]) -> None:
         """Cache the job unless a later state is cached; evicts the one written longest ago."""
         with self._guard:
             known = self._jobs.get(job_id)

@@ -14,7 +14,7 @@ from domain.errors import Refused
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.messaging.broker import Broker
 from services.observability import progress, telemetry
 from services.observability.logs import about_job
@@ -190,7 +190,7 @@ class Reaper:
     def _execute(self, job_id: UUID, command: AbortJob | ExpireLease) -> bool:
         """Whether it changed anything. A job that cannot be ended does not block others."""
         try:
-            executed = self._ledger.execute(job_id, command, REAPER)
+            executed = self._ledger.execute(JOB, job_id, command, REAPER)
         except Refused as refusal:
             log.debug("job %s: %s", job_id, refusal)  # the view was behind: the job has ended
         except Unavailable:

@@ -31,7 +31,7 @@ from projections.arrays import int4s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable, WritesStopped
-from services.ledger import Context, Instruction, JobExecuted, Ledger
+from services.ledger import JOB, Context, Executed, Instruction, JobExecuted, Ledger
 from services.messaging.broker import Broker
 from services.messaging.wire import (
     ANY_REPORT,
@@ -112,7 +112,7 @@ class ReportHandler:
         held = self._holds.now() if any(isinstance(one.report, StartedReport) for one in said) else NOTHING_HELD
         asked = [
             Instruction(
-                one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker)
+                JOB, one.report.job_id, command_of(one.report, one.worker, now=_now(), held=held), Context(one.worker)
             )
             for one in said
         ]
@@ -127,7 +127,7 @@ class ReportHandler:
             [
                 (one, _runs(outcome, one.report.attempt))
                 for one, outcome in zip(said, outcomes, strict=True)
-                if isinstance(outcome, JobExecuted)
+                if isinstance(outcome, Executed)
             ]
         )
         reached(Point.RECORDER_BEFORE_ANSWER)
@@ -264,13 +264,13 @@ class ReportHandler:
 
 
 def _runs(executed: JobExecuted, attempt: int) -> bool:
-    job = executed.generation.job
+    job = executed.state.job
     return isinstance(job, Running) and job.tries.attempt == attempt
 
 
 def _reply(report: AnyReport, outcome: JobExecuted | Exception) -> ReportReply:
     match outcome:
-        case JobExecuted(generation=generation):
+        case Executed(state=generation):
             job = generation.job
             return ReportReply(accepted=True, cancel_requested=isinstance(job, Running) and job.cancel_requested)
         case Refused():

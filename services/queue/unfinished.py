@@ -17,7 +17,7 @@ from domain.envelope import Recorded
 from domain.events import JobCanceled, JobQueued
 from projections.sql import load
 from services.database import Database, Unavailable
-from services.ledger import Context, Instruction, Ledger
+from services.ledger import JOB, Context, Instruction, Ledger
 from services.users import ADMIN
 
 SQL = load("unfinished.sql", "services.queue")
@@ -78,7 +78,7 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
     position, _ = _counted(database, owner)
     canceled, running, failed = 0, set[UUID](), dict[UUID, Exception]()
     for page in chain(_in_view(database, owner), _newer(ledger, owner, position)):
-        asked = [Instruction(job_id, CancelJob(now()), Context(ADMIN, owner)) for job_id in page]
+        asked = [Instruction(JOB, job_id, CancelJob(now()), Context(ADMIN, owner)) for job_id in page]
         for job_id, outcome in zip(page, ledger.execute_each(asked), strict=True):
             if isinstance(outcome, Unavailable):
                 raise outcome
@@ -86,7 +86,7 @@ def cancel_all(database: Database, ledger: Ledger, owner: str, now: Callable[[],
                 failed[job_id] = outcome
             elif any(isinstance(event, JobCanceled) for event in outcome.decision.job):
                 canceled += 1
-            elif isinstance(outcome.generation.job, Running):
+            elif isinstance(outcome.state.job, Running):
                 running.add(job_id)
     return CanceledJobs(canceled, len(running), failed)
 

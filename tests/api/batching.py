@@ -5,7 +5,7 @@ from typing import Any, Final
 from domain.aggregates.media import media_id
 from domain.commands import UploadMedia
 from domain.json_type import Json
-from services.ledger import Context
+from services.ledger import MEDIA, Context
 from tests.api.serving import Site, body
 from tests.spec import NOW
 
@@ -52,7 +52,7 @@ def uploaded(site: Site, kind: Any = "image", media_type: str = "image/png", own
     """An upload, as a source."""
     identifier = media_id(owner, SHA256)
     command = UploadMedia(owner, kind, media_type, 1000, SHA256, NOW, 64, 48)
-    site.ledger.execute_media(identifier, command, Context(owner, owner))
+    site.ledger.execute(MEDIA, identifier, command, Context(owner, owner))
     return f"media:{identifier}"
 
 

@@ -24,7 +24,7 @@ from api.jobs.submission import (
 )
 from domain.commands import JobCommand, ReportAssetCompleted, ReportAssetFailed, StartAttempt, ThumbnailAsset
 from domain.events import AssetCompleted, AssetThumbnailed, ErrorClass, Failure
-from services.ledger import Context, Ledger
+from services.ledger import ASSET, JOB, Context, Ledger
 from tests.conftest import Clock
 
 TOKEN = "a-token-of-the-administrator"
@@ -109,7 +109,7 @@ class Site:
         sha256 = hashlib.sha256(content).hexdigest()
         made = AssetThumbnailed(sha256=sha256, bytes=len(content), width=256, height=256, path=path)
         command = ThumbnailAsset(made, self.clock.tick())
-        await asyncio.to_thread(self.ledger.execute_asset, UUID(asset["id"]), command, Context("thumbnails"))
+        await asyncio.to_thread(self.ledger.execute, ASSET, UUID(asset["id"]), command, Context("thumbnails"))
         return content
 
     async def fail(self, job: Json, index: int, attempt: int = 1) -> None:
@@ -120,7 +120,7 @@ class Site:
     def submit_as(self, owner: str) -> UUID:
         """A job of somebody else: its id. Blocks."""
         command = submission_of(body(), asked_by(owner, Headers({}), self.clock()), self.parts.catalog)
-        self.ledger.execute(command.job_id, command, Context(actor=owner, owner=owner))
+        self.ledger.execute(JOB, command.job_id, command, Context(actor=owner, owner=owner))
         return command.job_id
 
     def batch_as(self, owner: str) -> UUID:
@@ -132,7 +132,7 @@ class Site:
 
     async def report(self, job: Json, command: JobCommand) -> None:
         """What a recorder does."""
-        await asyncio.to_thread(self.ledger.execute, UUID(job["id"]), command, Context(actor="gpu-1"))
+        await asyncio.to_thread(self.ledger.execute, JOB, UUID(job["id"]), command, Context(actor="gpu-1"))
 
 
 def completed_with(content: bytes, attempt: int) -> AssetCompleted:

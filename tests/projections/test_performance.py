@@ -15,7 +15,7 @@ from projections import performance
 from projections.reads import jobs as reads
 from projections.reads.jobs import EndedRow
 from services.database import Database
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.views.rebuild import rebuild
 from tests.conftest import Clock
 from tests.histories import Row, Story, Views
@@ -55,7 +55,7 @@ def expecting(story: Story, clock: Clock, quantity: int, expected_s: float | Non
     """A new job that is expected to take so long."""
     job_id = uuid4()
     asked = replace(submit(quantity, job_id=job_id, request_sha256=None), expected_s=expected_s, now=clock.tick())
-    story.ledger.execute(job_id, asked, Context(OWNER, OWNER))
+    story.ledger.execute(JOB, job_id, asked, Context(OWNER, OWNER))
     return job_id
 
 

@@ -11,7 +11,7 @@ from projections import ALL
 from projections.reads import jobs as reads
 from projections.reads.jobs import JobFilter, LibraryFilter, Seconds
 from services.database import Database
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.views.owned_views import OwnedViews
 from services.views.projector import Projector
 from tests import spec
@@ -27,8 +27,8 @@ def submitted(database: Database, ledger: Ledger) -> list[UUID]:
         command = replace(
             spec.submit(), job_id=job_id, priority=5 if number == 2 else 0, request_sha256=None, expected_s=12.0
         )
-        ledger.execute(job_id, command, Context(actor=spec.OWNER, owner=spec.OWNER))
-    ledger.execute(jobs[0], spec.start(1, now=spec.after(4)), WORKER)
+        ledger.execute(JOB, job_id, command, Context(actor=spec.OWNER, owner=spec.OWNER))
+    ledger.execute(JOB, jobs[0], spec.start(1, now=spec.after(4)), WORKER)
     project(database, ledger)
     return jobs
 
@@ -76,7 +76,7 @@ def test_the_ratio_of_actual_to_expected_seconds_is_learned_by_type(
 ) -> None:
     for index in range(3):
         command = replace(spec.report_completed(index), now=spec.after(4 + 2 * (index + 1)))
-        ledger.execute(submitted[0], command, WORKER)
+        ledger.execute(JOB, submitted[0], command, WORKER)
     project(database, ledger)
     with database.connection() as connection:
         assert reads.recent_ratios_of_types(connection) == {"sdxl_image_fast": Seconds(0.5, 0.5)}
@@ -100,7 +100,7 @@ def test_the_workspace_goes_by_job_then_index(database: Database, submitted: lis
 def test_the_library_holds_completed_assets_alone(
     database: Database, owned_views: OwnedViews, ledger: Ledger, submitted: list[UUID]
 ) -> None:
-    ledger.execute(submitted[0], spec.report_completed(1), WORKER)
+    ledger.execute(JOB, submitted[0], spec.report_completed(1), WORKER)
     project(database, ledger)
     with owned_views.of(spec.OWNER) as connection:
         (row,) = reads.list_library(connection, spec.OWNER, LibraryFilter(), before=None, limit=9)

@@ -11,12 +11,13 @@ import pytest
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
+from domain.aggregates.fleet import pool_stream
 from domain.commands import DismissAsset, EditPrompt, Pause, RateAsset, ThumbnailAsset, TitleAsset, TrashAsset
 from domain.envelope import Recorded
 from projections import ALL
 from projections.projection import Projection
 from services.database import Database, Unavailable
-from services.ledger import Context, Ledger
+from services.ledger import POOL, Context, Ledger
 from services.views import projector, rebuild
 from services.views.projector import View
 from services.views.rebuild import PositionUnknown, RebuildRunning, matches_ledger, rebuild_as_of
@@ -79,7 +80,7 @@ def everything(story: Story) -> None:
     batch_id, (one, other) = story.compared("sdxl-demo", "flux")
     story.prefer(batch_id, one, other)
     story.change_prompt(story.save_prompt(), EditPrompt(NOW, title="Sea fog"))
-    story.ledger.execute_pool(Pause("sdxl", NOW), Context("admin"))
+    story.ledger.execute(POOL, pool_stream("sdxl"), Pause("sdxl", NOW), Context("admin"))
 
 
 @contextmanager

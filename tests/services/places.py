@@ -31,8 +31,9 @@ from services.bundle.intake import Imported, take_in
 from services.bundle.layout import Manifest
 from services.database import Database
 from services.files.blobs import Blobs
-from services.ledger import Context, EventMapper, Ledger, PostgresRecorder
+from services.ledger import ASSET, JOB, MEDIA, Context, EventMapper, Instruction, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, Flusher, NewEvent
+from services.ledger.planning import Planner
 from services.ledger.verification import verify_chain
 from services.views.rebuild import matches_ledger
 from tests.histories import Story, Views
@@ -66,7 +67,7 @@ class Place:
         """A new job; its id."""
         job_id = uuid4()
         asked = self._asked(job_id, recipe, uploads=tuple(uploads), owner=owner)
-        self.ledger.execute(job_id, asked, Context(owner, owner))
+        self.ledger.execute(JOB, job_id, asked, Context(owner, owner))
         return job_id
 
     def begin(self, job_id: UUID) -> None:
@@ -105,21 +106,21 @@ class Place:
         self.blobs.put_once(path, content)
         sha256 = hashlib.sha256(content).hexdigest()
         made = AssetThumbnailed(sha256=sha256, bytes=len(content), width=64, height=64, path=path)
-        self.ledger.execute_asset(asset, ThumbnailAsset(made, NOW), Context("thumbnails"))
+        self.ledger.execute(ASSET, asset, ThumbnailAsset(made, NOW), Context("thumbnails"))
 
     def upload(self, content: bytes = b"a photo", owner: str = OWNER) -> UUID:
         """Somebody brings a file; its id."""
         sha256 = hashlib.sha256(content).hexdigest()
         asked = UploadMedia(owner, "image", "image/png", len(content), sha256, datetime.now(UTC), 64, 48)
         identifier = media_id(owner, sha256)
-        self.ledger.execute_media(identifier, asked, Context(owner, owner))
+        self.ledger.execute(MEDIA, identifier, asked, Context(owner, owner))
         self.blobs.put_once(self.ledger.media(identifier).uploaded.path, content)
         return identifier
 
     def delete_upload(self, media: UUID, owner: str = OWNER) -> None:
         """Its owner does not want it any more."""
         path = self.ledger.media(media).uploaded.path
-        self.ledger.execute_media(media, DeleteMedia(datetime.now(UTC)), Context(owner, owner))
+        self.ledger.execute(MEDIA, media, DeleteMedia(datetime.now(UTC)), Context(owner, owner))
         self.blobs.delete(path)
 
     def from_upload(self, media: UUID, *, quantity: int = 1) -> Recipe:
@@ -149,7 +150,7 @@ class Place:
         events = [_encoded(batch_id, version, fact, owner) for version, fact in enumerate(facts, start=1)]
         for job_id in jobs:
             asked = self._asked(job_id, given, owner=owner, batch_id=batch_id)
-            events += self.ledger._new_job(asked, Context(owner, owner))
+            events += _opening(asked)
         self.recorder.write(Commit(uuid4(), events))
         return batch_id, jobs
 
@@ -158,7 +159,7 @@ class Place:
         job_id = uuid4()
         added = _encoded(batch_id, version, BatchItemAdded(index=index, job_id=job_id), owner)
         asked = self._asked(job_id, recipe(1), owner=owner, batch_id=batch_id)
-        self.recorder.write(Commit(uuid4(), [added, *self.ledger._new_job(asked, Context(owner, owner))]))
+        self.recorder.write(Commit(uuid4(), [added, *_opening(asked)]))
         return job_id
 
     def keep_prompt(self, owner: str = OWNER) -> None:
@@ -238,6 +239,14 @@ def opened(dsn: str, folder: Path) -> Iterator[Place]:
 def _starting_from(source: str, file: InputFile, quantity: int) -> Recipe:
     about = {"task": Task.IMAGE_TO_IMAGE, "media": {"image": source}, "files": {source: file}}
     return recipe(quantity).model_copy(update=about)
+
+
+def _opening(job: SubmitJob) -> Sequence[NewEvent]:
+    """The first events of a job."""
+    planner = Planner(EventMapper(), lambda _: MEDIA.unknown)
+    commit = planner.plan(Instruction(JOB, job.job_id, job, Context(job.owner, job.owner)), JOB.unknown).commit
+    assert commit is not None
+    return commit.events
 
 
 def _encoded(stream: UUID, version: int, fact: Event, owner: str) -> NewEvent:

@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from projections import ALL
 from services.database import Database
-from services.ledger import Context, Ledger, PostgresRecorder
+from services.ledger import JOB, Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Flusher
 from services.ledger.verification import verify_chain
 from services.views.owned_views import OwnedViews
@@ -109,7 +109,7 @@ def test_the_writer_appends_and_reads(dsn: str, views: Views) -> None:
     with acting(dsn, WRITER) as writer:
         story = Story(writer.ledger, lambda: NOW)
         job_id = story.submit(2)
-        writer.ledger.execute(job_id, CANCEL, Context("ada"))
+        writer.ledger.execute(JOB, job_id, CANCEL, Context("ada"))
         assert [event.position for event in writer.ledger.read(0, 100)] == list(range(1, 7))
         verified = verify_chain(writer.database)
         assert (verified.misfit, verified.events) == (None, writer.ledger.head())

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from projections import ALL
 from services.database import Database, connect
-from services.ledger import Context, Ledger, PostgresRecorder
+from services.ledger import JOB, Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Flusher
 from services.ledger.verification import verify_chain
 from services.views.owned_views import ROLE, OwnedViews, why_unfit
@@ -96,7 +96,7 @@ def test_the_ledger_its_views_and_a_rebuild_work_behind_a_pooler(dsn: str, poole
         story = Story(ledger, lambda: NOW)
         with ThreadPoolExecutor(8) as writers:
             jobs = list(writers.map(lambda number: story.submit(1, owner=OWNERS[number % 3]), range(60)))
-        ledger.execute(jobs[0], CANCEL, Context("ada"))
+        ledger.execute(JOB, jobs[0], CANCEL, Context("ada"))
         projector = Projector(database, ledger, ALL)
         while projector.step():
             pass

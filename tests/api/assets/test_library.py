@@ -17,7 +17,7 @@ from api.jobs.submission import (
 )
 from domain.json_type import Json
 from projections.reads.jobs import LibraryFilter, list_library
-from services.ledger import Context
+from services.ledger import JOB, Context
 from services.views.owned_views import OwnedViews
 from tests.api.serving import Site, body
 
@@ -211,7 +211,7 @@ async def test_an_unrated_asset_has_no_score_at_all(site: Site) -> None:
 async def test_a_title_of_the_submission_is_shown_and_found(site: Site) -> None:
     command = submission_of(body(quantity=1), asked_by("admin", Headers({}), site.clock()), site.parts.catalog)
     named = replace(command, title="Harbours - Fog at dawn")
-    await asyncio.to_thread(site.ledger.execute, named.job_id, named, Context(actor="admin", owner="admin"))
+    await asyncio.to_thread(site.ledger.execute, JOB, named.job_id, named, Context(actor="admin", owner="admin"))
     job = await site.get(f"/v1/jobs/{named.job_id}")
     (waiting,) = (await site.get("/v1/workspace"))["results"]
     assert waiting["title"] == named.title

@@ -13,7 +13,7 @@ from domain.json_type import Json
 from services.database import Database
 from services.files.sweeper import Sweeper
 from services.files.thumbnails import thumbnail_path
-from services.ledger import Context, Ledger
+from services.ledger import ASSET, Context, Ledger
 from tests.api.serving import Site, body
 from tests.spec import NOW
 
@@ -124,7 +124,7 @@ async def test_an_administrator_purges_what_is_in_anybodys_trash(site: Site, led
     (first, *_) = (await site.get(f"/v1/admin/jobs/{job_id}"))["assets"]
     not_yet = await say(site, "POST", f"/v1/admin/assets/{first['id']}/purge")
     assert (not_yet.status_code, not_yet.json()["code"]) == (409, "asset_not_trashed")
-    ledger.execute_asset(UUID(first["id"]), TrashAsset(NOW), Context("eve", "eve"))
+    ledger.execute(ASSET, UUID(first["id"]), TrashAsset(NOW), Context("eve", "eve"))
     await site.get(f"/v1/admin/jobs/{job_id}")
     assert (await say(site, "DELETE", "/v1/admin/trash", params={"owner": "ben"})).json()["purged"] == 0
     assert (await site.http.delete("/v1/admin/trash")).status_code == 422
@@ -139,7 +139,7 @@ async def test_the_sweeper_deletes_the_files_that_a_crash_left(
 ) -> None:
     asset = await trashed(site)
     kept = await trashed(site)
-    ledger.execute_asset(UUID(asset["id"]), PurgeAsset(NOW), Context("admin", "admin"))  # and the process died
+    ledger.execute(ASSET, UUID(asset["id"]), PurgeAsset(NOW), Context("admin", "admin"))  # and the process died
     assert await is_there(site, asset) == (True, True)
     sweeper = Sweeper(database, ledger, site.parts.blobs, after_s=[0.0])
     for _ in range(passes):

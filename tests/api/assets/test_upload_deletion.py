@@ -17,7 +17,7 @@ from domain.aggregates.media import DeletedMedia, Uploaded, media_id
 from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from domain.json_type import Json
 from services.files.blobs import Blobs
-from services.ledger import Context
+from services.ledger import ASSET, MEDIA, Context
 from tests.api.assets.test_uploads import PATH, PNG, SHA256, described, upload
 from tests.api.serving import Site, body
 from tests.spec import NOW
@@ -54,7 +54,7 @@ async def test_a_deleted_upload_and_its_file_are_gone(site: Site) -> None:
 
 async def test_deleting_again_says_the_same_and_finishes_what_a_crash_left(site: Site) -> None:
     media = described(await upload(site.http, PNG))
-    site.ledger.execute_media(UUID(media["id"]), DeleteMedia(NOW), ADMIN)  # and then the process died
+    site.ledger.execute(MEDIA, UUID(media["id"]), DeleteMedia(NOW), ADMIN)  # and then the process died
     assert await site.parts.blobs.exists(PATH)
     for _ in range(2):
         answer = await site.http.delete(f"/v1/uploads/{media['id']}")
@@ -66,7 +66,7 @@ async def test_deleting_again_says_the_same_and_finishes_what_a_crash_left(site:
 async def test_what_is_unknown_or_somebody_elses_cannot_be_deleted(site: Site) -> None:
     foreign = media_id("bob", SHA256)
     command = UploadMedia("bob", "image", "image/png", len(PNG), SHA256, NOW, 64, 48)
-    site.ledger.execute_media(foreign, command, Context("bob", "bob"))
+    site.ledger.execute(MEDIA, foreign, command, Context("bob", "bob"))
     job = await site.submit(quantity=1)
     head = site.ledger.head()
     answers = [await told(site, "DELETE", f"/v1/uploads/{one}") for one in (foreign, uuid4(), "fog.png", job["id"])]
@@ -114,7 +114,7 @@ async def test_an_upload_that_goes_while_a_job_is_read_is_a_bad_field(
 
     def and_then_deleted(*arguments: Any) -> object:
         found = resolve(*arguments)
-        site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
+        site.ledger.execute(MEDIA, MEDIA_ID, DeleteMedia(NOW), ADMIN)
         return found
 
     monkeypatch.setattr("api.jobs.sources.Files.resolve", and_then_deleted)
@@ -168,13 +168,13 @@ async def test_an_upload_that_is_deleted_while_it_comes_again_is_stored_again(
     blobs = Interrupted(tmp_path.as_uri())
 
     def deleted() -> None:
-        executed = site.ledger.execute_media(MEDIA_ID, DeleteMedia(NOW), ADMIN)
+        executed = site.ledger.execute(MEDIA, MEDIA_ID, DeleteMedia(NOW), ADMIN)
         assert isinstance(executed.state, DeletedMedia)
         blobs.delete(executed.state.uploaded.path)
 
     def came_again() -> None:  # and was deleted at once
         content = UploadMedia("admin", "image", "image/png", len(PNG), SHA256, NOW, 64, 48)
-        site.ledger.execute_media(MEDIA_ID, content, ADMIN)
+        site.ledger.execute(MEDIA, MEDIA_ID, content, ADMIN)
         deleted()
 
     async with with_blobs(site, blobs) as http:
@@ -207,7 +207,7 @@ async def test_a_job_that_starts_from_an_asset_in_the_trash_runs_its_course(site
     parent = await site.finished(quantity=1)
     (asset,) = parent["assets"]
     job = await started_from(site, f"asset:{asset['id']}")
-    site.ledger.execute_asset(UUID(asset["id"]), TrashAsset(NOW), ADMIN)
+    site.ledger.execute(ASSET, UUID(asset["id"]), TrashAsset(NOW), ADMIN)
     await site.start(job)
     (queued, *_) = (await site.get(f"/v1/jobs/{job['id']}/history"))["results"]
     file = queued["data"]["recipe"]["files"][f"asset:{asset['id']}"]
@@ -221,7 +221,7 @@ async def test_a_job_that_starts_from_an_asset_in_the_trash_runs_its_course(site
 
 async def test_a_sound_of_ones_own_is_refused_because_no_model_takes_one(site: Site) -> None:
     sound = UploadMedia("admin", "audio", "audio/wav", 1_000, SHA256, NOW)
-    site.ledger.execute_media(MEDIA_ID, sound, ADMIN)
+    site.ledger.execute(MEDIA, MEDIA_ID, sound, ADMIN)
     asked = body(job_type="video_fast", quantity=1, media={"audio": f"media:{MEDIA_ID}"})
     refused = await site.http.post("/v1/jobs", json=asked)
     [problem] = refused.json()["errors"]

@@ -21,7 +21,7 @@ from domain.json_type import Json
 from services import users
 from services.files.blobs import Blobs
 from services.files.decoders import bounded
-from services.ledger import Context
+from services.ledger import MEDIA, Context
 from tests.api.conftest import serving
 from tests.api.isolation import routes_of
 from tests.api.serving import TOKEN, AServer, Site, until
@@ -175,7 +175,7 @@ async def test_a_file_that_was_damaged_or_lost_is_repaired_by_uploading_it_again
 async def test_somebody_elses_upload_is_as_unknown_as_one_that_never_was(site: Site) -> None:
     foreign = media_id("bob", SHA256)
     command = UploadMedia("bob", "image", "image/png", len(PNG), SHA256, NOW, 64, 48)
-    site.ledger.execute_media(foreign, command, Context("bob", "bob"))
+    site.ledger.execute(MEDIA, foreign, command, Context("bob", "bob"))
     job = await site.submit(quantity=1)
     for path in ("", "/content"):
         answers = [

@@ -14,7 +14,7 @@ from api.cli.local import operate
 from projections import ALL
 from services.database import Database
 from services.files.blobs import Blobs
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.migrate import all_migrations
 from services.settings import SettingsError
 from services.views.projector import Projector
@@ -40,7 +40,7 @@ def submitted(ledger: Ledger) -> None:
     """A ledger with two jobs of three assets each: positions 1 … 8."""
     for _ in range(2):
         job_id = uuid4()
-        ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
+        ledger.execute(JOB, job_id, submit(job_id=job_id), Context(actor="alice"))
 
 
 HASHED_OTHERWISE = "the hash of positions 9 to 12 is not the one recorded when they were committed"
@@ -81,7 +81,7 @@ def test_verify_names_the_position_that_does_not_fit(
 ) -> None:
     for _ in range(4):  # a job of three assets each, each a group commit of its own
         job_id = uuid4()
-        ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
+        ledger.execute(JOB, job_id, submit(job_id=job_id), Context(actor="alice"))
     assert darkroom("verify").startswith("ledger: fits; 16 events in 4 commits; head ")
     with psycopg.connect(dsn) as connection:
         connection.execute("set session_replication_role = replica")  # the ledger refuses changes
@@ -149,14 +149,14 @@ def test_verify_reads_the_files_and_names_the_missing_and_the_damaged(
     blobs = Blobs(tmp_path.as_uri())
     monkeypatch.setenv("DARKROOM_BLOBS_URL", tmp_path.as_uri())
     job_id = uuid4()
-    ledger.execute(job_id, submit(job_id=job_id), Context(actor="alice"))
-    ledger.execute(job_id, start(1), Context(actor="worker"))
+    ledger.execute(JOB, job_id, submit(job_id=job_id), Context(actor="alice"))
+    ledger.execute(JOB, job_id, start(1), Context(actor="worker"))
     paths = [asset.reservation.path for asset in ledger.generation(job_id).assets]
     for index, path in enumerate(paths):
         blobs.put_once(path, f"output {index}".encode())
         told = report_completed(index)
         completed = told.completed.model_copy(update={"sha256": blobs.describe(path).sha256})
-        ledger.execute(job_id, replace(told, completed=completed), Context(actor="worker"))
+        ledger.execute(JOB, job_id, replace(told, completed=completed), Context(actor="worker"))
     assert "files: fit; 3 are intact, 24 bytes" in darkroom("verify", "--files")
     assert "files" not in darkroom("verify")
     (tmp_path / paths[0]).unlink()

@@ -27,7 +27,7 @@ from api.cli.doctor.databases import SQL
 from api.cli.doctor.scene import CheckResult, Examination
 from services.database import Database
 from services.embedded import EmbeddedServers
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.migrate import all_migrations
 from services.observability.checks import PROGRAMS
 from services.observability.progress import ServiceProgress, Telling
@@ -331,7 +331,7 @@ def test_jobs_that_wait_for_a_worker_that_is_not_there(
 ) -> None:
     scene = fitting()
     fits(scene, "queue")
-    ledger.execute(SUBMIT.job_id, SUBMIT, Context("ada", "ada"))
+    ledger.execute(JOB, SUBMIT.job_id, SUBMIT, Context("ada", "ada"))
     projector = Projector(database, ledger, projections.ALL)
     while projector.step():
         pass

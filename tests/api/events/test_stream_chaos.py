@@ -26,7 +26,7 @@ from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.errors import Refused
 from services import users
 from services.database import Database, Unavailable
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.messaging.broker import Broker
 from services.views.owned_views import OwnedViews, logging_in_as_role
 from tests.api.conftest import serving
@@ -75,7 +75,7 @@ class Flow:
         self.running.append((command.job_id, owner))
 
     def _execute(self, job_id: UUID, owner: str, command: JobCommand) -> None:
-        self.ledger.execute(job_id, command, Context("test", owner))
+        self.ledger.execute(JOB, job_id, command, Context("test", owner))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from domain.commands import TrashAsset, UploadMedia
 from domain.errors import FieldProblem, InvalidInput
 from domain.events import MediaKind
 from domain.recipes.recipe import InputFile, Kind, asset_id
-from services.ledger import Context, Ledger
+from services.ledger import ASSET, JOB, MEDIA, Context, Ledger
 from tests import spec
 from tests.spec import JOB_ID, NOW, OWNER
 
@@ -24,15 +24,15 @@ TYPES: dict[MediaKind, str] = {"image": "image/png", "video": "video/mp4", "audi
 def uploaded(ledger: Ledger, kind: MediaKind = "image", owner: str = OWNER, sha256: str = SHA256) -> str:
     """The source of an upload."""
     identifier = media_id(owner, sha256)
-    ledger.execute_media(identifier, UploadMedia(owner, kind, TYPES[kind], 9, sha256, NOW), Context(owner, owner))
+    ledger.execute(MEDIA, identifier, UploadMedia(owner, kind, TYPES[kind], 9, sha256, NOW), Context(owner, owner))
     return f"media:{identifier}"
 
 
 def generated(ledger: Ledger, kind: Kind = Kind.IMAGE) -> list[str]:
     """The sources of two assets: the first completed, the second still owed."""
-    ledger.execute(JOB_ID, replace(spec.submit(2), kind=kind), Context(OWNER, OWNER))
+    ledger.execute(JOB, JOB_ID, replace(spec.submit(2), kind=kind), Context(OWNER, OWNER))
     for command in (spec.start(1), spec.report_completed(0, kind=kind)):
-        ledger.execute(JOB_ID, command, Context("gpu-1"))
+        ledger.execute(JOB, JOB_ID, command, Context("gpu-1"))
     return [f"asset:{asset_id(JOB_ID, index)}" for index in range(2)]
 
 
@@ -126,7 +126,7 @@ def test_an_asset_without_a_file_yet_says_so(memory_ledger: Ledger) -> None:
 
 def test_a_completed_asset_can_be_used_whatever_its_owner_makes_of_it(memory_ledger: Ledger) -> None:
     asset, _ = generated(memory_ledger)
-    memory_ledger.execute_asset(asset_id(JOB_ID, 0), TrashAsset(NOW), Context(OWNER, OWNER))
+    memory_ledger.execute(ASSET, asset_id(JOB_ID, 0), TrashAsset(NOW), Context(OWNER, OWNER))
     assert set(resolve([("media.image", asset, ("image",))], OWNER, memory_ledger)) == {asset}
 
 

@@ -29,7 +29,7 @@ from domain.events import JobPromptEnhanced
 from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from services.files.blobs import Blobs, BlobStoreUnavailable
-from services.ledger import Context, Ledger, PostgresRecorder
+from services.ledger import ASSET, MEDIA, Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Commit, NewEvent
 from tests.api.assets.test_uploads import described, upload
 from tests.api.serving import BLOBS_URL, Site, body, until
@@ -319,7 +319,7 @@ async def test_an_upload_that_was_deleted_before_uploads_were_kept_is_skipped(
     source = f"media:{unused['id']}"
     request["recipe"]["references"][0]["source"] = source
     stored_as = store(recorder, request)
-    site.ledger.execute_media(UUID(unused["id"]), DeleteMedia(NOW), Context("admin", "admin"))
+    site.ledger.execute(MEDIA, UUID(unused["id"]), DeleteMedia(NOW), Context("admin", "admin"))
     inputs = await inputs_of(site, {"urls": {"inputs": f"/v1/jobs/{stored_as}/inputs"}})
     [gone] = inputs["skipped"]
     assert gone["name"] == "references.0"
@@ -340,7 +340,7 @@ async def test_an_asset_in_the_trash_is_still_given(site: Site) -> None:
     (asset,) = (await site.finished(quantity=1))["assets"]
     reference = {"type": "composition", "source": f"asset:{asset['id']}", "strength": 0.5}
     job = await site.submit(references=[reference])
-    site.ledger.execute_asset(UUID(asset["id"]), TrashAsset(NOW), Context("admin", "admin"))
+    site.ledger.execute(ASSET, UUID(asset["id"]), TrashAsset(NOW), Context("admin", "admin"))
     assert (await inputs_of(site, job))["references"] == [reference]
 
 

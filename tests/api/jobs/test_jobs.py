@@ -10,7 +10,7 @@ from api.http.pages import cursor_of
 from api.http.read_your_writes import ViewPositions
 from domain.commands import CancelJob, ConfirmCancel
 from domain.recipes.recipe import asset_id
-from services.ledger import Context
+from services.ledger import JOB, Context
 from services.messaging.wire import CANCEL, Progress, cancel_subject, progress_subject
 from services.queue.fleet import RollCall
 from tests.api.admin.test_operators import SAID
@@ -229,7 +229,7 @@ async def test_retry_runs_the_failed_outputs_alone(site: Site) -> None:
 async def test_retry_under_one_key_is_one_job(site: Site) -> None:
     job = await site.submit()
     await asyncio.to_thread(
-        site.ledger.execute, UUID(job["id"]), CancelJob(site.clock()), Context(actor="admin", owner="admin")
+        site.ledger.execute, JOB, UUID(job["id"]), CancelJob(site.clock()), Context(actor="admin", owner="admin")
     )
     headers = {"Idempotency-Key": "again"}
     responses = [await site.http.post(f"/v1/jobs/{job['id']}/retry", headers=headers) for _ in range(2)]

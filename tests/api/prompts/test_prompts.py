@@ -11,7 +11,7 @@ from api.http import schemas
 from domain.commands import SavePrompt
 from domain.json_type import Json
 from domain.recipes.recipe import Task
-from services.ledger import Context
+from services.ledger import PROMPT, Context
 from tests.api.serving import Site, until
 
 FOX = {
@@ -257,7 +257,7 @@ async def test_a_prompt_is_for_something_and_an_edit_says_what(site: Site) -> No
 async def test_somebody_elses_prompt_is_as_unknown_as_one_that_never_was(site: Site) -> None:
     theirs = uuid4()
     asked = SavePrompt("bob", "Cat", "a cat", None, "sdxl", None, Task.TEXT_TO_IMAGE, (), site.clock())
-    await asyncio.to_thread(site.ledger.execute_prompt, theirs, asked, Context("bob", "bob"))
+    await asyncio.to_thread(site.ledger.execute, PROMPT, theirs, asked, Context("bob", "bob"))
     job = await site.submit(prompt="a cat")
     for identifier in (str(theirs), str(uuid4()), job["id"], "x"):
         path = f"/v1/prompts/{identifier}"

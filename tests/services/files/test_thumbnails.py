@@ -20,7 +20,7 @@ from services.database import Database
 from services.files import thumbnails
 from services.files.blobs import Blobs
 from services.files.thumbnails import CLAIMS_MAX, TRIES_MAX, Thumbnailer, thumbnail_path
-from services.ledger import Ledger, PostgresRecorder
+from services.ledger import ASSET, Ledger, PostgresRecorder
 from services.messaging.broker import Broker
 from tests.histories import Story, Views, append_raw
 from tests.services.beside import running, until
@@ -303,7 +303,7 @@ def test_a_broken_file_holds_up_nobody_and_its_asset_stays_completed(
     assert thumbnails_of(ledger, broken) == []
     (row,) = [row for row in views.rows("assets") if row["asset_id"] == broken]
     assert (row["status"], row["error"], row["thumbnail_sha256"]) == ("completed", None, None)
-    executed = ledger.execute_asset(broken, RateAsset(5, NOW), thumbnails.THUMBNAILS)
+    executed = ledger.execute(ASSET, broken, RateAsset(5, NOW), thumbnails.THUMBNAILS)
     assert isinstance(executed.state, Completed)
 
 

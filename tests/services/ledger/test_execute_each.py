@@ -16,7 +16,18 @@ from domain.errors import NotFound, Refused
 from domain.events import AssetRated, AssetThumbnailed
 from domain.recipes.recipe import asset_id
 from services.database import Database, Unavailable
-from services.ledger import Context, InMemoryRecorder, Instruction, JobExecuted, Ledger, PostgresRecorder
+from services.ledger import (
+    ASSET,
+    JOB,
+    AssetExecuted,
+    Context,
+    Executed,
+    InMemoryRecorder,
+    Instruction,
+    JobExecuted,
+    Ledger,
+    PostgresRecorder,
+)
 from services.ledger.flusher import Commit, Conflict, Flusher, Receipt
 from tests import spec
 from tests.histories import append_raw
@@ -29,19 +40,19 @@ JOBS = [UUID(int=number) for number in range(1, 4)]
 
 def submit_all(ledger: Ledger, jobs: list[UUID], quantity: int = 2) -> None:
     for job_id in jobs:
-        ledger.execute(job_id, submit(quantity, job_id=job_id), ADA)
+        ledger.execute(JOB, job_id, submit(quantity, job_id=job_id), ADA)
 
 
 def told(outcome: JobExecuted | Exception) -> object:
     """What became of a command, in the words of one who asked for it."""
-    return (outcome.generation, outcome.decision) if isinstance(outcome, JobExecuted) else str(outcome)
+    return (outcome.state, outcome.decision) if isinstance(outcome, Executed) else str(outcome)
 
 
 def one_by_one(ledger: Ledger, asked: list[Instruction]) -> list[object]:
     outcomes: list[JobExecuted | Exception] = []
     for one in asked:
         try:
-            outcomes.append(ledger.execute(one.job_id, one.command, one.context))
+            outcomes.append(ledger.execute(JOB, one.stream, one.command, one.context))
         except Refused as refused:
             outcomes.append(refused)
     return [told(outcome) for outcome in outcomes]
@@ -61,7 +72,7 @@ def test_what_is_asked_at_once_becomes_what_it_would_one_by_one(
         submit_all(at_once, JOBS[:2])  # the third is never submitted
         submit_all(each, JOBS[:2])
         for commands in rounds:
-            asked = [Instruction(job_id, command, SERVICE) for job_id, command in commands]
+            asked = [Instruction(JOB, job_id, command, SERVICE) for job_id, command in commands]
             with Ledger(together) as forgetful:
                 outcomes = (forgetful if forgets else at_once).execute_each(asked)
             assert [told(outcome) for outcome in outcomes] == one_by_one(each, asked)
@@ -85,8 +96,8 @@ def two(dsn: str, database: Database) -> Iterator[tuple[Ledger, Ledger]]:
 def test_it_is_one_group_commit(ledger: Ledger, dsn: str) -> None:
     submit_all(ledger, JOBS)
     before = groups(dsn)
-    outcomes = ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
-    assert [isinstance(one, JobExecuted) and isinstance(one.generation.job, Running) for one in outcomes] == [True] * 3
+    outcomes = ledger.execute_each([Instruction(JOB, job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    assert [isinstance(one, Executed) and isinstance(one.state.job, Running) for one in outcomes] == [True] * 3
     assert groups(dsn) == before + 1
 
 
@@ -99,16 +110,18 @@ def groups(dsn: str) -> int:
 def test_what_another_process_did_meanwhile_is_read_and_costs_the_others_nothing(two: tuple[Ledger, Ledger]) -> None:
     ours, theirs = two
     submit_all(ours, JOBS, quantity=1)
-    ours.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
-    theirs.execute(JOBS[0], spec.report_completed(0), SERVICE)
-    theirs.execute(JOBS[1], spec.expire(1), Context("reaper"))
-    ended, lost, done = ours.execute_each([Instruction(job_id, spec.report_completed(0), SERVICE) for job_id in JOBS])
-    assert isinstance(ended, JobExecuted)
+    ours.execute_each([Instruction(JOB, job_id, spec.start(1), SERVICE) for job_id in JOBS])
+    theirs.execute(JOB, JOBS[0], spec.report_completed(0), SERVICE)
+    theirs.execute(JOB, JOBS[1], spec.expire(1), Context("reaper"))
+    ended, lost, done = ours.execute_each(
+        [Instruction(JOB, job_id, spec.report_completed(0), SERVICE) for job_id in JOBS]
+    )
+    assert isinstance(ended, Executed)
     assert not ended.decision  # a repeat
     assert isinstance(lost, Refused)
     assert lost.code == "attempt_superseded"
-    assert isinstance(done, JobExecuted)
-    assert isinstance(done.generation.job, Finished)
+    assert isinstance(done, Executed)
+    assert isinstance(done.state.job, Finished)
 
 
 def test_a_job_that_cannot_be_read_costs_the_others_nothing(
@@ -118,10 +131,10 @@ def test_a_job_that_cannot_be_read_costs_the_others_nothing(
     recorder = PostgresRecorder(database, flusher)
     append_raw(recorder, JOBS[0], 2, "job.exploded.v1", orjson.dumps({}))
     forgetful = Ledger(recorder)
-    broken, fine = forgetful.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS[:2]])
+    broken, fine = forgetful.execute_each([Instruction(JOB, job_id, spec.start(1), SERVICE) for job_id in JOBS[:2]])
     assert isinstance(broken, Exception)
     assert "cannot be read" in str(broken)
-    assert isinstance(fine, JobExecuted)
+    assert isinstance(fine, Executed)
 
 
 def test_a_commit_that_is_not_answered_is_unavailable_for_all(
@@ -136,19 +149,19 @@ def test_a_commit_that_is_not_answered_is_unavailable_for_all(
         submit_all(ledger, JOBS)
         monkeypatch.setattr(InMemoryRecorder, "write_each", away)
         with pytest.raises(Unavailable):
-            ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+            ledger.execute_each([Instruction(JOB, job_id, spec.start(1), SERVICE) for job_id in JOBS])
 
 
 def test_a_command_behind_one_in_doubt_does_not_wait_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[UUID] = []
 
-    def away(_: Ledger, job_id: UUID, *__: object) -> JobExecuted:
+    def away(_: Ledger, __: object, job_id: UUID, *___: object) -> JobExecuted:
         tried.append(job_id)
         raise Unavailable("Postgres cannot be reached.")
 
     with Ledger(InMemoryRecorder()) as ledger:  # knows none of them: each has to be tried alone
         monkeypatch.setattr(Ledger, "execute", away)
-        outcomes = ledger.execute_each([Instruction(job_id, spec.start(1), SERVICE) for job_id in JOBS])
+        outcomes = ledger.execute_each([Instruction(JOB, job_id, spec.start(1), SERVICE) for job_id in JOBS])
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     assert tried == JOBS[:1]
 
@@ -163,25 +176,32 @@ def test_nothing_asked_is_nothing_done(ledger: Ledger) -> None:
 MADE = ThumbnailAsset(thumbnail_of(0), NOW)
 
 
+def thumbnailed(ledger: Ledger, *assets: UUID) -> dict[UUID, AssetExecuted | Exception]:
+    """What came of a thumbnail of each."""
+    return dict(
+        zip(assets, ledger.execute_each([Instruction(ASSET, one, MADE, SERVICE) for one in assets]), strict=True)
+    )
+
+
 def test_assets_are_decided_on_by_one_reading_and_one_group_commit(ledger: Ledger, dsn: str) -> None:
     submit_all(ledger, JOBS[:1])
     ledger.execute_each(
-        [Instruction(JOBS[0], command, SERVICE) for command in (spec.start(1), spec.report_completed(0))]
+        [Instruction(JOB, JOBS[0], command, SERVICE) for command in (spec.start(1), spec.report_completed(0))]
     )
-    ledger.execute(JOBS[0], spec.report_completed(1), SERVICE)
+    ledger.execute(JOB, JOBS[0], spec.report_completed(1), SERVICE)
     first, second, nowhere = (asset_id(JOBS[0], 0), asset_id(JOBS[0], 1), UUID(int=9))
     before = groups(dsn)
-    outcomes = ledger.execute_assets({first: MADE, nowhere: MADE, second: MADE}, SERVICE)
+    outcomes = thumbnailed(ledger, first, nowhere, second)
     assert groups(dsn) == before + 1
     assert isinstance(outcomes[nowhere], NotFound)
     for asset in (first, second):
         outcome = outcomes[asset]
         assert not isinstance(outcome, Exception)
-        assert [type(event) for event in outcome.events] == [AssetThumbnailed]
+        assert [type(event) for event in outcome.decision] == [AssetThumbnailed]
         assert ledger.stream(asset)[-1].position == outcome.position
         assert outcome.state == ledger.asset(asset)
-    again = ledger.execute_assets({first: MADE, second: MADE}, SERVICE)
-    assert [one.events for one in again.values() if not isinstance(one, Exception)] == [(), ()]
+    again = thumbnailed(ledger, first, second)
+    assert [one.decision for one in again.values() if not isinstance(one, Exception)] == [(), ()]
 
 
 def test_an_asset_that_another_process_changed_meanwhile_is_decided_on_again(
@@ -189,20 +209,16 @@ def test_an_asset_that_another_process_changed_meanwhile_is_decided_on_again(
 ) -> None:
     ours, theirs = two
     submit_all(ours, JOBS[:1], quantity=1)
-    ours.execute(JOBS[0], spec.start(1), SERVICE)
-    ours.execute(JOBS[0], spec.report_completed(0), SERVICE)
+    ours.execute(JOB, JOBS[0], spec.start(1), SERVICE)
+    ours.execute(JOB, JOBS[0], spec.report_completed(0), SERVICE)
     asset = asset_id(JOBS[0], 0)
     write_each = PostgresRecorder.write_each
 
     def late(recorder: PostgresRecorder, commits: Sequence[Commit]) -> Sequence[Receipt | Conflict]:
-        theirs.execute_asset(asset, RateAsset(5, NOW), ADA)
+        theirs.execute(ASSET, asset, RateAsset(5, NOW), ADA)
         return write_each(recorder, commits)
 
     monkeypatch.setattr(PostgresRecorder, "write_each", late)
-    outcome = ours.execute_assets({asset: MADE}, SERVICE)[asset]
+    outcome = thumbnailed(ours, asset)[asset]
     assert not isinstance(outcome, Exception)
     assert [one.event for one in ours.stream(asset)[-2:]] == [AssetRated(score=5), MADE.thumbnailed]
-
-
-def test_no_asset_asked_for_is_nothing_done(ledger: Ledger) -> None:
-    assert ledger.execute_assets({}, SERVICE) == {}

@@ -26,7 +26,7 @@ from domain.events import (
 )
 from domain.recipes.recipe import PROMPT_CHARACTERS_MAX, asset_id
 from services.database import Database
-from services.ledger import Context, EventMapper, Ledger, PostgresRecorder
+from services.ledger import JOB, Context, EventMapper, Ledger, PostgresRecorder
 from services.messaging.broker import Broker
 from services.messaging.relay import Relay
 from services.messaging.wire import (
@@ -316,5 +316,5 @@ def stored_before_there_were_bounds(
             reserved["data"] |= {"job_id": str(job_id)}
             append_raw(recorder, asset_id(job_id, 0), 1, "asset.reserved.v1", orjson.dumps(reserved))
 
-    ledger.execute(model, CancelJob(NOW), Context("ada", "ada"))
+    ledger.execute(JOB, model, CancelJob(NOW), Context("ada", "ada"))
     return job_id

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from domain.commands import JobCommand, SubmitJob
 from domain.errors import Refused
-from services.ledger import Context, InMemoryRecorder, Ledger
-from services.ledger.recent import JOBS_REMEMBERED_MAX, NOTHING, Loaded, RecentJobs
+from services.ledger import JOB, Context, InMemoryRecorder, Ledger
+from services.ledger.aggregates import Loaded
+from services.ledger.recent import JOBS_REMEMBERED_MAX, RecentJobs
 from tests import spec
 from tests.spec import JOB_ID, OWNER, TOLD_OF_A_JOB, submit
 
@@ -20,10 +21,10 @@ SERVICE = Context(actor="worker:gpu-1")
 def outcome(ledger: Ledger, command: JobCommand, context: Context) -> object:
     """What the command did, or why it was refused."""
     try:
-        executed = ledger.execute(JOB_ID, command, context)
+        executed = ledger.execute(JOB, JOB_ID, command, context)
     except Refused as refused:
         return refused.code
-    return executed.generation, executed.decision
+    return executed.state, executed.decision
 
 
 @for_all(st.lists(st.tuples(st.sampled_from(TOLD_OF_A_JOB), st.integers(0, 1)), max_size=12))
@@ -41,11 +42,11 @@ def test_two_processes_that_remember_decide_as_one_that_always_reads(told: list[
 def test_a_second_report_is_decided_without_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = InMemoryRecorder()
     with Ledger(recorder) as ledger:
-        ledger.execute(JOB_ID, submit(2), ADA)
+        ledger.execute(JOB, JOB_ID, submit(2), ADA)
         with monkeypatch.context() as patched:
             patched.delattr(InMemoryRecorder, "read_streams")
-            ledger.execute(JOB_ID, spec.start(1), SERVICE)
-            ledger.execute(JOB_ID, spec.report_completed(0), SERVICE)
+            ledger.execute(JOB, JOB_ID, spec.start(1), SERVICE)
+            ledger.execute(JOB, JOB_ID, spec.report_completed(0), SERVICE)
         assert ledger.head() == 5
 
 
@@ -71,4 +72,4 @@ def test_an_older_state_never_replaces_a_later_one() -> None:
 
 def at(position: int) -> Loaded:
     """A state as of a position."""
-    return Loaded(NOTHING.generation, {}, position)
+    return Loaded(JOB.unknown.state, {}, position)

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.envelope import Unreadable
-from services.ledger import Context, Ledger
+from services.ledger import JOB, Context, Ledger
 from services.observability import telemetry
 from services.observability.sampling import Ratio, ratio_wanted
 from services.observability.spans import END_S_MAX, first_span_of
@@ -22,7 +22,7 @@ from tests.collector import Collector, collecting
 from tests.spec import SUBMIT
 
 ROOT = Path(__file__).parents[3]
-JOB = UUID("018f0000-0000-7000-8000-000000000001")
+JOB_ID = UUID("018f0000-0000-7000-8000-000000000001")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 def unreadable(position: int) -> Unreadable:
-    return Unreadable(position, JOB, 1, "job.queued.v1", "damaged")
+    return Unreadable(position, JOB_ID, 1, "job.queued.v1", "damaged")
 
 
 def test_off_imports_nothing() -> None:
@@ -51,7 +51,7 @@ def test_off_imports_nothing() -> None:
 
 
 def test_off_a_span_is_one_and_the_same_nothing() -> None:
-    assert job_span("one", JOB) is job_span("another", uuid4()) is batch_span("some", [unreadable(1)])
+    assert job_span("one", JOB_ID) is job_span("another", uuid4()) is batch_span("some", [unreadable(1)])
     assert telemetry.headers() is None
 
 
@@ -81,31 +81,31 @@ def test_a_missing_package_is_a_sentence(collector: Collector, monkeypatch: pyte
 
 
 def test_the_end_sends_what_is_left_and_a_span_without_context_finds_home(collector: Collector) -> None:
-    with exporting("test"), job_span("hand out", JOB, {"darkroom.attempt": 2}):
+    with exporting("test"), job_span("hand out", JOB_ID, {"darkroom.attempt": 2}):
         sent = telemetry.headers()
     (span,) = collector.spans
-    assert (span.service, span.name, span.trace_id) == ("test", "hand out", JOB.hex)
-    assert span.parent_id == f"{first_span_of(JOB):016x}"
-    assert span.attributes == {"darkroom.job_id": str(JOB), "darkroom.attempt": 2}
-    assert sent == {"traceparent": f"00-{JOB.hex}-{span.span_id}-01"}
+    assert (span.service, span.name, span.trace_id) == ("test", "hand out", JOB_ID.hex)
+    assert span.parent_id == f"{first_span_of(JOB_ID):016x}"
+    assert span.attributes == {"darkroom.job_id": str(JOB_ID), "darkroom.attempt": 2}
+    assert sent == {"traceparent": f"00-{JOB_ID.hex}-{span.span_id}-01"}
 
 
 def test_a_message_of_another_job_gives_no_parent(collector: Collector) -> None:
     other = uuid4()
     with exporting("test"):
-        with job_span("report", JOB):
+        with job_span("report", JOB_ID):
             sent = telemetry.headers()
         with job_span("record", other, headers=sent):
             pass
-        with job_span("record", JOB, headers={"traceparent": "00-what-is-this"}):
+        with job_span("record", JOB_ID, headers={"traceparent": "00-what-is-this"}):
             pass
     assert [(one.trace_id, one.parent_id) for one in collector.spans[1:]] == [
-        (each.hex, f"{first_span_of(each):016x}") for each in (other, JOB)
+        (each.hex, f"{first_span_of(each):016x}") for each in (other, JOB_ID)
     ]
 
 
 def test_a_failure_is_marked_without_its_words(collector: Collector) -> None:
-    with exporting("test"), pytest.raises(OSError, match="a-secret"), job_span("store", JOB):
+    with exporting("test"), pytest.raises(OSError, match="a-secret"), job_span("store", JOB_ID):
         raise OSError("the password was a-secret")
     (span,) = collector.spans
     assert span.failed
@@ -117,8 +117,10 @@ def test_a_request_of_several_jobs_links_them(collector: Collector, memory_ledge
     jobs = [uuid4(), uuid4()]
     with exporting("test"), telemetry.request({}) as request:
         for job_id in jobs:
-            memory_ledger.execute(job_id, replace(SUBMIT, job_id=job_id), Context("ada", "ada"))
-            memory_ledger.execute(job_id, replace(SUBMIT, job_id=job_id), Context("ada", "ada"))  # again: nothing new
+            memory_ledger.execute(JOB, job_id, replace(SUBMIT, job_id=job_id), Context("ada", "ada"))
+            memory_ledger.execute(
+                JOB, job_id, replace(SUBMIT, job_id=job_id), Context("ada", "ada")
+            )  # again: nothing new
         request.answered(method="POST", route="/v1/batches", status=202, request_id="r-1")
     (root,) = [one for one in collector.spans if one.name == "POST /v1/batches"]
     assert root.links == [job_id.hex for job_id in jobs]
@@ -164,9 +166,9 @@ def test_a_job_that_is_not_sampled_has_no_span_anywhere(collector: Collector, mo
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     with exporting("test"):
         with telemetry.request({}) as request:
-            telemetry.submitted(JOB)
+            telemetry.submitted(JOB_ID)
             request.answered(method="POST", route="/v1/jobs", status=202, request_id="r-1")
-        with job_span("attempt", JOB):
+        with job_span("attempt", JOB_ID):
             assert telemetry.headers() is not None
     assert collector.spans == []
 
@@ -175,7 +177,7 @@ def test_a_collector_that_is_away_holds_up_nobody(monkeypatch: pytest.MonkeyPatc
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         began_s = time.monotonic()
-        with exporting("test"), job_span("attempt", JOB):
+        with exporting("test"), job_span("attempt", JOB_ID):
             pass
         assert time.monotonic() - began_s < END_S_MAX + 2
     for thread in threading.enumerate():  # those that waited for an answer see that none comes

@@ -18,7 +18,7 @@ from domain.recipes.recipe import asset_id
 from services.database import Database
 from services.files.blobs import Blobs
 from services.files.sweeper import Sweeper
-from services.ledger import Context, Ledger, PostgresRecorder
+from services.ledger import JOB, Context, Ledger, PostgresRecorder
 from services.ledger.flusher import Flusher
 from services.messaging.broker import Broker
 from services.messaging.wire import StartedReport
@@ -125,13 +125,13 @@ class Races:
         path = self.path(job_id, index)
         self._blobs.put_once(path, b"pixels")
         try:
-            self._ledgers[0].execute(job_id, report_completed(index), SERVICE)
+            self._ledgers[0].execute(JOB, job_id, report_completed(index), SERVICE)
         except AssetEnded:
             self._blobs.delete(path)
 
     def tell(self, number: int, job_id: UUID, command: JobCommand, who: Context = SERVICE) -> None:
         """As somebody else."""
-        self._ledgers[number].execute(job_id, command, who)
+        self._ledgers[number].execute(JOB, job_id, command, who)
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ async def test_cancel_completion_and_a_lost_worker_that_race_end_everything_once
     blobs = Blobs((tmp_path / "blobs").as_uri())
     for _ in range(ROUNDS):
         job_id = uuid4()
-        ledger.execute(job_id, submit(QUANTITY, job_id=job_id, request_sha256=None), ADA)
-        ledger.execute(job_id, start(1), SERVICE)
+        ledger.execute(JOB, job_id, submit(QUANTITY, job_id=job_id, request_sha256=None), ADA)
+        ledger.execute(JOB, job_id, start(1), SERVICE)
 
         def cancel(job_id: UUID = job_id) -> None:
             races.tell(1, job_id, CANCEL, ADA)
@@ -168,7 +168,7 @@ async def test_cancel_completion_and_a_lost_worker_that_race_end_everything_once
         chance.shuffle(calls)
         errors = at_once(*calls)
         assert all(error is None or isinstance(error, Refused) for error in errors), errors
-        ledger.execute(job_id, CANCEL, ADA)  # where the lease ran out first, it waits again
+        ledger.execute(JOB, job_id, CANCEL, ADA)  # where the lease ran out first, it waits again
         one_ending_each(ledger, job_id)
         seen.add(tuple(names(ledger, asset_id(job_id, index))[-1] for index in range(QUANTITY)))
         while races.sweeper.step():
