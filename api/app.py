@@ -35,9 +35,9 @@ from api.http.response_headers import AnswerHeaders
 from api.http.routing import RouteTable
 from api.jobs import catalog, reuse
 from api.jobs import routes as jobs
+from api.jobs.draft import SubmitBody
 from api.jobs.handed_out import HandedOutBoard
 from api.jobs.progress import ProgressBoard
-from api.jobs.submission import SubmitBody
 from api.prompts import enhance, scores
 from api.prompts import routes as prompts
 from api.state import ApiState, Parts

@@ -6,9 +6,7 @@ from uuid import uuid4
 import uvicorn
 from fastapi import FastAPI
 
-from api.jobs.submission import (
-    SubmitBody,
-)
+from api.jobs.draft import SubmitBody
 
 app = FastAPI()
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SkipValidation, Va
 
 from api.http.bodies.json_body import nul_problems, problems_of
 from api.http.bodies.texts import Collection, Name, Prompt, Template
-from api.jobs.submission import SubmitBody
+from api.jobs.draft import SubmitBody
 from domain.aggregates.batch import ITEMS_MAX, VARIANTS_MAX, VARIANTS_MIN
 from domain.errors import FieldProblem, InvalidInput
 from domain.json_type import Json

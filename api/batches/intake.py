@@ -11,12 +11,9 @@ from api.batches.bodies import SHARED, BatchEnvelope
 from api.http.bodies.json_body import nul_problems, problems_of, require_few
 from api.http.bodies.texts import Template
 from api.http.idempotency import RequestContext
+from api.jobs.draft import Draft, draft_of
 from api.jobs.sources import Files
-from api.jobs.submission import (
-    given_of,
-    job_type_of,
-    submission_of,
-)
+from api.jobs.submission import given_of, job_type_of, submission_of
 from domain.aggregates.batch import item_job_id, title_of
 from domain.bounds import cut
 from domain.commands import NewItem, SubmitJob
@@ -24,7 +21,7 @@ from domain.errors import FieldProblem, InvalidInput
 from domain.events import ItemProblem
 from domain.json_type import Json
 from domain.recipes.catalog import Catalog
-from domain.recipes.recipe import Kind, Task
+from domain.recipes.recipe import Kind, Reference, Task
 
 BASE_STRENGTH: Final = 0.5
 """Strength of a base picture as the composition of an image: the layout stays, and six of ten steps are left to the
@@ -81,29 +78,29 @@ class Intake:
         ]
         problems += _problems_of_template(content)
         own = {name: value for name, value in content.items() if name != "template"}
-        body, unfit = self._on_base({**own, **self.envelope.shared})
-        given = given_of(body, self.files)
+        draft, unfit = self._on_base(draft_of({**own, **self.envelope.shared}))
+        given = given_of(draft, self.files)
         given = replace(given, problems=[*problems, *unfit, *given.problems])
-        command = submission_of(body, replace(self.asked, key=None), self.catalog, given)
+        command = submission_of(draft, replace(self.asked, key=None), self.catalog, given)
         title = title_of(self.envelope.collection, template)
         return replace(command, job_id=item_job_id(self.batch_id, index), batch_id=self.batch_id, title=title)
 
-    def _on_base(self, body: Json) -> tuple[Json, list[FieldProblem]]:
-        """The body with the base picture as its source; the item's own sources take precedence."""
+    def _on_base(self, draft: Draft) -> tuple[Draft, list[FieldProblem]]:
+        """The item with the base picture as its source; the item's own sources take precedence."""
         base = self.envelope.base
-        job_type = job_type_of(body, self.catalog)
-        if base is None or job_type is None or body.get("references") or body.get("media"):
-            return body, []
+        job_type = job_type_of(draft, self.catalog)
+        if base is None or job_type is None or draft.starts_from_files():
+            return draft, []
         if job_type.kind is Kind.VIDEO:
             if Task.IMAGE_TO_VIDEO in self.catalog.tasks_of(job_type):
-                return body | {"media": {"image": base}}, []
+                return draft.starting_from(media={"image": base}), []
         elif "composition" in self.catalog.models[job_type.model].references:
-            reference = {"type": "composition", "source": base, "strength": BASE_STRENGTH}
-            return body | {"references": [reference]}, []
+            reference = Reference(type="composition", source=base, strength=BASE_STRENGTH)
+            return draft.starting_from([reference]), []
         detail = (
             f"the model {job_type.model} of this item starts from no picture; leave the base away, or take another one"
         )
-        return body, [FieldProblem("base", detail)]
+        return draft, [FieldProblem("base", detail)]
 
 
 def problem_with(invalid: InvalidInput) -> ItemProblem:

@@ -15,8 +15,7 @@ from api.http.openapi import answers
 from api.http.pages import Text
 from api.http.responses import answer
 from api.jobs.reading import identifier
-from api.jobs.sources import Source, resolve
-from api.jobs.submission import sources_of
+from api.jobs.sources import Source, resolve, sources_in
 from api.state import Parts, state_of
 from domain.codec import UnknownEvent
 from domain.errors import InvalidInput
@@ -80,7 +79,7 @@ async def _files(
     Reads no file, only checks that it exists.
     """
     recipe = queued.get("recipe")
-    sources = sources_of(recipe) if isinstance(recipe, dict) else []
+    sources = sources_in(recipe) if isinstance(recipe, dict) else []
     if not sources:
         return {}, {}
     files, unusable = await asyncio.to_thread(_found, sources, owner, parts.ledger)

@@ -18,16 +18,10 @@ from api.http.read_your_writes import wait_for_views
 from api.http.responses import answer, listed
 from api.jobs.control import cancel, retry
 from api.jobs.documents import history_document, new_job_document
+from api.jobs.draft import Draft, SubmitBody, draft_of
 from api.jobs.reading import history_of, identifier, job_from_ledger, read_job, read_page
 from api.jobs.sources import Files, gone
-from api.jobs.submission import (
-    NOTHING_GIVEN,
-    Given,
-    SubmitBody,
-    given_of,
-    sources_of,
-    submission_of,
-)
+from api.jobs.submission import NOTHING_GIVEN, Given, given_of, submission_of
 from api.state import ApiState, require_broker, state_of
 from domain.commands import CancelJob, SubmitJob
 from domain.errors import NotFound
@@ -51,20 +45,20 @@ async def submit_job(request: Request) -> Response:
     """Submit a job. 202 with the job; the same Idempotency-Key and body again: 200 and the same job."""
     here = state_of(request)
     asked = asked_in(request)
-    content = await read_object(request)
-    given = await _given(here, content, asked.owner)
-    command = submission_of(content, asked, here.parts.catalog, given)
+    draft = draft_of(await read_object(request))
+    given = await _given(here, draft, asked.owner)
+    command = submission_of(draft, asked, here.parts.catalog, given)
     try:
         return await _submit(request, here, command)
     except NotFound as error:
-        raise gone(error, sources_of(content)) from error
+        raise gone(error, draft.sources) from error
 
 
-async def _given(here: ApiState, content: Json, owner: str) -> Given:
+async def _given(here: ApiState, draft: Draft, owner: str) -> Given:
     """The files and the job that a body names; reads nothing if it names none."""
-    if not sources_of(content) and content.get("parent_id") is None:
+    if not draft.sources and draft.body.parent_id is None:
         return NOTHING_GIVEN
-    return await asyncio.to_thread(given_of, content, Files(owner, here.parts.ledger))
+    return await asyncio.to_thread(given_of, draft, Files(owner, here.parts.ledger))
 
 
 @router.get("/v1/jobs", response_model=None, responses=answers({200: schemas.Page[schemas.Job]}, 422, 503))

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from domain.aggregates.asset import Completed, Purged, job_of, status_of
 from domain.errors import FieldProblem, InvalidInput, NotFound, Refused
 from domain.events import MediaKind
-from domain.recipes.recipe import InputFile
+from domain.json_type import Json
+from domain.recipes.recipe import InputFile, Reference
 from services.ledger import Ledger
 
 SOURCE: Final = re.compile(
@@ -19,8 +20,33 @@ ALLOWED: Final = "must be `media:ID` of an upload of yours or `asset:ID` of a co
 
 WORDS: Final[dict[MediaKind, str]] = {"image": "an image", "video": "a video", "audio": "a sound"}
 
+REFERENCES_MAX: Final = 16
+"""Maximum number of reference pictures of a job: each is read from the ledger, and no model takes as many."""
+
 Source = tuple[str, object, Sequence[MediaKind]]
 """Its path in the body (`references.0.source`), its value, and the kinds of file that are allowed."""
+
+
+def sources_of(references: Sequence[Reference], media: Mapping[str, str]) -> list[Source]:
+    """The sources of a valid body or recipe."""
+    return _sources([(place, each.source) for place, each in enumerate(references)], media)
+
+
+def sources_in(content: Json) -> list[Source]:
+    """The sources of a body or recipe that may be damaged: those that can be read."""
+    references, media = content.get("references"), content.get("media")
+    named = []
+    if isinstance(references, list) and len(references) <= REFERENCES_MAX:
+        named = [(place, each.get("source")) for place, each in enumerate(references) if isinstance(each, dict)]
+    return _sources(named, media if isinstance(media, dict) else {})
+
+
+def _sources(references: Iterable[tuple[int, object]], media: Mapping[str, object]) -> list[Source]:
+    sources: list[Source] = [
+        (f"references.{place}.source", source, ("image",)) for place, source in references if isinstance(source, str)
+    ]
+    sources += [(f"media.{kind}", media[kind], (kind,)) for kind in WORDS if isinstance(media.get(kind), str)]
+    return sources
 
 
 class Files:
@@ -91,22 +117,13 @@ def gone(error: NotFound, sources: Iterable[Source]) -> Refused:
     return InvalidInput(problems) if problems else error
 
 
-def parent_of(content: Mapping[str, Any], owner: str, ledger: Ledger) -> UUID | None:
-    """The owner's job from which a body took its inputs; None if it names none or an invalid id.
-
-    Raises `InvalidInput` if the job is unknown or belongs to another owner. Blocks.
-    """
-    named = content.get("parent_id")
+def require_job_of(owner: str, job_id: UUID, ledger: Ledger) -> None:
+    """Refuse a `parent_id` that is not a job of the owner. Raises `InvalidInput`. Blocks."""
     try:
-        parent_id = UUID(named) if isinstance(named, str) else None
-        if parent_id is not None:
-            ledger.generation(parent_id, owner=owner)
-    except ValueError:
-        return None  # pydantic reports it
+        ledger.generation(job_id, owner=owner)
     except NotFound:
-        detail = f"must be the id of a job of yours; there is no job {named}"
+        detail = f"must be the id of a job of yours; there is no job {job_id}"
         raise InvalidInput([FieldProblem("parent_id", detail)]) from None
-    return parent_id
 
 
 def uploads_among(sources: Iterable[str]) -> tuple[UUID, ...]:

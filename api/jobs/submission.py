@@ -1,57 +1,28 @@
-"""Turns body and headers of a submission into one command, or reports every problem with them at once."""
+"""Turns the body of a submission into a command; an invalid body yields every problem, each with its path."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from api.http.bodies.json_body import problems_of
-from api.http.bodies.texts import NegativePrompt, Prompt, Tags
 from api.http.idempotency import RequestContext, identified, retry_id, retry_sha256
-from api.jobs.sources import Files, Source, parent_of, uploads_among
+from api.jobs.draft import Draft, SubmitBody
+from api.jobs.sources import Files, require_job_of, uploads_among
 from domain.aggregates.asset import UnknownAsset
 from domain.aggregates.generation import Generation, recipe_of_retry
 from domain.aggregates.job import NotSubmitted, status_of
 from domain.commands import SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
-from domain.events import MediaKind
-from domain.json_type import Json
 from domain.recipes.catalog import MEDIA_OF, Catalog, CompleteParams, JobType, Model
 from domain.recipes.cautions import reads_negative_prompt
 from domain.recipes.continuation import continued, decided_by
-from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Reference, Task, seeds_from
+from domain.recipes.recipe import SEED_MAX, InputFile, ParamValue, Recipe, Task, seeds_from
 from domain.wording.negative_prompt import negative_prompt_for
 
 NEGATIVE_ERROR_CHARACTERS_MAX: Final = 200
-REFERENCES_MAX: Final = 16
-"""Maximum number of reference pictures of a job: each is read from the ledger, and no model takes as many."""
 
 T = TypeVar("T")
-
-
-class SubmitBody(BaseModel):
-    """A job to run: `job_type`, or `model` and `task`, and a prompt. `seed` is random when absent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    job_type: str | None = None
-    model: str | None = None
-    task: str | None = None
-    prompt: Prompt
-    negative_prompt: NegativePrompt | None = None
-    quantity: Annotated[int, Field(description="One that the job type allows; the smallest when absent.")] | None = None
-    seed: Annotated[int, Field(ge=0, le=SEED_MAX)] | None = None
-    params: dict[str, Any] = Field(default_factory=dict, description="By the names of the job type's `parameters`.")
-    references: Annotated[list[Reference], Field(max_length=REFERENCES_MAX)] = Field(default_factory=list)
-    media: dict[str, str] = Field(default_factory=dict)
-    priority: Annotated[int, Field(ge=-10, le=10)] = 0
-    tags: Tags = Field(default_factory=list)
-    parent_id: Annotated[
-        UUID | None, Field(strict=False, description="A job of the same owner whose inputs were taken over.")
-    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,75 +42,37 @@ class Given:
 NOTHING_GIVEN: Final = Given()
 
 
-def sources_of(content: Json) -> list[Source]:
-    """The sources that a body names, regardless of its other problems."""
-    references, media = content.get("references"), content.get("media")
-    sources: list[Source] = []
-    if isinstance(references, list) and len(references) <= REFERENCES_MAX:
-        sources += [
-            (f"references.{place}.source", each["source"], ("image",))
-            for place, each in enumerate(references)
-            if isinstance(each, dict) and isinstance(each.get("source"), str)
-        ]
-    if isinstance(media, dict):
-        kinds: Sequence[MediaKind] = ("image", "video", "audio")
-        sources += [(f"media.{kind}", media[kind], (kind,)) for kind in kinds if isinstance(media.get(kind), str)]
-    return sources
-
-
-def given_of(content: Json, files: Files) -> Given:
+def given_of(draft: Draft, files: Files) -> Given:
     """The files and the job that a body names, or every problem with them. Blocks. Raises `Unavailable`."""
     problems: list[FieldProblem] = []
     found: dict[str, InputFile] = {}
-    parent_id = None
+    parent_id = draft.body.parent_id
     try:
-        parent_id = parent_of(content, files.owner, files.ledger)
+        if parent_id is not None:
+            require_job_of(files.owner, parent_id, files.ledger)
     except InvalidInput as invalid:
         problems += invalid.problems
     try:
-        found = files.resolve(sources_of(content))
+        found = files.resolve(draft.sources)
     except InvalidInput as invalid:
         problems += invalid.problems
     if problems:
         return Given(problems=problems)
-    if parent_id is None and isinstance(content.get("media"), dict):
-        parent_id = files.job_behind(content["media"].get("video"))
+    if parent_id is None:
+        parent_id = files.job_behind(draft.body.media.get("video"))
     return Given(found, parent_id=parent_id, uploads=uploads_among(found))
 
 
-def has_picture(content: Json) -> bool:
-    """Whether a body names a reference, or a picture to start from."""
-    media = content.get("media")
-    return bool(content.get("references")) or (isinstance(media, dict) and "image" in media)
-
-
-def job_type_of(content: Json, catalog: Catalog) -> JobType | None:
+def job_type_of(draft: Draft, catalog: Catalog) -> JobType | None:
     """The job type that a body names in either way; None if it names none."""
-    found = _Problems(()).job_type(content, catalog)
+    found = _Checks(draft, catalog).job_type()
     return None if found is None else found[1]
 
 
-def submission_of(content: Json, asked: RequestContext, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
+def submission_of(draft: Draft, asked: RequestContext, catalog: Catalog, given: Given = NOTHING_GIVEN) -> SubmitJob:
     """The command for a body. Raises `InvalidInput` with all its problems."""
-    problems = _Problems(given.problems)
-    body = problems.validated(content)
-    job_type = problems.job_type(content, catalog)
-    quantity = 1
-    params = CompleteParams({}, {})
-    task = None
-    if job_type is not None:
-        quantity = problems.collect(lambda: catalog.quantity(job_type[1], content.get("quantity")), 1)
-        task = problems.task(content, job_type, catalog)
-        wanted = content.get("params", {})
-        if isinstance(wanted, dict):
-            video = given.files.get(str(content["media"]["video"])) if task is Task.EXTEND else None
-            params = problems.collect(lambda: _params(job_type[1], wanted, content, catalog, video), params)
-    if body is not None and body.seed is not None and body.seed + quantity - 1 > SEED_MAX:
-        problems.say("seed", f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed")
-    problems.raise_any()
-    if body is None or job_type is None or task is None:
-        raise AssertionError("a body without problems is complete")
-    name, entry = job_type
+    name, entry, task, quantity, params = _Checks(draft, catalog, given).complete()
+    body = draft.body
     negative = _negative_prompt(body, catalog.models[entry.model], params.values)
     seed = body.seed if body.seed is not None else secrets.randbelow(SEED_MAX - quantity + 2)
     recipe = Recipe(
@@ -155,7 +88,7 @@ def submission_of(content: Json, asked: RequestContext, catalog: Catalog, given:
         files=dict(given.files),
         enhance=entry.enhance,
     )
-    job_id, request_sha256 = identified(asked, content)
+    job_id, request_sha256 = identified(asked, draft.content)
     return SubmitJob(
         job_id=job_id,
         owner=asked.owner,
@@ -176,17 +109,6 @@ def submission_of(content: Json, asked: RequestContext, catalog: Catalog, given:
         parent_id=given.parent_id,
         uploads=given.uploads,
     )
-
-
-def _params(
-    job_type: JobType, asked: Mapping[str, Any], content: Json, catalog: Catalog, video: InputFile | None
-) -> CompleteParams:
-    """Every parameter with its value; a continued video decides some. Raises `InvalidInput`."""
-    if video is None:
-        return catalog.complete_params(job_type, asked, has_picture=has_picture(content))
-    decided = decided_by(video)
-    params = catalog.complete_params(job_type, {name: asked[name] for name in asked if name not in decided})
-    return continued(params, asked, video, catalog.params_of(job_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,24 +173,93 @@ def successor_of(parent_id: UUID, like: Generation, recipe: Recipe, asked: Reque
     )
 
 
-class _Problems:
-    """Collects problems, the first one of each path."""
+class _Checks:
+    """Checks a body against the catalog; collects problems, the first one of each path."""
 
-    def __init__(self, known: Sequence[FieldProblem]) -> None:
-        self._by_path = {problem.path: problem for problem in known}
+    def __init__(self, draft: Draft, catalog: Catalog, given: Given = NOTHING_GIVEN) -> None:
+        self._draft = draft
+        self._body = draft.body
+        self._catalog = catalog
+        self._files = given.files
+        self._by_path: dict[str, FieldProblem] = {}
+        for problem in (*given.problems, *draft.problems):
+            self._by_path.setdefault(problem.path, problem)
 
-    def raise_any(self) -> None:
-        if self._by_path:
+    def complete(self) -> tuple[str, JobType, Task, int, CompleteParams]:
+        """The job type with its name, and task, quantity and parameters of the job. Raises `InvalidInput`."""
+        found = self.job_type()
+        quantity, params, task = 1, CompleteParams({}, {}), None
+        if found is not None:
+            name, entry = found
+            # As it was sent: the catalog says which numbers are allowed, also to one who sent a word.
+            quantity = self._collect(lambda: self._catalog.quantity(entry, self._draft.content.get("quantity")), 1)
+            task = self._task(name, entry)
+            if self._draft.has("params"):
+                params = self._collect(lambda: self._params(entry, task), params)
+        seed = self._body.seed
+        if seed is not None and seed + quantity - 1 > SEED_MAX:
+            detail = f"must be at most {SEED_MAX - quantity + 1} for {quantity} images: each has the next seed"
+            self._say("seed", detail)
+        if self._by_path or found is None or task is None:
             raise InvalidInput(list(self._by_path.values()))
+        return *found, task, quantity, params
 
-    def validated(self, content: Json) -> SubmitBody | None:
-        try:
-            return SubmitBody.model_validate(content)
-        except ValidationError as error:
-            self._add(problems_of(error))
+    def job_type(self) -> tuple[str, JobType] | None:
+        """The job type that `job_type`, or `model` and `task`, name."""
+        if not self._draft.has("job_type", "model", "task"):
             return None
+        name, model, task = self._body.job_type, self._body.model, self._body.task
+        if name is not None:
+            found = self._collect(lambda: self._catalog.job_type(name), None)
+            if found is None:
+                return None
+            if model is not None and model != found.model:
+                self._say("model", f"the job type {name} has the model {found.model}; leave this field away")
+            return name, found
+        if model is None and task is None:
+            names = ", ".join(sorted(self._catalog.job_types))
+            self._say("job_type", f"required, or model and task; allowed: {names}")
+            return None
+        if model is None or task is None:
+            missing, present = ("model", "task") if model is None else ("task", "model")
+            self._say(missing, f"required together with {present} when job_type is absent")
+            return None
+        return self._job_type_with(model, task)
 
-    def collect(self, ask: Callable[[], T], otherwise: T) -> T:
+    def _job_type_with(self, model: str, task: str) -> tuple[str, JobType] | None:
+        found = self._catalog.job_type_with(model, task)
+        if found is not None:
+            return found
+        entries = self._catalog.job_types.values()
+        known = sorted({f"{entry.model} with {each}" for entry in entries for each in self._catalog.tasks_of(entry)})
+        self._say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
+        return None
+
+    def _task(self, name: str, entry: JobType) -> Task | None:
+        """The job type's task with the references and media of the body; None if they are invalid."""
+        inputs = self._draft.inputs
+        if inputs is None:
+            return None
+        task = self._collect(lambda: self._catalog.task(entry, *inputs), None)
+        asked = self._body.task
+        if task is not None and asked != task and asked in MEDIA_OF and asked in self._catalog.tasks_of(entry):
+            medium = MEDIA_OF[Task(asked)]
+            self._say(f"media.{medium}", f"required for {asked}: media:ID or asset:ID of {medium} to start from")
+        elif task is not None and asked is not None and asked != task:
+            self._say("task", f"the job type {name} with these references and media does {task}; leave this field away")
+        return task
+
+    def _params(self, entry: JobType, task: Task | None) -> CompleteParams:
+        """Every parameter with its value; a continued video decides some. Raises `InvalidInput`."""
+        asked, catalog = self._body.params, self._catalog
+        video = self._files.get(self._body.media.get("video", "")) if task is Task.EXTEND else None
+        if video is None:
+            return catalog.complete_params(entry, asked, has_picture=self._draft.has_picture())
+        decided = decided_by(video)
+        params = catalog.complete_params(entry, {name: asked[name] for name in asked if name not in decided})
+        return continued(params, asked, video, catalog.params_of(entry))
+
+    def _collect(self, ask: Callable[[], T], otherwise: T) -> T:
         try:
             return ask()
         except InvalidInput as error:
@@ -276,57 +267,6 @@ class _Problems:
                 self._by_path[problem.path] = problem
             return otherwise
 
-    def job_type(self, content: Json, catalog: Catalog) -> tuple[str, JobType] | None:
-        """The job type that `job_type`, or `model` and `task`, name."""
-        name, model, task = (content.get(field) for field in ("job_type", "model", "task"))
-        if any(value is not None and not isinstance(value, str) for value in (name, model, task)):
-            return None  # pydantic has reported it
-        if name is not None:
-            found = self.collect(lambda: catalog.job_type(name), None)
-            if found is None:
-                return None
-            if model is not None and model != found.model:
-                self.say("model", f"the job type {name} has the model {found.model}; leave this field away")
-            return name, found
-        if model is None and task is None:
-            self.say("job_type", f"required, or model and task; allowed: {', '.join(sorted(catalog.job_types))}")
-            return None
-        if model is None or task is None:
-            missing, present = ("model", "task") if model is None else ("task", "model")
-            self.say(missing, f"required together with {present} when job_type is absent")
-            return None
-        return self._job_type_of(model, task, catalog)
-
-    def task(self, content: Json, job_type: tuple[str, JobType], catalog: Catalog) -> Task | None:
-        """The job type's task with the references and media of the body; None if they are invalid."""
-        references, media = content.get("references", []), content.get("media", {})
-        if not isinstance(references, list) or not isinstance(media, dict):
-            return None  # pydantic has reported it
-        types = [str(each.get("type")) if isinstance(each, dict) else "" for each in references]
-        name, entry = job_type
-        task = self.collect(lambda: catalog.task(entry, types, list(media)), None)
-        asked = content.get("task")
-        if task is not None and asked != task and asked in MEDIA_OF and asked in catalog.tasks_of(entry):
-            medium = MEDIA_OF[Task(asked)]
-            self.say(f"media.{medium}", f"required for {asked}: media:ID or asset:ID of {medium} to start from")
-        elif task is not None and asked is not None and asked != task:
-            self.say("task", f"the job type {name} with these references and media does {task}; leave this field away")
-        return task
-
-    def _job_type_of(self, model: str, task: str, catalog: Catalog) -> tuple[str, JobType] | None:
-        found = catalog.job_type_with(model, task)
-        if found is not None:
-            return found
-        known = sorted(
-            {f"{entry.model} with {each}" for entry in catalog.job_types.values() for each in catalog.tasks_of(entry)}
-        )
-        self.say("model", f"no job type has the model {model!r} with the task {task!r}; there is {', '.join(known)}")
-        return None
-
-    def say(self, path: str, detail: str) -> None:
+    def _say(self, path: str, detail: str) -> None:
         """Add a problem, unless that path has one."""
         self._by_path.setdefault(path, FieldProblem(path, detail))
-
-    def _add(self, problems: list[FieldProblem]) -> None:
-        for problem in problems:
-            self._by_path.setdefault(problem.path, problem)

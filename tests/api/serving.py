@@ -19,6 +19,7 @@ from api.app import Parts, end_streams
 from api.batches.commands import open_batch
 from api.http.idempotency import asked_by
 from api.http.protocol import BoundedConnection
+from api.jobs.draft import draft_of
 from api.jobs.submission import (
     submission_of,
 )
@@ -119,7 +120,7 @@ class Site:
 
     def submit_as(self, owner: str) -> UUID:
         """A job of somebody else: its id. Blocks."""
-        command = submission_of(body(), asked_by(owner, Headers({}), self.clock()), self.parts.catalog)
+        command = submission_of(draft_of(body()), asked_by(owner, Headers({}), self.clock()), self.parts.catalog)
         self.ledger.execute(JOB, command.job_id, command, Context(actor=owner, owner=owner))
         return command.job_id
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from api.http.idempotency import RequestContext
+from api.jobs.draft import draft_of
 from api.jobs.submission import (
     Given,
     submission_of,
@@ -188,4 +189,4 @@ def accepted(catalog: Catalog, body: Json) -> SubmitJob:
         )
         for source, kind in sources.items()
     }
-    return replace(submission_of(body, ASKED, catalog, Given(files)), job_id=UUID(int=1))
+    return replace(submission_of(draft_of(body), ASKED, catalog, Given(files)), job_id=UUID(int=1))

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 
 from api.http.idempotency import asked_by
 from api.http.pages import cursor_of
+from api.jobs.draft import draft_of
 from api.jobs.submission import (
     submission_of,
 )
@@ -209,7 +210,9 @@ async def test_an_unrated_asset_has_no_score_at_all(site: Site) -> None:
 
 
 async def test_a_title_of_the_submission_is_shown_and_found(site: Site) -> None:
-    command = submission_of(body(quantity=1), asked_by("admin", Headers({}), site.clock()), site.parts.catalog)
+    command = submission_of(
+        draft_of(body(quantity=1)), asked_by("admin", Headers({}), site.clock()), site.parts.catalog
+    )
     named = replace(command, title="Harbours - Fog at dawn")
     await asyncio.to_thread(site.ledger.execute, JOB, named.job_id, named, Context(actor="admin", owner="admin"))
     job = await site.get(f"/v1/jobs/{named.job_id}")

@@ -21,6 +21,7 @@ from api.app import Parts
 from api.events import feed as feeds
 from api.events.feed import Feed, Frame, Subscription
 from api.http.idempotency import asked_by
+from api.jobs.draft import draft_of
 from api.jobs.submission import submission_of
 from domain.commands import JobCommand, ReportAssetCompleted, StartAttempt
 from domain.errors import Refused
@@ -70,7 +71,7 @@ class Flow:
     def submit(self, owner: str, **changes: Any) -> None:
         """A job."""
         asked = asked_by(owner, Headers({}), self.clock.tick())
-        command = submission_of(body(**{"quantity": 1, **changes}), asked, self.parts.catalog)
+        command = submission_of(draft_of(body(**{"quantity": 1, **changes})), asked, self.parts.catalog)
         self._execute(command.job_id, owner, command)
         self.running.append((command.job_id, owner))
 

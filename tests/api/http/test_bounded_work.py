@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from api.http.bodies.json_body import MEMBERS_MAX
-from api.jobs.submission import REFERENCES_MAX
+from api.jobs.sources import REFERENCES_MAX
 from domain.errors import PROBLEMS_TOLD_MAX, FieldProblem, InvalidInput
 from services.scheduling import TURN_S, short_turns
 from tests.api.serving import Site, body
