@@ -76,6 +76,19 @@ ROUTERS: Final = (
     docs,
 )
 
+BODIES: Final = (
+    SubmitBody,
+    enhance.EnhanceBody,
+    assets.RatingBody,
+    assets.AssetPatch,
+    *batch_bodies.ALL,
+    prompts.PromptBody,
+    prompts.PromptPatch,
+    all_jobs.PriorityBody,
+    fleet.ReasonBody,
+)
+"""The bodies that routes parse themselves, for the OpenAPI document."""
+
 
 def create_app(parts: Parts) -> FastAPI:
     """Create the application. Its lifespan runs the event feed; the caller opens and closes the parts."""
@@ -105,8 +118,6 @@ def create_app(parts: Parts) -> FastAPI:
     errors.install(app)
     table = RouteTable(route for module in ROUTERS for route in module.router.routes)
     app.router.routes.append(table)
-    for module in ROUTERS:
-        app.include_router(module.router)  # only for the OpenAPI document: the table finds the routes
     app.add_middleware(KnownQuery, table=table)
     app.add_middleware(HeadRequests)
     app.add_middleware(Places, bounds=places(connections_max()), company=company)
@@ -117,7 +128,10 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(AnswerHeaders)
     app.add_middleware(Turns, name_of=partial(_name_of, identities))  # the last one added is the outermost
     bodies = (SubmitBody, enhance.EnhanceBody, assets.RatingBody, assets.AssetPatch, *batch_bodies.ALL)
-    openapi.install(app, *bodies, prompts.PromptBody, prompts.PromptPatch, all_jobs.PriorityBody, fleet.ReasonBody)
+    routers = [module.router for module in ROUTERS]
+    openapi.install(
+        app, routers, *bodies, prompts.PromptBody, prompts.PromptPatch, all_jobs.PriorityBody, fleet.ReasonBody
+    )
     return app
 
 

@@ -15,8 +15,8 @@ from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnav
 from gpu_worker.enhancement.enhancing import Enhancing
 from gpu_worker.outputs.storing import FileRecipe
 from services.files.blobs import Blobs
-from services.files.decoders.bounded import read_picture
-from services.files.media import UnreadableMedia
+from services.files.decoders.pixels import read_picture
+from services.files.media.kinds import UnreadableMedia
 from services.messaging.wire import AnnouncedModel, WorkOrder
 
 

@@ -46,7 +46,7 @@ from domain.validation_words import words_for
 from services.database import Unavailable
 from services.files.blobs import BlobMissing, BlobStoreUnavailable
 from services.files.decoders.bounded import DecodingUnavailable
-from services.files.media import UnreadableMedia
+from services.files.media.kinds import UnreadableMedia
 from services.ledger.flusher import OutcomeUnknown
 from services.views.rebuild import RebuildRunning
 

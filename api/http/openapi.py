@@ -1,9 +1,9 @@
 """Extends FastAPI's OpenAPI document: bodies that are read by hand, problems, and the two ways to sign in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 from api.http.errors import MEDIA_TYPE
@@ -104,11 +104,14 @@ def file_in_form(field: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
-    """Add the schemas of `bodies` and the ways to sign in to the document."""
+def install(app: FastAPI, routers: Sequence[APIRouter], *bodies: type[BaseModel]) -> None:
+    """Describe the routers' routes, the schemas of `bodies` and the ways to sign in, once the document is asked for."""
     plain = app.openapi
 
     def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for router in routers:  # for the document alone: `RouteTable` finds the routes
+                app.include_router(router)
         document = plain()
         components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})

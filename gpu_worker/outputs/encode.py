@@ -10,8 +10,10 @@ from PIL import Image, PngImagePlugin
 from domain.recipes.recipe import Kind
 from gpu_worker.engines import Rendered, RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.outputs.mp4 import encode_mp4
-from services.files.decoders.bounded import probe, read_image, remuxed_mp4
-from services.files.media import UnreadableMedia, picture_sha256
+from services.files.decoders.bounded import probe, remuxed_mp4
+from services.files.decoders.pixels import read_image
+from services.files.media.kinds import UnreadableMedia
+from services.files.media.pictures import picture_sha256
 
 COMPRESS_LEVEL = 1
 """zlib's level 1, the fastest that compresses: photographs are a sixth larger than at level 6, in a third of the

@@ -24,8 +24,7 @@ from services.crash_points import Point, reached
 from services.database import Database, Unavailable
 from services.files.blobs import BlobMissing, Blobs, BlobStoreUnavailable
 from services.files.decoders.bounded import DecodingUnavailable, probe, small_picture
-from services.files.media import UnreadableMedia
-from services.files.media.reading import SmallPicture
+from services.files.media.kinds import SmallPicture, UnreadableMedia
 from services.ledger import ASSET, Context, Instruction, Ledger
 from services.messaging.broker import Broker
 from services.messaging.follower import follow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from domain.events import ErrorClass, JobHandedOver
-from services.files.media import read_image
+from services.files.media.reading import read_image
 from services.messaging import wire
 from services.messaging.wire import (
     AnyReport,

@@ -24,7 +24,7 @@ from gpu_worker.reporting import FAILURES_MAX
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop
 from services.files.blobs import Blobs
-from services.files.media import read_image
+from services.files.media.reading import read_image
 from services.messaging import wire
 from services.messaging.wire import (
     AnyReport,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from services.files.media import read_image
+from services.files.media.reading import read_image
 from tests.gpu_worker.tiny_ip_adapter import install
 from tests.gpu_worker.tiny_sdxl import build_tiny_sdxl
 from tests.system.installation import Installation

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.files.media import probe, read_image, read_origin
+from services.files.media.reading import probe, read_image, read_origin
 from tests.system.installation import Installation
 
 IMAGE_TYPES = ("image_fast", "image_high", "image7b_fast_enhanced", "image7b_high_enhanced")

@@ -17,7 +17,7 @@ from api.cli.tables import local_time
 from api.cli.terminal import complain, printable
 from domain.json_type import Json
 from services.files.decoders.bounded import DecodingUnavailable, probe, read_origin
-from services.files.media import UnreadableMedia
+from services.files.media.kinds import UnreadableMedia
 
 OF_THE_CONTAINER = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
 """Metadata of every MP4, independent of the program that wrote it."""

@@ -14,8 +14,8 @@ from domain.recipes.recipe import Kind, Task
 from domain.warning_codes import WarningCode
 from gpu_worker.engines import InvalidRequest, RenderRequest, Warned
 from gpu_worker.engines.diffusers.fitting import fit_of, fitted
-from services.files.decoders.bounded import read_sound, read_video
-from services.files.media import UnreadableMedia
+from services.files.decoders.pixels import read_sound, read_video
+from services.files.media.kinds import UnreadableMedia
 from services.files.media.sounds import Sound
 
 FPS, SHIFT, SOLVER = 16.0, 5.0, "unipc"

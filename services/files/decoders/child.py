@@ -20,11 +20,9 @@ import av.subtitles.stream
 import numpy as np
 from PIL import ExifTags, Image, ImagePalette, MpoImagePlugin, TiffImagePlugin
 
+from services.files.decoders import HEADER_BYTES_MAX
 from services.files.media import reading
 from services.files.media.kinds import UnreadableMedia
-
-HEADER_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Maximum bytes of an answer's header, with the origin of a file."""
 
 OPEN_FILES: Final = 3
 """Maximum number of open files: question, answer and log."""

@@ -68,3 +68,12 @@ def reason_of(error: BaseException) -> str:
     """A library's message, as the end of a sentence."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0][:200].rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPicture:
+    """A WebP; width and height in pixels."""
+
+    content: bytes
+    width: int
+    height: int

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +10,11 @@ from PIL import Image
 from services.files.media.claims import refuse_impossible
 from services.files.media.containers import opened, video_of
 from services.files.media.formats import ALLOWED, IMAGE_TYPES, VIDEO_TYPES, Format, format_of
-from services.files.media.kinds import Media, UnreadableMedia
+from services.files.media.kinds import Media, SmallPicture, UnreadableMedia
 from services.files.media.muxing import remuxed
 from services.files.media.pictures import Picture, open_picture, sha256_of, shown, shown_small
 from services.files.media.sounds import Sound, probe_sound, sound_of
 from services.files.media.videos import ShownVideo, frame_of, probe_video, shown_video
-
-
-@dataclass(frozen=True, slots=True)
-class SmallPicture:
-    """A WebP; width and height in pixels."""
-
-    content: bytes
-    width: int
-    height: int
 
 
 def probe(content: bytes) -> Media:

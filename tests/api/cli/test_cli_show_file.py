@@ -22,7 +22,7 @@ from gpu_worker.engines import RenderedImage, RenderedVideo
 from gpu_worker.outputs.encode import encode
 from gpu_worker.outputs.storing import origin_of
 from services.files.decoders.bounded import remuxed_mp4
-from services.files.media import read_origin
+from services.files.media.reading import read_origin
 from services.messaging.wire import Output, WorkOrder
 from tests.api.cli.test_cli import assert_one_line, darkroom, free_port
 from tests.api.serving import TOKEN, AServer, Site, completed_with

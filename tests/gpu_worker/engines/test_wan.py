@@ -34,8 +34,8 @@ from gpu_worker.engines.diffusers.wan_request import plan_of
 from gpu_worker.outputs.encode import encode
 from gpu_worker.outputs.mp4 import encode_mp4
 from gpu_worker.residency import Residency
-from services.files.decoders.bounded import read_sound
-from services.files.media import probe, read_video
+from services.files.decoders.pixels import read_sound
+from services.files.media.reading import probe, read_video
 from services.files.media.sounds import Sound
 from tests.gpu_worker.tiny_wan import build_tiny_wan_i2v
 

@@ -19,8 +19,9 @@ from domain.recipes.recipe import Kind
 from gpu_worker.engines import RenderedFile, RenderedImage, RenderedVideo
 from gpu_worker.outputs.encode import BrokenFile, encode, encode_png, read
 from gpu_worker.outputs.mp4 import encode_mp4
-from services.files.decoders.bounded import read_sound
-from services.files.media import UnreadableMedia, probe, read_image, read_origin, read_video
+from services.files.decoders.pixels import read_sound
+from services.files.media.kinds import UnreadableMedia
+from services.files.media.reading import probe, read_image, read_origin, read_video
 from services.files.media.sounds import Sound
 from tests.services.boxed_files import clap, with_aperture, with_edits
 from tests.services.files.test_media_as_shown import clip, shades

@@ -15,7 +15,7 @@ from gpu_worker.engines import Rendered, RenderedImage, RenderedVideo
 from gpu_worker.outputs.encode import BrokenFile
 from gpu_worker.outputs.storing import store
 from services.files.blobs import Blobs
-from services.files.media import read_origin
+from services.files.media.reading import read_origin
 from services.messaging.wire import Output, WorkOrder
 
 JOB = UUID("0190a0a0-0000-7000-8000-000000000001")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.files import media
-from services.files.decoders import bounded
+from services.files.decoders import bounded, pixels
 from services.files.decoders.bounded import DECODERS, DecodingUnavailable, Limits
-from services.files.media import UnreadableMedia, reading
+from services.files.media import reading
 from services.files.media.formats import format_of, weight_of
+from services.files.media.kinds import UnreadableMedia
 from tests.services.hostile_files import jpeg_with_scans, mp4_that_claims, png_of_one_colour, webp_of_one_colour
 from tests.services.media_files import encoded, picture, sound, turned, video
 
@@ -72,22 +72,22 @@ def remuxed_here(content: bytes) -> bytes:
 def test_a_process_tells_of_every_format_what_this_one_would() -> None:
     """It can open no file: whatever a library loads late would be missed here."""
     for name, content in WHOLE.items():
-        assert bounded.probe(content) == media.probe(content), name
-        assert bounded.read_origin(content) == media.read_origin(content), name
+        assert bounded.probe(content) == reading.probe(content), name
+        assert bounded.read_origin(content) == reading.read_origin(content), name
         weight = weight_of(format_of(content))
         if weight == "picture":
-            assert bounded.read_image(content).tobytes() == media.read_image(content).tobytes(), name
-        elif weight == "video" and media.probe(content).kind == "video":
-            there, here = bounded.read_video(content, frames_max=9), media.read_video(content, frames_max=9)
+            assert pixels.read_image(content).tobytes() == reading.read_image(content).tobytes(), name
+        elif weight == "video" and reading.probe(content).kind == "video":
+            there, here = pixels.read_video(content, frames_max=9), reading.read_video(content, frames_max=9)
             assert np.array_equal(there[0], here[0]), name
             assert there[1] == here[1], name
-        if media.probe(content).kind != "audio":
+        if reading.probe(content).kind != "audio":
             small = bounded.small_picture(content, is_video=weight == "video", side_max=32, quality=80)
             assert max(small.width, small.height) == 32, name
         if weight == "video":
             assert told(remuxed, content) == told(remuxed_here, content), name
         damaged = content[: len(content) // 2]
-        assert told(bounded.probe, damaged) == told(media.probe, damaged), name
+        assert told(bounded.probe, damaged) == told(reading.probe, damaged), name
 
 
 def test_files_are_decoded_side_by_side_each_with_its_own_answer() -> None:
@@ -113,7 +113,7 @@ def test_files_are_decoded_side_by_side_each_with_its_own_answer() -> None:
 def test_what_a_file_cannot_hold_is_refused_before_it_is_decoded(content: bytes) -> None:
     began = time.process_time()
     with pytest.raises(UnreadableMedia, match=r"more than fits|too many scans"):
-        media.probe(content)
+        reading.probe(content)
     with pytest.raises(UnreadableMedia, match=r"more than fits|too many scans"):
         remuxed(content)
     assert time.process_time() - began < 2
@@ -124,7 +124,7 @@ def test_the_largest_pictures_are_read_within_their_memory(make: Callable[[int],
     side = 4096
     content = make(side)
     program = (
-        "import resource, sys; from services.files.media import probe\n"
+        "import resource, sys; from services.files.media.reading import probe\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "found = probe(sys.stdin.buffer.read())\n"
         "print(found.width, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"

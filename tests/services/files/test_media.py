@@ -12,18 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from services.files.media import (
-    Media,
-    UnreadableMedia,
-    containers,
-    formats,
-    probe,
-    read_image,
-    read_origin,
-    read_video,
-    sounds,
-    videos,
-)
+from services.files.media import containers, formats, sounds, videos
+from services.files.media.kinds import Media, UnreadableMedia
+from services.files.media.reading import probe, read_image, read_origin, read_video
 from tests.services.media_files import chunk, encoded, picture, png_that_claims, sound, turned, video
 
 AUDIO = [

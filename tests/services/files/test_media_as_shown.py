@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from domain.recipes.recipe import Kind
-from services.files.decoders import bounded
-from services.files.media import UnreadableMedia, probe, read_frame, read_image, read_video
+from services.files.decoders import pixels
 from services.files.media.colour import PRIMARIES, Encoding, encoding_of, to_srgb
+from services.files.media.kinds import UnreadableMedia
+from services.files.media.reading import probe, read_frame, read_image, read_video
 from services.files.media.timing import beat_of, shown_at_beat, timing_of
 from services.files.thumbnails import thumbnail_of
 from tests.services.boxed_files import avif_grid, clap, webm_that_shows, with_aperture, with_edits
@@ -148,7 +149,7 @@ def test_what_is_read_carries_nothing_of_its_file() -> None:
 
 def told(content: bytes) -> list[str]:
     """The codes of what a picture loses."""
-    return [loss.code for loss in bounded.read_picture(content)[1]]
+    return [loss.code for loss in pixels.read_picture(content)[1]]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
@@ -180,7 +181,7 @@ def test_a_profile_of_high_dynamic_range_is_toned_down_and_reported(kind: str, t
     white = {16: 148, 18: 191}[transfer]  # 203 nits
     options: dict[str, Any] = {"quality": 100} if kind != "PNG" else {}
     content = encoded(Image.new("RGB", (64, 64), (white,) * 3), kind, icc_profile=bright_profile(transfer), **options)
-    image, losses = bounded.read_picture(content)
+    image, losses = pixels.read_picture(content)
     shown = image.getpixel((30, 30))
     assert isinstance(shown, tuple)
     assert 225 <= min(shown) <= max(shown) <= 255

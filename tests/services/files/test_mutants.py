@@ -16,7 +16,7 @@ import pytest
 
 from services.files.decoders import bounded
 from services.files.decoders.bounded import DecodingUnavailable
-from services.files.media import Media, UnreadableMedia
+from services.files.media.kinds import Media, UnreadableMedia
 from tests.services.mutants import mutants, seeds
 
 COUNT = int(os.environ.get("DARKROOM_FUZZ_MUTANTS", "400"))

@@ -6,7 +6,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from domain.recipes.recipe import Kind
-from services.files.media import UnreadableMedia, read_frame, read_image
+from services.files.media.kinds import UnreadableMedia
+from services.files.media.reading import read_frame, read_image
 from services.files.thumbnails import RETRY_S_MAX, SIDE_PX_MAX, TRIES_MAX, pause_after, thumbnail_of
 from tests.services.pictures import RED, encoded, mp4, opened, png
 
