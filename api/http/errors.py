@@ -195,7 +195,9 @@ class MalformedRequest(ApiError):
     code = "bad_request"
 
     def __init__(self) -> None:
-        super().__init__("The bytes on this connection are not an HTTP/1.1 request; the connection is closed.")
+        super().__init__(
+            "The bytes on this connection are not an HTTP/1.1 request with one Host; the connection is closed."
+        )
 
 
 class BodyTooLarge(ApiError):

@@ -1,5 +1,6 @@
-"""Refuses query parameters that a route does not define: a misspelt filter is never ignored."""
+"""Refuses query parameters that a route does not define, or that are there twice: no filter is ever ignored."""
 
+from collections import Counter
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -34,12 +35,21 @@ class KnownQuery:
         await self._app(scope, receive, send)
 
     def _problems(self, scope: Scope) -> list[FieldProblem]:
-        """One problem for each unknown name; none for a path without a route, which is a 404 anyway."""
+        """One problem for each name; none for a path without a route, which is a 404 anyway."""
         route = self._table.route_of(scope)
         if route is None:
             return []
         known = [parameter.alias for parameter in route.dependant.query_params]
-        given = dict.fromkeys(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
+        given = Counter(name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
         allowed = f"allowed: {', '.join(known)}" if known else "this call takes none"
-        unknown = [name for name in given if name not in known]
-        return [FieldProblem(name[:NAME_CHARACTERS_MAX], f"is no query parameter; {allowed}") for name in unknown]
+        problems = [
+            FieldProblem(name[:NAME_CHARACTERS_MAX], f"is no query parameter; {allowed}")
+            for name in given
+            if name not in known
+        ]
+        problems += [
+            FieldProblem(name, f"is there {times} times; give it once")
+            for name, times in given.items()
+            if name in known and times > 1
+        ]
+        return problems

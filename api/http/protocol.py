@@ -144,6 +144,8 @@ class BoundedConnection(HttpToolsProtocol):
         """The head is complete."""
         if self.parser.should_upgrade():
             return  # it is parsed again: see _decline_upgrade
+        if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            raise ValueError("RFC 9112, 3.2: one Host")  # refused like other bytes that are no request: see _parse
         self._in_head = False
         self._crowd.works(self)
         self._heads += 1

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from api.cli.terminal import DONE, FAILED, complain, print_json, printable, say
 from domain.json_type import Json
 
 if TYPE_CHECKING:
+    from api.cli.remote.batch_file import BatchFile
     from api.cli.remote.client import Client
 
 
@@ -179,7 +181,7 @@ def batch(
     read = read_batch(file, job_type)
     named = {"name": name, "collection": collection}
     body = read.body | {key: value for key, value in named.items() if value is not None}
-    finish(_batch(find_server(url, token, data_dir), body, read.places, file.parent, as_json=as_json))
+    finish(_batch(find_server(url, token, data_dir), replace(read, body=body), file.parent, as_json=as_json))
 
 
 def params_of(pairs: list[str]) -> Json:
@@ -291,7 +293,8 @@ def _print_again(server: Server, again: Json, *, as_json: bool) -> int:
         print_json(again)
     else:
         queued = sum(item["saved"] for item in again["items"])
-        say(f"{again['id']}  {queued} jobs queued. List them: {server.command('jobs', '--batch', again['id'])}")
+        listed = server.command("jobs", "--batch", again["id"])
+        say(f"{again['id']}  {queued} {'job' if queued == 1 else 'jobs'} queued. List them: {listed}")
     return DONE
 
 
@@ -351,12 +354,13 @@ def _option_of(job_type: Json, kind: str) -> tuple[str, str] | None:
             return None
 
 
-async def _batch(server: Server, body: Json, places_in_file: list[str], folder: Path, *, as_json: bool) -> int:
+async def _batch(server: Server, read: BatchFile, folder: Path, *, as_json: bool) -> int:
     from api.cli.remote.batch_sending import made_ready  # noqa: PLC0415 - see `batch`
 
+    body = read.body
     require_sendable({name: value for name, value in body.items() if name != "items"})
     async with server.client() as client:
-        ready = await made_ready(client, body["items"], folder)
+        ready = await made_ready(client, read, folder)
         sent = list(ready.items)
         made: Json = {"items": []}
         if sent:
@@ -366,14 +370,15 @@ async def _batch(server: Server, body: Json, places_in_file: list[str], folder: 
     rejected = {sent[item["index"]]: _item_problem(item["error"]) for item in made["items"] if not item["saved"]}
     problems = rejected | ready.problems
     if as_json:
-        not_sent = [{"place": places_in_file[index], "problem": text} for index, text in ready.problems.items()]
+        not_sent = [{"place": read.places[index], "problem": text} for index, text in ready.problems.items()]
         print_json(made | {"not_sent": not_sent})
         return FAILED if problems else DONE
     if sent:
-        counted = f"{len(places_in_file) - len(problems)} of {len(places_in_file)} jobs queued"
+        total = len(read.places)
+        counted = f"{total - len(problems)} of {total} {'job' if total == 1 else 'jobs'} queued"
         say(f"{made['id']}  {counted}. List them: {server.command('jobs', '--batch', made['id'])}")
     for index, text in sorted(problems.items()):
-        complain(f"{places_in_file[index]} was rejected: {printable(text)}")
+        complain(f"{read.places[index]} was rejected: {printable(text)}")
     return FAILED if problems else DONE
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +29,11 @@ PARAMETER: Final = "set."
 
 @dataclass(frozen=True, slots=True)
 class BatchFile:
-    """The body of a batch, and the place of each item in the file."""
+    """The body of a batch, the place of each item in the file, and by its index why an item cannot be sent."""
 
     body: Json
     places: list[str]
+    problems: dict[int, str] = field(default_factory=dict)
 
 
 def read_batch(file: Path, job_type: str) -> BatchFile:
@@ -70,7 +71,9 @@ def _text_of(file: Path) -> str:
 
 def _of_csv(file: Path, text: str) -> BatchFile:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restkey="", restval="")
-    items, places = [], []
+    items: list[Json] = []
+    places: list[str] = []
+    problems: dict[int, str] = {}
     try:
         names = [name.strip() for name in reader.fieldnames or []]
         _require_columns(file, names)
@@ -80,12 +83,16 @@ def _of_csv(file: Path, text: str) -> BatchFile:
             if "" in row:
                 raise typer.BadParameter(f"{file}, {place}: more cells than columns; quote cells that hold a comma")
             if any(cell.strip() for cell in row.values()):
-                items.append(_item_of(row, f"{file}, {place}"))
+                try:
+                    item = _item_of(row)
+                except typer.BadParameter as error:  # the other rows are sent
+                    item, problems[len(items)] = {}, error.message
+                items.append(item)
                 places.append(_place(place, row.get("template")))
     except csv.Error as error:
         reason = "a quote is not closed" if "unexpected end" in str(error) else error
         raise typer.BadParameter(f"{file}, after line {reader.line_num}: {reason}") from None
-    return BatchFile({"name": file.stem, "items": items}, places)
+    return BatchFile({"name": file.stem, "items": items}, places, problems)
 
 
 def _require_columns(file: Path, names: Sequence[str]) -> None:
@@ -102,15 +109,12 @@ def _require_columns(file: Path, names: Sequence[str]) -> None:
         raise typer.BadParameter(f"{file}, line 1: the column prompt is missing; the first line names the columns")
 
 
-def _item_of(row: Mapping[str, str], place: str) -> Json:
-    """The submission of a row; empty cells are ignored."""
+def _item_of(row: Mapping[str, str]) -> Json:
+    """The submission of a row; empty cells are ignored. Raises `typer.BadParameter`."""
     cells = {name: cell.strip() for name, cell in row.items() if cell.strip()}
     media = {name: cells[name] for name in ("image", "video") if name in cells}
     params = {name.removeprefix(PARAMETER): value_of(cells[name]) for name in cells if name.startswith(PARAMETER)}
-    try:
-        references = references_of([cells["reference"]] if "reference" in cells else [])
-    except typer.BadParameter as error:
-        raise typer.BadParameter(f"{place}: {error.message}") from None
+    references = references_of([cells["reference"]] if "reference" in cells else [])
     item = {
         "prompt": cells.get("prompt", ""),
         "template": cells.get("template"),

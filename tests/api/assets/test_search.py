@@ -162,6 +162,13 @@ async def test_an_unknown_query_parameter_is_refused_by_name(
     assert [problem["path"] for problem in response.json()["errors"]] == names
 
 
+async def test_a_query_parameter_that_is_there_twice_is_refused(site: Site) -> None:
+    response = await site.http.get("/v1/jobs?limit=1&tag=a&limit=2&tag=b&tag=c&status=queued")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_input")
+    problems = {one["path"]: one["detail"] for one in response.json()["errors"]}
+    assert problems == {"limit": "is there 2 times; give it once", "tag": "is there 3 times; give it once"}
+
+
 async def test_an_unknown_query_parameter_of_a_write_changes_nothing(site: Site) -> None:
     response = await site.http.post("/v1/jobs?quantity=3", json=item(None))
     assert response.status_code == 422

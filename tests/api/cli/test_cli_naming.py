@@ -171,7 +171,6 @@ def test_a_toml_has_the_fields_of_the_api(tmp_path: Path) -> None:
         ("a.csv", "template\nfox\n", "the column prompt is missing"),
         ("a.csv", "prompt\na, b\n", "line 2: more cells than columns"),
         ("a.csv", 'prompt\n"a\n', "after line 1: a quote is not closed"),
-        ("a.csv", "prompt,reference\nfox,photo.png\n", "line 2: --reference 'photo.png' is not TYPE=FILE"),
         ("a.csv", "prompt\n\n", "has no items"),
         ("a.csv", "", "the column prompt is missing"),
         ("a.toml", "[[items]\n", "is not TOML"),
@@ -184,6 +183,16 @@ def test_a_file_that_is_no_batch_says_where_and_what(name: str, content: str, wo
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(typer.BadParameter, match=words):
         read_batch(tmp_path / name, "sdxl_image_fast")
+
+
+def test_a_row_whose_reference_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("prompt,reference\nfox,photo.png\nowl,style=owl.png\n", encoding="utf-8")
+    read = read_batch(file, "sdxl_image_fast")
+    assert [item.get("prompt") for item in read.body["items"]] == [None, "owl"]
+    ((index, problem),) = read.problems.items()
+    assert read.places[index] == "line 2"
+    assert problem.startswith("--reference 'photo.png' is not TYPE=FILE")
 
 
 def test_a_csv_that_is_not_utf_8_names_the_line(tmp_path: Path) -> None:

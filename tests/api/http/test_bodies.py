@@ -192,6 +192,24 @@ def test_what_is_no_http_is_refused_after_the_answers_before_it(echoing: tuple[s
         assert line.recv(1) == b""
 
 
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n", b"Host: a\r\nhost: a\r\n"])
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_request_names_one_host(echoing: tuple[str, int], hosts: bytes, before: int) -> None:
+    earlier = [Sent("/", b"x" * 9_000)] * before
+    with connected(echoing) as (line, answers):
+        line.sendall(b"".join(each.wire for each in earlier) + b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
+        assert [_answer(answers) for _ in earlier] == [each.answer for each in earlier]
+        status, problem = _answer(answers)
+        assert (status, problem["code"]) == (400, "bad_request")
+        assert line.recv(1) == b""
+
+
+def test_http_1_0_needs_no_host(echoing: tuple[str, int]) -> None:
+    with connected(echoing) as (line, answers):
+        line.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert _answer(answers)[0] == 200
+
+
 CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
