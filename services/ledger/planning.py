@@ -88,7 +88,8 @@ class Planner:
         jobs = (command,) if isinstance(command, SubmitJob) else asked.jobs
         for job in asked.jobs:
             events += self._opening(job, asked.context)
-        events += self._first_uses(jobs, asked.context)
+        if any(job.uploads for job in jobs):
+            events += self._first_uses(jobs, asked.context)
         guards = [Guard(of, version) for of, version in loaded.versions.items() if versions[of] == version]
         return Plan(decision, Loaded(state, versions), Commit(envelope.command_id, events, guards), jobs)
 
