@@ -197,10 +197,9 @@ def _meant(catalog: Catalog, model: str | None, job_type: str | None) -> _For:
                 [FieldProblem("model", f"the job type {job_type} has the model {entry.model}; leave this field away")]
             )
         return _For(entry.model, job_type, entry.task)
-    if model is None or model not in catalog.models:
-        known = ", ".join(sorted(catalog.models))
-        raise InvalidInput([FieldProblem("model", f"unknown model {model!r}; allowed: {known}")])
-    return _For(model, None, catalog.models[model].tasks[0])
+    if model is None:
+        raise InvalidInput([FieldProblem("model", "must name a model; or name a job type in `job_type`")])
+    return _For(model, None, catalog.model(model).tasks[0])
 
 
 def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:

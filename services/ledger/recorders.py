@@ -271,6 +271,7 @@ class InMemoryRecorder(POPOApplicationRecorder):
             return conflict
 
     def _fits(self, commit: Commit) -> bool:
+        """The rule of `ledger_append`, which has it in SQL: see migrations/README.md for all copies."""
         ends: dict[UUID, int] = {}
         for new in commit.events:
             first = new.stream_id not in ends and not self._stored_events_index[str(new.stream_id)]
