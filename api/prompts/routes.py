@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags, Title
-from api.http.idempotency import after_the_commit, asked_in, key_of
+from api.http.idempotency import after_the_commit, asked_in
 from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of, place_of
@@ -102,7 +102,7 @@ async def save_prompt(request: Request) -> Response:
         tags=tuple(body.tags),
         now=asked.now,
     )
-    found = prompt_id(asked.owner, key_of(asked))
+    found = prompt_id(asked.owner, asked.key)
     executed = await _execute(request, found, command)
     with after_the_commit():
         document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
