@@ -23,7 +23,7 @@ from domain.events import EnhancementMade
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import RULES, enhance
 from services.ledger import Context
-from services.ledger.flusher import Conflict
+from services.ledger.commits import Conflict
 from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest
 
 log = logging.getLogger(__name__)

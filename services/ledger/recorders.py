@@ -23,7 +23,8 @@ from domain.codec import of_kinds
 from projections.arrays import uuids
 from projections.sql import load
 from services.database import Database, Unavailable
-from services.ledger.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
+from services.ledger.commits import Commit, Conflict, NewEvent, Receipt
+from services.ledger.flusher import Flusher
 from services.restore.epochs import Epochs, read_epochs, stop_writes, stopped_reason
 
 SQL = load("recorders.sql", "services.ledger")

@@ -25,7 +25,7 @@ from domain.events import JobHandedOver, LedgerRestored, UserKeyAdded, UserKeyRe
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.ledger import EventMapper, RawEvent
-from services.ledger.flusher import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
+from services.ledger.commits import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
 from services.restore.lost import Lost
 
 log = logging.getLogger(__name__)

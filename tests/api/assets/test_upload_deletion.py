@@ -18,7 +18,7 @@ from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from domain.json_type import Json
 from services.files.blobs import Blobs
 from services.ledger import ASSET, MEDIA, Context
-from services.ledger.flusher import Commit, Receipt
+from services.ledger.commits import Commit, Receipt
 from tests.api.assets.test_uploads import PATH, PNG, SHA256, described, upload
 from tests.api.serving import Site, body
 from tests.spec import NOW

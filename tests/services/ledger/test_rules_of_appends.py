@@ -14,8 +14,8 @@ from psycopg.rows import TupleRow
 
 from services.database import Database
 from services.ledger import InMemoryRecorder
-from services.ledger.flusher import SQL as FLUSHER
-from services.ledger.flusher import Commit, Guard, Receipt, columns_of
+from services.ledger.commits import SQL as COMMITS
+from services.ledger.commits import Commit, Guard, Receipt, columns_of
 from services.ledger.verification import GENESIS, link_of
 from services.ledger.verification import SQL as VERIFICATION
 from tests.services.commits import commit, event, opening, verdict
@@ -48,7 +48,7 @@ def ways_of(asked: Commit) -> dict[str, list[Commit]]:
 
 def appended(connection: Connection[TupleRow], group: Sequence[Commit]) -> list[TupleRow]:
     """The answers to a group."""
-    return connection.execute(FLUSHER["append"], columns_of(group), binary=True).fetchall()
+    return connection.execute(COMMITS["append"], columns_of(group), binary=True).fetchall()
 
 
 @pytest.mark.parametrize(
