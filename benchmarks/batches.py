@@ -11,7 +11,7 @@ from benchmarks.library_app import Job, Jobs, live, submitted_unsaved
 from benchmarks.library_projection import Statement, Writer
 from domain.events import BatchItemAdded, BatchOpened, BatchPreferred
 from domain.recipes.recipe import asset_id
-from services.ledger.flusher import Commit
+from services.ledger.commits import Commit
 
 ITEMS: Final = 20
 TEMPLATES: Final = ("portrait", "landscape", "macro", "night", "studio")

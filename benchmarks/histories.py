@@ -19,7 +19,7 @@ from domain.events import (
 )
 from domain.recipes.recipe import Kind, Recipe, Task, asset_id, asset_path, seeds_from
 from services.ledger import EventMapper, PostgresRecorder
-from services.ledger.flusher import Commit, NewEvent
+from services.ledger.commits import Commit, NewEvent
 
 JOBS_AT_A_TIME: Final = 100
 """So many jobs are submitted, then all of them run: a row that was inserted in one batch is changed in later ones."""

@@ -12,7 +12,7 @@ from benchmarks.library_projection import Statement, Writer
 from domain.events import PromptDeleted, PromptEdited, PromptSaved
 from domain.recipes.recipe import Task
 from projections.scores.rows import prompt_key
-from services.ledger.flusher import Commit
+from services.ledger.commits import Commit
 
 SAVED: Final = 100
 DELETED: Final = 20

@@ -24,8 +24,9 @@ from domain.commands import SubmitJob
 from domain.recipes.recipe import Kind
 from gpu_worker.connection import connect
 from gpu_worker.demo import SDXL_DEMO
+from gpu_worker.engines.diffusers.opening import open_model
 from gpu_worker.engines.diffusers.pipelines import keep_quiet
-from gpu_worker.engines.diffusers.sdxl_files import open_model
+from gpu_worker.engines.diffusers.sdxl_files import SDXL
 from gpu_worker.loop import Worker
 from gpu_worker.residency import Residency
 from gpu_worker.workshop import Workshop, request_of
@@ -97,7 +98,7 @@ def contest(stage: Stage) -> Iterator[Contest]:
         database = undo.enter_context(Database(dsn))
         workshop = Workshop("benchmark", models, Residency(models, "cpu"), Blobs((stage.folder / "blobs").as_uri()))
         shop = undo.enter_context(Shop(stage.servers.nats_url, workshop))
-        pipeline, _, _ = open_model(str(folder), torch.float32)
+        pipeline = open_model(SDXL, str(folder), torch.float32).pipeline
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.enable_slicing()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpu_worker.engines import ModelUnavailable
 from gpu_worker.engines.hosted.engine import is_hosted
+from gpu_worker.engines.model_source import is_hub_id
 from gpu_worker.settings import WorkerSettings
 
 LOCAL_PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
@@ -42,5 +43,5 @@ def require_whole_model(source: str) -> None:
         model_files.require_whole(path)
     elif path.is_file():
         model_files.require_sdxl_file(path)
-    elif source.startswith(("/", ".", "~")) or source.count("/") != 1:
+    elif not is_hub_id(source):
         raise ModelUnavailable(f"There is no model at {source}.")

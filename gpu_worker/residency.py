@@ -14,13 +14,13 @@ from huggingface_hub import hf_hub_download
 
 from gpu_worker.engines import Engine, ModelUnavailable
 from gpu_worker.engines.device_memory import free_memory
-from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.diffusers.sdxl import SdxlEngine
 from gpu_worker.engines.diffusers.tuned import dtype_on
 from gpu_worker.engines.diffusers.wan import WanEngine
 from gpu_worker.engines.hosted.engine import HostedEngines
 from gpu_worker.engines.model_files import pipeline_class
 from gpu_worker.engines.model_size import estimated_bytes
+from gpu_worker.engines.model_source import is_hub_id, source_of
 from gpu_worker.tuning import Tuning
 
 LOG = logging.getLogger("darkroom.worker")
@@ -90,14 +90,12 @@ class Residency:
         if model_name in self._loaded:
             self._loaded.move_to_end(model_name)
             return self._loaded[model_name]
-        if model_name not in self._models:
-            known = ", ".join(sorted(self._models)) or "none"
-            raise ModelUnavailable(f"This worker has no model called {model_name}; its models are: {known}.")
+        source = source_of(model_name, self._models)
         failed_at_s, why = self._failed.get(model_name, (float("-inf"), ""))
         if self._clock() - failed_at_s < FAILURE_KEPT_S:
             raise ModelUnavailable(why)
         try:
-            self._load(model_name)
+            self._load(model_name, source)
         except ModelUnavailable as error:
             self._failed[model_name] = (self._clock(), str(error))
             raise
@@ -126,9 +124,8 @@ class Residency:
         self._loaded.clear()
         free_memory()
 
-    def _load(self, model_name: str) -> None:
+    def _load(self, model_name: str, source: str) -> None:
         """Make room according to the file sizes, load, and make room again according to the actual size."""
-        source = self._models[model_name]
         load = loader_of(source)
         estimate = estimated_bytes(source, dtype_on(self._device, self._tuning, torch.float16).itemsize)
         self._make_room(self._budget_bytes if estimate is None else estimate)
@@ -174,7 +171,7 @@ def loader_of(source: str) -> Load:
     kind = ""
     if path.is_dir():
         kind = pipeline_class(path)
-    elif not path.exists() and HUB_ID.fullmatch(source):
+    elif is_hub_id(source):
         kind = hub_pipeline_class(source)
     return next((load for beginning, load in LOADERS.items() if kind.startswith(beginning)), SdxlEngine.load)
 

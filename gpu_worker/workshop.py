@@ -11,7 +11,8 @@ from typing import Protocol
 from PIL import Image
 
 from domain.recipes.recipe import Recipe
-from gpu_worker.engines import Engine, GivenReference, InvalidRequest, ModelUnavailable, RenderRequest, Warned
+from gpu_worker.engines import Engine, GivenReference, InvalidRequest, RenderRequest, Warned
+from gpu_worker.engines.model_source import source_of
 from gpu_worker.enhancement.enhancing import Enhancing
 from gpu_worker.outputs.storing import FileRecipe
 from services.files.blobs import Blobs
@@ -69,11 +70,7 @@ class Workshop:
 
     def engine(self, model: str) -> Engine:
         """The engine of a model; call it in the render thread. Raises ModelUnavailable or OutOfMemory."""
-        if model not in self._models:
-            raise ModelUnavailable(
-                f"Worker {self.worker} has no model {model!r}; add {model}=FOLDER to DARKROOM_MODELS, "
-                f"which now names {', '.join(sorted(self._models))}."
-            )
+        source_of(model, self._models)
         return self._engines.engine(model)
 
     def models(self) -> Iterator[AnnouncedModel]:

@@ -17,7 +17,7 @@ from domain.envelope import Envelope
 from domain.events import UserEvent, UserKeyAdded, UserKeyRevoked
 from projections.sql import load
 from services.ledger import EventMapper
-from services.ledger.flusher import Commit, Conflict, append_group
+from services.ledger.commits import Commit, Conflict, append_group
 
 SQL = load("users.sql", "services")
 

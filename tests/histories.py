@@ -49,7 +49,7 @@ from services.ledger import (
     Ledger,
     PostgresRecorder,
 )
-from services.ledger.flusher import Commit, NewEvent
+from services.ledger.commits import Commit, NewEvent
 from services.views.projector import Projector, View
 from tests import spec
 from tests.spec import OWNER, SUBMIT, recipe, report_completed, start

@@ -212,9 +212,12 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
 
 
 async def _document_after(here: ApiState, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
-    """The asset after a write: the view's row, which must include its completion, with the ledger's newer curation."""
+    """The asset after a write: the view's row, which must include its completion, with the ledger's newer curation.
+
+    Raises `AssetGone` if it was purged since: a commit that had to be sent again is answered with the present state.
+    """
     if not isinstance(executed.state, Completed):
-        raise AssertionError("only a completed asset is changed")
+        raise AssetGone
     row = await asyncio.to_thread(_row, here, owner, asset_id)
     if row is None or row.status != "completed":
         await here.positions.reached(("jobs",), executed.position, WAIT_S_MAX)

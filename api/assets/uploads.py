@@ -8,7 +8,7 @@ so a late deletion or upload cannot remove a file that the ledger names.
 import asyncio
 import hashlib
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -29,7 +29,7 @@ from api.http.responses import answer
 from api.jobs.documents import media_document
 from api.jobs.reading import identifier
 from api.state import Parts, require_broker, state_of
-from domain.aggregates.media import DeletedMedia, Uploaded, media_id, place_of
+from domain.aggregates.media import Uploaded, deleted_paths, media_id, place_of
 from domain.commands import DeleteMedia, UploadMedia
 from domain.errors import MediaMoved
 from domain.events import MediaUploaded
@@ -98,11 +98,8 @@ async def upload(request: Request) -> Response:
         pixels = await asyncio.to_thread(_pixels_of, file)
         async with here.decoding.taken(owner, pixels, DECODING_WAIT_S_MAX):
             content = await asyncio.to_thread(file.read)
-            executed = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
-    if not isinstance(executed.state, Uploaded):
-        raise AssertionError("what was uploaded is known")
-    status = 201 if executed.decision else 200
-    return answer(media_document(executed.state.uploaded), status, position=executed.position)
+            kept = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
+    return answer(media_document(kept.uploaded), 201 if kept.new else 200, position=kept.position)
 
 
 @router.get("/v1/uploads/{media}", response_model=None, responses=answers({200: schemas.Upload}, 404, 503))
@@ -152,8 +149,17 @@ def _pixels_of(file: Spool) -> int:
     return pixels if pixels > SMALL_PIXELS else 0
 
 
-def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecuted:
-    """Decode, store, record, in this order: the ledger never names a missing file."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A recorded upload. `new`: this request recorded it."""
+
+    uploaded: MediaUploaded
+    position: int
+    new: bool
+
+
+def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> Kept:
+    """Decode, store, record, in this order: the ledger never names a missing file. Raises `Unavailable`."""
     sha256 = hashlib.sha256(content).hexdigest()
     identifier = media_id(owner, sha256)
     media = parts.ledger.any_media(identifier)
@@ -176,21 +182,24 @@ def _keep(parts: Parts, owner: str, content: bytes, now: datetime) -> MediaExecu
         _store(parts.blobs, path, content, sha256)
         reached(Point.UPLOAD_AFTER_FILE)
         try:
-            return parts.ledger.execute(MEDIA, identifier, replace(upload, stored_at=path), Context(owner, owner))
+            executed = parts.ledger.execute(MEDIA, identifier, replace(upload, stored_at=path), Context(owner, owner))
         except MediaMoved as moved:
             parts.blobs.delete(path)  # of a deleted upload; no event will ever name it again
             path = moved.path
+            continue
+        if isinstance(executed.state, Uploaded):
+            return Kept(executed.state.uploaded, executed.position, new=bool(executed.decision))
+        # It was deleted before the commit, which had to be sent again, was answered.
     raise Unavailable("The upload is deleted each time it comes; send it once more.")
 
 
 def _remove(parts: Parts, owner: str, identifier: UUID, now: datetime) -> MediaExecuted:
     """First the event, then the file. A repeat removes a file that a crash in between has left."""
     executed = parts.ledger.execute(MEDIA, identifier, DeleteMedia(now), Context(owner, owner))
-    if not isinstance(executed.state, DeletedMedia):
-        raise AssertionError("what was deleted is known as such")
     reached(Point.UPLOAD_AFTER_DELETION)
     with after_the_commit():
-        parts.blobs.delete(executed.state.uploaded.path)
+        for path in deleted_paths(executed.state):
+            parts.blobs.delete(path)
     return executed
 
 

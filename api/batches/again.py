@@ -6,12 +6,10 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from api.http.idempotency import RequestContext
-from api.jobs.submission import (
-    successor_of,
-)
+from api.jobs.submission import successor_of
 from domain.aggregates.batch import BatchEntry, Opened, rerun_job_id
 from domain.aggregates.generation import Generation, recipe_of_retry
-from domain.aggregates.job import Finished
+from domain.aggregates.job import Finished, NotSubmitted, status_of
 from domain.commands import NewItem, SubmitJob
 from domain.errors import FieldProblem, InvalidInput, NothingToRetry
 from domain.events import ItemProblem, JobSucceeded
@@ -107,10 +105,13 @@ def _successor(
 
 
 def _anew(generation: Generation) -> Recipe:
-    """The whole recipe with new random seeds: the same ones would give the same pictures."""
+    """The whole recipe with new random seeds: the same ones would give the same pictures.
+
+    Raises `NothingToRetry` for a job that was never queued.
+    """
     job = generation.job
-    if not isinstance(job, Finished):
-        raise AssertionError("a job that another one followed has ended")
+    if isinstance(job, NotSubmitted):
+        raise NothingToRetry(status_of(job))
     quantity = job.queued.recipe.quantity
     seeds = seeds_from(secrets.randbelow(SEED_MAX - quantity + 2), quantity)
     return job.queued.recipe.model_copy(update={"seeds": seeds})

@@ -13,12 +13,12 @@ from api.batches.again import Again, lost_again, named, problem_of, started_unde
 from api.batches.bodies import envelope_of
 from api.batches.documents import accepted_document, accepted_items
 from api.batches.intake import Intake
-from api.http.idempotency import RequestContext, key_of, sha256_in_parts, sha256_of
+from api.http.idempotency import KeyedContext, RequestContext, sha256_in_parts, sha256_of
 from api.jobs.sources import Files
 from api.jobs.submission import retry_of
 from api.state import Parts
 from domain.aggregates.asset import Completed, job_of, status_of
-from domain.aggregates.batch import Batch, Opened, batch_id
+from domain.aggregates.batch import Opened, batch_id, rerun_job_id
 from domain.aggregates.job import NotSubmitted
 from domain.commands import NewItem, OpenBatch, PreferAsset, RunItemsAgain
 from domain.envelope import Recorded
@@ -27,7 +27,7 @@ from domain.json_type import Json
 from projections.reads import batches as batch_reads
 from projections.reads.batches import BatchRow
 from services.database import Unavailable
-from services.ledger import BATCH, BatchExecuted, Context
+from services.ledger import BATCH, Context
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ class Answered:
     new: bool
 
 
-def open_batch(parts: Parts, asked: RequestContext, content: Json) -> Answered:
+def open_batch(parts: Parts, asked: KeyedContext, content: Json) -> Answered:
     """Accept a batch: it and its jobs are one commit. The same key and body again: the same batch in its current state.
 
     Raises `InvalidInput` only for the envelope, and `IdempotencyKeyReused`.
     """
     envelope = envelope_of(content)
     request_sha256 = sha256_in_parts(content, "variants" if envelope.kind == "comparison" else "items")
-    identifier = batch_id(asked.owner, key_of(asked))
+    identifier = batch_id(asked.owner, asked.key)
     if not asked.key_is_new:
         repeated = _repeated(parts, asked.owner, identifier, request_sha256)
         if repeated is not None:
@@ -76,9 +76,10 @@ def open_batch(parts: Parts, asked: RequestContext, content: Json) -> Answered:
         except NotFound as missing:  # an upload was deleted since it was checked
             log.info("a batch is looked at once more: %s", missing)
             continue
-        if not executed.decision:
+        batch = executed.state
+        if not executed.decision or not isinstance(batch, Opened):
             break
-        return Answered(_accepted(identifier, asked, executed, items), executed.position, new=True)
+        return Answered(_accepted(identifier, asked, batch, items), executed.position, new=True)
     repeated = _repeated(parts, asked.owner, identifier, request_sha256)
     if repeated is None:
         raise Unavailable("Files that this batch starts from are being deleted; try again.")
@@ -94,7 +95,8 @@ def run_again(parts: Parts, asked: RequestContext, identifier: UUID, indexes: Se
     for _ in range(TRIES_MAX):
         batch, position = parts.ledger.batch(identifier, owner=asked.owner)
         if asked.key is not None and not asked.key_is_new and (before := started_under(batch, identifier, asked.key)):
-            _require_same(parts, asked.owner, before[0], request_sha256)
+            first = rerun_job_id(identifier, asked.key, before[0].index)
+            _require_same(parts, asked.owner, first, request_sha256)
             return Answered({"id": identifier, "items": accepted_items(before)}, position, new=False)
         again = _planned(parts, asked, batch, indexes)
         if not again.items:
@@ -204,18 +206,16 @@ def _run_again(identifier: UUID, batch: Opened, again: Again) -> Json:
     return {"id": identifier, "items": accepted_items(items)}
 
 
-def _require_same(parts: Parts, owner: str, started: NewItem, request_sha256: str) -> None:
-    """Refuse a key that was used for another request."""
-    if started.job_id is None:
-        raise AssertionError("what was started has a job")
-    job = parts.ledger.generation(started.job_id, owner=owner).job
+def _require_same(parts: Parts, owner: str, started: UUID, request_sha256: str) -> None:
+    """Refuse a key under which another request started this job."""
+    job = parts.ledger.generation(started, owner=owner).job
     if isinstance(job, NotSubmitted) or job.queued.request_sha256 != request_sha256:
         raise IdempotencyKeyReused
 
 
-def _accepted(identifier: UUID, asked: RequestContext, executed: BatchExecuted, items: Sequence[NewItem]) -> Json:
+def _accepted(identifier: UUID, asked: RequestContext, batch: Opened, items: Sequence[NewItem]) -> Json:
     counts = Counter("rejected" if item.job_id is None else "queued" for item in items)
-    return accepted_document(_row(identifier, executed.state, counts, asked.now), items)
+    return accepted_document(_row(identifier, batch, counts, asked.now), items)
 
 
 def _repeated(parts: Parts, owner: str, identifier: UUID, request_sha256: str | None) -> Answered | None:
@@ -230,17 +230,13 @@ def _repeated(parts: Parts, owner: str, identifier: UUID, request_sha256: str | 
     counts = Counter(
         "rejected" if item.job_id is None else statuses.get(item.job_id, "queued") for item in batch.items.values()
     )
-    opened = parts.ledger.stream(identifier)[0]
-    if not isinstance(opened, Recorded):
-        raise AssertionError("a batch that was read begins with an event that can be read")
+    opened_at = next(one.envelope.at for one in parts.ledger.stream(identifier) if isinstance(one, Recorded))
     items = [NewItem(index, item.template, item.job_id, item.problem) for index, item in batch.items.items()]
-    return Answered(accepted_document(_row(identifier, batch, counts, opened.envelope.at), items), position, new=False)
+    return Answered(accepted_document(_row(identifier, batch, counts, opened_at), items), position, new=False)
 
 
-def _row(identifier: UUID, batch: Batch, counts: dict[str, int], created_at: datetime) -> BatchRow:
+def _row(identifier: UUID, batch: Opened, counts: dict[str, int], created_at: datetime) -> BatchRow:
     """The row that the view will have."""
-    if not isinstance(batch, Opened):
-        raise AssertionError("what was opened is open")
     opened = batch.opened
     return BatchRow(
         batch_id=identifier,

@@ -81,7 +81,7 @@ class Intake:
         draft, unfit = self._on_base(draft_of({**own, **self.envelope.shared}))
         given = given_of(draft, self.files)
         given = replace(given, problems=[*problems, *unfit, *given.problems])
-        command = submission_of(draft, replace(self.asked, key=None), self.catalog, given)
+        command = submission_of(draft, self.asked.of_a_part(), self.catalog, given)
         title = title_of(self.envelope.collection, template)
         return replace(command, job_id=item_job_id(self.batch_id, index), batch_id=self.batch_id, title=title)
 

@@ -14,7 +14,7 @@ from api.batches.commands import Answered, open_batch, prefer, run_again, status
 from api.batches.documents import batch_document, batch_summary
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing, read_optional, read_unchecked
-from api.http.idempotency import RequestContext, after_the_commit, asked_in
+from api.http.idempotency import KeyedContext, RequestContext, after_the_commit, asked_in
 from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, Text, Words, page_of, place_of
@@ -214,7 +214,7 @@ def _row(here: ApiState, owner: str, batch_id: UUID) -> BatchRow | None:
         return batch_reads.find_batch(connection, owner, batch_id)
 
 
-def _opened(here: ApiState, asked: RequestContext, content: Json) -> Answered:
+def _opened(here: ApiState, asked: KeyedContext, content: Json) -> Answered:
     with short_turns():
         return open_batch(here.parts, asked, content)
 

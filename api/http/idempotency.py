@@ -56,15 +56,19 @@ class RequestContext:
     deadline: datetime | None
     key_is_new: bool = False
 
-
-def key_of(asked: RequestContext) -> str:
-    """The key of a whole request."""
-    if asked.key is None:
-        raise AssertionError("only a part of a request has no key")
-    return asked.key
+    def of_a_part(self) -> "RequestContext":
+        """The same for a part of the request, which the key does not name."""
+        return RequestContext(self.owner, self.now, None, self.deadline)
 
 
-def asked_in(request: Request) -> RequestContext:
+@dataclass(frozen=True, slots=True)
+class KeyedContext(RequestContext):
+    """The context of a whole request, which always has a key."""
+
+    key: str
+
+
+def asked_in(request: Request) -> KeyedContext:
     """Read a request's headers. Every answer to it will contain its key. Raises as `asked_by` does."""
     asked = asked_by(identity_of(request).owner, request.headers, state_of(request).parts.clock())
     request.scope[IDEMPOTENCY_KEY] = asked.key
@@ -82,14 +86,14 @@ def after_the_commit() -> Iterator[None]:
         raise OutcomeUnknown(f"The change was made, but what came of it cannot be shown now. {error}") from error
 
 
-def asked_by(owner: str, headers: Headers, now: datetime) -> RequestContext:
+def asked_by(owner: str, headers: Headers, now: datetime) -> KeyedContext:
     """Read the headers. Raises `InvalidInput` and `IdempotencyKeyInvalid`."""
     key = headers.get("idempotency-key")
     if key is not None and not VISIBLE_ASCII.fullmatch(key):
         raise IdempotencyKeyInvalid([FieldProblem("Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
     after = headers.get("cancel-after")
     deadline = None if after is None else now + _duration(after)
-    return RequestContext(owner, now, key or secrets.token_urlsafe(KEY_BYTES), deadline, key_is_new=key is None)
+    return KeyedContext(owner, now, key or secrets.token_urlsafe(KEY_BYTES), deadline, key_is_new=key is None)
 
 
 def wait_s(headers: Headers) -> int | None:

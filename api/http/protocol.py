@@ -186,7 +186,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._line.is_closing() or self._lingers:
             return
         if self._refusal is not None:
-            self._send_refusal()
+            self._send_refusal(self._refusal)
         elif not self._in_head:
             self._end_timer = self.loop.call_later(UNWANTED_S_MAX, self._line.abort)
 
@@ -257,11 +257,11 @@ class BoundedConnection(HttpToolsProtocol):
         self._end_timers()
         self._refusal = answer
         if self._answered:
-            self._send_refusal()
+            self._send_refusal(answer)
         elif not self._in_head:
-            self._give_up_body()
+            self._give_up_body(answer)
 
-    def _give_up_body(self) -> None:
+    def _give_up_body(self, answer: Response) -> None:
         """The body of the last request is incomplete: if its application has started, it sees a disconnect."""
         if self.pipeline:
             self.pipeline.popleft()
@@ -269,12 +269,9 @@ class BoundedConnection(HttpToolsProtocol):
         elif not self.cycle.response_started:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            self._send_refusal()
+            self._send_refusal(answer)
 
-    def _send_refusal(self) -> None:
-        answer = self._refusal
-        if answer is None:
-            raise AssertionError("what is sent was decided on")
+    def _send_refusal(self, answer: Response) -> None:
         self.transport.write(_without_application(answer))
         self.transport.close()
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.bodies.json_body import read_body
 from api.http.bodies.texts import Prompt
-from api.http.idempotency import asked_in, id_under_key, key_of
+from api.http.idempotency import asked_in, id_under_key
 from api.http.openapi import answers, body_and_headers
 from api.http.responses import answer
 from api.state import ApiState, require_broker, state_of
@@ -23,7 +23,7 @@ from domain.events import EnhancementMade
 from domain.recipes.recipe import Kind
 from domain.wording.enhancement import RULES, enhance
 from services.ledger import Context
-from services.ledger.flusher import Conflict
+from services.ledger.commits import Conflict
 from services.messaging.wire import ENHANCE, ENHANCE_S_MAX, EnhanceReply, EnhanceRequest
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ async def enhance_prompt(request: Request) -> Response:
     body = await read_body(request, EnhanceBody)
     kind = here.parts.catalog.job_type(body.job_type).kind
     require_broker(here)
-    identifier = id_under_key(asked.owner, f"enhance {key_of(asked)}")  # no key has a space: no job has this id
+    identifier = id_under_key(asked.owner, f"enhance {asked.key}")  # no key has a space: no job has this id
     before = None if asked.key_is_new else await asyncio.to_thread(_made_before, here, identifier, body)
     if before is None:
         enhanced, enhancer = await _made_richer(here, body.prompt, kind)
@@ -73,14 +73,17 @@ async def enhance_prompt(request: Request) -> Response:
 
 
 def _keep(here: ApiState, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
-    """Append it; if a concurrent request used the same key, return that one's answer."""
+    """Append it; if a concurrent request used the same key, return that one's answer.
+
+    Raises `IdempotencyKeyReused`.
+    """
     try:
         context = Context(actor=made.owner, owner=made.owner)
         return made, here.parts.ledger.keep_enhancement(identifier, made, here.parts.clock(), context)
     except Conflict:
         before = _made_before(here, identifier, body)
-        if before is None:
-            raise AssertionError("what is in the way is there") from None
+        if before is None:  # the key names something that cannot be read as an enhancement
+            raise IdempotencyKeyReused from None
         return before
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.http import schemas
 from api.http.bodies.json_body import read_body, read_nothing
 from api.http.bodies.texts import NegativePrompt, Prompt, Tags, Title
-from api.http.idempotency import after_the_commit, asked_in, key_of
+from api.http.idempotency import after_the_commit, asked_in
 from api.http.identity import identity_of
 from api.http.openapi import answers, body_and_headers
 from api.http.pages import LIMIT_DEFAULT, Cursor, Limit, TagText, Words, page_of, place_of
@@ -102,7 +102,7 @@ async def save_prompt(request: Request) -> Response:
         tags=tuple(body.tags),
         now=asked.now,
     )
-    found = prompt_id(asked.owner, key_of(asked))
+    found = prompt_id(asked.owner, asked.key)
     executed = await _execute(request, found, command)
     with after_the_commit():
         document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
@@ -197,10 +197,9 @@ def _meant(catalog: Catalog, model: str | None, job_type: str | None) -> _For:
                 [FieldProblem("model", f"the job type {job_type} has the model {entry.model}; leave this field away")]
             )
         return _For(entry.model, job_type, entry.task)
-    if model is None or model not in catalog.models:
-        known = ", ".join(sorted(catalog.models))
-        raise InvalidInput([FieldProblem("model", f"unknown model {model!r}; allowed: {known}")])
-    return _For(model, None, catalog.models[model].tasks[0])
+    if model is None:
+        raise InvalidInput([FieldProblem("model", "must name a model; or name a job type in `job_type`")])
+    return _For(model, None, catalog.model(model).tasks[0])
 
 
 def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:

@@ -135,6 +135,19 @@ def place_of(command: UploadMedia, media: Media) -> str:
             assert_never(media)
 
 
+def deleted_paths(media: Media) -> list[str]:
+    """Where the file was that was deleted last, if any. The content may have been uploaded again, to another path."""
+    match media:
+        case UnknownMedia() | Uploaded(times=1):
+            return []
+        case Uploaded(uploaded=of, times=times):
+            return [upload_path(of.owner, of.sha256, of.media_type, times - 1)]
+        case DeletedMedia(uploaded=of):
+            return [of.path]
+        case _:
+            assert_never(media)
+
+
 def _delete(media: Media) -> list[MediaEvent]:
     match media:
         case UnknownMedia():

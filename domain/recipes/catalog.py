@@ -199,6 +199,13 @@ class Catalog(Entry):
         }
         return self.model_copy(update={"job_types": moved})
 
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises `InvalidInput` with the list of models."""
+        if name not in self.models:
+            known = ", ".join(sorted(self.models))
+            raise InvalidInput([FieldProblem("model", f"unknown model {name!r}; allowed: {known}")])
+        return self.models[name]
+
     def job_type(self, name: str) -> JobType:
         """The job type of this name. Raises `InvalidInput` with the list of job types."""
         if name not in self.job_types:

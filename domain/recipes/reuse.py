@@ -53,7 +53,8 @@ class _Reading:
         self._stored = stored
         self._name: str | None = None
         self._entry: JobType | None = None
-        self._model = stored.model if stored.model in catalog.models else None
+        self._model_is_known = stored.model in catalog.models
+        self._model = stored.model if self._model_is_known else None
         self._task: str | None = stored.task
         self._inputs: list[Input] = []
         self._references = dict(stored.references)
@@ -82,7 +83,7 @@ class _Reading:
             self._warn(
                 WarningCode.JOB_TYPE_UNKNOWN, f"The catalog has no job type {stored.job_type} any more; {instead}."
             )
-        if stored.model is not None and stored.model not in catalog.models:
+        if stored.model is not None and not self._model_is_known:
             self._warn_of_model(stored.model, "")
 
     def take_amount(self) -> None:
@@ -232,7 +233,7 @@ class _Reading:
         self._warnings.append(RecipeCaution(code, detail))
 
     def _warn_of_model(self, model: str, now: str) -> None:
-        if model in self._catalog.models:
+        if self._model_is_known:
             self._warn(WarningCode.MODEL_CHANGED, f"The job ran on the model {model}{now}.")
         else:
             self._warn(WarningCode.MODEL_UNKNOWN, f"The catalog has no model {model} any more{now}.")

@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.model_files import index_of, weights_variant
+from gpu_worker.engines.model_source import is_hub_id
 
 HEADER_BYTES_MAX = 100_000_000
 """Maximum bytes of a safetensors header; a longer one is invalid."""
@@ -20,7 +20,7 @@ def estimated_bytes(source: str, item_bytes: int) -> int | None:
     0 for an unreadable model: loading it reports the problem. None for a hub model that is not on this machine yet.
     """
     path = Path(source).expanduser()
-    if not path.exists() and HUB_ID.fullmatch(source):
+    if is_hub_id(source):
         index = try_to_load_from_cache(source, "model_index.json")
         if not isinstance(index, str):
             return None

@@ -39,7 +39,7 @@ from domain.events import (
 from domain.recipes.recipe import InputFile, Recipe, asset_id, asset_path
 from services.bundle.layout import EMPTY, chained, checksum
 from services.files.thumbnails import thumbnail_path
-from services.ledger.flusher import NewEvent
+from services.ledger.commits import NewEvent
 
 OPENINGS: Final[dict[str, type[Event]]] = {
     "job": JobQueued,

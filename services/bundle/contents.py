@@ -18,7 +18,7 @@ from services.bundle.census import read_source, sources_of
 from services.bundle.errors import JobUnfinished, LedgerUnfit, NothingToExport
 from services.bundle.layout import LeftOut
 from services.ledger import EventMapper
-from services.ledger.flusher import NewEvent
+from services.ledger.commits import NewEvent
 
 SQL = load("bundle.sql", "services.bundle")
 

@@ -21,7 +21,7 @@ from services.bundle.errors import FileExists, FileLost, FileUnusable, LedgerUnf
 from services.bundle.layout import EVENTS, FILES, MANIFEST, SEAL_BYTES, EventLine, Manifest, line_of, seal
 from services.database import Database
 from services.files.blobs import BlobMissing, Blobs
-from services.ledger.flusher import NewEvent
+from services.ledger.commits import NewEvent
 
 COMPRESSION: Final = 3
 """Compression level of the events, 1 … 9: a sixth of the size, at three times the speed of the default."""

@@ -28,7 +28,7 @@ from services.bundle.reading import Bundle, opened
 from services.crash_points import Point, reached
 from services.database import Database
 from services.files.blobs import BlobMissing, Blobs
-from services.ledger.flusher import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
+from services.ledger.commits import GROUP_COMMITS_MAX, Commit, NewEvent, Receipt, append_group
 
 BUNDLES: Final = UUID("8c1f2f5e-6a55-4be3-9d0e-2f3f6a1f7c44")
 """Namespace of the command ids of imported commits."""

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from domain.bounds import EVENT_BYTES_MAX
 from domain.events import Sha256
 from services.bundle.errors import BundleDamaged
-from services.ledger.flusher import NewEvent
+from services.ledger.commits import NewEvent
 
 FORMAT: Final = "darkroom-bundle"
 VERSION: Final = 1

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -16,19 +15,18 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from projections.arrays import PackedArray, byteas, int4s, int8s, texts, uuids
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import GONE, STOPPED, Unavailable, WritesStopped, connect, why_unavailable
+from services.ledger.commits import GROUP_COMMITS_MAX, GROUP_EVENTS_MAX, Commit, Conflict, Receipt, append_group
 from services.observability import progress
 from services.observability.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
+
+__all__ = ["Commit", "Conflict", "Receipt"]  # api/jobs/routes.py and services/ledger/application.py take them from here
 
 log = logging.getLogger(__name__)
 
 SQL = load("flusher.sql", "services.ledger")
-
-GROUP_COMMITS_MAX: Final = 256
-"""Maximum number of commits in a group: many share an fsync, and none waits long."""
 
 LINGER_S_MAX: Final = 0.0005
 """Seconds that the next group waits for the writers of a group of several, who return almost immediately.
@@ -40,9 +38,6 @@ Without it the first one would be sent alone, and the others would wait for anot
 LINGER_COMMITS_MAX: Final = 12
 """Maximum size of a group after which the next one waits for writers: after a larger group, enough new commits are
 already waiting."""
-
-GROUP_EVENTS_MAX: Final = 10_000
-"""Maximum number of events in a group; a single larger commit is sent alone."""
 
 RETRY_S_MAX: Final = 5.0
 """Seconds for which a group is sent again after a lost connection; then its callers get `Unavailable`."""
@@ -61,50 +56,6 @@ ANSWER_S_MAX: Final = 15.0
 """Maximum seconds that a caller waits for its commit: `RETRY_S_MAX` plus a queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An encoded event to append."""
-
-    stream_id: UUID
-    version: int
-    topic: str
-    state: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """A stream that must still be at `version` although nothing is appended to it."""
-
-    stream_id: UUID
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Events on one or more streams that are appended together or not at all.
-
-    Each event's version says where its stream is expected to end. The command id makes it safe to send again. Raises
-    `ValueError` without events.
-    """
-
-    command_id: UUID
-    events: Sequence[NewEvent]
-    guards: Sequence[Guard] = ()
-
-    def __post_init__(self) -> None:
-        if not self.events:
-            raise ValueError("A commit without events has nothing to append.")
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The positions of the events. `repeated`: the command id was already in the ledger; nothing was appended now."""
-
-    first_position: int
-    last_position: int
-    repeated: bool = False
-
-
 class OutcomeUnknown(Unavailable):
     """The answer to a commit did not arrive: it may or may not be in the ledger. Repeating the command is safe."""
 
@@ -117,12 +68,6 @@ def gave_up(*, taken_back: bool) -> Unavailable:
     if taken_back:
         return Unavailable(f"{waited}; nothing was changed.")
     return OutcomeUnknown(f"{waited}, so it is not known whether the change was made.")
-
-
-class Conflict(Exception):
-    """A stream or guard has moved on. Load and decide again."""
-
-    code = "conflict"
 
 
 class NotAdmitted(psycopg.OperationalError):
@@ -433,32 +378,3 @@ class Flusher:
 def _rolled_back(error: psycopg.Error) -> bool:
     """Whether Postgres reported that the statement failed, and not that it is shutting down."""
     return error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P", "40003"))
-
-
-def append_group(connection: Connection[TupleRow], commits: Sequence[Commit]) -> list[Receipt | Conflict]:
-    """Append a group in the connection's open transaction, or in a new one; returns a verdict for each."""
-    rows = connection.execute(SQL["append"], columns_of(commits), prepare=True, binary=True).fetchall()
-    return [
-        Conflict("Another commit was faster on one of these streams.")
-        if verdict == "conflict"
-        else Receipt(first, last, repeated=verdict == "repeated")
-        for _, verdict, first, last in rows
-    ]
-
-
-def columns_of(commits: Sequence[Commit]) -> tuple[PackedArray, ...]:
-    """The parallel arrays that `ledger_append` takes; commits are numbered from 1."""
-    numbered = list(enumerate(commits, start=1))
-    events = [(number, event) for number, commit in numbered for event in commit.events]
-    guards = [(number, guard) for number, commit in numbered for guard in commit.guards]
-    return (
-        int4s([number for number, _ in events]),
-        uuids([event.stream_id for _, event in events]),
-        int8s([event.version for _, event in events]),
-        texts([event.topic for _, event in events]),
-        byteas([event.state for _, event in events]),
-        uuids([commit.command_id for commit in commits]),
-        int4s([number for number, _ in guards]),
-        uuids([guard.stream_id for _, guard in guards]),
-        int8s([guard.version for _, guard in guards]),
-    )

@@ -1,7 +1,3 @@
--- name: append
-select * from ledger_append(
-  %b::int[], %b::uuid[], %b::bigint[], %b::text[], %b::bytea[], %b::uuid[], %b::int[], %b::uuid[], %b::bigint[])
-
 -- name: incarnation
 -- The epoch, and whether the ledger has the last command that this process appended.
 select (select epoch from epochs order by number desc limit 1),

@@ -13,7 +13,7 @@ from domain.codec import Codec, name_of
 from domain.envelope import Envelope, Recorded, Unreadable
 from domain.errors import EventTooLarge
 from domain.events import Event
-from services.ledger.flusher import NewEvent
+from services.ledger.commits import NewEvent
 
 
 class EventMapper(Mapper[UUID]):

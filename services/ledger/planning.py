@@ -12,7 +12,7 @@ from domain.envelope import Envelope
 from domain.errors import NotFound
 from domain.events import Event
 from services.ledger.aggregates import JOB, MEDIA, Aggregate, CommandT, DecisionT, Loaded, StateT
-from services.ledger.flusher import Commit, Guard, NewEvent
+from services.ledger.commits import Commit, Guard, NewEvent
 from services.ledger.mapper import EventMapper
 from services.ledger.reading import require_owner
 

@@ -23,7 +23,8 @@ from domain.codec import of_kinds
 from projections.arrays import uuids
 from projections.sql import load
 from services.database import Database, Unavailable
-from services.ledger.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
+from services.ledger.commits import Commit, Conflict, NewEvent, Receipt
+from services.ledger.flusher import Flusher
 from services.restore.epochs import Epochs, read_epochs, stop_writes, stopped_reason
 
 SQL = load("recorders.sql", "services.ledger")
@@ -271,6 +272,7 @@ class InMemoryRecorder(POPOApplicationRecorder):
             return conflict
 
     def _fits(self, commit: Commit) -> bool:
+        """The rule of `ledger_append`, which has it in SQL: see migrations/README.md for all copies."""
         ends: dict[UUID, int] = {}
         for new in commit.events:
             first = new.stream_id not in ends and not self._stored_events_index[str(new.stream_id)]

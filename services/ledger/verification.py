@@ -66,7 +66,10 @@ def _verify(connection: Connection[TupleRow]) -> Verified:
 
 
 def link_of(previous: bytes, rows: Iterable[TupleRow]) -> bytes:
-    """The link that the SQL function `ledger_link` computes from the previous hash and fixed-length event fields."""
+    """The link that `ledger_append` computes, from the previous hash and fixed-length event fields.
+
+    A copy, so that `darkroom verify` does not believe the database; migrations/README.md names all copies.
+    """
     parts = [previous]
     for position, stream, version, topic, state in rows:
         parts += (

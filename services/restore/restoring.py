@@ -25,7 +25,7 @@ from domain.events import JobHandedOver, LedgerRestored, UserKeyAdded, UserKeyRe
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.ledger import EventMapper, RawEvent
-from services.ledger.flusher import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
+from services.ledger.commits import GROUP_EVENTS_MAX, Commit, NewEvent, Receipt, append_group
 from services.restore.lost import Lost
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> t
         _keep_keys(connection, lost)
         _keep_epochs(connection, plan)
         goes_on = plan.how == "taken_back" or (plan.how == "declared" and plan.head == plan.shared)
-        begun = connection.execute(
+        [(epoch,)] = connection.execute(
             SQL["begin_epoch"],
             {
                 "from": (lost.last if plan.how == "taken_back" else lost.shared) + 1,
@@ -137,14 +137,12 @@ def restore(connection: Connection[TupleRow], lost: Lost, *, discard: bool) -> t
                 "instead_of": lost.epoch,
                 "replaced": None if goes_on else lost.made,
             },
-        ).fetchone()
-        if begun is None:
-            raise AssertionError("an insert returns its row")
-        _tell(connection, plan, begun[0])
+        ).fetchall()
+        _tell(connection, plan, epoch)
         connection.execute(SQL["forget_stop"])
         reached(Point.RESTORED_BEFORE_COMMIT)
     reached(Point.RESTORED_AFTER_COMMIT)
-    return plan, begun[0]
+    return plan, epoch
 
 
 def end_others(connection: Connection[TupleRow]) -> None:

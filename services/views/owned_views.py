@@ -90,7 +90,7 @@ def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
     with translated(), connect(dsn) as connection:
         try:
             with connection.transaction():
-                row = connection.execute(SQL["rights"], {"role": ROLE}).fetchone()
+                [rights] = connection.execute(SQL["rights"], {"role": ROLE}).fetchall()
         except GONE as error:
             if POOLED_BY_STATEMENT not in str(error):
                 raise
@@ -98,9 +98,7 @@ def why_unfit(dsn: str, *, logs_in: bool) -> str | None:
                 "it leads to a pooler in statement mode, which keeps no transaction together; "
                 "use its transaction or session mode, or connect to Postgres itself"
             )
-    if row is None:
-        raise AssertionError("one row of rights")
-    user, is_member, may_act, sees_all = row
+    user, is_member, may_act, sees_all = rights
     if not logs_in:
         return None if may_act else f"its user {user} may not act as the role {ROLE}; `grant {ROLE} to {user}`"
     if sees_all:

@@ -16,7 +16,7 @@ from psycopg.sql import Identifier
 from domain.envelope import Recorded, Unreadable
 from projections.sql import load
 from services.crash_points import Point, reached
-from services.database import Database, translated
+from services.database import Database, Unavailable, translated
 from services.ledger import Ledger
 from services.observability import progress
 from services.views.projector import View, checksum, take, use_schema
@@ -146,13 +146,15 @@ def _compare(connection: Connection[TupleRow], beside: _Beside) -> tuple[int, st
     """Row count and checksum of the new view, and the checksum of the live one, at one position, without blocking.
 
     The live view is read in a snapshot, so it may advance; the new one is filled up to the position of the snapshot.
+    Raises `Unavailable`, and `RebuildStopped`.
     """
     view = beside.view
     with connection.transaction():
         connection.execute(SQL["snapshot"])
         live = _position(connection, view, SQL["live_position"])
         if live < beside.position:
-            raise AssertionError("a live view never goes back")
+            went_back = f"The live view {view.name} went back from position {beside.position} to {live}"
+            raise Unavailable(f"{went_back}: Postgres was restored meanwhile.", reason="transaction_ended")
         beside.fill(live)
         _, before = _checksum(connection, view, "views")
     with beside.connection.transaction():

@@ -9,7 +9,7 @@ from domain.errors import PromptAlreadyEnhanced
 from domain.events import EnhancementMade, JobWarned
 from projections import ALL
 from services.ledger import Context, Ledger
-from services.ledger.flusher import Conflict
+from services.ledger.commits import Conflict
 from services.views.rebuild import rebuild
 from tests.histories import Story, Views
 from tests.spec import ENHANCED, NOW, OWNER, note, report_completed, start

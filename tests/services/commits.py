@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from services.ledger.flusher import Commit, Conflict, Guard, NewEvent, Receipt
+from services.ledger.commits import Commit, Conflict, Guard, NewEvent, Receipt
 
 WAIT_S_MAX = 120.0
 

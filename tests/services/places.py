@@ -32,7 +32,8 @@ from services.bundle.layout import Manifest
 from services.database import Database
 from services.files.blobs import Blobs
 from services.ledger import ASSET, JOB, MEDIA, Context, EventMapper, Instruction, Ledger, PostgresRecorder
-from services.ledger.flusher import Commit, Flusher, NewEvent
+from services.ledger.commits import Commit, NewEvent
+from services.ledger.flusher import Flusher
 from services.ledger.planning import Planner
 from services.ledger.verification import verify_chain
 from services.views.rebuild import matches_ledger

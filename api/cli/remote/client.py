@@ -11,6 +11,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
+from httpx_sse import SSEError
 
 from api.cli.remote.failures import (
     ClientError,
@@ -24,7 +25,7 @@ from api.cli.remote.failures import (
     Unreachable,
 )
 from api.cli.remote.sendable import require_sendable
-from api.cli.remote.server_events import ServerEvent, parse_events
+from api.cli.remote.server_events import ServerEvent, events_in
 from api.cli.remote.upload_source import opened
 from domain.json_type import Json
 
@@ -226,12 +227,12 @@ class Client:
                 if response.is_error:
                     await response.aread()
                     raise failure(response, self.url)
-                async for event in parse_events(response.aiter_bytes()):
+                async for event in events_in(response):
                     yield event
+        except (SSEError, ValueError) as error:
+            raise Unreachable(f"The event stream of {self.url} is not one of a Darkroom ({error}).") from error
         except httpx.HTTPError as error:
             raise unreachable(self.url, error) from error
-        except ValueError as error:
-            raise Unreachable(f"The event stream of {self.url} is not one of a Darkroom ({error}).") from error
 
     async def download(self, asset: Json, file: Path) -> None:
         """Download the asset's file, completely or not at all. Raises `DamagedFile` if its hash is not the ledger's."""

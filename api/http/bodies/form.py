@@ -1,4 +1,9 @@
-"""Reads the single file of a form: with a limit, buffered on disk, and with everything else in the form refused."""
+"""Reads the single file of a form: with a limit, buffered on disk, and with everything else in the form refused.
+
+`python-multipart` parses; this module decides what happens to the parts. Starlette's `MultiPartParser` stands on the
+same library and is as fast, but takes a form without its last boundary for whole, stores the files of all parts before
+it refuses any, and looks up the charset that a client names, and Python keeps every unknown name until it ends.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,7 +1,6 @@
 """Common needs of all diffusers pipelines: quiet libraries, step callbacks, errors in one line."""
 # mypy: allow-untyped-calls
 
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from gpu_worker.engines import RenderCanceled
-
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def keep_quiet() -> None:

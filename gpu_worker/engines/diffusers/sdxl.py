@@ -26,19 +26,19 @@ from gpu_worker.engines import (
     RenderRequest,
     UnusableOutput,
 )
-from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
+from gpu_worker.engines.device_memory import free_memory
 from gpu_worker.engines.diffusers.fitting import fit_of
 from gpu_worker.engines.diffusers.ip_adapters import Adapters
-from gpu_worker.engines.diffusers.pipelines import StepsOfCalls, keep_quiet
+from gpu_worker.engines.diffusers.opening import load_engine
+from gpu_worker.engines.diffusers.pipelines import StepsOfCalls
 from gpu_worker.engines.diffusers.samplers import scheduler_for
-from gpu_worker.engines.diffusers.sdxl_files import open_model
+from gpu_worker.engines.diffusers.sdxl_files import SDXL
 from gpu_worker.engines.diffusers.sdxl_painter import Painter, TooLarge, Work
 from gpu_worker.engines.diffusers.sdxl_references import Guidance
-from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
+from gpu_worker.engines.diffusers.tuned import weights_bytes
 from gpu_worker.engines.diffusers.words import Reader, unread_words
 from gpu_worker.engines.memory import Experience, Profile
 from gpu_worker.tuning import Tuning
-from services.observability.redaction import one_line
 
 TUNING = Tuning()
 
@@ -75,19 +75,9 @@ class SdxlEngine:
         Without a device: `cuda` if available, else `cpu`. A folder never accesses the network; a single file downloads
         the configuration that it lacks from the hub. Raises ModelUnavailable, or OutOfMemory.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        keep_quiet()
-        try:
-            pipeline, revision, folder = open_model(source, dtype_on(device, tuning, torch.float16))
-            tune(pipeline, tuning)
-            return cls(pipeline.to(device), revision, folder)
-        except ModelUnavailable:
-            raise
-        # The libraries pass on the exceptions of a broken part: OSError, ValueError, KeyError, SafetensorError, others.
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise OutOfMemory(f"The model {source} does not fit into the memory of {device}.") from None
-            raise ModelUnavailable(f"The model {source} cannot be loaded: {one_line(error)}") from None
+        return load_engine(
+            SDXL, source, device, tuning, lambda model, on: cls(model.pipeline.to(on), model.revision, model.folder)
+        )
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]

@@ -1,34 +1,16 @@
-"""Open an SDXL folder, file or hub id as a diffusers pipeline. The pipeline is `Any`: see engines.diffusers.sdxl."""
+"""Read an SDXL folder or file as a diffusers pipeline. The pipeline is `Any`: see engines.diffusers.sdxl."""
 # mypy: allow-untyped-calls
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from gpu_worker.engines import ModelUnavailable
-from gpu_worker.engines.diffusers.pipelines import HUB_ID
-from gpu_worker.engines.identity import loaded_and_identified
+from gpu_worker.engines.diffusers.opening import Family
 from gpu_worker.engines.model_files import require_sdxl, require_sdxl_file, weights_variant
 from services.observability.redaction import one_line
-
-
-def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str, Path | None]:
-    """The pipeline of a folder, a file or a hub id, its revision, and its folder if it has one."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        pipeline, revision = loaded_and_identified(path, lambda: from_folder(path, dtype))
-        return pipeline, revision, path
-    if path.is_file():
-        pipeline, revision = loaded_and_identified(path, lambda: from_file(path, dtype))
-        return pipeline, revision, None
-    if HUB_ID.fullmatch(source):
-        snapshot = download(source)
-        return from_folder(snapshot, dtype), snapshot.name, snapshot
-    raise ModelUnavailable(
-        f"There is no model at {path}; give the path of an SDXL folder or .safetensors file, or a hub id."
-    )
 
 
 def from_folder(folder: Path, dtype: torch.dtype) -> Any:
@@ -51,11 +33,10 @@ def from_file(file: Path, dtype: torch.dtype) -> Any:
         ) from None
 
 
-def download(hub_id: str) -> Path:
-    """The folder of a hub model in the cache on this machine, after downloading missing files."""
-    try:
-        return Path(StableDiffusionXLPipeline.download(hub_id, use_safetensors=True))
-    except Exception as error:
-        raise ModelUnavailable(
-            f"{hub_id} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
-        ) from None
+SDXL: Final = Family(
+    StableDiffusionXLPipeline,
+    sources="an SDXL folder or .safetensors file",
+    dtype_on_cuda=torch.float16,
+    from_folder=from_folder,
+    from_file=from_file,
+)

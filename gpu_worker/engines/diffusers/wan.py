@@ -13,7 +13,7 @@ The pipelines are `Any` here, because diffusers shows type checkers a placeholde
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from PIL import Image
 from domain.recipes.recipe import Kind
 from gpu_worker.engines import (
     MemoryLowered,
-    ModelUnavailable,
     OutOfMemory,
     RenderCanceled,
     RenderedImage,
@@ -33,11 +32,11 @@ from gpu_worker.engines import (
     Warned,
 )
 from gpu_worker.engines.device_memory import free_memory, is_out_of_memory
-from gpu_worker.engines.diffusers.pipelines import HUB_ID, StepsOfCalls, keep_quiet
-from gpu_worker.engines.diffusers.tuned import dtype_on, tune, weights_bytes
+from gpu_worker.engines.diffusers.opening import Family, load_engine
+from gpu_worker.engines.diffusers.pipelines import StepsOfCalls
+from gpu_worker.engines.diffusers.tuned import weights_bytes
 from gpu_worker.engines.diffusers.wan_request import Abilities, WanPlan, plan_of
 from gpu_worker.engines.diffusers.words import Reader, unread_words
-from gpu_worker.engines.identity import loaded_and_identified
 from gpu_worker.engines.model_files import require_wan, weights_variant
 from gpu_worker.tuning import Tuning
 from services.observability.redaction import one_line
@@ -86,19 +85,7 @@ class WanEngine:
         Without a device: `cuda` if available, else `cpu`. A folder never accesses the network. Raises ModelUnavailable,
         or OutOfMemory.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        keep_quiet()
-        try:
-            pipeline, revision = open_model(source, dtype_on(device, tuning, torch.bfloat16))
-            tune(pipeline, tuning)
-            return cls(pipeline, revision, device)
-        except ModelUnavailable:
-            raise
-        # The libraries pass on the exceptions of a broken part: OSError, ValueError, KeyError, SafetensorError, others.
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise OutOfMemory(f"The model {source} does not fit into the memory of {device}.") from None
-            raise ModelUnavailable(f"The model {source} cannot be loaded: {one_line(error)}") from None
+        return load_engine(WAN, source, device, tuning, lambda model, on: cls(model.pipeline, model.revision, on))
 
     def render(
         self, request: RenderRequest, *, on_step: Callable[[int, int], None], canceled: Callable[[], bool]
@@ -226,17 +213,6 @@ def moved(pipeline: Any, device: str) -> str | None:
     return too_much
 
 
-def open_model(source: str, dtype: torch.dtype) -> tuple[Any, str]:
-    """The pipeline of a folder or a hub id, and its revision."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return loaded_and_identified(path, lambda: from_folder(path, dtype))
-    if not path.exists() and HUB_ID.fullmatch(source):
-        snapshot = download(source)
-        return from_folder(snapshot, dtype), snapshot.name
-    raise ModelUnavailable(f"There is no model at {path}; give the path of a Wan folder, or a hub id.")
-
-
 def from_folder(folder: Path, dtype: torch.dtype) -> Any:
     """Load what save_pretrained wrote, and nothing from elsewhere."""
     kind = {"WanPipeline": WanPipeline, "WanImageToVideoPipeline": WanImageToVideoPipeline}[require_wan(folder)]
@@ -249,11 +225,4 @@ def from_folder(folder: Path, dtype: torch.dtype) -> Any:
     )
 
 
-def download(hub_id: str) -> Path:
-    """The folder of a hub model in the cache on this machine, after downloading missing files."""
-    try:
-        return Path(WanPipeline.download(hub_id, use_safetensors=True))
-    except Exception as error:
-        raise ModelUnavailable(
-            f"{hub_id} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
-        ) from None
+WAN: Final = Family(WanPipeline, sources="a Wan folder", dtype_on_cuda=torch.bfloat16, from_folder=from_folder)

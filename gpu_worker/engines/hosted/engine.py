@@ -39,6 +39,7 @@ from gpu_worker.engines.hosted.provider import (
 )
 from gpu_worker.engines.hosted.provider_inputs import inputs_of, losses_of
 from gpu_worker.engines.hosted.provider_outputs import OutputGone, Outputs
+from gpu_worker.engines.model_source import source_of
 
 LOG = logging.getLogger("darkroom.worker")
 
@@ -78,12 +79,10 @@ class HostedEngines:
 
     def engine(self, model_name: str) -> "HostedEngine":
         """The engine of a model. Raises ModelUnavailable for an invalid source or a missing token."""
-        if model_name not in self._sources:
-            known = ", ".join(sorted(self._sources)) or "none"
-            raise ModelUnavailable(f"This worker has no hosted model called {model_name}; its models are: {known}.")
+        source = source_of(model_name, self._sources)
         with self._opening:
             if model_name not in self._opened:
-                self._opened[model_name] = self._open(*self._sources[model_name].split(":", 1))
+                self._opened[model_name] = self._open(*source.split(":", 1))
             return self._opened[model_name]
 
     def _open(self, name: str, model: str) -> "HostedEngine":

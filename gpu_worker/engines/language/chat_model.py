@@ -19,9 +19,9 @@ from domain.recipes.recipe import Kind
 from domain.wording.enhancement import CHARACTERS_MAX
 from gpu_worker.engines import ModelUnavailable, OutOfMemory, RenderCanceled
 from gpu_worker.engines.device_memory import free_memory
-from gpu_worker.engines.diffusers.pipelines import HUB_ID
 from gpu_worker.engines.identity import fingerprint
 from gpu_worker.engines.language.answers import NoAnswer, cleaned
+from gpu_worker.engines.model_source import is_hub_id, snapshot_of
 from services.observability.redaction import one_line
 
 HUB_FILES: Final = ["*.json", "*.safetensors", "merges.txt", "tokenizer.model", "chat_template.jinja"]
@@ -165,12 +165,7 @@ def folder_of(source: str) -> tuple[Path, str]:
         if not (path / "config.json").is_file():
             raise ModelUnavailable(f"The folder {path} is not a language model: it has no config.json.")
         return path, f"{path.resolve().name} {fingerprint(path)[:12]}"
-    if not HUB_ID.fullmatch(source):
+    if not is_hub_id(source):
         raise ModelUnavailable(f"There is no language model at {path}; give the path of its folder, or a hub id.")
-    try:
-        snapshot = Path(snapshot_download(source, allow_patterns=HUB_FILES))
-    except Exception as error:
-        raise ModelUnavailable(
-            f"{source} is no folder here, and as a hub id it cannot be fetched: {one_line(error)}"
-        ) from None
+    snapshot = snapshot_of(source, lambda: snapshot_download(source, allow_patterns=HUB_FILES))
     return snapshot, f"{source.rpartition('/')[2]} {snapshot.name[:12]}"

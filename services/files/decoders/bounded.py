@@ -17,8 +17,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from services.files.decoders import HEADER_BYTES_MAX
 from services.files.media.formats import Weight, format_of, pixels_claimed, weight_of
@@ -143,17 +144,17 @@ class _Child:
             env={**inherited, **ENVIRONMENT, "PYTHONPATH": str(root)},
             start_new_session=True,  # Ctrl-C in the terminal must reach only us
         )
+        # Popen has None for what is no pipe, and the bare protocol of a file for what is one.
+        self._to = cast("BufferedWriter", self._process.stdin)
+        self._answers = cast("BufferedReader", self._process.stdout)
         self.was_killed = False
 
     def ask(self, question: Mapping[str, Any], content: bytes, bytes_max: int) -> tuple[dict[str, Any], bytearray]:
         """The answer's header and content. Raises `EOFError` or `OSError` if the process ends first."""
-        to, answers = self._process.stdin, self._process.stdout
-        if to is None or answers is None:
-            raise AssertionError("both are pipes")
-        to.write(json.dumps(question).encode() + b"\n")
-        to.write(content)
-        to.flush()
-        line = answers.readline(HEADER_BYTES_MAX)
+        self._to.write(json.dumps(question).encode() + b"\n")
+        self._to.write(content)
+        self._to.flush()
+        line = self._answers.readline(HEADER_BYTES_MAX)
         if not line.endswith(b"\n"):
             raise EOFError
         header: dict[str, Any] = json.loads(line)
@@ -161,7 +162,7 @@ class _Child:
         if not 0 <= size <= bytes_max:
             raise EOFError
         pieces = bytearray(size)
-        if answers.readinto(pieces) != size:  # type: ignore[attr-defined]
+        if self._answers.readinto(pieces) != size:
             raise EOFError
         return header, pieces
 
@@ -193,10 +194,9 @@ class _Child:
 
         Killed if it does not end by itself.
         """
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._to, self._answers):
             with suppress(OSError):  # data that could not be written
-                if pipe is not None:
-                    pipe.close()
+                pipe.close()
         try:
             return self._process.wait(ENDING_S)
         except subprocess.TimeoutExpired:

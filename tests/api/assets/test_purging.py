@@ -14,6 +14,7 @@ from services.database import Database
 from services.files.sweeper import Sweeper
 from services.files.thumbnails import thumbnail_path
 from services.ledger import ASSET, Context, Ledger
+from tests.api.assets.test_upload_deletion import answered_late
 from tests.api.serving import Site, body
 from tests.spec import NOW
 
@@ -69,6 +70,17 @@ async def test_what_is_purged_has_no_file_and_no_thumbnail_and_is_gone(site: Sit
     assert (await site.get("/v1/workspace"))["results"] == []
     (last,) = (await site.get(f"/v1/jobs/{asset['job_id']}/history"))["results"][-1:]
     assert (last["type"], last["actor"]) == ("asset.purged", "admin")
+
+
+async def test_a_change_that_is_answered_only_after_a_purge_says_that_the_asset_is_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = await trashed(site)
+    purge = PurgeAsset(NOW)
+    admin = Context("admin", "admin")
+    answered_late(site, monkeypatch, lambda: site.ledger.execute(ASSET, UUID(asset["id"]), purge, admin))
+    refused = await say(site, "PUT", f"/v1/assets/{asset['id']}/rating", json={"score": 4})
+    assert (refused.status_code, refused.json()["code"]) == (410, "asset_purged")
 
 
 async def test_only_what_is_in_the_trash_is_purged_and_twice_is_once(site: Site) -> None:

@@ -18,6 +18,7 @@ from domain.commands import DeleteMedia, TrashAsset, UploadMedia
 from domain.json_type import Json
 from services.files.blobs import Blobs
 from services.ledger import ASSET, MEDIA, Context
+from services.ledger.commits import Commit, Receipt
 from tests.api.assets.test_uploads import PATH, PNG, SHA256, described, upload
 from tests.api.serving import Site, body
 from tests.spec import NOW
@@ -227,3 +228,40 @@ async def test_a_sound_of_ones_own_is_refused_because_no_model_takes_one(site: S
     [problem] = refused.json()["errors"]
     assert (refused.status_code, problem["path"]) == (422, "media.audio")
     assert problem["detail"].endswith("no model starts from audio")
+
+
+# A commit whose answer was lost is sent again, and meanwhile more has happened.
+
+
+def answered_late(site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+    """The next commit lands, then `meanwhile` happens, and only the repeat of the commit is answered."""
+    write = site.ledger._given.write
+
+    def lost(commit: Commit) -> Receipt:
+        monkeypatch.setattr(site.ledger._given, "write", write)
+        receipt = write(commit)
+        meanwhile()
+        return replace(receipt, repeated=True)
+
+    monkeypatch.setattr(site.ledger._given, "write", lost)
+
+
+async def test_an_upload_that_is_deleted_before_its_answer_is_stored_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered_late(site, monkeypatch, lambda: site.ledger.execute(MEDIA, MEDIA_ID, DeleteMedia(NOW), ADMIN))
+    media = described(await upload(site.http, PNG))
+    assert site.ledger.media(MEDIA_ID).uploaded.path == AGAIN
+    assert (await site.http.get(media["url"])).content == PNG
+    assert not await site.parts.blobs.exists(PATH)
+
+
+async def test_the_deleted_file_goes_although_its_content_comes_again_before_the_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = described(await upload(site.http, PNG))
+    command = UploadMedia("admin", "image", "image/png", len(PNG), SHA256, NOW, 64, 48)
+    answered_late(site, monkeypatch, lambda: site.ledger.execute(MEDIA, MEDIA_ID, command, ADMIN))
+    assert await told(site, "DELETE", f"/v1/uploads/{media['id']}") == (204, None)
+    assert not await site.parts.blobs.exists(PATH)
+    assert site.ledger.media(MEDIA_ID).uploaded.path == AGAIN

@@ -219,8 +219,9 @@ async def test_nothing_but_the_one_field_is_taken(
 @pytest.mark.parametrize(
     "content",
     [b"", b"--x--\r\n", b"not a form", b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nPNG',
+     b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + PNG + b"\r\n--x\r\n",
      b"--x\r\nContent-Type: image/png\r\n\r\nabc\r\n--x--\r\n", b"--x\r\n" + b"A: b\r\n" * 10_000],
-    ids=["nothing", "no part", "no form", "cut off", "no name", "many headers"],
+    ids=["nothing", "no part", "no form", "cut off", "cut off after the file", "no name", "many headers"],
 )  # fmt: skip
 async def test_a_form_that_is_broken_is_refused(site: Site, content: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from io import StringIO
 from itertools import pairwise
 
@@ -14,14 +14,15 @@ from rich.console import Console
 
 from api.cli.remote.client import Client, failure
 from api.cli.remote.failures import NotSignedIn, NotThere, Rejected, ServerBusy, Unreachable
-from api.cli.remote.server_events import ServerEvent, parse_events
+from api.cli.remote.server_events import EVENT_BYTES_MAX, ServerEvent, events_in
 from api.cli.remote.watch import LiveScreen, PlainScreen, screen_for, watch
 from api.cli.tables import dead_jobs_lines, history_lines, job_lines, what_happened
 from api.cli.terminal import printable
 
 PROMPT = "two\u2028lines\x85and \u001c more"
 STREAM = (
-    ": hello\n\n"
+    ": hello\n\nretry: 1000\n\n"
+    'event: progress\ndata: {"step": 0}\n\n'
     f"id: 7\nevent: job.started\ndata: {json.dumps({'prompt': PROMPT}, ensure_ascii=False)}\n\n"
     ": keep-alive\r\n\r\n"
     'event: progress\r\ndata: {"step": 1,\r\ndata: "total": 15}\r\n\r\n'
@@ -29,30 +30,62 @@ STREAM = (
     'event: job.succeeded\ndata: {"cut": "off'
 ).encode()
 EVENTS = [
+    ServerEvent(None, "progress", {"step": 0}),
     ServerEvent(7, "job.started", {"prompt": PROMPT}, "7"),
-    ServerEvent(None, "progress", {"step": 1, "total": 15}),
+    ServerEvent(7, "progress", {"step": 1, "total": 15}, "7"),
 ]
 
 
-async def in_pieces(cuts: list[int]) -> AsyncIterator[bytes]:
-    """The stream as a network may deliver it."""
-    edges = [0, *sorted(cuts), len(STREAM)]
-    for start, end in pairwise(edges):
-        yield STREAM[start:end]
+class Pieces(httpx.AsyncByteStream):
+    """The body of an answer as a network may deliver it."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+async def read(pieces: Iterable[bytes], kind: str = "text/event-stream; charset=utf-8") -> list[ServerEvent]:
+    """The events of an answer with this body."""
+    response = httpx.Response(200, headers={"Content-Type": kind}, stream=Pieces(pieces))
+    return [event async for event in events_in(response)]
 
 
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
 async def test_events_are_read_whatever_the_cut(cuts: list[int]) -> None:
-    assert [event async for event in parse_events(in_pieces(cuts))] == EVENTS
+    edges = [0, *sorted(cuts), len(STREAM)]
+    assert await read(STREAM[start:end] for start, end in pairwise(edges)) == EVENTS
 
 
-@pytest.mark.parametrize("body", [b"data: [1]\n\n", b"data: <html>\n\n", b"x" * 5_000_000])
-async def test_what_is_no_event_stream_is_refused(body: bytes) -> None:
-    async def whole() -> AsyncIterator[bytes]:
-        yield body
+LINE = b"data: " + b"1" * 1_000 + b"\n"
+LONG = EVENT_BYTES_MAX // len(LINE) + 1
+"""Lines of an event that is too long."""
 
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[b"data: [1]\n\n"], [b"data: <html>\n\n"], [b"x" * 5_000_000], [LINE] * LONG, [b"id: 7\n\n", *[LINE] * LONG]],
+    ids=["a list", "no JSON", "a long line", "a long event", "a long event after another"],
+)
+async def test_what_is_no_event_stream_is_refused(pieces: list[bytes]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the words are those of the JSON library
-        [event async for event in parse_events(whole())]
+        await read(pieces)
+
+
+async def test_a_page_instead_of_an_event_stream_is_reported_as_no_darkroom() -> None:
+    client = Client("http://127.0.0.1:1", "t")
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, html="<p>")))
+    async with client:
+        with pytest.raises(Unreachable, match=r"is not one of a Darkroom .*text/html"):
+            [event async for event in client.events(7)]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+async def test_many_events_are_no_long_one_wherever_their_ends_are_cut(cut: int) -> None:
+    event = b'data: {"step": "' + b"x" * (EVENT_BYTES_MAX // 2) + b'"}\r\n\r\n'
+    assert len(await read([event[:-cut], event[-cut:]] * 4)) == 4
 
 
 def problem(status: int, body: object) -> str:

@@ -30,7 +30,7 @@ from domain.json_type import Json
 from domain.recipes.catalog import Catalog
 from services.files.blobs import Blobs, BlobStoreUnavailable
 from services.ledger import ASSET, MEDIA, Context, Ledger, PostgresRecorder
-from services.ledger.flusher import Commit, NewEvent
+from services.ledger.commits import Commit, NewEvent
 from tests.api.assets.test_uploads import described, upload
 from tests.api.serving import BLOBS_URL, Site, body, until
 from tests.domain.catalogs import SHIPPED, catalog_of

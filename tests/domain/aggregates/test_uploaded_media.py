@@ -12,6 +12,7 @@ from domain.aggregates.media import (
     UnknownMedia,
     Uploaded,
     decide,
+    deleted_paths,
     evolve,
     media_id,
     owner_of,
@@ -106,6 +107,13 @@ def test_what_no_job_starts_from_is_deleted_once() -> None:
     assert decide(DELETE, media(UPLOADED)) == [MediaDeleted()]
     assert media(UPLOADED, MediaDeleted()) == DeletedMedia(UPLOADED)
     assert decide(DELETE, media(UPLOADED, MediaDeleted())) == []
+
+
+def test_the_file_that_was_deleted_last_is_known_even_after_another_upload() -> None:
+    assert deleted_paths(media()) == deleted_paths(media(UPLOADED)) == []
+    assert deleted_paths(media(UPLOADED, MediaDeleted())) == [UPLOADED.path]
+    assert deleted_paths(media(UPLOADED, MediaDeleted(), AGAIN)) == [UPLOADED.path]
+    assert deleted_paths(media(UPLOADED, MediaDeleted(), AGAIN, MediaDeleted())) == [AGAIN.path]
 
 
 @pytest.mark.parametrize("state", [media(), media(UPLOADED, MediaDeleted())], ids=["unknown", "deleted"])

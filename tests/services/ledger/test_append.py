@@ -17,8 +17,9 @@ from psycopg.rows import TupleRow
 
 from services.database import Database
 from services.ledger import InMemoryRecorder, PostgresRecorder
-from services.ledger.flusher import SQL as FLUSHER
-from services.ledger.flusher import Commit, Flusher, Guard, NewEvent, Receipt, columns_of
+from services.ledger.commits import SQL as COMMITS
+from services.ledger.commits import Commit, Guard, NewEvent, Receipt, columns_of
+from services.ledger.flusher import Flusher
 from services.ledger.recorders import SQL as LEDGER
 from tests.services.commits import (
     WAIT_S_MAX,
@@ -42,7 +43,7 @@ def connection(database: Database) -> Iterator[Connection[TupleRow]]:
 
 def append(connection: Connection[TupleRow], *commits: Commit) -> list[Row]:
     """One group, in one round trip: number, verdict, first and last position of each commit."""
-    return connection.execute(FLUSHER["append"], columns_of(commits), binary=True).fetchall()
+    return connection.execute(COMMITS["append"], columns_of(commits), binary=True).fetchall()
 
 
 def positions(connection: Connection[TupleRow], after: int = 0, limit: int = 1_000_000) -> list[int]:

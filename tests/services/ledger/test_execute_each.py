@@ -28,7 +28,8 @@ from services.ledger import (
     Ledger,
     PostgresRecorder,
 )
-from services.ledger.flusher import Commit, Conflict, Flusher, Receipt
+from services.ledger.commits import Commit, Conflict, Receipt
+from services.ledger.flusher import Flusher
 from tests import spec
 from tests.histories import append_raw
 from tests.spec import NOW, OWNER, TOLD_OF_A_JOB, submit, thumbnail_of

@@ -12,7 +12,8 @@ import pytest
 from services.database import Unavailable
 from services.ledger import PostgresRecorder
 from services.ledger import flusher as flushers
-from services.ledger.flusher import Conflict, Flusher, OutcomeUnknown, Receipt
+from services.ledger.commits import Conflict, Receipt
+from services.ledger.flusher import Flusher, OutcomeUnknown
 from tests.services.commits import (
     WAIT_S_MAX,
     appends_held_up,

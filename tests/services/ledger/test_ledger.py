@@ -47,7 +47,8 @@ from services.ledger import (
     PostgresRecorder,
 )
 from services.ledger import flusher as flushers
-from services.ledger.flusher import Commit, Conflict, Flusher, NewEvent, Receipt
+from services.ledger.commits import Commit, Conflict, NewEvent, Receipt
+from services.ledger.flusher import Flusher
 from tests import spec
 from tests.histories import append_raw
 from tests.services.commits import appends_held_up

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.ledger import InMemoryRecorder, PostgresRecorder, RawEvent
-from services.ledger.flusher import Commit, Conflict, Guard, Receipt
+from services.ledger.commits import Commit, Conflict, Guard, Receipt
 from tests.services.commits import WAIT_S_MAX, commit, event, opening, verdict
 
 AnyRecorder = InMemoryRecorder | PostgresRecorder

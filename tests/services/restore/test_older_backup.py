@@ -11,7 +11,8 @@ from domain.envelope import Envelope
 from domain.events import AssetSaved
 from services.database import Database, Unavailable, WritesStopped
 from services.ledger import EventMapper, Ledger, PostgresRecorder
-from services.ledger.flusher import Commit, Flusher
+from services.ledger.commits import Commit
+from services.ledger.flusher import Flusher
 from services.messaging.broker import Broker
 from services.messaging.follower import OutOfStep
 from services.messaging.relay import Relay
