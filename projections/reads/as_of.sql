@@ -1,8 +1,7 @@
 Queries over views as of a position: `views_as_of`, filled by `darkroom rebuild VIEW --as-of`. Newest first.
 
 -- name: list_jobs
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views_as_of.jobs
 where owner = %(owner)s
   and (%(status)s::text is null or status = %(status)s::text)

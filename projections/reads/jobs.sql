@@ -23,8 +23,7 @@ limit %(limit)s
 
 -- name: list_everybodys_jobs
 -- Waiting and running jobs are found through the queue, which is short; all others by the order of the list.
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views.jobs
 where (%(before)s::bigint is null or queued_position < %(before)s::bigint)
   and (%(owner)s::text is null or owner = %(owner)s::text)
@@ -36,14 +35,12 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: find_anybodys_job
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views.jobs
 where job_id = %(job_id)s
 
 -- name: list_jobs_tagged
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from jobs_tagged(
   %(tag)s::text, %(status)s::text, %(job_type)s::text, %(batch_id)s::uuid, %(before)s::bigint, %(limit)s::int) as page
   join views.jobs using (job_id)
