@@ -20,6 +20,7 @@ from api.http.errors import RebuildUnavailable
 from api.http.protocol import BoundedConnection
 from domain.recipes.catalog import Catalog
 from projections import ALL
+from projections.projection import Projection
 from services.database import CONNECTING, Database, Unavailable, translated
 from services.files.blobs import Blobs
 from services.files.decoders import bounded
@@ -44,7 +45,7 @@ from services.restore.rights import WITHOUT_ROLES, lacks_rights
 from services.scheduling import in_turn, yielding
 from services.settings import PREFIX, Settings, SettingsError
 from services.views.owned_views import OwnedViews, why_unfit
-from services.views.projector import Projector, View
+from services.views.projector import Projector
 from services.views.rebuild import RebuildStopped, Rebuilt, rebuild, rebuild_outdated
 
 log = logging.getLogger(__name__)
@@ -398,7 +399,7 @@ def _folder(settings: Settings) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _rebuild(core: Core, view: View, stopping: Callable[[], bool]) -> Rebuilt:
+def _rebuild(core: Core, view: Projection, stopping: Callable[[], bool]) -> Rebuilt:
     try:
         return rebuild(core.database, core.ledger, view, stopping)
     except (psycopg.errors.InsufficientPrivilege, RebuildStopped):

@@ -1,7 +1,7 @@
 """How events change a row about an asset; shared by `jobs`, `workspace` and `library`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from domain import events as facts
@@ -10,6 +10,35 @@ from domain.events import Event
 from domain.recipes.recipe import asset_id
 from domain.wording.text import normalized_tags
 from projections.projection import Row, Rows
+
+ASSET_COLUMNS: Final = (
+    "job_id",
+    "owner",
+    "index",
+    "seed",
+    "kind",
+    "bucket",
+    "path",
+    "status",
+    "media_type",
+    "bytes",
+    "sha256",
+    "width",
+    "height",
+    "rating",
+    "saved",
+    "title",
+    "tags",
+    "trashed",
+    "completed_at",
+    "thumbnail_sha256",
+    "thumbnail_path",
+    "thumbnail_bytes",
+)
+"""Columns of every table about assets, in addition to its key `asset_id`."""
+
+JOB_COLUMNS: Final = ("prompt", "job_type", "model", "task", "batch_id")
+"""Columns with the facts of an asset's job that lists show."""
 
 
 def assets_touched(event: Recorded) -> Sequence[UUID]:

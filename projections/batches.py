@@ -15,9 +15,28 @@ from domain.codec import NAMES
 from domain.envelope import Recorded
 from domain.events import Event
 from projections.projection import Projection, Row
-from projections.sql import load
+from projections.sql import column_list, load
+from projections.table import Table
 
-SQL = load("batches.sql")
+BATCH_TABLE: Final = Table(
+    "batches",
+    key=("batch_id",),
+    others=("owner", "kind", "name", "collection", "base", "prompt", "seed", "created_at", "opened_position"),
+)
+"""Two further columns, `counts` and `words`, are computed by statements of their own."""
+
+ITEM_TABLE: Final = Table(
+    "batch_items",
+    key=("batch_id", "index"),
+    others=("owner", "template", "status", "job_id", "jobs", "problem"),
+)
+PREFERENCE_TABLE: Final = Table(
+    "batch_preferences",
+    key=("batch_id", "one", "other"),
+    others=("owner", "winner", "blind", "at", "position"),
+)
+
+SQL = load("batches.sql", items=column_list(ITEM_TABLE.columns))
 
 STATUS_AFTER: Final[Mapping[type[Event], str]] = {
     facts.JobStarted: "processing",
@@ -63,7 +82,7 @@ class Batches:
     """
 
     name = "batches"
-    tables = ("batches", "batch_items", "batch_preferences")
+    tables = (BATCH_TABLE.name, ITEM_TABLE.name, PREFERENCE_TABLE.name)
     kinds = ("batch", *(NAMES[kind] for kind in STATUS_AFTER))
     version = 2  # finds emoji and words of scripts without spaces
 
@@ -73,12 +92,12 @@ class Batches:
         for event in events:
             changes.take(event)
         for statement, rows in (
-            ("open", changes.opened),
-            ("add_items", list(changes.items.values())),
-            ("prefer", list(changes.preferences.values())),
+            (BATCH_TABLE.insert, changes.opened),
+            (SQL["add_items"], list(changes.items.values())),
+            (PREFERENCE_TABLE.store, list(changes.preferences.values())),
         ):
             if rows:
-                cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)
+                cursor.execute(statement, (orjson.dumps(rows).decode(),), prepare=True)
         if changes.names:
             renamed = {"batches": list(changes.names), "names": list(changes.names.values())}
             cursor.execute(SQL["rename"], renamed, prepare=True)

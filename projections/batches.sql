@@ -1,12 +1,6 @@
--- name: open
-insert into batches (batch_id, owner, kind, name, collection, base, prompt, seed, created_at, opened_position)
-select batch_id, owner, kind, name, collection, base, prompt, seed, created_at, opened_position
-from json_populate_recordset(null::batches, %s::json)
-
 -- name: add_items
-insert into batch_items (batch_id, owner, "index", template, status, job_id, jobs, problem)
-select batch_id, owner, "index", template, status, job_id, jobs, problem
-from json_populate_recordset(null::batch_items, %s::json)
+-- The jobs of an item add up; the rest of it is replaced.
+insert into batch_items ({items}) select {items} from json_populate_recordset(null::batch_items, %s::json)
 on conflict (batch_id, "index") do update set
   template = excluded.template, status = excluded.status, job_id = excluded.job_id,
   jobs = batch_items.jobs || excluded.jobs, problem = excluded.problem
@@ -21,13 +15,6 @@ update batch_items i set status = j.status
 from unnest(%(jobs)s::uuid[], %(statuses)s::text[]) as j (job_id, status)
 where i.job_id = j.job_id and i.status <> j.status
 returning i.batch_id
-
--- name: prefer
-insert into batch_preferences (batch_id, owner, one, other, winner, blind, at, position)
-select batch_id, owner, one, other, winner, blind, at, position
-from json_populate_recordset(null::batch_preferences, %s::json)
-on conflict (batch_id, one, other) do update set
-  winner = excluded.winner, blind = excluded.blind, at = excluded.at, position = excluded.position
 
 -- name: count
 update batches b set counts = c.counts

@@ -8,7 +8,11 @@ from domain import events as facts
 from domain.aggregates.fleet import Hold
 from domain.envelope import Recorded
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
-from projections.sql import load
+from projections.table import Table
+
+HOLD_TABLE: Final = Table(
+    "holds", key=("stream_id",), others=("owner", "kind", "name", "hold", "reason", "actor", "since")
+)
 
 
 def touched(event: Recorded) -> Sequence[UUID]:
@@ -47,6 +51,4 @@ def _held(recorded: Recorded, kind: str, name: str, hold: Hold, reason: str | No
     }
 
 
-FLEET: Final[Projection] = FoldedView(
-    "fleet", (FoldedTable("holds", "stream_id", touched, fold, load("fleet.sql")),), kinds=("pool", "worker")
-)
+FLEET: Final[Projection] = FoldedView("fleet", (FoldedTable(HOLD_TABLE, touched, fold),), kinds=("pool", "worker"))

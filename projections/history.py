@@ -9,22 +9,26 @@ from psycopg.rows import TupleRow
 
 from domain.envelope import Recorded
 from projections.projection import Projection
-from projections.sql import load
+from projections.table import Table
 
-SQL = load("history.sql")
+HISTORY_TABLE: Final = Table(
+    "history",
+    key=("position",),
+    others=("stream_id", "version", "type", "at", "actor", "owner", "correlation_id", "causation_id", "data"),
+)
 
 
 class History:
     """One row per event, never changed. Rows are copied in; there is nothing to fold."""
 
     name = "history"
-    tables = ("history",)
+    tables = (HISTORY_TABLE.name,)
     kinds = ()
     version = 1
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`."""
-        with cursor.copy(SQL["copy"]) as copy:
+        with cursor.copy(HISTORY_TABLE.copy) as copy:
             for event in events:
                 envelope = event.envelope
                 copy.write_row(

@@ -7,9 +7,35 @@ from uuid import UUID
 from domain import events as facts
 from domain.envelope import Recorded
 from domain.wording.text import normalized_tags
-from projections.asset_rows import change, reserved
+from projections.asset_rows import ASSET_COLUMNS, change, reserved
 from projections.projection import FoldedTable, FoldedView, Projection, Rows
-from projections.sql import load
+from projections.table import Table
+
+JOB_TABLE: Final = Table(
+    "jobs",
+    key=("job_id",),
+    others=(
+        "owner",
+        "status",
+        "pool",
+        "recipe",
+        "job_type",
+        "priority",
+        "batch_id",
+        "parent_id",
+        "tags",
+        "attempt",
+        "error",
+        "cancel_requested",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "queued_position",
+        "enhanced_prompt",
+        "warnings",
+    ),
+)
+ASSET_TABLE: Final = Table("assets", key=("asset_id",), others=(*ASSET_COLUMNS, "error"))
 
 
 def jobs_touched(event: Recorded) -> Sequence[UUID]:
@@ -90,25 +116,9 @@ def fold_asset(rows: Rows, recorded: Recorded) -> None:
         change(row, recorded)
 
 
-_SQL = load("jobs.sql")
 JOBS: Final[Projection] = FoldedView(
     "jobs",
-    (
-        FoldedTable(
-            "jobs",
-            "job_id",
-            jobs_touched,
-            fold_job,
-            {name: _SQL[f"{name}_jobs"] for name in ("load", "store", "remove")},
-        ),
-        FoldedTable(
-            "assets",
-            "asset_id",
-            assets_of_events,
-            fold_asset,
-            {name: _SQL[f"{name}_assets"] for name in ("load", "store", "remove")},
-        ),
-    ),
+    (FoldedTable(JOB_TABLE, jobs_touched, fold_job), FoldedTable(ASSET_TABLE, assets_of_events, fold_asset)),
     kinds=("job", "asset"),
     version=2,
 )

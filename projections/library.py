@@ -4,9 +4,24 @@ from typing import Final
 
 from domain import events as facts
 from domain.envelope import Recorded
-from projections.asset_rows import assets_touched, fold_into, rows_of_queued_job
+from projections.asset_rows import ASSET_COLUMNS, JOB_COLUMNS, assets_touched, fold_into, rows_of_queued_job
 from projections.projection import FoldedTable, FoldedView, Projection, Rows
-from projections.sql import load
+from projections.sql import assignments, column_list, load
+from projections.table import Table
+
+SEARCHED: Final = ("prompt", "title", "tags")
+"""Columns of which Postgres computes the search index of a row."""
+
+LIBRARY_TABLE: Final = Table("library", key=("asset_id",), others=(*ASSET_COLUMNS, *JOB_COLUMNS, "completed_position"))
+
+SQL = load(
+    "library.sql",
+    columns=column_list(LIBRARY_TABLE.columns),
+    searched=column_list(SEARCHED, "l"),
+    searched_given=column_list(SEARCHED, "g"),
+    unsearched_changes=assignments([name for name in LIBRARY_TABLE.others if name not in SEARCHED], "g"),
+    changes=assignments(LIBRARY_TABLE.others, "excluded"),
+)
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
@@ -25,7 +40,7 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 LIBRARY: Final[Projection] = FoldedView(
     "library",
-    (FoldedTable("library", "asset_id", assets_touched, fold, load("library.sql")),),
+    (FoldedTable(LIBRARY_TABLE, assets_touched, fold, store=SQL["store"]),),
     kinds=("job.queued", "asset"),
     version=2,
 )

@@ -9,7 +9,28 @@ from domain.codec import NAMES
 from domain.envelope import Recorded
 from projections.jobs import jobs_touched
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
-from projections.sql import load
+from projections.table import Table
+
+PERFORMANCE_TABLE: Final = Table(
+    "performance",
+    key=("job_id",),
+    others=(
+        "owner",
+        "job_type",
+        "model",
+        "pool",
+        "quantity",
+        "status",
+        "attempts",
+        "oldest_attempt",
+        "queued_at",
+        "started_at",
+        "last_started_at",
+        "finished_at",
+        "expected_s",
+        "peak_memory_bytes",
+    ),
+)
 
 
 def touched(event: Recorded) -> Sequence[UUID]:
@@ -82,6 +103,6 @@ def _made(row: Row, event: facts.AssetCompleted) -> None:
 
 PERFORMANCE: Final[Projection] = FoldedView(
     "performance",
-    (FoldedTable("performance", "job_id", touched, fold, load("performance.sql")),),
+    (FoldedTable(PERFORMANCE_TABLE, touched, fold),),
     kinds=("job", NAMES[facts.AssetCompleted]),
 )

@@ -1,6 +1,6 @@
 """The protocol of a projection, and its most common kind: rows folded from events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol
 from uuid import UUID
@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 
 from domain.envelope import Recorded
 from projections.arrays import uuids
+from projections.table import Table
 
 Row = dict[str, Any]
 Rows = dict[str, Row | None]
@@ -52,15 +53,14 @@ class Projection(Protocol):
 class FoldedTable:
     """A table with rows folded from events: load the rows of a batch of events, fold in memory, store them.
 
-    `touched` names the keys that an event changes, `fold` changes the rows in place. `sql` holds `load` (keys → rows as
-    JSON), `store` (JSON rows, upserted) and `remove` (keys).
+    `touched` names the keys that an event changes, `fold` changes the rows in place. `store` replaces the statement of
+    the table that stores rows.
     """
 
-    name: str
-    key: str
+    table: Table
     touched: Callable[[Recorded], Sequence[UUID]]
     fold: Callable[[Rows, Recorded], None]
-    sql: Mapping[str, LiteralString]
+    store: LiteralString | None = None
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """Fold a batch with two statements, for any number of events."""
@@ -72,17 +72,17 @@ class FoldedTable:
                 touching.append(event)
         if not keys:
             return
-        found = cursor.execute(self.sql["load"], (uuids(keys),), prepare=True, binary=True).fetchall()
+        found = cursor.execute(self.table.load, (uuids(keys),), prepare=True, binary=True).fetchall()
         rows: Rows = {str(key): orjson.loads(row) for key, row in found}
         before = set(rows)
         for event in touching:
             self.fold(rows, event)
         stored = [row for row in rows.values() if row is not None]
         if stored:
-            cursor.execute(self.sql["store"], (orjson.dumps(stored).decode(),), prepare=True)
+            cursor.execute(self.store or self.table.store, (orjson.dumps(stored).decode(),), prepare=True)
         removed = [key for key, row in rows.items() if row is None and key in before]
         if removed:
-            cursor.execute(self.sql["remove"], (removed,), prepare=True)
+            cursor.execute(self.table.remove, (removed,), prepare=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class FoldedView:
     @property
     def tables(self) -> Sequence[str]:
         """See `Projection`."""
-        return [table.name for table in self.folded]
+        return [folded.table.name for folded in self.folded]
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`."""
-        for table in self.folded:
-            table.project(events, cursor)
+        for folded in self.folded:
+            folded.project(events, cursor)

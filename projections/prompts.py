@@ -9,7 +9,26 @@ from domain.envelope import Recorded
 from domain.wording.text import normalized_tags
 from projections.projection import FoldedTable, FoldedView, Projection, Row, Rows
 from projections.scores.rows import prompt_key
-from projections.sql import load
+from projections.table import Table
+
+PROMPT_TABLE: Final = Table(
+    "prompts",
+    key=("prompt_id",),
+    others=(
+        "owner",
+        "title",
+        "prompt",
+        "prompt_sha256",
+        "negative_prompt",
+        "model",
+        "job_type",
+        "task",
+        "tags",
+        "created_at",
+        "updated_at",
+        "saved_position",
+    ),
+)
 
 
 def touched(event: Recorded) -> Sequence[UUID]:
@@ -45,5 +64,5 @@ def _content(event: facts.PromptSaved | facts.PromptEdited) -> Row:
 
 
 PROMPTS: Final[Projection] = FoldedView(
-    "prompts", (FoldedTable("prompts", "prompt_id", touched, fold, load("prompts.sql")),), kinds=("prompt",), version=2
+    "prompts", (FoldedTable(PROMPT_TABLE, touched, fold),), kinds=("prompt",), version=2
 )

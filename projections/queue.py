@@ -1,7 +1,6 @@
 """Waiting and running jobs, for the dispatcher and the reaper, and the seconds that each owner has used."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 import orjson
@@ -15,6 +14,33 @@ from projections.arrays import uuids
 from projections.jobs import jobs_touched
 from projections.projection import Projection, Row, Rows
 from projections.sql import load
+from projections.table import Table
+
+SQL = load("queue.sql")
+
+QUEUE_TABLE: Final = Table(
+    "queue",
+    key=("job_id",),
+    others=(
+        "owner",
+        "pool",
+        "job_type",
+        "priority",
+        "status",
+        "attempt",
+        "worker",
+        "cancel_requested",
+        "not_before",
+        "deadline",
+        "queued_at",
+        "started_at",
+        "queued_position",
+        "cost_s",
+    ),
+)
+TURN_TABLE: Final = Table(
+    "turns", key=("pool", "priority", "owner"), others=("waiting", "waiting_s", "used_s", "round_s")
+)
 
 Level = tuple[str, int]
 """A pool and a priority: the owners who wait there take turns."""
@@ -120,22 +146,20 @@ def place_of(row: Mapping[str, Any]) -> Place:
     return row["pool"], row["priority"], row["owner"]
 
 
-@dataclass(frozen=True, slots=True)
 class Queue:
     """The queue view: each change of a job's row also updates the turns of its owner."""
 
-    sql: Mapping[str, LiteralString]
-    name: str = "queue"
-    tables: Sequence[str] = ("queue", "turns")
-    kinds: Sequence[str] = ("job",)
-    version: int = 2  # jobs have a cost, and owners have turns
+    name = "queue"
+    tables = (QUEUE_TABLE.name, TURN_TABLE.name)
+    kinds = ("job",)
+    version = 2  # jobs have a cost, and owners have turns
 
     def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
         """See `Projection`. Five statements, for any number of events."""
         keys = {key for event in events for key in jobs_touched(event)}
         if not keys:
             return
-        found = cursor.execute(self.sql["load"], (uuids(keys),), prepare=True, binary=True).fetchall()
+        found = cursor.execute(QUEUE_TABLE.load, (uuids(keys),), prepare=True, binary=True).fetchall()
         rows: Rows = {str(key): orjson.loads(row) for key, row in found}
         there = set(rows)
         turns = OwnerTurns(self._turns(events, rows, cursor))
@@ -145,11 +169,11 @@ class Queue:
             before = None if row is None else dict(row)
             fold(rows, event)
             turns.fold(before, rows.get(key))
-        self._store("store", [row for row in rows.values() if row is not None], cursor)
+        self._store(QUEUE_TABLE.store, [row for row in rows.values() if row is not None], cursor)
         removed = [key for key, row in rows.items() if row is None and key in there]
         if removed:
-            cursor.execute(self.sql["remove"], (removed,), prepare=True)
-        self._store("store_turns", turns.rows(), cursor)
+            cursor.execute(QUEUE_TABLE.remove, (removed,), prepare=True)
+        self._store(TURN_TABLE.store, turns.rows(), cursor)
 
     def _turns(self, events: Sequence[Recorded], rows: Rows, cursor: Cursor[TupleRow]) -> list[Row]:
         """The turns of all owners in these events, and of the owner in the last round of each level."""
@@ -167,12 +191,12 @@ class Queue:
             return []
         pools, priorities, owners = (list(column) for column in zip(*sorted(places), strict=True))
         arguments = {"pools": pools, "priorities": priorities, "owners": owners}
-        found = cursor.execute(self.sql["load_turns"], arguments, prepare=True).fetchall()
+        found = cursor.execute(SQL["load_turns"], arguments, prepare=True).fetchall()
         return [orjson.loads(row) for (row,) in found]
 
-    def _store(self, statement: str, rows: Sequence[Row], cursor: Cursor[TupleRow]) -> None:
+    def _store(self, statement: LiteralString, rows: Sequence[Row], cursor: Cursor[TupleRow]) -> None:
         if rows:
-            cursor.execute(self.sql[statement], (orjson.dumps(rows).decode(),), prepare=True)
+            cursor.execute(statement, (orjson.dumps(rows).decode(),), prepare=True)
 
 
-QUEUE: Final[Projection] = Queue(load("queue.sql"))
+QUEUE: Final[Projection] = Queue()

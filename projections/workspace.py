@@ -4,9 +4,15 @@ from typing import Final
 
 from domain import events as facts
 from domain.envelope import Recorded
-from projections.asset_rows import assets_touched, fold_into, rows_of_queued_job
+from projections.asset_rows import ASSET_COLUMNS, JOB_COLUMNS, assets_touched, fold_into, rows_of_queued_job
 from projections.projection import FoldedTable, FoldedView, Projection, Rows
-from projections.sql import load
+from projections.table import Table
+
+WORKSPACE_TABLE: Final = Table(
+    "workspace",
+    key=("asset_id",),
+    others=(*ASSET_COLUMNS, *JOB_COLUMNS, "error", "dismissed", "queued_position"),
+)
 
 
 def fold(rows: Rows, recorded: Recorded) -> None:
@@ -27,6 +33,6 @@ def fold(rows: Rows, recorded: Recorded) -> None:
 
 WORKSPACE: Final[Projection] = FoldedView(
     "workspace",
-    (FoldedTable("workspace", "asset_id", assets_touched, fold, load("workspace.sql")),),
+    (FoldedTable(WORKSPACE_TABLE, assets_touched, fold),),
     kinds=("job.queued", "asset"),
 )

@@ -32,6 +32,7 @@ from domain.envelope import Envelope
 from domain.events import BatchPreferred, Event, ItemProblem
 from domain.recipes.recipe import Kind, Task, asset_id
 from projections import ALL
+from projections.projection import Projection
 from services.database import Database
 from services.ledger import (
     ASSET,
@@ -50,7 +51,7 @@ from services.ledger import (
     PostgresRecorder,
 )
 from services.ledger.commits import Commit, NewEvent
-from services.views.projector import Projector, View
+from services.views.projector import Projector
 from tests import spec
 from tests.spec import OWNER, SUBMIT, recipe, report_completed, start
 
@@ -238,7 +239,7 @@ class Story:
 class Views:
     """The live views of a database."""
 
-    def __init__(self, database: Database, ledger: Ledger, *views: View) -> None:
+    def __init__(self, database: Database, ledger: Ledger, *views: Projection) -> None:
         self.database = database
         self.ledger = ledger
         self.projector = Projector(database, ledger, views or ALL)

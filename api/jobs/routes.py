@@ -29,7 +29,8 @@ from domain.json_type import Json
 from domain.statuses import ENDED, JobStatus
 from projections.reads.jobs import JobFilter
 from services.ledger import JOB, Context, JobExecuted
-from services.ledger.flusher import ANSWER_S_MAX, Conflict, Receipt, gave_up
+from services.ledger.commits import Conflict, Receipt
+from services.ledger.flusher import ANSWER_S_MAX, gave_up
 
 router = APIRouter(tags=["jobs"])
 

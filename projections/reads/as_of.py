@@ -7,10 +7,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
-from projections.reads.jobs import AssetRow, JobFilter, JobRow, ListedAssetRow
+from projections.reads.jobs import PARTS, AssetRow, JobFilter, JobRow, ListedAssetRow
 from projections.sql import load
 
-SQL: Final = load("as_of.sql", "projections.reads")
+SQL: Final = load("as_of.sql", "projections.reads", **PARTS)
 
 
 def list_jobs(connection: Connection[TupleRow], owner: str, wanted: JobFilter, *, limit: int) -> list[JobRow]:

@@ -1,8 +1,7 @@
 Queries over views as of a position: `views_as_of`, filled by `darkroom rebuild VIEW --as-of`. Newest first.
 
 -- name: list_jobs
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views_as_of.jobs
 where owner = %(owner)s
   and (%(status)s::text is null or status = %(status)s::text)
@@ -12,16 +11,13 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: assets_of_jobs
-select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
-  rating, saved, title, tags, completed_at, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+select {asset}
 from views_as_of.assets
 where job_id = any (%(job_ids)s::uuid[])
 order by job_id, "index"
 
 -- name: list_library
-select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
-  null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
-  completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+select {listed_in_library}, null::jsonb as error, completed_position as list_position
 from views_as_of.library
 where owner = %(owner)s and status = 'completed' and not trashed
 order by completed_position desc

@@ -10,11 +10,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, class_row
 
 from domain.json_type import Json
-from projections.reads.jobs import ListedAssetRow
+from projections.reads.jobs import PARTS, ListedAssetRow
 from projections.reads.search import searching, web_search
-from projections.sql import load
-
-SQL: Final = load("batches.sql", "projections.reads")
+from projections.sql import column_list, load, names_of
 
 RowT = TypeVar("RowT")
 
@@ -79,6 +77,16 @@ class BatchFilter:
     kind: str | None = None
     collection: str | None = None
     words: str | None = None
+
+
+SQL: Final = load(
+    "batches.sql",
+    "projections.reads",
+    batch=column_list(names_of(BatchRow)),
+    item=column_list(names_of(ItemRow)),
+    preference=column_list(names_of(PreferenceRow)),
+    asset_of_a=PARTS["asset_of_a"],
+)
 
 
 def list_batches(

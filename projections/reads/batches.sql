@@ -1,7 +1,7 @@
 The API's queries about batches over the live views. Newest first below a cursor; a `null` filter matches everything.
 
 -- name: list_batches
-select batch_id, kind, name, collection, base, prompt, seed, counts, created_at, opened_position
+select {batch}
 from views.batches
 where owner = %(owner)s
   and (%(before)s::bigint is null or opened_position < %(before)s::bigint)
@@ -12,26 +12,24 @@ order by opened_position desc
 limit %(limit)s
 
 -- name: find_batch
-select batch_id, kind, name, collection, base, prompt, seed, counts, created_at, opened_position
+select {batch}
 from views.batches
 where owner = %(owner)s and batch_id = %(batch_id)s
 
 -- name: items
-select "index", template, status, job_id, jobs, problem
+select {item}
 from views.batch_items
 where owner = %(owner)s and batch_id = %(batch_id)s
 order by "index"
 
 -- name: preferences
-select one, other, winner, blind, at
+select {preference}
 from views.batch_preferences
 where owner = %(owner)s and batch_id = %(batch_id)s
 order by position
 
 -- name: assets
-select a.asset_id, a.job_id, a.owner, a."index", a.seed, a.kind, a.path, a.status, a.media_type, a.bytes, a.sha256,
-  a.width, a.height, a.error, a.rating, a.saved, a.title, a.tags, a.completed_at,
-  a.thumbnail_sha256, a.thumbnail_path, a.thumbnail_bytes,
+select {asset_of_a},
   j.recipe ->> 'prompt' as prompt, j.job_type, j.recipe ->> 'model' as model, j.recipe ->> 'task' as task, j.batch_id
 from views.assets a join views.jobs j using (job_id)
 where a.owner = %(owner)s and a.job_id = any (%(jobs)s::uuid[])

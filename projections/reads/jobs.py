@@ -11,9 +11,7 @@ from psycopg.rows import TupleRow, class_row
 
 from domain.json_type import Json
 from projections.reads.search import searching, web_search
-from projections.sql import load
-
-SQL: Final = load("jobs.sql", "projections.reads")
+from projections.sql import column_list, load, names_of
 
 RowT = TypeVar("RowT")
 
@@ -245,6 +243,21 @@ class LibraryFilter:
     min_score: int | None = None
     model: str | None = None
     trashed: bool = False
+
+
+LISTED: Final = tuple(name for name in names_of(ListedAssetRow) if name != "list_position")
+
+PARTS: Final = {
+    "job": column_list(names_of(JobRow)),
+    "asset": column_list(names_of(AssetRow)),
+    "asset_of_a": column_list(names_of(AssetRow), of="a"),
+    "listed": column_list(LISTED),
+    "listed_in_library": column_list(name for name in LISTED if name != "error"),
+    "history": column_list(names_of(HistoryRow)),
+}
+"""Columns to select for each type of row, by their names in the `.sql` files. The library has no column `error`."""
+
+SQL: Final = load("jobs.sql", "projections.reads", **PARTS)
 
 
 def view_positions(connection: Connection[TupleRow]) -> dict[str, int]:

@@ -11,8 +11,7 @@ select view, stream_id, position, reason, parked_at
 from parked_events where slot = 'live' order by view, position limit %(limit)s
 
 -- name: list_jobs
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings
+select {job}
 from views.jobs
 where owner = %(owner)s
   and (%(before)s::bigint is null or queued_position < %(before)s::bigint)
@@ -24,8 +23,7 @@ limit %(limit)s
 
 -- name: list_everybodys_jobs
 -- Waiting and running jobs are found through the queue, which is short; all others by the order of the list.
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views.jobs
 where (%(before)s::bigint is null or queued_position < %(before)s::bigint)
   and (%(owner)s::text is null or owner = %(owner)s::text)
@@ -37,14 +35,12 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: find_anybodys_job
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from views.jobs
 where job_id = %(job_id)s
 
 -- name: list_jobs_tagged
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt
+select {job}
 from jobs_tagged(
   %(tag)s::text, %(status)s::text, %(job_type)s::text, %(batch_id)s::uuid, %(before)s::bigint, %(limit)s::int) as page
   join views.jobs using (job_id)
@@ -65,30 +61,24 @@ limit %(limit)s
 select job_id from views.jobs where job_id = any (%s::uuid[])
 
 -- name: find_job
-select job_id, owner, status, pool, recipe, priority, batch_id, parent_id, tags, attempt, error,
-  created_at, started_at, finished_at, queued_position, enhanced_prompt, warnings
+select {job}
 from views.jobs
 where owner = %(owner)s and job_id = %(job_id)s
 
 -- name: assets_of_jobs
-select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
-  rating, saved, title, tags, completed_at, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+select {asset}
 from views.assets
 where job_id = any (%(job_ids)s::uuid[])
 order by job_id, "index"
 
 -- name: find_asset
-select a.asset_id, a.job_id, a.owner, a."index", a.seed, a.kind, a.path, a.status, a.media_type, a.bytes, a.sha256,
-  a.width, a.height, a.error, a.rating, a.saved, a.title, a.tags, a.completed_at,
-  a.thumbnail_sha256, a.thumbnail_path, a.thumbnail_bytes,
+select {asset_of_a},
   j.recipe ->> 'prompt' as prompt, j.job_type, j.recipe ->> 'model' as model, j.recipe ->> 'task' as task, j.batch_id
 from views.assets a join views.jobs j using (job_id)
 where a.owner = %(owner)s and a.asset_id = %(asset_id)s
 
 -- name: list_workspace
-select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height, error,
-  rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id, queued_position as list_position,
-  thumbnail_sha256, thumbnail_path, thumbnail_bytes
+select {listed}, queued_position as list_position
 from views.workspace
 where owner = %(owner)s and not dismissed and not trashed and status <> 'canceled' and kind is not null
   and (
@@ -99,9 +89,7 @@ order by queued_position desc, "index"
 limit %(limit)s
 
 -- name: list_library
-select asset_id, job_id, owner, "index", seed, kind, path, status, media_type, bytes, sha256, width, height,
-  null::jsonb as error, rating, saved, title, tags, completed_at, prompt, job_type, model, task, batch_id,
-  page.completed_position as list_position, thumbnail_sha256, thumbnail_path, thumbnail_bytes
+select {listed_in_library}, null::jsonb as error, page.completed_position as list_position
 from library_page(
   %(kind)s::text, %(saved)s::boolean, %(tag)s::text, search_query(%(words)s::text),
   %(min_score)s::int, %(model)s::text, %(trashed)s::boolean, %(before)s::bigint, %(limit)s::int) as page
@@ -110,14 +98,14 @@ where owner = %(owner)s
 order by page.completed_position desc
 
 -- name: history_of_streams
-select position, stream_id, version, type, at, actor, correlation_id, causation_id, data
+select {history}
 from views.history
 where owner = %(owner)s and stream_id = any (%(stream_ids)s::uuid[]) and position > %(after)s
 order by position
 limit %(limit)s
 
 -- name: history_of_owner
-select position, stream_id, version, type, at, actor, correlation_id, causation_id, data
+select {history}
 from views.history
 where owner = %(owner)s and position > %(after)s and position <= %(upto)s
 order by position

@@ -10,9 +10,7 @@ from psycopg.rows import TupleRow, class_row
 
 from projections.reads.search import searching, web_search
 from projections.scores.rows import By, prompt_key
-from projections.sql import load
-
-SQL: Final = load("scores.sql", "projections.reads")
+from projections.sql import column_list, load, names_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +77,8 @@ class PromptFilter:
     tag: str | None = None
     words: str | None = None
 
+
+SQL: Final = load("scores.sql", "projections.reads", score=column_list(names_of(ScoreRow)))
 
 ScorePlace = tuple[float, int, int]
 """Score, number of ratings and first position of a row: the list is sorted by these, descending."""

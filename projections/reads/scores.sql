@@ -1,7 +1,7 @@
 The API's queries over `scores` and `prompts`.
 
 -- name: list_scores
-select by, key, value, first_position, jobs, rated, distribution, mean, score, won, lost, strength, formula
+select {score}
 from views.scores
 where owner = %(owner)s and by = %(by)s
   and (%(score)s::float is null or (score, rated, first_position) < (%(score)s::float, %(rated)s, %(position)s))

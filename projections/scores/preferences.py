@@ -12,7 +12,16 @@ from domain.envelope import Recorded
 from domain.policies import scoring
 from domain.recipes.recipe import asset_id
 from projections.projection import Row
-from projections.scores.rows import SQL, Change, ScoredJob, Subject, columns, store
+from projections.scores.rows import (
+    SCORE_PREFERENCE_TABLE,
+    SCORE_WIN_TABLE,
+    SQL,
+    Change,
+    ScoredJob,
+    Subject,
+    columns,
+    store,
+)
 
 Edge = tuple[str, str, str, str]
 """Owner, kind of key, the preferred key, the other key."""
@@ -54,7 +63,7 @@ def count_preferences(
         {"one": one, "other": other, "owner": owner, "winner": winners[one, other]}
         for (one, other), owner in pairs.items()
     ]
-    store(cursor, "store_preferences", rows)
+    store(cursor, SCORE_PREFERENCE_TABLE.store, rows)
     _move_wins(cursor, {edge: by for edge, by in moves.items() if by}, changes)
 
 
@@ -67,8 +76,8 @@ def _move_wins(cursor: Cursor[TupleRow], moves: Mapping[Edge, int], changes: dic
     wins: dict[Edge, int] = {(owner, by, winner, loser): number for owner, by, winner, loser, number in found}
     for edge, number in moves.items():
         wins[edge] = wins.get(edge, 0) + number
-    store(cursor, "store_wins", [_win(edge, wins[edge]) for edge in moves if wins[edge]])
-    store(cursor, "remove_wins", [_win(edge, 0) for edge in moves if not wins[edge]])
+    store(cursor, SCORE_WIN_TABLE.store, [_win(edge, wins[edge]) for edge in moves if wins[edge]])
+    store(cursor, SQL["remove_wins"], [_win(edge, 0) for edge in moves if not wins[edge]])
     tables: dict[tuple[str, str], dict[tuple[str, str], int]] = defaultdict(dict)
     for (owner, by, winner, loser), number in wins.items():
         if number:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, LiteralString, TypeVar
 from uuid import UUID
 
 import orjson
@@ -14,9 +14,8 @@ from domain import events as facts
 from domain.envelope import Recorded
 from domain.policies import scoring
 from projections.projection import Row
-from projections.sql import load
-
-SQL = load("scores.sql", "projections.scores")
+from projections.sql import assignments, column_list, load, names_of
+from projections.table import Table
 
 By = Literal["prompt", "model", "job_type"]
 Subject = tuple[str, str, str]
@@ -32,7 +31,7 @@ def prompt_key(prompt: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScoredJob:
-    """A job as far as ratings of its assets need it. Fields are the columns of `score_jobs`."""
+    """A job as far as ratings of its assets need it: a row of `score_jobs`."""
 
     job_id: UUID
     owner: str
@@ -50,6 +49,40 @@ class ScoredJob:
             ("job_type", self.job_type),
         )
         return [(self.owner, by, key) for by, key in keys]
+
+
+SCORE_JOB_TABLE: Final = Table(
+    "score_jobs",
+    key=("job_id",),
+    others=tuple(name for name in names_of(ScoredJob) if name != "job_id"),
+)
+SCORE_RATING_TABLE: Final = Table("score_ratings", key=("asset_id",), others=("owner", "score"))
+SCORE_PREFERENCE_TABLE: Final = Table("score_preferences", key=("one", "other"), others=("owner", "winner"))
+SCORE_WIN_TABLE: Final = Table("score_wins", key=("owner", "by", "winner", "loser"), others=("wins",))
+
+COUNTED: Final = (
+    "first_position",
+    "jobs",
+    "rated",
+    "distribution",
+    "mean",
+    "score",
+    "won",
+    "lost",
+    "strength",
+    "formula",
+)
+"""Columns of `scores` that change; the others are those of a new row."""
+
+SCORE_TABLE: Final = Table("scores", key=("owner", "by", "key"), others=("value", *COUNTED))
+
+SQL = load(
+    "scores.sql",
+    "projections.scores",
+    jobs=column_list(SCORE_JOB_TABLE.columns),
+    scores=column_list(SCORE_TABLE.columns),
+    counted=assignments(COUNTED, "excluded"),
+)
 
 
 @dataclass(slots=True)
@@ -89,7 +122,7 @@ def apply(cursor: Cursor[TupleRow], changes: Mapping[Subject, Change]) -> None:
         row["mean"] = scoring.mean(row["distribution"])
         row["score"] = scoring.bayesian_average(row["distribution"])
         row["formula"] = scoring.FORMULA
-    store(cursor, "store_scores", list(rows.values()))
+    store(cursor, SQL["store_scores"], list(rows.values()))
 
 
 def _new_row(subject: Subject, change: Change) -> Row:
@@ -107,7 +140,7 @@ def columns(keys: Collection[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[key[part] for key in keys] for part in range(width)]
 
 
-def store(cursor: Cursor[TupleRow], statement: str, rows: Sequence[Row | ScoredJob]) -> None:
+def store(cursor: Cursor[TupleRow], statement: LiteralString, rows: Sequence[Row | ScoredJob]) -> None:
     """Pass the rows to a statement, if there are any."""
     if rows:
-        cursor.execute(SQL[statement], (orjson.dumps(rows).decode(),), prepare=True)
+        cursor.execute(statement, (orjson.dumps(rows).decode(),), prepare=True)

@@ -18,7 +18,21 @@ from domain.envelope import Recorded
 from domain.policies import scoring
 from projections.projection import Projection
 from projections.scores.preferences import count_preferences
-from projections.scores.rows import SQL, Change, ScoredJob, Subject, apply, facts_of, prompt_key, store
+from projections.scores.rows import (
+    SCORE_JOB_TABLE,
+    SCORE_PREFERENCE_TABLE,
+    SCORE_RATING_TABLE,
+    SCORE_TABLE,
+    SCORE_WIN_TABLE,
+    SQL,
+    Change,
+    ScoredJob,
+    Subject,
+    apply,
+    facts_of,
+    prompt_key,
+    store,
+)
 
 
 class Scores:
@@ -28,7 +42,13 @@ class Scores:
     """
 
     name = "scores"
-    tables = ("score_jobs", "score_preferences", "score_ratings", "score_wins", "scores")
+    tables = (
+        SCORE_JOB_TABLE.name,
+        SCORE_PREFERENCE_TABLE.name,
+        SCORE_RATING_TABLE.name,
+        SCORE_WIN_TABLE.name,
+        SCORE_TABLE.name,
+    )
     kinds = tuple(NAMES[kind] for kind in (facts.JobQueued, facts.AssetRated, facts.BatchPreferred))
 
     @property
@@ -78,7 +98,7 @@ def _add_jobs(
             change.jobs += 1
             change.beginning = change.beginning or (value, recorded.position)
     if jobs:
-        store(cursor, "add_jobs", list(jobs.values()))
+        store(cursor, SCORE_JOB_TABLE.insert, list(jobs.values()))
     return jobs
 
 
@@ -119,4 +139,4 @@ def _count_ratings(
         latest[recorded.stream_id] = event.score
         owners[recorded.stream_id] = job.owner
     rows = [{"asset_id": asset, "owner": owner, "score": latest[asset]} for asset, owner in owners.items()]
-    store(cursor, "store_ratings", rows)
+    store(cursor, SCORE_RATING_TABLE.store, rows)

@@ -1,5 +1,6 @@
 """Execute commands: load the state, let the domain decide, append the events; start over after a conflict."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext, suppress
@@ -27,7 +28,7 @@ from services.ledger.aggregates import (
     Loaded,
     StateT,
 )
-from services.ledger.flusher import Commit, Conflict, Receipt
+from services.ledger.commits import Commit, Conflict, Receipt
 from services.ledger.mapper import EventMapper
 from services.ledger.planning import Context, Instruction, Plan, Planner
 from services.ledger.reading import LedgerReader
@@ -37,8 +38,9 @@ from services.observability.telemetry import job_span, submitted, submitting
 
 T = TypeVar("T")
 
-CONFLICT_RETRIES_MAX: Final = 16
-"""Maximum number of retries after conflicts. More in a row mean a fault, not load."""
+CONFLICTS_S_MAX: Final = 10.0
+"""Seconds for which a command starts over after conflicts. Of those who write to a stream at once one always succeeds,
+so with a hundred of them the last needs a hundred tries; longer means a fault."""
 
 
 class Ledger(LedgerReader, Application[UUID]):
@@ -200,9 +202,10 @@ class Ledger(LedgerReader, Application[UUID]):
 
 
 def _retry_conflicts(decide: Callable[[], T]) -> T:
-    for _ in range(CONFLICT_RETRIES_MAX):
+    until = time.monotonic() + CONFLICTS_S_MAX
+    while time.monotonic() < until:
         try:
             return decide()
         except Conflict:
             continue
-    raise Unavailable("The ledger is too busy on this job; try again.")
+    raise Unavailable("Too many others change the same thing at this moment; try again.")

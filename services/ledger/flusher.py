@@ -22,8 +22,6 @@ from services.ledger.commits import GROUP_COMMITS_MAX, GROUP_EVENTS_MAX, Commit,
 from services.observability import progress
 from services.observability.metrics import GROUP_COMMITS, GROUP_SECONDS, LEDGER_CONFLICTS
 
-__all__ = ["Commit", "Conflict", "Receipt"]  # api/jobs/routes.py and services/ledger/application.py take them from here
-
 log = logging.getLogger(__name__)
 
 SQL = load("flusher.sql", "services.ledger")

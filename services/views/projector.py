@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import groupby
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Any, Final, TypeGuard
 from uuid import UUID
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg.sql import Identifier
 from domain.bounds import MESSAGE_CHARACTERS_MAX, cut
 from domain.codec import of_kinds
 from domain.envelope import Recorded, Unreadable
+from projections.projection import Projection
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable
@@ -40,34 +41,6 @@ MANY_EVENTS: Final = 500
 LIVE: Final = "live"
 
 
-class View(Protocol):
-    """The part of a projection that the projector uses."""
-
-    @property
-    def name(self) -> str:
-        """The view's name."""
-        ...
-
-    @property
-    def tables(self) -> Sequence[str]:
-        """The view's tables."""
-        ...
-
-    @property
-    def kinds(self) -> Sequence[str]:
-        """The aggregates or event names that it takes (see `domain.codec.of_kinds`); empty for all."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """Version of the code that makes the rows."""
-        ...
-
-    def project(self, events: Sequence[Recorded], cursor: Cursor[TupleRow]) -> None:
-        """Apply events in ledger order."""
-        ...
-
-
 class Projector:
     """All views of an installation. Several projectors may run; a row lock lets one work at a time.
 
@@ -79,7 +52,7 @@ class Projector:
         self,
         database: Database,
         ledger: Ledger,
-        views: Sequence[View],
+        views: Sequence[Projection],
         rebuild_outdated: Callable[[Callable[[], bool]], bool] = lambda _: True,
     ) -> None:
         """`rebuild_outdated` rebuilds views of another version until its argument returns true.
@@ -195,7 +168,7 @@ class Projector:
             reader.shutdown(wait=False)  # its thread ends after the current read
         return batch
 
-    def _release_view(self, connection: Connection[TupleRow], view: View) -> int:
+    def _release_view(self, connection: Connection[TupleRow], view: Projection) -> int:
         released = 0
         for (stream_id,) in connection.execute(SQL["parked"], (view.name, LIVE)).fetchall():
             try:
@@ -217,7 +190,7 @@ class Projector:
                 log.warning("view %s still cannot take stream %s: %s", view.name, stream_id, error)
         return released
 
-    def _stream_between(self, view: View, stream_id: UUID, first: int, last: int) -> list[Recorded]:
+    def _stream_between(self, view: Projection, stream_id: UUID, first: int, last: int) -> list[Recorded]:
         stream = wanted(view, self._ledger.stream(stream_id))
         events = [event for event in stream if first <= event.position <= last]
         unreadable = next((event for event in events if isinstance(event, Unreadable)), None)
@@ -231,7 +204,7 @@ def use_schema(connection: Connection[TupleRow], schema: str) -> None:
     connection.execute(SQL["use_schema"], (f"{schema}, public",), prepare=True)
 
 
-def take_into(views: Sequence[View], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+def take_into(views: Sequence[Projection], batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
     """Apply a batch to live views: to all at once if possible, else to each separately."""
     shares = [(view, wanted(view, batch)) for view in views]
     readable = [(view, share) for view, share in shares if is_readable(share)]
@@ -248,13 +221,13 @@ def is_readable(events: Sequence[Recorded | Unreadable]) -> TypeGuard[Sequence[R
     return all(isinstance(event, Recorded) for event in events)
 
 
-def wanted(view: View, events: Sequence[Recorded | Unreadable]) -> Sequence[Recorded | Unreadable]:
+def wanted(view: Projection, events: Sequence[Recorded | Unreadable]) -> Sequence[Recorded | Unreadable]:
     """The events of the view's kinds."""
     kinds = tuple(view.kinds)
     return [event for event in events if of_kinds(event.name, kinds)] if kinds else events
 
 
-def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
+def take(view: Projection, slot: str, batch: Sequence[Recorded | Unreadable], cursor: Cursor[TupleRow]) -> None:
     """Apply a batch to a view: at once if possible, else one by one, parking events that the view cannot apply.
 
     A parked stream keeps its state before the poisoned event; all its later events are parked too, none is skipped.
@@ -277,11 +250,11 @@ def take(view: View, slot: str, batch: Sequence[Recorded | Unreadable], cursor: 
             cursor.execute(SQL["park"], (view.name, slot, event.stream_id, event.position, told))
 
 
-def _reason(view: View, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
+def _reason(view: Projection, event: Recorded | Unreadable, cursor: Cursor[TupleRow]) -> str | None:
     return event.reason if isinstance(event, Unreadable) else _refusal([(view, [event])], cursor)
 
 
-def _refusal(shares: Sequence[tuple[View, Sequence[Recorded]]], cursor: Cursor[TupleRow]) -> str | None:
+def _refusal(shares: Sequence[tuple[Projection, Sequence[Recorded]]], cursor: Cursor[TupleRow]) -> str | None:
     """Why one of the views cannot apply its events, after a rollback; None if all of them did."""
     try:
         with cursor.connection.transaction():

@@ -14,12 +14,13 @@ from psycopg.rows import TupleRow
 from psycopg.sql import Identifier
 
 from domain.envelope import Recorded, Unreadable
+from projections.projection import Projection
 from projections.sql import load
 from services.crash_points import Point, reached
 from services.database import Database, Unavailable, translated
 from services.ledger import Ledger
 from services.observability import progress
-from services.views.projector import View, checksum, take, use_schema
+from services.views.projector import checksum, take, use_schema
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,9 @@ class Rebuilt:
         return self.position / max(self.seconds, 1e-9)
 
 
-def rebuild(database: Database, ledger: Ledger, view: View, stopping: Callable[[], bool] = lambda: False) -> Rebuilt:
+def rebuild(
+    database: Database, ledger: Ledger, view: Projection, stopping: Callable[[], bool] = lambda: False
+) -> Rebuilt:
     """Build `view` next to the live one, compare, swap in one transaction, keep the old one in `views_previous`.
 
     Writes and reads continue: the live view advances meanwhile and pauses only for the last events and the swap, less
@@ -120,7 +123,7 @@ class _Beside:
 
     connection: Connection[TupleRow]
     ledger: Ledger
-    view: View
+    view: Projection
     stopping: Callable[[], bool]
     position: int = 0
 
@@ -201,7 +204,7 @@ def _swap_at_once(beside: _Beside) -> None:
 
 
 def rebuild_outdated(
-    database: Database, ledger: Ledger, views: Sequence[View], stopping: Callable[[], bool] = lambda: False
+    database: Database, ledger: Ledger, views: Sequence[Projection], stopping: Callable[[], bool] = lambda: False
 ) -> bool:
     """Rebuild each of `views` that another version of its code made; returns whether all are up to date.
 
@@ -226,7 +229,7 @@ def rebuild_outdated(
     return done
 
 
-def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int) -> Rebuilt:
+def rebuild_as_of(database: Database, ledger: Ledger, view: Projection, position: int) -> Rebuilt:
     """Build `view` as of `position` into the schema `views_as_of`. The live view is not touched.
 
     Raises `PositionUnknown` and `RebuildRunning`.
@@ -244,7 +247,7 @@ def rebuild_as_of(database: Database, ledger: Ledger, view: View, position: int)
     return Rebuilt(view.name, position, time.monotonic() - started, rows, total, same=None)
 
 
-def matches_ledger(database: Database, ledger: Ledger, view: View) -> Rebuilt:
+def matches_ledger(database: Database, ledger: Ledger, view: Projection) -> Rebuilt:
     """Fold the ledger again into temporary tables and compare with the live view at its own position."""
     started = time.monotonic()
     with database.connection() as connection, connection.transaction(force_rollback=True):
@@ -264,7 +267,7 @@ SCHEMAS: Final = {"next": "views_next", "as_of": "views_as_of", "check": "pg_tem
 
 
 def fill(
-    connection: Connection[TupleRow], ledger: Ledger, view: View, slot: str, after: int, upto: int
+    connection: Connection[TupleRow], ledger: Ledger, view: Projection, slot: str, after: int, upto: int
 ) -> Iterator[int]:
     """Project the events after `after` up to `upto` into the tables of `slot`; yields the position after each batch."""
     if after == 0:
@@ -280,7 +283,7 @@ def fill(
 
 
 def _batches(
-    ledger: Ledger, view: View, after: int, upto: int
+    ledger: Ledger, view: Projection, after: int, upto: int
 ) -> Iterator[tuple[int, Sequence[Recorded | Unreadable]]]:
     """The events in batches, each with its last position. The next is read while Postgres stores the one before."""
 
@@ -297,7 +300,7 @@ def _batches(
             yield min(following, upto), batch
 
 
-def _create_tables(connection: Connection[TupleRow], view: View, schema: str) -> None:
+def _create_tables(connection: Connection[TupleRow], view: Projection, schema: str) -> None:
     with connection.transaction():
         for table in view.tables:
             there = Identifier(schema, table)
@@ -311,7 +314,7 @@ def _analyze(connection: Connection[TupleRow], schema: str, table: str) -> None:
     connection.execute(sql.SQL(SQL["analyze_table"]).format(Identifier(schema, table), named))
 
 
-def _swap(connection: Connection[TupleRow], view: View) -> None:
+def _swap(connection: Connection[TupleRow], view: Projection) -> None:
     """Swap the schemas. Only live tables may be read: rights are granted as a table becomes live."""
     for table in sorted(view.tables):  # queries lock tables in this order too: assets, then jobs
         for schema, destination in (("views", "views_previous"), ("views_next", "views")):
@@ -334,18 +337,18 @@ def _keep_index_names(connection: Connection[TupleRow], table: str) -> None:
         connection.execute(statement.format(Identifier("views", named), Identifier(name)))
 
 
-def _checksum(connection: Connection[TupleRow], view: View, schema: str) -> tuple[int, str]:
+def _checksum(connection: Connection[TupleRow], view: Projection, schema: str) -> tuple[int, str]:
     use_schema(connection, schema)
     return checksum(connection, view.tables)
 
 
-def _position(connection: Connection[TupleRow], view: View, query: LiteralString) -> int:
+def _position(connection: Connection[TupleRow], view: Projection, query: LiteralString) -> int:
     row = connection.execute(query, (view.name,)).fetchone()
     return 0 if row is None else cast("int", row[0])
 
 
 @contextmanager
-def _alone(database: Database, view: View) -> Iterator[Callable[[], None]]:
+def _alone(database: Database, view: Projection) -> Iterator[Callable[[], None]]:
     """One rebuild of a view at a time; a crash releases the lock with its connection.
 
     The lock belongs to a transaction that stays open on a separate connection, so it works behind a pooler too. The

@@ -6,14 +6,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from domain.events import JobWarned
 from domain.recipes.recipe import Kind, asset_id
 from projections import ALL
+from projections.jobs import JOBS
+from projections.reads import as_of
 from projections.reads import jobs as reads
-from projections.reads.jobs import JobFilter, LibraryFilter, Seconds
+from projections.reads.jobs import EverybodysFilter, JobFilter, LibraryFilter, Seconds
 from services.database import Database
 from services.ledger import JOB, Context, Ledger
 from services.views.owned_views import OwnedViews
 from services.views.projector import Projector
+from services.views.rebuild import rebuild_as_of
 from tests import spec
 
 WORKER = Context(actor="gpu-1")
@@ -49,6 +53,27 @@ def test_jobs_come_newest_first_below_a_position(database: Database, submitted: 
     assert [row.job_id for row in rows + rest] == submitted[::-1]
     assert [(row.job_id, row.attempt) for row in running] == [(submitted[0], 1)]
     assert nobody == []
+
+
+def test_every_list_of_jobs_has_the_warnings_of_workers(
+    database: Database, owned_views: OwnedViews, ledger: Ledger
+) -> None:
+    asked = replace(spec.submit(1), tags=("fog",))
+    ledger.execute(JOB, asked.job_id, asked, Context(actor=spec.OWNER, owner=spec.OWNER))
+    warned = JobWarned(attempt=1, code="sound_lost", detail="The sound is gone.")
+    for command in (spec.start(1), spec.note(warned)):
+        ledger.execute(JOB, asked.job_id, command, WORKER)
+    project(database, ledger)
+    rebuild_as_of(database, ledger, JOBS, ledger.head())
+    with owned_views.of(spec.OWNER) as connection:
+        rows = reads.list_jobs(connection, spec.OWNER, JobFilter(), before=None, limit=9)
+        rows += reads.list_jobs(connection, spec.OWNER, JobFilter(tag="fog"), before=None, limit=9)
+    with database.connection() as connection:
+        rows += reads.list_everybodys_jobs(connection, EverybodysFilter(), before=None, limit=9)
+        rows += as_of.list_jobs(connection, spec.OWNER, JobFilter(), limit=9)
+        one = reads.find_anybodys_job(connection, asked.job_id)
+    assert one is not None
+    assert [row.warnings for row in (*rows, one)] == [[{"code": warned.code, "detail": warned.detail}]] * 5
 
 
 def test_times_are_utc_whatever_the_session_says(database: Database, submitted: list[UUID]) -> None:

@@ -19,7 +19,6 @@ from projections.projection import Projection
 from services.database import Database, Unavailable
 from services.ledger import POOL, Context, Ledger
 from services.views import projector, rebuild
-from services.views.projector import View
 from services.views.rebuild import PositionUnknown, RebuildRunning, matches_ledger, rebuild_as_of
 from tests.histories import Row, Story, Views
 from tests.services.commits import WAIT_S_MAX, eventually
@@ -175,7 +174,7 @@ def test_a_rebuilt_table_has_the_indexes_that_migrations_know(
 
 @VIEW
 def test_a_view_is_built_where_there_was_none(
-    database: Database, ledger: Ledger, story: Story, views: Views, view: View
+    database: Database, ledger: Ledger, story: Story, views: Views, view: Projection
 ) -> None:
     assert rebuild.rebuild(database, ledger, view).position == 0
     everything(story)
@@ -230,7 +229,7 @@ def test_after_a_crash_in_the_middle_the_live_view_goes_on_and_a_new_rebuild_wor
 
 @VIEW
 def test_a_view_as_of_a_position_is_the_live_view_of_that_moment(
-    database: Database, ledger: Ledger, story: Story, views: Views, view: View
+    database: Database, ledger: Ledger, story: Story, views: Views, view: Projection
 ) -> None:
     moments: dict[int, dict[str, list[Row]]] = {0: {table: [] for table in view.tables}}
     for tell in (everything, lambda told: told.finished(6), everything):
@@ -258,7 +257,7 @@ def test_a_position_that_the_ledger_does_not_have_is_refused(
 
 @VIEW
 def test_a_view_that_was_changed_by_hand_does_not_match_the_ledger(
-    database: Database, ledger: Ledger, story: Story, views: Views, view: View
+    database: Database, ledger: Ledger, story: Story, views: Views, view: Projection
 ) -> None:
     everything(story)
     views.catch_up()
@@ -271,7 +270,7 @@ def test_a_view_that_was_changed_by_hand_does_not_match_the_ledger(
 
 @VIEW
 def test_postgres_knows_a_rebuilt_view_before_anybody_reads_it(
-    small_batches: None, story: Story, views: Views, ledger: Ledger, view: View
+    small_batches: None, story: Story, views: Views, ledger: Ledger, view: Projection
 ) -> None:
     while ledger.head() < 200:
         everything(story)
