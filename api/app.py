@@ -156,15 +156,15 @@ def end_streams(app: FastAPI) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    here: ApiState = app.state.running
+    state: ApiState = app.state.running
     # The loop shuts its executor down itself, after everything that uses it.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
-    await here.progress.listen(here.parts.broker)
-    here.handed_out.begin()
-    feeding = asyncio.create_task(here.feed.run(here.parts.broker))
+    await state.progress.listen(state.parts.broker)
+    state.handed_out.begin()
+    feeding = asyncio.create_task(state.feed.run(state.parts.broker))
     try:
         yield
     finally:
-        here.feed.end()
+        state.feed.end()
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)

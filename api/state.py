@@ -81,9 +81,9 @@ class ApiState:
     watch: Watch
 
 
-def require_broker(here: ApiState) -> None:
+def require_broker(state: ApiState) -> None:
     """Refuse a write that could not be published now. Raises `BrokerUnavailable`."""
-    if not here.parts.broker.connected:
+    if not state.parts.broker.connected:
         raise BrokerUnavailable
 
 

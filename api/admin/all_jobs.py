@@ -54,12 +54,12 @@ async def list_everybodys_jobs(
 ) -> Response:
     """Jobs of all owners, newest first."""
     require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("admin-jobs", cursor)
-    await wait_for_views(request, here.positions, "jobs", "queue")
+    await wait_for_views(request, state.positions, "jobs", "queue")
     wanted = EverybodysFilter(owner, status, pool, job_type)
     before = None if place is None else place[0]
-    documents, more = await asyncio.to_thread(read_everybodys, here, wanted, before, limit)
+    documents, more = await asyncio.to_thread(read_everybodys, state, wanted, before, limit)
     return listed(documents, None if more is None else cursor_of("admin-jobs", more))
 
 
@@ -69,10 +69,10 @@ async def list_everybodys_jobs(
 async def get_anybodys_job(request: Request, job_id: str) -> Response:
     """One job of any owner."""
     require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
-    await wait_for_views(request, here.positions, "jobs", "queue")
-    return answer(await asyncio.to_thread(read_anybodys, here, found))
+    await wait_for_views(request, state.positions, "jobs", "queue")
+    return answer(await asyncio.to_thread(read_anybodys, state, found))
 
 
 @router.get(
@@ -85,12 +85,12 @@ async def anybodys_job_history(
 ) -> Response:
     """Every event of the job and of its assets in ledger order."""
     require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
     place = place_of("history", cursor) or (0,)
-    await wait_for_views(request, here.positions, "jobs", "history")
-    owner = await asyncio.to_thread(owner_of, here, found)
-    rows = await asyncio.to_thread(history_of, here, owner, found, place[0], limit + 1)
+    await wait_for_views(request, state.positions, "jobs", "history")
+    owner = await asyncio.to_thread(owner_of, state, found)
+    rows = await asyncio.to_thread(history_of, state, owner, found, place[0], limit + 1)
     page, following = page_of(rows, limit, "history", lambda row: [row.position])
     return listed([history_document(row) for row in page], following)
 
@@ -104,11 +104,11 @@ async def anybodys_job_history(
 async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
     """Cancel a job: immediately while it waits, between steps while it runs."""
     identity = require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
-    require_broker(here)
-    result, position = await cancel(here, None, found, actor=identity.owner)
+    require_broker(state)
+    result, position = await cancel(state, None, found, actor=identity.owner)
     return answer({"result": result}, 202, position=position)
 
 
@@ -121,13 +121,13 @@ async def cancel_anybodys_job(request: Request, job_id: str) -> Response:
 async def retry_anybodys_job(request: Request, job_id: str) -> Response:
     """Run its lost outputs again for its owner, as a new job. A repeat for the same job: 200, and no second one."""
     identity = require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
-    require_broker(here)
-    owner = await asyncio.to_thread(owner_of, here, found)
-    asked = RequestContext(owner, here.parts.clock(), None, None)
-    retried = await asyncio.to_thread(retry, here.parts, asked, found, identity.owner)
+    require_broker(state)
+    owner = await asyncio.to_thread(owner_of, state, found)
+    asked = RequestContext(owner, state.parts.clock(), None, None)
+    retried = await asyncio.to_thread(retry, state.parts, asked, found, identity.owner)
     document: Json = {"id": retried.job_id, "parent_id": found, "owner": owner}
     return answer(document, 202 if retried.new else 200, position=retried.position)
 
@@ -141,12 +141,12 @@ async def retry_anybodys_job(request: Request, job_id: str) -> Response:
 async def reprioritize_job(request: Request, job_id: str) -> Response:
     """Change its priority. A running job continues; if it is queued again, it waits with the new priority."""
     identity = require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
     body = await read_body(request, PriorityBody)
-    require_broker(here)
-    command = ReprioritizeJob(body.priority, here.parts.clock())
+    require_broker(state)
+    command = ReprioritizeJob(body.priority, state.parts.clock())
     context = Context(identity.owner)
-    executed = await asyncio.to_thread(here.parts.ledger.execute, JOB, found, command, context)
+    executed = await asyncio.to_thread(state.parts.ledger.execute, JOB, found, command, context)
     document: Json = {"id": found, "owner": owner_of_job(executed.state.job), "priority": body.priority}
     return answer(document, position=executed.position)

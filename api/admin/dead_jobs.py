@@ -39,11 +39,11 @@ async def list_dead_jobs(
 ) -> Response:
     """Failed jobs of all owners, newest first."""
     require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("dead-jobs", cursor)
-    await wait_for_views(request, here.positions, "jobs")
+    await wait_for_views(request, state.positions, "jobs")
     before = None if place is None else place[0]
-    rows, retried = await asyncio.to_thread(_read, here, error_class, before, limit + 1)
+    rows, retried = await asyncio.to_thread(_read, state, error_class, before, limit + 1)
     page, following = page_of(rows, limit, "dead-jobs", lambda row: [row.queued_position])
     return listed([_document(row, retried) for row in page], following)
 
@@ -60,29 +60,29 @@ async def retry_dead_job(request: Request, job_id: str) -> Response:
     A repeat for the same job: 200, and no second one.
     """
     identity = require_admin(request)
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("job", job_id)
     await read_nothing(request)
-    require_broker(here)
-    retried, document = await asyncio.to_thread(_retry, here, found, identity.owner)
+    require_broker(state)
+    retried, document = await asyncio.to_thread(_retry, state, found, identity.owner)
     return answer(document, 202 if retried.new else 200, position=retried.position)
 
 
 def _read(
-    here: ApiState, error_class: str | None, before: int | None, limit: int
+    state: ApiState, error_class: str | None, before: int | None, limit: int
 ) -> tuple[list[DeadJobRow], set[UUID]]:
     """Dead jobs, and the existing retries of them. They belong to many owners, so they are not read as an owner."""
-    with here.parts.database.connection() as connection:
+    with state.parts.database.connection() as connection:
         rows = reads.dead_jobs(connection, error_class=error_class, before=before, limit=limit)
         return rows, reads.which_exist(connection, [retry_id(row.owner, row.job_id) for row in rows])
 
 
-def _retry(here: ApiState, job_id: UUID, administrator: str) -> tuple[Retried, dict[str, Any]]:
-    job = here.parts.ledger.generation(job_id).job
+def _retry(state: ApiState, job_id: UUID, administrator: str) -> tuple[Retried, dict[str, Any]]:
+    job = state.parts.ledger.generation(job_id).job
     if not isinstance(job, Finished) or not isinstance(job.ending, JobFailed):
         raise NothingToRetry(status_of(job))
     owner = job.queued.owner
-    retried = retry(here.parts, RequestContext(owner, here.parts.clock(), None, None), job_id, administrator)
+    retried = retry(state.parts, RequestContext(owner, state.parts.clock(), None, None), job_id, administrator)
     return retried, {"id": retried.job_id, "parent_id": job_id, "owner": owner}
 
 

@@ -58,18 +58,18 @@ WITH_REASON: Final = body_and_headers(ReasonBody, required=False)
 async def list_workers(request: Request) -> Response:
     """Every worker: whether it is connected, its device, its models, and what it does and since when."""
     require_admin(request)
-    here = state_of(request)
-    await wait_for_views(request, here.positions, "queue", "fleet")
-    return listed(await asyncio.to_thread(_workers, here))
+    state = state_of(request)
+    await wait_for_views(request, state.positions, "queue", "fleet")
+    return listed(await asyncio.to_thread(_workers, state))
 
 
 @router.get("/v1/admin/pools", response_model=None, responses=answers({200: schemas.Page[schemas.PoolState]}, 403, 503))
 async def list_pools(request: Request) -> Response:
     """Every pool of the catalog: its workers, its waiting and running jobs, and whether it is held."""
     require_admin(request)
-    here = state_of(request)
-    await wait_for_views(request, here.positions, "queue", "fleet")
-    return listed(await asyncio.to_thread(_pools, here))
+    state = state_of(request)
+    await wait_for_views(request, state.positions, "queue", "fleet")
+    return listed(await asyncio.to_thread(_pools, state))
 
 
 @router.post("/v1/admin/pools/{pool}/pause", response_model=None, responses=CHANGED, openapi_extra=WITH_REASON)
@@ -112,24 +112,24 @@ async def _change(
     request: Request, kind: Kind, name: str, command_of: Callable[[str, datetime, str | None], FleetCommand]
 ) -> Response:
     identity = require_admin(request)
-    here = state_of(request)
-    _require_name(here, kind, name)
+    state = state_of(request)
+    _require_name(state, kind, name)
     body = await read_optional(request, ReasonBody)
-    require_broker(here)
-    now = here.parts.clock()
+    require_broker(state)
+    now = state.parts.clock()
     command, by = command_of(name, now, body.reason), Context(identity.owner)
-    executed = await asyncio.to_thread(_executed, here.parts.ledger, kind, command, by)
+    executed = await asyncio.to_thread(_executed, state.parts.ledger, kind, command, by)
     # Dispatcher and recorder read the view: the answer says that the hold applies, so it waits for the view.
     with contextlib.suppress(ViewBehind):
-        await here.positions.reached(("fleet",), executed.position, SEEN_S_MAX)
+        await state.positions.reached(("fleet",), executed.position, SEEN_S_MAX)
     if kind == "worker":
         with contextlib.suppress(NatsError, OSError):  # a lost message costs the time to the next announcement
-            await here.parts.broker.client.publish(hail_subject(name), HAIL)
+            await state.parts.broker.client.publish(hail_subject(name), HAIL)
     held = None
     if isinstance(executed.state, OnHold):
         held = {"hold": executed.state.hold, "reason": executed.state.reason, "by": identity.owner, "since": now}
         if not executed.decision:  # another request did the same before
-            held = await asyncio.to_thread(_held_now, here, kind, name) or held
+            held = await asyncio.to_thread(_held_now, state, kind, name) or held
     return answer({"kind": kind, "name": name, "held": held}, position=executed.position)
 
 
@@ -139,31 +139,31 @@ def _executed(ledger: Ledger, kind: Kind, command: FleetCommand, by: Context) ->
     return ledger.execute(WORKER, worker_stream(command.name), command, by)
 
 
-def _require_name(here: ApiState, kind: Kind, name: str) -> None:
+def _require_name(state: ApiState, kind: Kind, name: str) -> None:
     """Raises `NotFound` for a pool that is not in the catalog, and for an invalid name of a worker."""
-    pools = sorted(here.parts.catalog.pools())
+    pools = sorted(state.parts.catalog.pools())
     if kind == "pool" and name not in pools:
         raise NotFound("pool", f"{name!r}; there is {', '.join(pools)}")
     if kind == "worker" and (len(name) > NAME_CHARACTERS_MAX or WORKER_NAME.fullmatch(name) is None):
         raise NotFound("worker", repr(name))
 
 
-def _held_now(here: ApiState, kind: Kind, name: str) -> Json | None:
-    with here.parts.database.connection() as connection:
+def _held_now(state: ApiState, kind: Kind, name: str) -> Json | None:
+    with state.parts.database.connection() as connection:
         if kind == "pool":
             return next((_held(row) for row in read_pools(connection, [name])), None)
         return next((_held(row) for row in read_workers(connection) if row.name == name), None)
 
 
-def _workers(here: ApiState) -> list[Json]:
-    with here.parts.database.connection() as connection:
-        return [_worker(here, row) for row in read_workers(connection)]
+def _workers(state: ApiState) -> list[Json]:
+    with state.parts.database.connection() as connection:
+        return [_worker(state, row) for row in read_workers(connection)]
 
 
-def _worker(here: ApiState, row: WorkerRow) -> Json:
+def _worker(state: ApiState, row: WorkerRow) -> Json:
     job = None
     if row.job_id is not None and row.attempt is not None:
-        steps = here.progress.latest(row.job_id, row.attempt)
+        steps = state.progress.latest(row.job_id, row.attempt)
         job = {
             "id": row.job_id,
             "owner": row.job_owner,
@@ -173,10 +173,10 @@ def _worker(here: ApiState, row: WorkerRow) -> Json:
             "progress": None if steps is None else {"step": steps.step, "total": steps.total},
             "started_at": row.job_started_at,
         }
-    state, since = _state_of(row)
+    standing, since = _state_of(row)
     return {
         "name": row.name,
-        "state": state,
+        "state": standing,
         "since": since,
         "device": row.device,
         "version": row.version,
@@ -201,9 +201,9 @@ def _state_of(row: WorkerRow) -> tuple[str, datetime | None]:
     return "idle", row.idle_since
 
 
-def _pools(here: ApiState) -> list[Json]:
-    with here.parts.database.connection() as connection:
-        rows = read_pools(connection, sorted(here.parts.catalog.pools()))
+def _pools(state: ApiState) -> list[Json]:
+    with state.parts.database.connection() as connection:
+        rows = read_pools(connection, sorted(state.parts.catalog.pools()))
         jobs = reads.queued_jobs(connection)
     return [_pool(row, jobs.get((row.pool, "waiting"), 0), jobs.get((row.pool, "running"), 0)) for row in rows]
 

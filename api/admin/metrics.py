@@ -42,9 +42,9 @@ LEASE_STATES = ("live", "expired")
 async def metrics(request: Request) -> Response:
     """Queues, ended jobs, waits, seconds, ratios and the progress of the views, in Prometheus' format."""
     require_admin(request)
-    here = state_of(request)
-    found = await here.watch.findings()
-    figures = await asyncio.to_thread(_figures, here)
+    state = state_of(request)
+    found = await state.watch.findings()
+    figures = await asyncio.to_thread(_figures, state)
     registry = CollectorRegistry()
     registry.register(figures)
     registry.register(Findings(found))
@@ -189,16 +189,16 @@ def _summary(
     return summary
 
 
-def _figures(here: ApiState) -> Figures:
-    with here.parts.database.connection() as connection:
+def _figures(state: ApiState) -> Figures:
+    with state.parts.database.connection() as connection:
         return Figures(
-            pools=sorted(here.parts.catalog.pools()),
+            pools=sorted(state.parts.catalog.pools()),
             queued=reads.queued_jobs(connection),
             ended=reads.ended_jobs(connection),
-            performance=reads.performance(connection, here.parts.clock()),
+            performance=reads.performance(connection, state.parts.clock()),
             positions=reads.view_positions(connection),
             head=reads.ledger_head(connection),
-            oldest_s=gauges.oldest_waiting_s(connection, here.parts.clock()),
+            oldest_s=gauges.oldest_waiting_s(connection, state.parts.clock()),
             parked=gauges.parked_by_view(connection),
             leases=gauges.leases(connection),
             services=reported(Facts(connection)),

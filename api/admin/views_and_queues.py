@@ -72,9 +72,9 @@ async def rebuild_projection(request: Request, name: str) -> Response:
 async def list_queues(request: Request) -> Response:
     """Each pool: its backlog now; waits, throughput and error rate over the last hour."""
     require_admin(request)
-    here = state_of(request)
-    await wait_for_views(request, here.positions, "jobs", "queue")
-    return listed(await asyncio.to_thread(_queues, here))
+    state = state_of(request)
+    await wait_for_views(request, state.positions, "jobs", "queue")
+    return listed(await asyncio.to_thread(_queues, state))
 
 
 @router.get(
@@ -85,14 +85,14 @@ async def list_queues(request: Request) -> Response:
 async def list_performance(request: Request) -> Response:
     """Each job type with jobs that ended within the last hour: seconds compared with the expected ones, and memory."""
     require_admin(request)
-    here = state_of(request)
-    await wait_for_views(request, here.positions, "performance")
-    return listed(await asyncio.to_thread(_performance, here))
+    state = state_of(request)
+    await wait_for_views(request, state.positions, "performance")
+    return listed(await asyncio.to_thread(_performance, state))
 
 
-def projection_states(here: ApiState) -> list[dict[str, Any]]:
+def projection_states(state: ApiState) -> list[dict[str, Any]]:
     """`ProjectionState` of every view; a view that was never projected is at 0. Raises `Unavailable`."""
-    with here.parts.database.connection() as connection:
+    with state.parts.database.connection() as connection:
         positions = reads.view_positions(connection)
         head = reads.ledger_head(connection)  # read after the positions: a lag is never negative
         parked = reads.parked(connection, limit=PARKED_SHOWN_MAX)
@@ -112,15 +112,15 @@ def projection_states(here: ApiState) -> list[dict[str, Any]]:
     ]
 
 
-def _performance(here: ApiState) -> list[dict[str, Any]]:
-    with here.parts.database.connection() as connection:
-        return [asdict(row) for row in reads.performance(connection, here.parts.clock())]
+def _performance(state: ApiState) -> list[dict[str, Any]]:
+    with state.parts.database.connection() as connection:
+        return [asdict(row) for row in reads.performance(connection, state.parts.clock())]
 
 
-def _queues(here: ApiState) -> list[dict[str, Any]]:
-    pools = sorted(here.parts.catalog.pools())
-    with here.parts.database.connection() as connection:
-        rows = reads.queues(connection, pools, here.parts.clock())
+def _queues(state: ApiState) -> list[dict[str, Any]]:
+    pools = sorted(state.parts.catalog.pools())
+    with state.parts.database.connection() as connection:
+        rows = reads.queues(connection, pools, state.parts.clock())
     return [
         {
             "pool": row.pool,

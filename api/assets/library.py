@@ -35,18 +35,18 @@ async def list_library(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first. `q` searches prompt, title and tags."""
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("library", cursor)
-    await wait_for_views(request, here.positions, "library")
+    await wait_for_views(request, state.positions, "library")
     wanted = LibraryFilter(kind, saved, tag, q, min_score, model, trashed)
-    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, place, limit + 1)
+    rows = await asyncio.to_thread(_rows, state, identity_of(request).owner, wanted, place, limit + 1)
     page, following = page_of(rows, limit, "library", lambda row: [row.list_position])
     return listed([listed_asset_document(row) for row in page], following)
 
 
 def _rows(
-    here: ApiState, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
+    state: ApiState, owner: str, wanted: LibraryFilter, place: tuple[int, ...] | None, limit: int
 ) -> list[reads.ListedAssetRow]:
     before = None if place is None else place[0]
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         return reads.list_library(connection, owner, wanted, before=before, limit=limit)

@@ -89,53 +89,53 @@ async def empty_anybodys_trash(
 
 
 async def _purge_one(request: Request, asset_id: UUID, context: Context) -> Response:
-    here = state_of(request)
+    state = state_of(request)
     await read_nothing(request)
-    require_broker(here)
-    command = PurgeAsset(here.parts.clock())
-    executed = await asyncio.to_thread(here.parts.ledger.execute, ASSET, asset_id, command, context)
+    require_broker(state)
+    command = PurgeAsset(state.parts.clock())
+    executed = await asyncio.to_thread(state.parts.ledger.execute, ASSET, asset_id, command, context)
     reached(Point.PURGE_AFTER_EVENT)
     if isinstance(executed.state, Purged):
-        await asyncio.to_thread(_delete, here.parts.blobs, {asset_id: executed.state})
-    await _seen(here, executed.position)
+        await asyncio.to_thread(_delete, state.parts.blobs, {asset_id: executed.state})
+    await _seen(state, executed.position)
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
 async def _empty(request: Request, owner: str, actor: str) -> Response:
-    here = state_of(request)
+    state = state_of(request)
     await read_nothing(request)
-    require_broker(here)
-    document, position = await asyncio.to_thread(_emptied, here, owner, actor)
-    await _seen(here, position)
+    require_broker(state)
+    document, position = await asyncio.to_thread(_emptied, state, owner, actor)
+    await _seen(state, position)
     return answer(document, position=position)
 
 
-async def _seen(here: ApiState, position: int) -> None:
+async def _seen(state: ApiState, position: int) -> None:
     """Wait until the views include it: a request for the file is then answered "purged", not "missing"."""
     with suppress(ViewBehind):
-        await here.positions.reached(("jobs", "library"), position, SEEN_S_MAX)
+        await state.positions.reached(("jobs", "library"), position, SEEN_S_MAX)
 
 
-def _emptied(here: ApiState, owner: str, actor: str) -> tuple[Json, int]:
+def _emptied(state: ApiState, owner: str, actor: str) -> tuple[Json, int]:
     wanted = reads.LibraryFilter(trashed=True)
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         rows = reads.list_library(connection, owner, wanted, before=None, limit=PURGED_AT_ONCE_MAX + 1)
-    now = here.parts.clock()
+    now = state.parts.clock()
     asked = [Instruction(ASSET, row.asset_id, PurgeAsset(now), Context(actor, owner)) for row in rows]
     done: dict[UUID, AssetExecuted] = {}
-    for one, outcome in zip(asked, here.parts.ledger.execute_each(asked[:PURGED_AT_ONCE_MAX]), strict=False):
+    for one, outcome in zip(asked, state.parts.ledger.execute_each(asked[:PURGED_AT_ONCE_MAX]), strict=False):
         if not isinstance(outcome, Exception):
             done[one.stream] = outcome
         elif not isinstance(outcome, Refused):  # an asset that was restored meanwhile stays
             raise outcome
     purged = {asset_id: one.state for asset_id, one in done.items() if isinstance(one.state, Purged)}
-    _delete(here.parts.blobs, purged)
+    _delete(state.parts.blobs, purged)
     document: Json = {
         "purged": len(purged),
         "bytes": sum(asset.completed.bytes for asset in purged.values()),
         "more": len(rows) > PURGED_AT_ONCE_MAX,
     }
-    return document, max((one.position for one in done.values()), default=here.parts.ledger.head())
+    return document, max((one.position for one in done.values()), default=state.parts.ledger.head())
 
 
 def _delete(blobs: Blobs, purged: Mapping[UUID, Purged]) -> None:

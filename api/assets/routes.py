@@ -188,11 +188,11 @@ async def restore_asset(request: Request, asset_id: str) -> Response:
 
 async def execute_asset(request: Request, asset_id: UUID, command: AssetCommand) -> AssetExecuted:
     """Execute a command on an asset of the caller. Raises the domain's refusals."""
-    here = state_of(request)
-    require_broker(here)
+    state = state_of(request)
+    require_broker(state)
     owner = identity_of(request).owner
     context = Context(actor=owner, owner=owner)
-    return await asyncio.to_thread(here.parts.ledger.execute, ASSET, asset_id, command, context)
+    return await asyncio.to_thread(state.parts.ledger.execute, ASSET, asset_id, command, context)
 
 
 async def _without_body(request: Request, asset_id: str, command: AssetCommand) -> Response:
@@ -211,27 +211,27 @@ async def _written(request: Request, asset_id: UUID, *commands: AssetCommand) ->
     return answer(document, position=executed.position)
 
 
-async def _document_after(here: ApiState, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
+async def _document_after(state: ApiState, owner: str, asset_id: UUID, executed: AssetExecuted) -> Json:
     """The asset after a write: the view's row, which must include its completion, with the ledger's newer curation.
 
     Raises `AssetGone` if it was purged since: a commit that had to be sent again is answered with the present state.
     """
     if not isinstance(executed.state, Completed):
         raise AssetGone
-    row = await asyncio.to_thread(_row, here, owner, asset_id)
+    row = await asyncio.to_thread(_row, state, owner, asset_id)
     if row is None or row.status != "completed":
-        await here.positions.reached(("jobs",), executed.position, WAIT_S_MAX)
-        row = await asyncio.to_thread(_row, here, owner, asset_id)
+        await state.positions.reached(("jobs",), executed.position, WAIT_S_MAX)
+        row = await asyncio.to_thread(_row, state, owner, asset_id)
     if row is None:
         raise NotFound("asset", asset_id)
     return curated(listed_asset_document(row), executed.state.curation)
 
 
 async def _found(request: Request, text: str) -> ListedAssetRow:
-    here = state_of(request)
+    state = state_of(request)
     asset_id = identifier("asset", text)
-    await wait_for_views(request, here.positions, "jobs")
-    row = await asyncio.to_thread(_row, here, identity_of(request).owner, asset_id)
+    await wait_for_views(request, state.positions, "jobs")
+    row = await asyncio.to_thread(_row, state, identity_of(request).owner, asset_id)
     if row is None:
         raise NotFound("asset", asset_id)
     return row
@@ -245,6 +245,6 @@ async def _with_file(request: Request, text: str) -> ListedAssetRow:
     return row
 
 
-def _row(here: ApiState, owner: str, asset_id: UUID) -> ListedAssetRow | None:
-    with here.parts.views.of(owner) as connection:
+def _row(state: ApiState, owner: str, asset_id: UUID) -> ListedAssetRow | None:
+    with state.parts.views.of(owner) as connection:
         return reads.find_asset(connection, owner, asset_id)

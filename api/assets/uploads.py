@@ -87,18 +87,18 @@ def decoding() -> Slots:
 )
 async def upload(request: Request) -> Response:
     """Upload an image, video or sound for jobs to start from: 201. The same content again is the same media: 200."""
-    here = state_of(request)
-    require_broker(here)
+    state = state_of(request)
+    require_broker(state)
     owner = identity_of(request).owner
-    bytes_max = here.parts.upload_bytes_max
+    bytes_max = state.parts.upload_bytes_max
     async with (
-        here.receiving.taken(owner, bytes_of(request, bytes_max), RECEIVING_WAIT_S_MAX),
+        state.receiving.taken(owner, bytes_of(request, bytes_max), RECEIVING_WAIT_S_MAX),
         file_of(request, FIELD, bytes_max) as file,
     ):
         pixels = await asyncio.to_thread(_pixels_of, file)
-        async with here.decoding.taken(owner, pixels, DECODING_WAIT_S_MAX):
+        async with state.decoding.taken(owner, pixels, DECODING_WAIT_S_MAX):
             content = await asyncio.to_thread(file.read)
-            kept = await asyncio.to_thread(_keep, here.parts, owner, content, here.parts.clock())
+            kept = await asyncio.to_thread(_keep, state.parts, owner, content, state.parts.clock())
     return answer(media_document(kept.uploaded), 201 if kept.new else 200, position=kept.position)
 
 
@@ -127,11 +127,11 @@ async def get_upload_content(request: Request, media: str) -> Response:
 )
 async def delete_upload(request: Request, media: str) -> Response:
     """Delete an upload with its file: 204, also if it is already deleted. 409 if jobs start from it."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("media", media)
     await read_nothing(request)
-    require_broker(here)
-    executed = await asyncio.to_thread(_remove, here.parts, identity_of(request).owner, found, here.parts.clock())
+    require_broker(state)
+    executed = await asyncio.to_thread(_remove, state.parts, identity_of(request).owner, found, state.parts.clock())
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 

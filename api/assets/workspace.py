@@ -25,10 +25,10 @@ router = APIRouter(tags=["workspace"])
 @router.get("/v1/workspace", response_model=None, responses=answers({200: schemas.Page[schemas.ListedAsset]}, 422, 503))
 async def list_workspace(request: Request, cursor: Cursor = None, limit: Limit = LIMIT_DEFAULT) -> Response:
     """The newest jobs first, their assets by index."""
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("workspace", cursor, parts=2)
-    await wait_for_views(request, here.positions, "workspace")
-    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, place, limit + 1)
+    await wait_for_views(request, state.positions, "workspace")
+    rows = await asyncio.to_thread(_rows, state, identity_of(request).owner, place, limit + 1)
     page, following = page_of(rows, limit, "workspace", lambda row: [row.list_position, row.index])
     return listed([listed_asset_document(row) for row in page], following)
 
@@ -47,7 +47,7 @@ async def dismiss_asset(request: Request, asset_id: str) -> Response:
     return Response(status_code=204, headers={POSITION: str(executed.position)})
 
 
-def _rows(here: ApiState, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
+def _rows(state: ApiState, owner: str, place: tuple[int, ...] | None, limit: int) -> list[reads.ListedAssetRow]:
     before, after_index = (None, 0) if place is None else (place[0], place[1])
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         return reads.list_workspace(connection, owner, before=before, after_index=after_index, limit=limit)

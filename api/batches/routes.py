@@ -49,12 +49,12 @@ CANCELED_AT_ONCE: Final = 16
 )
 async def submit_batch(request: Request) -> Response:
     """Submit jobs together. 202: each item with its job, or why there is none; a bad item never affects the others."""
-    here = state_of(request)
+    state = state_of(request)
     asked = asked_in(request)
     content = await read_unchecked(request, BATCH_BYTES_MAX)
-    require_broker(here)
-    async with here.batches_written.turn(asked.owner):
-        return _answered(await asyncio.to_thread(_opened, here, asked, content), 202)
+    require_broker(state)
+    async with state.batches_written.turn(asked.owner):
+        return _answered(await asyncio.to_thread(_opened, state, asked, content), 202)
 
 
 @router.get("/v1/batches", response_model=None, responses=answers({200: schemas.Page[schemas.BatchSummary]}, 422, 503))
@@ -67,11 +67,11 @@ async def list_batches(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first, with the counts of their items by status. `q` searches name, collection and templates."""
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("batches", cursor)
-    await wait_for_views(request, here.positions, "batches")
+    await wait_for_views(request, state.positions, "batches")
     wanted = BatchFilter(kind, collection, q)
-    rows = await asyncio.to_thread(_page, here, identity_of(request).owner, wanted, place, limit + 1)
+    rows = await asyncio.to_thread(_page, state, identity_of(request).owner, wanted, place, limit + 1)
     page, following = page_of(rows, limit, "batches", lambda row: [row.opened_position])
     return listed([batch_summary(row) for row in page], following)
 
@@ -79,22 +79,22 @@ async def list_batches(
 @router.get("/v1/batches/{batch_id}", response_model=None, responses=answers({200: schemas.Batch}, 404, 503))
 async def get_batch(request: Request, batch_id: str) -> Response:
     """One batch with every item, its status and its assets; for a comparison also the preferences."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("batch", batch_id)
-    await wait_for_views(request, here.positions, "batches", "jobs")
+    await wait_for_views(request, state.positions, "batches", "jobs")
     owner = identity_of(request).owner
-    document = await _shown(here, owner, found)
+    document = await _shown(state, owner, found)
     if document is None:
-        await _until_views_know(here, owner, found)
-        document = await _shown(here, owner, found)
+        await _until_views_know(state, owner, found)
+        document = await _shown(state, owner, found)
     if document is None:
         raise NotFound("batch", found)
     return Response(document, media_type="application/json")
 
 
-async def _shown(here: ApiState, owner: str, found: UUID) -> bytes | None:
-    async with here.batches_read.turn(owner):
-        return await asyncio.to_thread(_document, here, owner, found)
+async def _shown(state: ApiState, owner: str, found: UUID) -> bytes | None:
+    async with state.batches_read.turn(owner):
+        return await asyncio.to_thread(_document, state, owner, found)
 
 
 @router.patch(
@@ -105,18 +105,18 @@ async def _shown(here: ApiState, owner: str, found: UUID) -> bytes | None:
 )
 async def rename_batch(request: Request, batch_id: str) -> Response:
     """Rename it. Its assets keep their names."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, BatchPatch)
-    require_broker(here)
+    require_broker(state)
     owner = identity_of(request).owner
-    command = RenameBatch(body.name, here.parts.clock())
-    executed = await asyncio.to_thread(here.parts.ledger.execute, BATCH, found, command, Context(owner, owner))
+    command = RenameBatch(body.name, state.parts.clock())
+    executed = await asyncio.to_thread(state.parts.ledger.execute, BATCH, found, command, Context(owner, owner))
     with after_the_commit():
-        row = await asyncio.to_thread(_row, here, owner, found)
+        row = await asyncio.to_thread(_row, state, owner, found)
         if row is None:
-            await _until_views_know(here, owner, found)
-            row = await asyncio.to_thread(_row, here, owner, found)
+            await _until_views_know(state, owner, found)
+            row = await asyncio.to_thread(_row, state, owner, found)
     if row is None:
         raise NotFound("batch", found)
     return answer(batch_summary(row) | {"name": body.name}, position=executed.position)
@@ -130,20 +130,20 @@ async def rename_batch(request: Request, batch_id: str) -> Response:
 )
 async def cancel_batch(request: Request, batch_id: str) -> Response:
     """Cancel its remaining jobs: waiting ones immediately, running ones between steps."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("batch", batch_id)
     await read_nothing(request)
-    require_broker(here)
+    require_broker(state)
     owner = identity_of(request).owner
-    batch, position = await asyncio.to_thread(here.parts.ledger.batch, found, owner=owner)
-    known = await asyncio.to_thread(statuses_of_jobs, here.parts, owner, batch)
+    batch, position = await asyncio.to_thread(state.parts.ledger.batch, found, owner=owner)
+    known = await asyncio.to_thread(statuses_of_jobs, state.parts, owner, batch)
     jobs = [item.job_id for item in batch.items.values() if item.job_id is not None]
     left = [job_id for job_id in jobs if known.get(job_id) not in ENDED]
     free = asyncio.Semaphore(CANCELED_AT_ONCE)
 
     async def stopped(job_id: UUID) -> tuple[str, int]:
         async with free:
-            return await cancel(here, owner, job_id)
+            return await cancel(state, owner, job_id)
 
     try:
         results = await asyncio.gather(*map(stopped, left))
@@ -167,13 +167,13 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
 )
 async def retry_batch(request: Request, batch_id: str) -> Response:
     """Run items again as new jobs: lost outputs with the same seeds, an item without lost outputs with a new seed."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("batch", batch_id)
     asked = asked_in(request)
     body = await read_optional(request, RetryBody)
-    require_broker(here)
-    async with here.batches_written.turn(asked.owner):
-        return _answered(await asyncio.to_thread(_run_again, here, asked, found, body.items), 202)
+    require_broker(state)
+    async with state.batches_written.turn(asked.owner):
+        return _answered(await asyncio.to_thread(_run_again, state, asked, found, body.items), 202)
 
 
 @router.post(
@@ -185,53 +185,55 @@ async def retry_batch(request: Request, batch_id: str) -> Response:
 )
 async def prefer_asset(request: Request, batch_id: str) -> Response:
     """Say which of two assets of a comparison is better. A repeat changes nothing: 200."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("batch", batch_id)
     body = await read_body(request, PreferenceBody)
-    require_broker(here)
-    wanted = PreferAsset(body.winner, body.loser, body.blind, here.parts.clock())
-    return _answered(await asyncio.to_thread(prefer, here.parts, identity_of(request).owner, found, wanted), 201)
+    require_broker(state)
+    wanted = PreferAsset(body.winner, body.loser, body.blind, state.parts.clock())
+    return _answered(await asyncio.to_thread(prefer, state.parts, identity_of(request).owner, found, wanted), 201)
 
 
 def _answered(answered: Answered, status: int) -> Response:
     return answer(answered.document, status if answered.new else 200, position=answered.position)
 
 
-async def _until_views_know(here: ApiState, owner: str, batch_id: UUID) -> None:
+async def _until_views_know(state: ApiState, owner: str, batch_id: UUID) -> None:
     """Return when the views have the batch. Raises `NotFound` if the ledger does not have it, and `ViewBehind`."""
-    _, position = await asyncio.to_thread(here.parts.ledger.batch, batch_id, owner=owner)
-    await here.positions.reached(("batches", "jobs"), position)
+    _, position = await asyncio.to_thread(state.parts.ledger.batch, batch_id, owner=owner)
+    await state.positions.reached(("batches", "jobs"), position)
 
 
-def _page(here: ApiState, owner: str, wanted: BatchFilter, place: tuple[int, ...] | None, limit: int) -> list[BatchRow]:
+def _page(
+    state: ApiState, owner: str, wanted: BatchFilter, place: tuple[int, ...] | None, limit: int
+) -> list[BatchRow]:
     before = None if place is None else place[0]
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         return batch_reads.list_batches(connection, owner, wanted, before=before, limit=limit)
 
 
-def _row(here: ApiState, owner: str, batch_id: UUID) -> BatchRow | None:
-    with here.parts.views.of(owner) as connection:
+def _row(state: ApiState, owner: str, batch_id: UUID) -> BatchRow | None:
+    with state.parts.views.of(owner) as connection:
         return batch_reads.find_batch(connection, owner, batch_id)
 
 
-def _opened(here: ApiState, asked: KeyedContext, content: Json) -> Answered:
+def _opened(state: ApiState, asked: KeyedContext, content: Json) -> Answered:
     with short_turns():
-        return open_batch(here.parts, asked, content)
+        return open_batch(state.parts, asked, content)
 
 
-def _run_again(here: ApiState, asked: RequestContext, batch_id: UUID, indexes: Sequence[int] | None) -> Answered:
+def _run_again(state: ApiState, asked: RequestContext, batch_id: UUID, indexes: Sequence[int] | None) -> Answered:
     with short_turns():
-        return run_again(here.parts, asked, batch_id, indexes)
+        return run_again(state.parts, asked, batch_id, indexes)
 
 
-def _document(here: ApiState, owner: str, batch_id: UUID) -> bytes | None:
+def _document(state: ApiState, owner: str, batch_id: UUID) -> bytes | None:
     """The batch as JSON; None if the views do not have it."""
     with short_turns():
-        return _document_of(here, owner, batch_id)
+        return _document_of(state, owner, batch_id)
 
 
-def _document_of(here: ApiState, owner: str, batch_id: UUID) -> bytes | None:
-    with here.parts.views.of(owner) as connection:
+def _document_of(state: ApiState, owner: str, batch_id: UUID) -> bytes | None:
+    with state.parts.views.of(owner) as connection:
         row = batch_reads.find_batch(connection, owner, batch_id)
         if row is None:
             return None

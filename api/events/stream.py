@@ -78,26 +78,26 @@ async def stream_events(request: Request, last_event_id: str | None = None) -> R
     receives `event: restored` (data: `epoch` and `position`, the last one that both histories share), and continues
     from there.
     """
-    here = state_of(request)
+    state = state_of(request)
     asked = request.headers.get("last-event-id", last_event_id)
     after = None if asked is None else (event_id_of(asked) or EventId("", position_of("Last-Event-ID", asked)))
-    subscription = await here.feed.subscribe(identity_of(request).owner)
+    subscription = await state.feed.subscribe(identity_of(request).owner)
     try:
-        start, told = await asyncio.to_thread(_start, here, after)  # after subscribing: nothing is missed in between
+        start, told = await asyncio.to_thread(_start, state, after)  # after subscribing: nothing is missed in between
         subscription.starts_after = start
     except BaseException:
-        here.feed.unsubscribe(subscription)
+        state.feed.unsubscribe(subscription)
         raise
-    return EventStream(here, subscription, start, told)
+    return EventStream(state, subscription, start, told)
 
 
-def _start(here: ApiState, after: EventId | None) -> tuple[int, bytes]:
+def _start(state: ApiState, after: EventId | None) -> tuple[int, bytes]:
     """The position after which the stream starts, and the first message for the client.
 
     Raises `InvalidInput` for a position that the ledger never had, and `Unavailable` for one that it may have lost.
     """
-    epochs = here.feed.epochs = here.parts.ledger.epochs()
-    head = here.parts.ledger.head()
+    epochs = state.feed.epochs = state.parts.ledger.epochs()
+    head = state.parts.ledger.head()
     if after is None:
         return head, b""
     shared = epochs.shared_with(after.epoch)
@@ -106,17 +106,17 @@ def _start(here: ApiState, after: EventId | None) -> tuple[int, bytes]:
         epoch = "" if epochs.current is None else epochs.current.short
         return start, frame_of("restored", encoded({"epoch": epoch, "position": start}), epochs.label(start))
     if after.position > head:
-        _require_whole(here)
+        _require_whole(state)
         raise InvalidInput([FieldProblem("Last-Event-ID", f"is beyond the ledger, which ends at {head}")])
     return after.position, b""
 
 
-def _require_whole(here: ApiState) -> None:
+def _require_whole(state: ApiState) -> None:
     """Raises `Unavailable` while the ledger may lack events that the client received; this is no client error."""
-    reason = here.parts.ledger.stopped()
+    reason = state.parts.ledger.stopped()
     if reason is not None:
         raise WritesStopped(reason)
-    if not here.parts.is_compared():
+    if not state.parts.is_compared():
         raise Unavailable("The ledger is not compared with NATS yet.", reason="not_compared")
 
 
@@ -125,13 +125,13 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, here: ApiState, subscription: Subscription, after: int, told: bytes = b"") -> None:
+    def __init__(self, state: ApiState, subscription: Subscription, after: int, told: bytes = b"") -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._here = here
+        self._here = state
         self._subscription = subscription
         self._after = after
         self._told = told
@@ -175,10 +175,10 @@ class EventStream(Response):
         return True
 
 
-async def _chunks(here: ApiState, subscription: Subscription, after: int, told: bytes) -> AsyncIterator[bytes]:
+async def _chunks(state: ApiState, subscription: Subscription, after: int, told: bytes) -> AsyncIterator[bytes]:
     """The stream's bytes, without end. Raises `TooSlow` and `StreamsEnded`."""
     yield OPENING + told
-    async for chunk in _missed(here, subscription, after):
+    async for chunk in _missed(state, subscription, after):
         yield chunk
     while True:
         frames = await subscription.take(COMMENT_S, CHUNK_BYTES_MAX)
@@ -189,18 +189,18 @@ async def _chunks(here: ApiState, subscription: Subscription, after: int, told: 
             yield COMMENT
 
 
-async def _missed(here: ApiState, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
+async def _missed(state: ApiState, subscription: Subscription, after: int) -> AsyncIterator[bytes]:
     """The events after `after`, up to the beginning of the subscription's queue."""
     upto = subscription.since
     while after < upto or subscription.lost:
         if subscription.ended:
             raise StreamsEnded
         if subscription.lost:  # the feed was faster than the backlog: continue reading from the view
-            upto = here.feed.restart(subscription)
+            upto = state.feed.restart(subscription)
         try:
-            await here.positions.reached(("history",), upto)
-            async with here.feed.catching_up:
-                chunks, after = await asyncio.to_thread(_page, here, subscription.owner, after, upto)
+            await state.positions.reached(("history",), upto)
+            async with state.feed.catching_up:
+                chunks, after = await asyncio.to_thread(_page, state, subscription.owner, after, upto)
         except (ViewBehind, Unavailable):
             await asyncio.sleep(OUTAGE_PAUSE_S)
             yield COMMENT
@@ -209,11 +209,11 @@ async def _missed(here: ApiState, subscription: Subscription, after: int) -> Asy
             yield chunk
 
 
-def _page(here: ApiState, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
+def _page(state: ApiState, owner: str, after: int, upto: int) -> tuple[list[bytes], int]:
     """The next missed events as bytes, and the position after which to continue. Not for the event loop."""
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         rows = reads.history_of_owner(connection, owner, after=after, upto=upto, limit=PAGE_EVENTS)
-    frames = (frame_of(row.type, encoded(history_document(row)), here.feed.epochs.label(row.position)) for row in rows)
+    frames = (frame_of(row.type, encoded(history_document(row)), state.feed.epochs.label(row.position)) for row in rows)
     return list(_joined(frames)), rows[-1].position if len(rows) == PAGE_EVENTS else upto
 
 

@@ -23,18 +23,18 @@ from services.ledger import JOB, Context, JobExecuted
 from services.messaging.wire import CANCEL, cancel_subject
 
 
-async def cancel(here: ApiState, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
+async def cancel(state: ApiState, owner: str | None, job_id: UUID, actor: str | None = None) -> tuple[str, int]:
     """Cancel the owner's job and notify its worker; returns the result as in `CancelResult`, and the position.
 
     `owner` None: the job of any owner. `actor` is the caller if it is not the owner.
     """
     context = Context(actor or owner or "", owner)
-    executed = await asyncio.to_thread(here.parts.ledger.execute, JOB, job_id, CancelJob(here.parts.clock()), context)
+    executed = await asyncio.to_thread(state.parts.ledger.execute, JOB, job_id, CancelJob(state.parts.clock()), context)
     result = _cancel_result(executed)
     job = executed.state.job
     if isinstance(job, jobs.Running):  # a lost message costs one heartbeat: its answer says the same
         with contextlib.suppress(NatsError, OSError):
-            await here.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
+            await state.parts.broker.client.publish(cancel_subject(job.worker, job_id), CANCEL)
     return result, executed.position
 
 

@@ -55,41 +55,41 @@ async def enhance_prompt(request: Request) -> Response:
 
     A repeat with the same Idempotency-Key and body gets the same answer.
     """
-    here = state_of(request)
+    state = state_of(request)
     asked = asked_in(request)
     body = await read_body(request, EnhanceBody)
-    kind = here.parts.catalog.job_type(body.job_type).kind
-    require_broker(here)
+    kind = state.parts.catalog.job_type(body.job_type).kind
+    require_broker(state)
     identifier = id_under_key(asked.owner, f"enhance {asked.key}")  # no key has a space: no job has this id
-    before = None if asked.key_is_new else await asyncio.to_thread(_made_before, here, identifier, body)
+    before = None if asked.key_is_new else await asyncio.to_thread(_made_before, state, identifier, body)
     if before is None:
-        enhanced, enhancer = await _made_richer(here, body.prompt, kind)
+        enhanced, enhancer = await _made_richer(state, body.prompt, kind)
         made = EnhancementMade(
             owner=asked.owner, job_type=body.job_type, original=body.prompt, enhanced=enhanced, enhancer=enhancer
         )
-        before = await asyncio.to_thread(_keep, here, identifier, made, body)
+        before = await asyncio.to_thread(_keep, state, identifier, made, body)
     made, position = before
     return answer({"id": identifier} | made.model_dump(exclude={"owner"}), position=position)
 
 
-def _keep(here: ApiState, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
+def _keep(state: ApiState, identifier: UUID, made: EnhancementMade, body: EnhanceBody) -> Made:
     """Append it; if a concurrent request used the same key, return that one's answer.
 
     Raises `IdempotencyKeyReused`.
     """
     try:
         context = Context(actor=made.owner, owner=made.owner)
-        return made, here.parts.ledger.keep_enhancement(identifier, made, here.parts.clock(), context)
+        return made, state.parts.ledger.keep_enhancement(identifier, made, state.parts.clock(), context)
     except Conflict:
-        before = _made_before(here, identifier, body)
+        before = _made_before(state, identifier, body)
         if before is None:  # the key names something that cannot be read as an enhancement
             raise IdempotencyKeyReused from None
         return before
 
 
-def _made_before(here: ApiState, identifier: UUID, body: EnhanceBody) -> Made | None:
+def _made_before(state: ApiState, identifier: UUID, body: EnhanceBody) -> Made | None:
     """The earlier answer under this key, and its position. Raises `IdempotencyKeyReused`."""
-    for event in here.parts.ledger.stream(identifier):
+    for event in state.parts.ledger.stream(identifier):
         if isinstance(event, Recorded) and isinstance(event.event, EnhancementMade):
             if (event.event.original, event.event.job_type) != (body.prompt, body.job_type):
                 raise IdempotencyKeyReused
@@ -97,11 +97,11 @@ def _made_before(here: ApiState, identifier: UUID, body: EnhanceBody) -> Made | 
     return None
 
 
-async def _made_richer(here: ApiState, prompt: str, kind: Kind) -> tuple[str, str]:
+async def _made_richer(state: ApiState, prompt: str, kind: Kind) -> tuple[str, str]:
     """The enhanced prompt and its enhancer: a worker with a language model, or the rules if none answers in time."""
     asked = EnhanceRequest(prompt=prompt, kind=kind).model_dump_json().encode()
     try:
-        message = await here.parts.broker.client.request(ENHANCE, asked, timeout=ENHANCE_S_MAX)
+        message = await state.parts.broker.client.request(ENHANCE, asked, timeout=ENHANCE_S_MAX)
         reply = EnhanceReply.model_validate_json(message.data)
     except NoRespondersError:
         return enhance(prompt, kind), RULES

@@ -85,12 +85,12 @@ class _For:
 )
 async def save_prompt(request: Request) -> Response:
     """Save a prompt: 201. The same Idempotency-Key and body again: 200 and the same prompt, as it is now."""
-    here = state_of(request)
+    state = state_of(request)
     asked = asked_in(request)
     body = await read_body(request, PromptBody)
     if body.model is None and body.job_type is None:
         raise InvalidInput([FieldProblem("model", "required, or job_type: the prompt's task follows from it")])
-    meant = _meant(here.parts.catalog, body.model, body.job_type)
+    meant = _meant(state.parts.catalog, body.model, body.job_type)
     command = SavePrompt(
         owner=asked.owner,
         title=body.title,
@@ -105,7 +105,7 @@ async def save_prompt(request: Request) -> Response:
     found = prompt_id(asked.owner, asked.key)
     executed = await _execute(request, found, command)
     with after_the_commit():
-        document = await asyncio.to_thread(_from_ledger, here, asked.owner, found)
+        document = await asyncio.to_thread(_from_ledger, state, asked.owner, found)
     return answer(document, 201 if executed.decision else 200, position=executed.position)
 
 
@@ -119,12 +119,12 @@ async def list_prompts(
     limit: Limit = LIMIT_DEFAULT,
 ) -> Response:
     """The newest first."""
-    here = state_of(request)
+    state = state_of(request)
     place = place_of("prompts", cursor)
-    await wait_for_views(request, here.positions, "prompts", "scores")
+    await wait_for_views(request, state.positions, "prompts", "scores")
     wanted = PromptFilter(task=task, tag=tag, words=q)
     before = None if place is None else place[0]
-    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, before, limit + 1)
+    rows = await asyncio.to_thread(_rows, state, identity_of(request).owner, wanted, before, limit + 1)
     page, following = page_of(rows, limit, "prompts", lambda row: [row.saved_position])
     return listed([prompt_document(row) for row in page], following)
 
@@ -132,10 +132,10 @@ async def list_prompts(
 @router.get("/v1/prompts/{prompt}", response_model=None, responses=answers({200: schemas.SavedPrompt}, 404, 503))
 async def get_prompt(request: Request, prompt: str) -> Response:
     """One saved prompt."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("prompt", prompt)
-    await wait_for_views(request, here.positions, "prompts", "scores")
-    return answer(await asyncio.to_thread(_read, here, identity_of(request).owner, found))
+    await wait_for_views(request, state.positions, "prompts", "scores")
+    return answer(await asyncio.to_thread(_read, state, identity_of(request).owner, found))
 
 
 @router.patch(
@@ -146,15 +146,15 @@ async def get_prompt(request: Request, prompt: str) -> Response:
 )
 async def edit_prompt(request: Request, prompt: str) -> Response:
     """Change the given fields."""
-    here = state_of(request)
+    state = state_of(request)
     found = identifier("prompt", prompt)
     body = await read_body(request, PromptPatch)
     given = body.model_dump(exclude_unset=True)
     if not given:
         raise InvalidInput([FieldProblem("body", f"must have some of {', '.join(PromptPatch.model_fields)}")])
-    executed = await _execute(request, found, _edit(here, given))
+    executed = await _execute(request, found, _edit(state, given))
     with after_the_commit():
-        document = await asyncio.to_thread(_from_ledger, here, identity_of(request).owner, found)
+        document = await asyncio.to_thread(_from_ledger, state, identity_of(request).owner, found)
     return answer(document, position=executed.position)
 
 
@@ -202,13 +202,13 @@ def _meant(catalog: Catalog, model: str | None, job_type: str | None) -> _For:
     return _For(model, None, catalog.model(model).tasks[0])
 
 
-def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:
+def _edit(state: ApiState, given: dict[str, Any]) -> EditPrompt:
     meant = None
     if "model" in given or "job_type" in given:
-        meant = _meant(here.parts.catalog, given.get("model"), given.get("job_type"))
+        meant = _meant(state.parts.catalog, given.get("model"), given.get("job_type"))
     negative = (given["negative_prompt"] or "") if "negative_prompt" in given else None
     return EditPrompt(
-        now=here.parts.clock(),
+        now=state.parts.clock(),
         title=given.get("title"),
         prompt=given.get("prompt"),
         negative_prompt=negative,
@@ -220,34 +220,36 @@ def _edit(here: ApiState, given: dict[str, Any]) -> EditPrompt:
 
 
 async def _execute(request: Request, found: UUID, command: PromptCommand) -> PromptExecuted:
-    here = state_of(request)
-    require_broker(here)
+    state = state_of(request)
+    require_broker(state)
     owner = identity_of(request).owner
-    return await asyncio.to_thread(here.parts.ledger.execute, PROMPT, found, command, Context(actor=owner, owner=owner))
+    return await asyncio.to_thread(
+        state.parts.ledger.execute, PROMPT, found, command, Context(actor=owner, owner=owner)
+    )
 
 
-def _from_ledger(here: ApiState, owner: str, found: UUID) -> Json:
+def _from_ledger(state: ApiState, owner: str, found: UUID) -> Json:
     """The owner's prompt folded from its events: works even if no view has it. Raises `NotFound`."""
     rows: Rows = {}
-    for event in here.parts.ledger.stream(found):
+    for event in state.parts.ledger.stream(found):
         if isinstance(event, Recorded):
             fold(rows, event)
     row = rows.get(str(found))
     if row is None or row["owner"] != owner:
         raise NotFound("prompt", found)
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         standing = score_reads.standing_of(connection, owner, row["prompt"])
     columns = {each.name: row[each.name] for each in fields(PromptRow) if each.name in row}
     return prompt_document(PromptRow(**columns | {"prompt_id": found} | asdict(standing)))
 
 
-def _read(here: ApiState, owner: str, found: UUID) -> Json:
-    rows = _rows(here, owner, PromptFilter(found))
-    return prompt_document(rows[0]) if rows else _from_ledger(here, owner, found)
+def _read(state: ApiState, owner: str, found: UUID) -> Json:
+    rows = _rows(state, owner, PromptFilter(found))
+    return prompt_document(rows[0]) if rows else _from_ledger(state, owner, found)
 
 
 def _rows(
-    here: ApiState, owner: str, wanted: PromptFilter, before: int | None = None, limit: int = 1
+    state: ApiState, owner: str, wanted: PromptFilter, before: int | None = None, limit: int = 1
 ) -> list[PromptRow]:
-    with here.parts.views.of(owner) as connection:
+    with state.parts.views.of(owner) as connection:
         return score_reads.list_prompts(connection, owner, wanted, before=before, limit=limit)

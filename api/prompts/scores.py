@@ -40,12 +40,12 @@ async def list_scores(
     A cursor is a place in this order: what is not rated in the meantime appears exactly once. What is rated between two
     pages moves, and may be missed or repeated.
     """
-    here = state_of(request)
+    state = state_of(request)
     wanted = _by(by)
     place = place_of(f"scores.{wanted}", cursor, parts=3)
     after = None if place is None else (place[0] / UNIT, place[1], place[2])
-    await wait_for_views(request, here.positions, "scores")
-    rows = await asyncio.to_thread(_rows, here, identity_of(request).owner, wanted, after, limit + 1)
+    await wait_for_views(request, state.positions, "scores")
+    rows = await asyncio.to_thread(_rows, state, identity_of(request).owner, wanted, after, limit + 1)
     page, following = page_of(rows, limit, f"scores.{wanted}", _place)
     return listed([score_document(row) for row in page], following)
 
@@ -79,6 +79,6 @@ def _place(row: ScoreRow) -> tuple[int, int, int]:
     return round(row.score * UNIT), row.rated, row.first_position
 
 
-def _rows(here: ApiState, owner: str, by: By, after: ScorePlace | None, limit: int) -> list[ScoreRow]:
-    with here.parts.views.of(owner) as connection:
+def _rows(state: ApiState, owner: str, by: By, after: ScorePlace | None, limit: int) -> list[ScoreRow]:
+    with state.parts.views.of(owner) as connection:
         return score_reads.list_scores(connection, owner, by, after=after, limit=limit)

@@ -33,10 +33,10 @@ FETCHED_AHEAD: Final = ("sec-purpose", "purpose", "x-moz")
 )
 async def make_sign_in_link(request: Request) -> Response:
     """A link for the caller that signs one browser in, once, within a day. Needs a token or key, not a session."""
-    here = state_of(request)
+    state = state_of(request)
     await read_nothing(request)
     owner, credential = identity_of(request).owner, credential_of(request)
-    link = await asyncio.to_thread(_make_link, here.parts, owner, credential)
+    link = await asyncio.to_thread(_make_link, state.parts, owner, credential)
     url = f"{str(request.base_url).rstrip('/')}/?code={link.code}"
     return answer({"url": url, "expires_at": link.expires_at}, 201, Cache_Control="no-store")
 
@@ -44,11 +44,11 @@ async def make_sign_in_link(request: Request) -> Response:
 @router.post("/v1/sign-out", status_code=204, response_model=None, responses=answers({204: None}, 422, 503))
 async def sign_out(request: Request) -> Response:
     """End the session of this browser: 204, also if there is none."""
-    here = state_of(request)
+    state = state_of(request)
     await read_nothing(request)
     session = session_of(request.scope)
     if session is not None:
-        await asyncio.to_thread(_end, here.parts, session)
+        await asyncio.to_thread(_end, state.parts, session)
     response = Response(status_code=204)
     response.delete_cookie(cookie_name(request.scope), httponly=True, samesite="strict")
     return response
@@ -67,11 +67,11 @@ async def index(request: Request, code: str | None = None) -> Response:
         return answer(INDEX)
     if any("fetch" in request.headers.get(name, "") for name in FETCHED_AHEAD):
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
-    here, address = state_of(request), address_of(request.scope)
-    here.identities.require_patience(address)
-    session = await asyncio.to_thread(_sign_in, here.parts, code)
+    state, address = state_of(request), address_of(request.scope)
+    state.identities.require_patience(address)
+    session = await asyncio.to_thread(_sign_in, state.parts, code)
     if session is None:
-        here.identities.count_wrong(address)
+        state.identities.count_wrong(address)
         raise LinkUsed
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(

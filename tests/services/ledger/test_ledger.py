@@ -499,7 +499,8 @@ class AlwaysLate(InMemoryRecorder):
         raise Conflict(f"Another commit than {commit.command_id} was faster.")
 
 
-def test_endless_conflicts_are_reported_as_unavailable() -> None:
+def test_endless_conflicts_are_reported_as_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ledger.application.CONFLICTS_S_MAX", 0.1)
     with Ledger(AlwaysLate()) as ledger, pytest.raises(Unavailable, match="try again"):
         ledger.execute(JOB, JOB_ID, submit(), ADA)
 
