@@ -172,11 +172,6 @@ class Feed:
         self._ended = False
         self.catching_up = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
 
-    @property
-    def clients(self) -> int:
-        """The number of open event streams."""
-        return len(self._subscriptions)
-
     async def run(self, broker: Broker) -> None:
         """Read and fan out until `end` or cancellation. During an outage of Postgres it waits; the position stays."""
         follower: Follower = broker.follower()

@@ -411,11 +411,6 @@ def running_attempts(connection: Connection[TupleRow], job_ids: Sequence[UUID]) 
     return _rows(connection, RunningAttempt, SQL["running_attempts"], {"job_ids": list(job_ids)})
 
 
-def running_by_pool(connection: Connection[TupleRow]) -> dict[str, int]:
-    """The number of running jobs of each pool; pools without any are left out."""
-    return dict(connection.execute(SQL["running_by_pool"], prepare=True).fetchall())
-
-
 def recent_ratios_of_types(connection: Connection[TupleRow]) -> dict[str, Seconds]:
     """Actual over expected seconds, of each job type's jobs among the last 500 that ended: factors, not seconds."""
     rows = connection.execute(SQL["recent_ratios_of_types"], prepare=True).fetchall()

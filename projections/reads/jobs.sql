@@ -114,9 +114,6 @@ limit %(limit)s
 -- name: running_attempts
 select job_id, owner, attempt, worker from views.queue where status = 'running' and job_id = any(%(job_ids)s)
 
--- name: running_by_pool
-select pool, count(*) as running from views.queue where status = 'running' group by pool
-
 -- name: recent_ratios_of_types
 -- Actual over expected seconds, by job type, of the jobs that succeeded among the last 500 that ended.
 select job_type,

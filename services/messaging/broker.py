@@ -219,12 +219,7 @@ class Broker:
         log.info("NATS is back")
 
 
-async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> int:
-    """Create or update the broadcast stream; returns its last sequence, which is the last position it holds."""
-    return (await ledger_stream(jetstream, replicas)).state.last_seq
-
-
-async def ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:
+async def ensure_ledger_stream(jetstream: JetStreamContext, replicas: int = 1) -> StreamInfo:
     """Create or update the broadcast stream; returns the broker's information about it."""
     wanted = StreamConfig(
         name=LEDGER_STREAM,

@@ -22,7 +22,7 @@ from nats.js.errors import NotFoundError
 from domain.codec import name_of
 from services.database import Unavailable
 from services.ledger import Ledger, RawEvent
-from services.messaging.broker import Broker, ledger_stream
+from services.messaging.broker import Broker, ensure_ledger_stream
 from services.messaging.wire import LEDGER_STREAM, ledger_subject
 from services.observability.metrics import LEDGER_STREAM_COMPARED
 
@@ -147,7 +147,7 @@ class Comparison:
 
         0 means that the round has ended; the next call starts another.
         """
-        info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
+        info = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
         first, last = self._compared + 1, min(self._compared + SLICE_EVENTS, info.state.last_seq)
         if last < first:
             self._compared = 0

@@ -17,7 +17,7 @@ from nats.js.errors import APIError
 
 from services.crash_points import Point, reached
 from services.ledger import Ledger, RawEvent
-from services.messaging.broker import Broker, ledger_stream
+from services.messaging.broker import Broker, ensure_ledger_stream
 from services.messaging.follower import OutOfStep, follow
 from services.messaging.ledger_stream import BroadcastMessage, Comparison, message_bytes_max, message_of, why_incomplete
 from services.messaging.wire import LEDGER_STREAM
@@ -68,7 +68,7 @@ class Relay:
 
         Asks for the end of the stream each time: it may have been lost.
         """
-        info = await ledger_stream(self._broker.jetstream, self._broker.replicas)
+        info = await ensure_ledger_stream(self._broker.jetstream, self._broker.replicas)
         position = info.state.last_seq
         RELAY_POSITION.set(position)
         batch = await self._incarnation.following(info, BATCH_EVENTS_MAX)

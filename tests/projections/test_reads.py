@@ -105,7 +105,6 @@ def test_the_ratio_of_actual_to_expected_seconds_is_learned_by_type(
     project(database, ledger)
     with database.connection() as connection:
         assert reads.recent_ratios_of_types(connection) == {"sdxl_image_fast": Seconds(0.5, 0.5)}
-        assert reads.running_by_pool(connection) == {}
         (queue,) = reads.queues(connection, ["sdxl"], spec.after(60))
         (later,) = reads.queues(connection, ["sdxl"], spec.after(3 * 3600))
     assert (queue.waiting, queue.running, queue.wait_p50_s, queue.ended_last_hour) == (4, 0, 4.0, 1)

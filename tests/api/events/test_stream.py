@@ -132,16 +132,16 @@ async def test_a_client_that_does_not_read_is_cut_off_and_others_are_not(
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
-        await until(lambda: feed.clients == 1)
+        await until(lambda: len(feed._subscriptions) == 1)
         async with server.events() as events:
-            await until(lambda: feed.clients == 2)
+            await until(lambda: len(feed._subscriptions) == 2)
             for _ in range(200):  # 80 kB each, until the kernel's buffers between are full
                 await site.submit(prompt="\N{WATER WAVE}" * 10_000, negative_prompt="\N{FOG}" * 10_000, quantity=1)
                 await events.until(site.ledger.head())  # the other one hears everything at once
-                if feed.clients == 1:
+                if len(feed._subscriptions) == 1:
                     break
             else:
-                await until(lambda: feed.clients == 1)
+                await until(lambda: len(feed._subscriptions) == 1)
 
 
 async def test_a_queue_that_overflows_ends_the_stream(
@@ -164,7 +164,7 @@ async def test_a_backlog_outrun_by_the_feed_is_read_from_the_view(
     feed: Feed = server.app.state.running.feed
     await until(lambda: feed._position == 4)
     async with server.events(0) as events:  # no view has these yet: the stream waits for them
-        await until(lambda: feed.clients == 1)
+        await until(lambda: len(feed._subscriptions) == 1)
         await site.submit(quantity=6)
         await until(lambda: all(one.lost or one.since > 4 for one in feed._subscriptions))  # or it began again already
         await asyncio.to_thread(site.project)

@@ -195,14 +195,14 @@ async def test_clients_that_do_not_read_hold_little_and_hold_up_nobody(
         for _ in range(2):
             await _measure(flow, stream, session, alone)
             with stalled(server, [keys["bob"]] * STALLED):
-                await until(lambda: feed.clients == 1 + STALLED)
+                await until(lambda: len(feed._subscriptions) == 1 + STALLED)
                 others = [one for one in feed._subscriptions if one.owner == "bob"]
                 while not all(one.lost for one in others):  # until no buffer on the way takes any more
                     await asyncio.to_thread(flow.submit, "bob", prompt=LONG, negative_prompt=LONG)
                     held += [one.queued[1] for one in others]
                 await _measure(flow, stream, session, beside)
-                assert feed.clients == 1 + STALLED
-            await until(lambda: feed.clients == 1)
+                assert len(feed._subscriptions) == 1 + STALLED
+            await until(lambda: len(feed._subscriptions) == 1)
     assert 0 < max(held) <= feeds.QUEUE_BYTES_MAX
     assert median(beside) < 3 * median(alone) + 0.02
 
@@ -231,9 +231,9 @@ async def test_twenty_that_do_not_read_are_cut_off_within_bounds(
     monkeypatch.setattr("api.events.stream.SEND_S_MAX", 0.5)
     feed: Feed = server.app.state.running.feed
     with stalled(server, [keys["bob"]] * STALLED):
-        await until(lambda: feed.clients == STALLED)
+        await until(lambda: len(feed._subscriptions) == STALLED)
         async with asyncio.timeout(60):
-            while feed.clients:
+            while len(feed._subscriptions):
                 await asyncio.to_thread(flow.submit, "bob", prompt=LONG, negative_prompt=LONG)
         await until(lambda: not server.connections)  # and nothing is kept for them until they read
 
