@@ -7,7 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.system.installation import Installation
+
+pytestmark = pytest.mark.slow
 
 
 def darkroom(place: Installation, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,8 @@ import pytest
 
 from tests.system.installation import Installation
 
+pytestmark = pytest.mark.slow
+
 DISK_MIB = 500
 PIECE = b"." * 64 * 1024
 LONG_PROMPT = "a lighthouse in fog, " * 400

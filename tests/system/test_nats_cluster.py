@@ -10,6 +10,8 @@ from tests.databases import Databases
 from tests.system.installation import Installation
 from tests.system.nats_cluster import NatsCluster
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Installation]
 
 

@@ -13,6 +13,8 @@ from services.migrate import migrate
 from tests.system.fleet import SERVICES, Fleet
 from tests.system.installation import Installation, eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fleet(dsn: str, nats_url: str, servers: EmbeddedServers, tmp_path: Path) -> Iterator[Fleet]:

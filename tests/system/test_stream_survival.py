@@ -26,6 +26,8 @@ from tests.api.streaming import Client, holds, told
 from tests.system.fleet import Fleet
 from tests.system.installation import eventually
 
+pytestmark = pytest.mark.slow
+
 OWNERS = ("ada", "bob", "cyd")
 CLIENTS_OF_EACH = 4
 ONE, TWO, PROJECTOR = "api", "api-two", "projector"

@@ -4,7 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.system.installation import Installation
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., Installation]
 

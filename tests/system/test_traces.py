@@ -4,8 +4,12 @@ from collections.abc import Callable
 from itertools import chain
 from uuid import UUID
 
+import pytest
+
 from tests.collector import Collected, Collector, collecting
 from tests.system.installation import Installation
+
+pytestmark = pytest.mark.slow
 
 Make = Callable[..., Installation]
 

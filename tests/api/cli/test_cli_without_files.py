@@ -86,7 +86,7 @@ async def test_a_batch_is_shown_downloaded_canceled_and_retried_by_its_id(run: R
     assert await lines(run, "cancel", batch_id) == [said]
     await site.get("/v1/jobs")
     (line,) = await lines(run, "retry", batch_id)
-    assert line.startswith(f"{batch_id}  1 jobs queued. List them: ")
+    assert line.startswith(f"{batch_id}  1 job queued. List them: ")
 
 
 async def test_a_command_that_takes_only_jobs_says_how_to_list_those_of_a_batch(

@@ -30,6 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [f"--folder={trained}", f"--weights={trained / 'longer'}", "--flow-steps=3", *SMALL]
     assert train.main(argv) == 0
@@ -80,6 +81,7 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert rates == pytest.approx([0.01, 1, 1, 1, 0.5, 0.004])
 
 
+@pytest.mark.slow
 def test_evaluation_fails_under_the_thresholds(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [f"--weights={trained / 'model'}", "--prompts=3", "--steps=2", "--threads=1"]
     assert evaluate.main([*argv, f"--clips={trained / 'clips'}"]) == 1
