@@ -22,16 +22,17 @@ order by queued_position desc
 limit %(limit)s
 
 -- name: list_everybodys_jobs
--- Waiting and running jobs are found through the queue, which is short; all others by the order of the list.
+-- Waiting and running jobs are found through the queue, which is short; all others by the order of the list. The index
+-- is over `-queued_position`, so that no list of one owner is read through everybody's.
 select {job}
 from views.jobs
-where (%(before)s::bigint is null or queued_position < %(before)s::bigint)
+where (%(before)s::bigint is null or -queued_position > -%(before)s::bigint)
   and (%(owner)s::text is null or owner = %(owner)s::text)
   and (%(status)s::text is null or status = %(status)s::text)
   and (coalesce(%(status)s::text, '') not in ('queued', 'processing') or job_id in (select job_id from views.queue))
   and (%(pool)s::text is null or pool = %(pool)s::text)
   and (%(job_type)s::text is null or job_type = %(job_type)s::text)
-order by queued_position desc
+order by -queued_position
 limit %(limit)s
 
 -- name: find_anybodys_job

@@ -87,9 +87,9 @@ async def test_items_asked_for_run_again_each_as_it_can(site: Site) -> None:
     ]
     assert (third["error"]["code"], "queued" in third["error"]["detail"]) == ("nothing_to_retry", True)
     assert (fourth["error"]["code"], "not accepted" in fourth["error"]["detail"]) == ("nothing_to_retry", True)
-    anew, lost = await job_of(site, first), await job_of(site, second)
-    assert (anew["quantity"], anew["parent_id"]) == (3, whole["job_id"])
-    assert anew["seed"] != 10
+    again, lost = await job_of(site, first), await job_of(site, second)
+    assert (again["quantity"], again["parent_id"]) == (3, whole["job_id"])
+    assert again["seed"] != 10
     assert [asset["seed"] for asset in lost["assets"]] == [11]
     shown = await site.get(f"/v1/batches/{document['id']}")
     assert shown["counts"] == counts(queued=3, partially_succeeded=1, rejected=1)
